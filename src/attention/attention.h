@@ -1,0 +1,118 @@
+// One layer's attention, ready to run: prefill, attend on a token tree, commit. Everything that methods share
+// (local branch, sinks, mix, gate, decay, convolution, folding, trees) lives behind this interface once; what
+// a method is of its own is its summary (attention/summary.h) and its row in the registry
+// (attention/method.h).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/config.h"
+#include "attention/tree.h"
+#include "base/thread_pool.h"
+#include "format/tensor.h"
+
+namespace linnet {
+
+/// Rows of heads with strides, so that a projection's output, a file's tensor and a cache are all read in
+/// place. Number x of row r of head h: data[h * head_stride + r * row_stride + x].
+template <class T>
+struct HeadRows {
+  T* data = nullptr;
+  int64_t head_stride = 0, row_stride = 0;
+
+  T* row(int64_t head, int64_t index) const { return data + head * head_stride + index * row_stride; }
+};
+
+/// Queries, keys and values of `count` tokens, tree nodes or both's rows.
+template <class T>
+struct Rows {
+  int64_t count = 0;
+  HeadRows<const T> q;        // [heads, count, head_size], rotated
+  HeadRows<const T> k;        // [kv_heads, count, head_size], rotated
+  HeadRows<const T> v;        // [kv_heads, count, value_size]
+  HeadRows<const T> q_plain;  // before rotary; data null unless feature_position is none
+  HeadRows<const T> k_plain;
+};
+
+/// How keys of sinks move once the stream is past what the teacher was trained on. Absent: keys as they
+/// stand.
+struct SinkRotation {
+  std::vector<double> inverse_frequencies;  // [rotary size / 2]
+  int64_t trained_positions = 0;            // P
+};
+
+/// What a layer's state holds for one sequence, in numbers; bytes are what is allocated.
+struct StateLayout {
+  int64_t summary = 0;  // numbers of all key-value heads
+  int64_t waiting = 0;  // tokens that may wait to be folded
+  int64_t sinks = 0;    // tokens
+  int64_t recent = 0;   // values kept for the convolution
+  int64_t bytes = 0;    // 0 for `softmax`, whose state grows: see State::bytes()
+};
+
+/// One layer of one sequence. Copying is called clone, because it is not free.
+template <class T>
+class State {
+ public:
+  virtual ~State() = default;
+  virtual int64_t length() const = 0;  // committed tokens
+  virtual size_t bytes() const = 0;    // allocated; of `softmax`: of the tokens held
+  virtual void reset() = 0;            // the empty sequence; allocates nothing
+  virtual std::unique_ptr<State> clone() const = 0;
+  /// Exactly what load() needs, independent of the machine's threads and kernels.
+  virtual void save(std::vector<std::byte>& out) const = 0;
+  /// Throws Error and leaves the state untouched if the bytes are not of this layer's layout.
+  virtual void load(std::span<const std::byte>& in) = 0;
+};
+
+/// T is the type of sums and states: float, or double under --dtype float64.
+template <class T>
+class Attention {
+ public:
+  virtual ~Attention() = default;
+
+  virtual StateLayout layout() const = 0;
+  virtual std::unique_ptr<State<T>> make_state() const = 0;
+
+  /// Outputs [heads, tree.size(), value_size] of a tree's nodes: node i's is what the last token of the
+  /// sequence (committed tokens, then i's ancestors, then i) would get. The state is untouched. Row i of
+  /// `rows` is node i.
+  virtual void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
+                      ThreadPool& pool) const = 0;
+
+  /// The state after the tokens of `path` (indices of rows, root first) in order: bit for bit what committing
+  /// them one by one gives.
+  virtual void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& rows,
+                      ThreadPool& pool) const = 0;
+
+  /// Outputs [heads, rows.count, value_size] of the next rows.count tokens, and the state after them. Linear
+  /// in the count for every method but softmax.
+  virtual void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const = 0;
+};
+
+/// Learned tensors by their name after `linear_attention.`.
+using ParameterTensors = std::map<std::string, TensorView, std::less<>>;
+
+/// Throws Error (where: `where` and the tensor's name) on a missing tensor, a wrong shape or a NaN.
+template <class T>
+std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
+                                             const ParameterTensors& parameters,
+                                             const SinkRotation* sink_rotation, const std::string& where);
+extern template std::unique_ptr<Attention<float>> make_attention<float>(const AttentionConfig&,
+                                                                        const AttentionShape&,
+                                                                        const ParameterTensors&,
+                                                                        const SinkRotation*,
+                                                                        const std::string&);
+extern template std::unique_ptr<Attention<double>> make_attention<double>(const AttentionConfig&,
+                                                                          const AttentionShape&,
+                                                                          const ParameterTensors&,
+                                                                          const SinkRotation*,
+                                                                          const std::string&);
+
+}  // namespace linnet

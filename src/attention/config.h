@@ -1,0 +1,75 @@
+// The `linear_attention` object of config.json: one AttentionConfig a layer, checked and with every default
+// of the method's row filled in (docs/methods, conventions of config.json in docs/formats.md).
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace linnet {
+
+enum class LocalWeight { kNone, kSoftmax, kRelu2, kRelu2Unit, kLaplace, kRelu, kYoso };
+enum class FeaturePosition { kRotary, kNone };
+enum class Denominator { kSeparate, kShared };
+
+/// Resolved: no key is "the row's own value" any more.
+struct AttentionConfig {
+  std::string method = "softmax";
+  int group = 64;        // C: tokens of a group, 1 … 4096
+  int local_groups = 1;  // W: groups that the local branch sees, 1 … 16
+  int sinks = 0;         // m: first tokens that stay local, 0 … group
+  LocalWeight local = LocalWeight::kNone;
+  bool alpha_learned = false;  // tensor `alpha` [H]
+  double alpha = 1.0;          // where it is not learned
+  bool gate = false;           // tensor `gate` [H, d]
+  bool decay_learned = false;  // tensor `decay` [G] of logits
+  double decay = 1.0;          // where it is not learned
+  Denominator denominator = Denominator::kSeparate;
+  FeaturePosition feature_position = FeaturePosition::kRotary;
+  int taps = 0;      // K: tensor `taps` [H, K, e]
+  int window = 0;    // of `softmax` alone: the last `window` tokens; 0 is all
+  int features = 0;  // f of a method that has a choice; 0: the row's own
+  int slots = 0;     // linformer's r
+  int tables = 0;    // yoso's m
+  int bits = 0;      // yoso's bits
+
+  bool operator==(const AttentionConfig&) const = default;
+};
+
+struct AttentionShape {
+  int heads = 0;       // H query heads
+  int kv_heads = 0;    // G key-value heads; H is a multiple
+  int head_size = 0;   // d
+  int value_size = 0;  // e
+};
+
+/// One config a layer from the `linear_attention` object; all softmax where `object` is null.
+/// Throws Error naming the key; an unknown key names the known ones and the nearest.
+std::vector<AttentionConfig> parse_attention(const nlohmann::json& object, int layers,
+                                             const std::string& where);
+
+/// One layer's config from an object without `layers` (the metadata of `linnet attention`'s files).
+AttentionConfig parse_layer_attention(const nlohmann::json& object, const std::string& where);
+
+/// The object for config.json that parses to these configs.
+nlohmann::json to_json(const std::vector<AttentionConfig>& layers);
+
+/// A tensor that a config asks for, under the layer's `linear_attention.` prefix.
+struct ParameterSpec {
+  std::string name;            // "alpha", "q.weight", …
+  std::vector<int64_t> shape;  // e.g. [H, d, d]
+  std::optional<double>
+      absent;  // the value of every number where the tensor is absent (gain: 1); none: an error
+};
+std::vector<ParameterSpec> parameter_specs(const AttentionConfig& config, const AttentionShape& shape);
+
+/// The numbers that a fresh linearization starts from (recipes: W the identity, α logits 2, gate 0, decay
+/// logits evenly from 1 to 5 over the key-value heads, taps 0, Ω orthogonal Gaussian rows from `seed` and
+/// `layer`).
+std::vector<float> initial_parameter(const ParameterSpec& spec, const AttentionConfig& config,
+                                     const AttentionShape& shape, uint64_t seed, int layer);
+
+}  // namespace linnet

@@ -1,0 +1,169 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.h"
+
+namespace linnet {
+namespace {
+
+std::filesystem::path temporary_beside(const std::filesystem::path& target) {
+  static std::atomic<int> counter{0};
+  auto name = target.filename();
+  if (name.empty()) name = target.parent_path().filename();
+  return target.parent_path() / fmt::format(".{}.{}.{}.tmp", name.string(), getpid(), counter++);
+}
+
+[[noreturn]] void fail(const std::filesystem::path& where, std::string_view doing, int error) {
+  throw Error(where.string(), fmt::format("cannot {} ({})", doing, std::strerror(error)));
+}
+
+void sync_folder(const std::filesystem::path& folder) {
+  const int descriptor = ::open(folder.empty() ? "." : folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (descriptor < 0) return;
+  ::fsync(descriptor);
+  ::close(descriptor);
+}
+
+std::filesystem::path without_trailing_slash(std::filesystem::path path) {
+  return path.has_filename() ? path : path.parent_path();
+}
+
+}  // namespace
+
+MappedFile::MappedFile(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0)
+    throw Error(path.string(), fmt::format("cannot open ({})", std::strerror(errno)), "a readable file");
+  struct stat status;
+  const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
+  if (!regular) {
+    ::close(descriptor);
+    throw Error(path.string(), "not a regular file", "a readable file");
+  }
+  size_ = static_cast<size_t>(status.st_size);
+  if (size_ > 0) {
+    data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
+    if (data_ == MAP_FAILED) {
+      const int error = errno;
+      data_ = nullptr;
+      ::close(descriptor);
+      fail(path, "map", error);
+    }
+  }
+  ::close(descriptor);
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(data_, size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void install_truncation_handler() {
+  struct sigaction action = {};
+  action.sa_handler = [](int) {
+    static const char kMessage[] =
+        "linnet: error: input: a mapped file became shorter while it was read, expected it to stay as it "
+        "was\n";
+    [[maybe_unused]] auto written = ::write(STDERR_FILENO, kMessage, sizeof(kMessage) - 1);
+    ::_exit(2);
+  };
+  ::sigaction(SIGBUS, &action, nullptr);
+}
+
+AtomicFile::AtomicFile(std::filesystem::path target)
+    : target_(std::move(target)), temporary_(temporary_beside(target_)) {
+  descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) fail(target_, "write", errno);
+}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) {
+    ::close(descriptor_);
+    ::unlink(temporary_.c_str());
+  }
+}
+
+void AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      fail(target_, "write", errno);
+    }
+    bytes = bytes.subspan(static_cast<size_t>(written));
+  }
+}
+
+void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
+
+void AtomicFile::commit() {
+  if (::fsync(descriptor_) != 0) fail(target_, "flush", errno);
+  if (::close(std::exchange(descriptor_, -1)) != 0 || ::rename(temporary_.c_str(), target_.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary_.c_str());
+    fail(target_, "write", error);
+  }
+  sync_folder(target_.parent_path());
+}
+
+void write_file(const std::filesystem::path& target, std::string_view text) {
+  AtomicFile file(target);
+  file.write(text);
+  file.commit();
+}
+
+AtomicFolder::AtomicFolder(std::filesystem::path target, bool replace)
+    : target_(without_trailing_slash(std::move(target))), temporary_(temporary_beside(target_)) {
+  std::error_code error;
+  const bool exists = std::filesystem::exists(std::filesystem::symlink_status(target_, error));
+  const bool empty =
+      exists && std::filesystem::is_directory(target_, error) && std::filesystem::is_empty(target_, error);
+  if (exists && !empty && !replace) throw Error(target_.string(), "already exists", "a new folder's name");
+  if (!std::filesystem::create_directory(temporary_, error)) fail(target_, "write", error.value());
+}
+
+AtomicFolder::~AtomicFolder() {
+  std::error_code ignored;
+  if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+}
+
+void AtomicFolder::commit() {
+  sync_folder(temporary_);
+  std::error_code error;
+  std::filesystem::path old;
+  if (std::filesystem::exists(std::filesystem::symlink_status(target_, error))) {
+    old = temporary_beside(target_);
+    std::filesystem::rename(target_, old, error);
+    if (error) fail(target_, "replace", error.value());
+  }
+  std::filesystem::rename(temporary_, target_, error);
+  if (error) {
+    std::error_code ignored;
+    if (!old.empty()) std::filesystem::rename(old, target_, ignored);
+    fail(target_, "write", error.value());
+  }
+  temporary_.clear();
+  sync_folder(target_.parent_path());
+  if (!old.empty()) std::filesystem::remove_all(old, error);
+}
+
+}  // namespace linnet

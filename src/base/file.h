@@ -1,0 +1,73 @@
+// Files mapped for reading; files and folders written whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace linnet {
+
+/// A whole file, mapped read-only. Should the file shrink while it is mapped, touching the missing pages ends
+/// the process with one error line and status 2 (install_truncation_handler).
+class MappedFile {
+ public:
+  MappedFile() = default;
+  /// Throws Error if it cannot be opened or is no regular file.
+  explicit MappedFile(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+
+  std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
+  std::string_view text() const { return {static_cast<const char*>(data_), size_}; }
+
+ private:
+  void* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Makes SIGBUS (a mapped file was truncated) one error line and exit status 2. Called once, by main.
+void install_truncation_handler();
+
+/// A file that appears only when it is complete: written to a temporary name beside the target, flushed to
+/// disk, renamed by commit(). Destroyed before commit(), it leaves whatever was there.
+class AtomicFile {
+ public:
+  /// Throws Error if the folder does not exist or cannot be written.
+  explicit AtomicFile(std::filesystem::path target);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  /// Throws Error on a full disk or another failure.
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text);
+  void commit();
+
+ private:
+  std::filesystem::path target_, temporary_;
+  int descriptor_ = -1;
+};
+
+void write_file(const std::filesystem::path& target, std::string_view text);
+
+/// A new folder that appears only when it is complete: filled under a temporary name beside the target,
+/// renamed by commit(). An existing target is replaced only by commit(), and only where `replace` was said.
+class AtomicFolder {
+ public:
+  /// Throws Error if the target exists (and is not empty) and `replace` is false.
+  AtomicFolder(std::filesystem::path target, bool replace);
+  ~AtomicFolder();
+  AtomicFolder(const AtomicFolder&) = delete;
+  AtomicFolder& operator=(const AtomicFolder&) = delete;
+
+  const std::filesystem::path& path() const { return temporary_; }  // fill this
+  void commit();
+
+ private:
+  std::filesystem::path target_, temporary_;
+};
+
+}  // namespace linnet

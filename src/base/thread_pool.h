@@ -1,0 +1,32 @@
+// One pool of threads a process. Built for the decode step: regions of tens of microseconds, a few hundred
+// of them a token, so workers spin briefly before they sleep.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+
+namespace linnet {
+
+/// Runs `count` independent pieces of work on `threads` threads, the caller among them.
+/// Which thread gets which piece never changes a result: pieces write disjoint memory.
+class ThreadPool {
+ public:
+  /// `threads` < 1: one for each processor that this process may use.
+  explicit ThreadPool(int threads = 0);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const;
+
+  /// Calls work(0) … work(count − 1), in any order, and returns when all are done. The first exception that a
+  /// piece throws is rethrown here. Not reentrant: a piece must not call run().
+  void run(size_t count, const std::function<void(size_t)>& work);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace linnet

@@ -1,0 +1,25 @@
+// What a command is: it describes its options, then runs. One file a command; main.cpp lists them.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <span>
+
+#include "base/error.h"
+
+namespace linnet::cli {
+
+/// Adds a subcommand to `app`; its callback stores the work to do in `run`.
+using Work = std::function<ExitStatus()>;
+using Describe = void (*)(CLI::App& app, Work& run);
+
+struct Command {
+  const char* name;
+  const char* summary;  // one line of `linnet --help`
+  Describe describe;    // null: the workshop's executable has it
+};
+
+/// Parses, runs, prints errors as `linnet: error: WHERE: WHAT, expected WHAT`; returns the exit status.
+int run_commands(std::span<const Command> commands, int argc, char** argv);
+
+}  // namespace linnet::cli

@@ -1,0 +1,14 @@
+// The runtime's program. Commands that train live in linnet-train, which this one starts.
+#include "cli/command.h"
+
+namespace linnet::cli {
+namespace {
+
+constexpr Command kCommands[] = {
+    {"pretrain", "a model from nothing", nullptr},
+};
+
+}  // namespace
+}  // namespace linnet::cli
+
+int main(int argc, char** argv) { return linnet::cli::run_commands(linnet::cli::kCommands, argc, argv); }

@@ -1,0 +1,70 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <new>
+
+#include "base/file.h"
+#include "cli/command.h"
+
+#ifndef LINNET_VERSION
+#define LINNET_VERSION "unknown"
+#endif
+
+namespace linnet::cli {
+namespace {
+
+int report(const std::string& message, ExitStatus status) {
+  fmt::print(stderr, "linnet: error: {}\n", message);
+  return static_cast<int>(status);
+}
+
+/// Replaces this process by the workshop's executable, which lies beside this one.
+int exec_workshop(char** argv) {
+  const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "linnet-train";
+  ::execv(program.c_str(), argv);
+  return report(Error(argv[1], "the workshop is not installed",
+                      fmt::format("the program {} (build with -DLINNET_WORKSHOP=ON)", program.string()))
+                    .what(),
+                ExitStatus::kBadInput);
+}
+
+}  // namespace
+
+int run_commands(std::span<const Command> commands, int argc, char** argv) {
+  install_truncation_handler();
+  CLI::App app("Linnet: pretrained language models with linear attention", "linnet");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "linnet " LINNET_VERSION);
+  Work work;
+  for (const Command& command : commands) {
+    if (command.describe == nullptr) {
+      if (argc > 1 && std::string_view(argv[1]) == command.name) return exec_workshop(argv);
+      app.add_subcommand(command.name, command.summary);
+      continue;
+    }
+    CLI::App* sub = app.add_subcommand(command.name, command.summary);
+    sub->option_defaults()->always_capture_default();
+    command.describe(*sub, work);
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& done) {  // --help, --version
+    return app.exit(done);
+  } catch (const CLI::ParseError& error) {
+    return report(Error("command line", error.what(), "what `linnet COMMAND --help` lists").what(),
+                  ExitStatus::kBadInput);
+  }
+  try {
+    return static_cast<int>(work ? work() : ExitStatus::kDone);
+  } catch (const Error& error) {
+    return report(error.what(), error.status());
+  } catch (const std::bad_alloc&) {
+    return report("memory: out of memory, expected a smaller request", ExitStatus::kFailed);
+  } catch (const std::exception& error) {
+    return report(Error("linnet", error.what()).what(), ExitStatus::kFailed);
+  }
+}
+
+}  // namespace linnet::cli

@@ -1,0 +1,67 @@
+// config.json and generation_config.json of a Hugging Face folder, checked. Both spellings are read:
+// rope_theta/rope_scaling/torch_dtype and transformers 5's rope_parameters/dtype.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace linnet {
+
+enum class Activation { kSilu, kGeluTanh, kGelu, kRelu };
+
+enum class RopeScaling { kNone, kLinear, kLlama3, kYarn };
+
+struct RopeConfig {
+  double theta = 10000.0;
+  RopeScaling scaling = RopeScaling::kNone;
+  double factor = 1.0;
+  double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
+  double beta_fast = 32.0, beta_slow = 1.0;              // yarn
+  std::optional<double> attention_factor;        // yarn: multiplies cos and sin; absent: 0.1 ln(factor) + 1
+  std::optional<double> mscale, mscale_all_dim;  // yarn
+  bool truncate = true;                          // yarn
+  int64_t original_positions = 0;                // llama3, yarn
+  double partial_rotary_factor = 1.0;
+};
+
+/// What every family has, under one name each.
+struct ModelConfig {
+  std::string model_type;  // "llama", "gpt2"
+  int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
+  int64_t positions = 0;  // max_position_embeddings (n_positions)
+  double norm_epsilon = 1e-5;
+  Activation activation = Activation::kSilu;
+  bool tied_embeddings = false, attention_bias = false, mlp_bias = false;
+  RopeConfig rope;  // unused where positions are learned
+  std::optional<int64_t> bos;
+  std::vector<int64_t> eos;
+  nlohmann::json raw;  // every field as it stood, `linear_attention` and `base` included
+
+  /// Throws Error: where is the file, what names the key. `json` is the parsed config.json of a base or full
+  /// folder (a sidecar's has only `linear_attention`, `base`, `base_hash`: model/model.h resolves it first).
+  static ModelConfig parse(const nlohmann::json& json, const std::string& where);
+};
+
+struct GenerationConfig {
+  std::optional<int64_t> bos;
+  std::vector<int64_t> eos;
+  std::optional<bool> do_sample;
+  std::optional<double> temperature, top_p, min_p, repetition_penalty;
+  std::optional<int64_t> top_k, max_new_tokens;
+
+  /// An absent file is an empty config.
+  static GenerationConfig read(const std::filesystem::path& folder);
+};
+
+/// The inverse frequencies [head_size/2] (of the rotary part) and the factor on cos and sin, in float64.
+struct RopeFrequencies {
+  std::vector<double> inverse;
+  double factor = 1.0;
+};
+RopeFrequencies rope_frequencies(const ModelConfig& config);
+
+}  // namespace linnet

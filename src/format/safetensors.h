@@ -1,0 +1,71 @@
+// safetensors files. Layout: 8 bytes N (little-endian), N bytes of JSON header, then the tensors' bytes; the
+// header gives each tensor's dtype, shape and [begin, end) after the header. Checked wholly before use by the
+// rules of docs/formats.md, so that nothing past open() can meet a lying offset.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "format/tensor.h"
+
+namespace linnet {
+
+/// One mapped file.
+class SafetensorsFile {
+ public:
+  /// Throws Error (where: the file) on anything that breaks a rule.
+  static SafetensorsFile open(const std::filesystem::path& path);
+  /// The same checks on bytes in memory, which must outlive the result. For tests and fuzzing.
+  static SafetensorsFile parse(std::span<const std::byte> bytes, std::string_view where);
+
+  const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
+  const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
+
+ private:
+  std::shared_ptr<const void> owner_;  // keeps the mapping alive
+  std::map<std::string, TensorView, std::less<>> tensors_;
+  std::map<std::string, std::string, std::less<>> metadata_;
+};
+
+/// All tensors of a model folder: model.safetensors, or the shards of model.safetensors.index.json.
+class TensorStore {
+ public:
+  static TensorStore open_folder(const std::filesystem::path& folder);
+  static TensorStore open_file(const std::filesystem::path& file);
+
+  const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
+  const TensorView* find(std::string_view name) const;  // nullptr if absent
+  /// The file that holds the tensor, for messages.
+  std::string where(std::string_view name) const;
+
+ private:
+  std::vector<SafetensorsFile> files_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+  std::map<std::string, std::string, std::less<>> file_of_;
+};
+
+/// A tensor to write.
+struct NamedTensor {
+  std::string name;
+  TensorView tensor;
+};
+
+/// Writes one file atomically: a temporary beside it, flush, rename. Throws Error on a full disk, leaving
+/// what was there before.
+void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+
+/// Writes model.safetensors, or shards of at most `shard_bytes` with an index, into a folder.
+void write_sharded(const std::filesystem::path& folder, std::span<const NamedTensor> tensors,
+                   size_t shard_bytes);
+
+/// `xxh3-128:` and 32 hexadecimal digits over all tensors sorted by name, each as name, NUL, dtype, NUL,
+/// shape in decimals joined by commas, NUL, bytes: the same however sharded.
+std::string tensors_hash(const TensorStore& store);
+
+}  // namespace linnet

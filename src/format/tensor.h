@@ -1,0 +1,52 @@
+// A tensor as it lies in a file: type, shape, bytes. Owns nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace linnet {
+
+enum class DType {
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  kF8E4M3,
+  kF8E5M2,
+  kU16,
+  kU32,
+  kU64
+};
+
+/// Bytes of one number.
+size_t size_of(DType type);
+/// The name safetensors files use: "F32", "BF16", …
+std::string_view name_of(DType type);
+
+struct TensorView {
+  DType type = DType::kF32;
+  std::vector<int64_t> shape;
+  std::span<const std::byte> bytes;  // row-major, little-endian, perhaps unaligned
+
+  int64_t numbers() const;  // product of the shape; 1 for a scalar
+};
+
+/// "[6, 64, 64]", for messages.
+std::string to_string(const std::vector<int64_t>& shape);
+
+/// The numbers as float32 or float64 (from any of the floating types), converted. Allocates.
+/// Throws Error naming `where` if the type is not a floating one.
+std::vector<float> to_float(const TensorView& tensor, std::string_view where);
+std::vector<double> to_double(const TensorView& tensor, std::string_view where);
+
+}  // namespace linnet

@@ -1,0 +1,73 @@
+// The engine's view of a model: prompt in, logits of a token tree out, a path committed. Batches of
+// sequences, each with its own state slot. Every buffer of a step is planned once; a step allocates nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "attention/tree.h"
+#include "base/thread_pool.h"
+#include "model/model.h"
+
+namespace linnet {
+
+enum class ComputeType {
+  kAuto,  // bf16 weights are read as they are; long prefills multiply in bf16 where the machine is fast at it
+  kFloat32,   // all arithmetic in float32
+  kBFloat16,  // as auto, whatever type the weights are stored in
+  kFloat64,   // all arithmetic in float64, by the plain reference: slow, for tests
+};
+/// "auto", "float32", "bfloat16", "float64"; throws Error on another.
+ComputeType compute_type(std::string_view name);
+
+class Decoder {
+ public:
+  struct Options {
+    ComputeType compute = ComputeType::kAuto;
+    int slots = 1;       // sequences that may be open at once
+    int max_nodes = 64;  // nodes of all trees of one step
+    int chunk = 512;     // tokens that a prefill takes through the layers at a time
+  };
+
+  /// The model must outlive nothing: it is shared.
+  static std::unique_ptr<Decoder> make(std::shared_ptr<const Model> model, const Options& options,
+                                       ThreadPool& pool);
+  virtual ~Decoder() = default;
+
+  virtual const Model& model() const = 0;
+  int64_t vocabulary() const { return model().config().vocabulary; }
+
+  /// Makes a slot the empty sequence.
+  virtual void reset(int slot) = 0;
+  virtual int64_t length(int slot) const = 0;
+  /// Bytes allocated for the slot's state (softmax: bytes of the tokens held).
+  virtual size_t state_bytes(int slot) const = 0;
+
+  /// Commits `tokens`. Writes the logits [tokens.size() − first, vocabulary] of the tokens from index `first`
+  /// on (first == tokens.size(): none). Throws Error on a token out of range or past learned positions.
+  virtual void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) = 0;
+
+  struct Branch {
+    int slot;
+    const TokenTree* tree;
+  };
+  /// Logits [all nodes, vocabulary] of each branch's nodes in order; valid until the next call. States are
+  /// untouched. A sequence gets the same bits alone, beside any neighbours, and in any tree.
+  virtual std::span<const float> step(std::span<const Branch> branches) = 0;
+  /// Logits and, beside them, the final hidden rows [all nodes, hidden] that heads read; valid likewise.
+  virtual std::span<const float> hidden() const = 0;
+
+  /// Commits nodes of the last step's `branch` (its place in step's argument): a path from the root.
+  virtual void commit(int branch, std::span<const int32_t> path) = 0;
+
+  /// A slot's whole state as bytes (versioned, checked on load), and back. A rejected load leaves it
+  /// untouched.
+  virtual std::vector<std::byte> save(int slot) const = 0;
+  virtual void load(int slot, std::span<const std::byte> bytes) = 0;
+};
+
+}  // namespace linnet

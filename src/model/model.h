@@ -1,0 +1,84 @@
+// A model as it lies in folders: plain, linearized in full, a sidecar with its base, or a LoRA with its base.
+// Opening checks everything that can be checked without computing; nothing later meets a bad shape.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+#include "attention/config.h"
+#include "format/model_config.h"
+#include "format/safetensors.h"
+#include "model/family.h"
+
+namespace linnet {
+
+/// PEFT's adapter_config.json, as far as it is computed: rank, alpha, target modules.
+struct LoraConfig {
+  int rank = 0;
+  double alpha = 0.0;
+  std::vector<std::string> targets;  // module names, e.g. "q_proj"
+};
+
+class Model {
+ public:
+  struct OpenOptions {
+    std::optional<std::filesystem::path> base;  // --base: where a sidecar's or LoRA's base lies
+    bool check_numbers = true;                  // NaN and infinite weights are an error that names the tensor
+    bool check_hash = true;                     // a sidecar's base_hash (commands that load weights)
+  };
+
+  /// Throws Error on whatever is wrong with the folder or its base.
+  static std::shared_ptr<const Model> open(const std::filesystem::path& folder, const OpenOptions& options);
+  static std::shared_ptr<const Model> open(const std::filesystem::path& folder) { return open(folder, {}); }
+
+  const ModelConfig& config() const { return config_; }
+  const GenerationConfig& generation() const { return generation_; }
+  const Family& family() const { return *family_; }
+  const std::vector<AttentionConfig>& attention() const { return attention_; }
+  AttentionShape attention_shape() const;
+
+  /// Where the tokenizer lies: the folder, or a sidecar's base.
+  const std::filesystem::path& tokenizer_folder() const { return tokenizer_folder_; }
+  const std::filesystem::path& folder() const { return folder_; }
+  bool is_sidecar() const { return is_sidecar_; }
+  const std::filesystem::path& base_folder() const {
+    return base_folder_;
+  }  // the folder itself unless a sidecar
+  const std::optional<LoraConfig>& lora() const { return lora_; }
+
+  /// An original tensor by module and part, e.g. layer_tensor(3, family.q, "weight"): LoRA not applied.
+  /// nullptr where the model has none (a bias that the config leaves out).
+  const TensorView* tensor(std::string_view module, std::string_view part) const;
+  const TensorView* layer_tensor(int layer, std::string_view module, std::string_view part) const;
+  /// The full name under which a layer's module stands in the file: "model.layers.3.self_attn.q_proj".
+  std::string module_name(int layer, std::string_view module) const;
+
+  /// LoRA's A [r, in] and B [out, r] for a module, if there are any.
+  struct LoraPair {
+    const TensorView *a, *b;
+  };
+  std::optional<LoraPair> lora_of(int layer, std::string_view module) const;
+
+  /// New tensors of a layer, by their name after `linear_attention.`.
+  ParameterTensors linear_parameters(int layer) const;
+
+  const TensorStore& base_tensors() const { return base_; }
+
+ private:
+  ModelConfig config_;
+  GenerationConfig generation_;
+  const Family* family_ = nullptr;
+  std::vector<AttentionConfig> attention_;
+  std::filesystem::path folder_, base_folder_, tokenizer_folder_;
+  bool is_sidecar_ = false;
+  bool has_prefix_ = true;
+  TensorStore base_;
+  std::optional<TensorStore> added_, adapter_;
+  std::optional<LoraConfig> lora_;
+};
+
+}  // namespace linnet

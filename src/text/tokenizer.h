@@ -1,0 +1,57 @@
+// Text to ids and back: tokenizer.json (byte-level BPE, BPE with byte fallback, Unigram) or tokenizer.model.
+// The ids are those of Hugging Face's tokenizers.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace linnet {
+
+class Tokenizer {
+ public:
+  /// A model folder (tokenizer.json, else tokenizer.model, with tokenizer_config.json) or one such file.
+  /// Throws Error on anything malformed.
+  static Tokenizer load(const std::filesystem::path& folder_or_file);
+
+  /// Invalid UTF-8 counts as U+FFFD, one for each maximal invalid part. `special` adds what the
+  /// post-processor adds (BOS, …). Thread-safe.
+  std::vector<int32_t> encode(std::string_view text, bool special = false) const;
+  /// The whole text of ids; special tokens left out unless asked for. Throws on an id out of range.
+  std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
+
+  int32_t vocabulary() const;  // one past the largest id
+  std::optional<int32_t> bos() const;
+  std::optional<int32_t> eos() const;
+  std::optional<int32_t> id_of(std::string_view token) const;
+
+  struct Impl;
+  explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}
+
+ private:
+  friend class StreamingDetokenizer;
+  std::shared_ptr<const Impl> impl_;
+};
+
+/// Text as it becomes final, token by token; never splits a code point. The pieces' concatenation is decode()
+/// of all ids.
+class StreamingDetokenizer {
+ public:
+  explicit StreamingDetokenizer(Tokenizer tokenizer, bool skip_special = true);
+  ~StreamingDetokenizer();
+  StreamingDetokenizer(StreamingDetokenizer&&) noexcept;
+  StreamingDetokenizer& operator=(StreamingDetokenizer&&) noexcept;
+  std::string push(int32_t id);
+  std::string finish();  // what was held back
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace linnet

@@ -1,0 +1,66 @@
+#include "base/file.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "base/error.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Folder {
+  fs::path path = fs::path(testing::TempDir()) / ("linnet-file-" + std::to_string(::getpid()));
+  Folder() { fs::create_directories(path); }
+  ~Folder() { fs::remove_all(path); }
+  size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(path), {})); }
+};
+
+TEST(AtomicFile, LeavesTheOldFileUntilItIsCommitted) {
+  Folder folder;
+  write_file(folder.path / "a", "old");
+  {
+    AtomicFile file(folder.path / "a");
+    file.write("new");
+  }
+  EXPECT_EQ(MappedFile(folder.path / "a").text(), "old");
+  EXPECT_EQ(folder.entries(), 1u);
+  write_file(folder.path / "a", "new");
+  EXPECT_EQ(MappedFile(folder.path / "a").text(), "new");
+}
+
+TEST(AtomicFile, SaysWhereOnAFullDisk) {
+  AtomicFile* file = nullptr;
+  EXPECT_THROW(file = new AtomicFile("/nonexistent/a"), Error);
+  delete file;
+}
+
+TEST(AtomicFolder, AppearsWholeAndRefusesToReplaceUnasked) {
+  Folder folder;
+  {
+    AtomicFolder out(folder.path / "model", false);
+    write_file(out.path() / "a", "x");
+  }
+  EXPECT_EQ(folder.entries(), 0u);
+  {
+    AtomicFolder out(folder.path / "model", false);
+    write_file(out.path() / "a", "x");
+    out.commit();
+  }
+  EXPECT_EQ(MappedFile(folder.path / "model" / "a").text(), "x");
+  EXPECT_THROW(AtomicFolder(folder.path / "model", false), Error);
+  AtomicFolder again(folder.path / "model", true);
+  again.commit();
+  EXPECT_FALSE(fs::exists(folder.path / "model" / "a"));
+  EXPECT_EQ(folder.entries(), 1u);
+}
+
+TEST(MappedFile, RefusesWhatIsNoRegularFile) {
+  EXPECT_THROW(MappedFile("/dev/null"), Error);
+  EXPECT_THROW(MappedFile("/nonexistent"), Error);
+}
+
+}  // namespace
+}  // namespace linnet

@@ -1,0 +1,27 @@
+#include "base/random.h"
+
+#include <gtest/gtest.h>
+
+namespace linnet {
+namespace {
+
+// Known-answer vectors of the Random123 distribution (kat_vectors, philox4x32 10).
+TEST(Philox, GivesTheKnownAnswers) {
+  EXPECT_EQ(philox(0, 0, 0), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox(~0ull, ~0ull, ~0ull),
+            (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+  EXPECT_EQ(philox(0x299f31d0a4093822ull, 0x0370734413198a2eull, 0x85a308d3243f6a88ull),
+            (std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
+}
+
+TEST(Philox, UniformStaysBelowOne) {
+  for (uint64_t i = 0; i < 1000; ++i) {
+    const double x = uniform(7, 3, i);
+    EXPECT_GE(x, 0.0);
+    EXPECT_LT(x, 1.0);
+    EXPECT_LT(uniform_integer(7, 3, i, 10), 10u);
+  }
+}
+
+}  // namespace
+}  // namespace linnet

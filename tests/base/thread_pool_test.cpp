@@ -1,0 +1,36 @@
+#include "base/thread_pool.h"
+
+#include <gtest/gtest.h>
+
+#include <stdexcept>
+#include <vector>
+
+namespace linnet {
+namespace {
+
+TEST(ThreadPool, RunsEveryPieceOnce) {
+  for (int threads : {1, 2, 5}) {
+    ThreadPool pool(threads);
+    EXPECT_EQ(pool.size(), threads);
+    for (size_t count : {0, 1, 2, 7, 1000}) {
+      std::vector<int> seen(count);
+      pool.run(count, [&](size_t i) { ++seen[i]; });
+      EXPECT_EQ(seen, std::vector<int>(count, 1)) << threads << " threads";
+    }
+  }
+}
+
+TEST(ThreadPool, RethrowsWhatAPieceThrewAndGoesOn) {
+  ThreadPool pool(3);
+  EXPECT_THROW(pool.run(10,
+                        [](size_t i) {
+                          if (i == 4) throw std::runtime_error("4");
+                        }),
+               std::runtime_error);
+  std::vector<int> seen(10);
+  pool.run(10, [&](size_t i) { ++seen[i]; });
+  EXPECT_EQ(seen, std::vector<int>(10, 1));
+}
+
+}  // namespace
+}  // namespace linnet
