@@ -1,0 +1,150 @@
+"""Makes tiny Hugging Face checkpoints and what transformers computes from them.
+
+    python3 make_hf.py OUT          needs torch, transformers, safetensors; CPU, a few seconds
+
+One folder a model, written by transformers itself, plus golden.safetensors:
+
+    input_ids [n] int64               the sequence everything is computed on
+    logits [n, vocabulary] float32
+    prompt [p] int64, greedy [m] int64    generate(do_sample=False) after the prompt
+    gradient.NAME                     of the mean next-token loss over input_ids, by the tensor's name in the folder
+    losses [10] float64               that loss before each of ten AdamW steps from these weights
+
+metadata: the optimizer's numbers (weight decay on tensors of two and more dimensions only) and the versions.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+VOCABULARY, LENGTH, PROMPT, NEW = 160, 48, 8, 24
+OPTIMIZER = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8, "weight_decay": 0.1}
+
+
+def llama(**changes):
+    fields = dict(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=56, num_hidden_layers=2,
+                  num_attention_heads=4, num_key_value_heads=4, max_position_embeddings=64, rms_norm_eps=1e-5,
+                  tie_word_embeddings=False, initializer_range=0.15, bos_token_id=1, eos_token_id=2,
+                  attention_bias=False, mlp_bias=False)
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**(fields | changes)))
+
+
+def gpt2(**changes):
+    fields = dict(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, initializer_range=0.15,
+                  bos_token_id=1, eos_token_id=2, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**(fields | changes)))
+
+
+def rope(**fields):
+    return {"rope_theta": 10000.0} | fields
+
+
+MODELS = {
+    "llama-mha": lambda: llama(),
+    "llama-gqa-tied": lambda: llama(num_key_value_heads=2, tie_word_embeddings=True),
+    "llama-biases": lambda: llama(attention_bias=True, mlp_bias=True, num_key_value_heads=1, head_dim=12),
+    "llama-rope-linear": lambda: llama(rope_parameters=rope(rope_type="linear", factor=4.0)),
+    "llama-rope-llama3": lambda: llama(rope_parameters=rope(
+        rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0,
+        original_max_position_embeddings=16)),
+    "llama-rope-yarn": lambda: llama(rope_parameters=rope(
+        rope_type="yarn", factor=4.0, original_max_position_embeddings=16)),
+    "llama-sharded": lambda: llama(num_key_value_heads=2),
+    "llama-old-spelling": lambda: llama(num_key_value_heads=2, rope_parameters=rope(
+        rope_type="linear", factor=2.0, rope_theta=5000.0)),
+    "gpt2": lambda: gpt2(),
+    "gpt2-without-prefix": lambda: gpt2(),
+}
+
+
+def randomize(model, seed):
+    """Norm gains and biases away from 1 and 0, so that leaving one out shows."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+
+
+def loss_of(model, ids):
+    logits = model(ids[None]).logits[0]
+    return torch.nn.functional.cross_entropy(logits[:-1].double(), ids[1:])
+
+
+def make(name, folder):
+    seed = sum(name.encode())
+    torch.manual_seed(seed)
+    model = MODELS[name]().eval()
+    randomize(model, seed)
+    model.generation_config.eos_token_id = None
+    shards = {"max_shard_size": "40KB"} if name == "llama-sharded" else {}
+    model.save_pretrained(folder, **shards)
+    rewrite(name, folder)
+
+    ids = torch.randint(3, VOCABULARY, (LENGTH,))
+    tensors = {"input_ids": ids, "prompt": ids[:PROMPT].clone()}
+    with torch.no_grad():
+        tensors["logits"] = model(ids[None]).logits[0].float()
+        generated = model.generate(ids[None, :PROMPT], attention_mask=torch.ones(1, PROMPT, dtype=torch.long),
+                                   do_sample=False, max_new_tokens=NEW, pad_token_id=0)
+        tensors["greedy"] = generated[0, PROMPT:].clone()
+    loss_of(model, ids).backward()
+    in_folder = names_in(folder)
+    for parameter_name, parameter in model.named_parameters():
+        stands_as = parameter_name.removeprefix("transformer.") if name == "gpt2-without-prefix" else parameter_name
+        assert stands_as in in_folder, (name, stands_as)
+        tensors[f"gradient.{stands_as}"] = parameter.grad.clone()
+
+    groups = [{"params": [p for p in model.parameters() if (p.dim() > 1) == decayed],
+               "weight_decay": OPTIMIZER["weight_decay"] * decayed} for decayed in (True, False)]
+    optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER["learning_rate"], eps=OPTIMIZER["epsilon"],
+                                  betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]))
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss = loss_of(model, ids)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
+    metadata = {k: repr(v) for k, v in OPTIMIZER.items()}
+    metadata |= {"torch": torch.__version__, "transformers": transformers.__version__}
+    save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "golden.safetensors", metadata)
+    print(f"{name:22s} losses {losses[0]:.4f} … {losses[-1]:.4f}  greedy {tensors['greedy'].tolist()}")
+
+
+def names_in(folder):
+    names = set()
+    for file in folder.glob("model*.safetensors"):
+        names |= set(load_file(file))
+    return names
+
+
+def rewrite(name, folder):
+    """Two spellings that transformers 5 no longer writes but that folders on disk have."""
+    if name == "llama-old-spelling":
+        config = json.loads((folder / "config.json").read_text())
+        parameters = config.pop("rope_parameters")
+        config["rope_theta"] = parameters["rope_theta"]
+        config["rope_scaling"] = {"type": parameters["rope_type"], "factor": parameters["factor"]}
+        config["torch_dtype"] = config.pop("dtype", "float32")
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
+    if name == "gpt2-without-prefix":
+        tensors = {k.removeprefix("transformer."): v for k, v in load_file(folder / "model.safetensors").items()}
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=pathlib.Path)
+    out = parser.parse_args().out
+    torch.use_deterministic_algorithms(True)
+    for name in MODELS:
+        shutil.rmtree(out / name, ignore_errors=True)
+        (out / name).mkdir(parents=True)
+        make(name, out / name)
