@@ -1,0 +1,12 @@
+// The commands, one a file src/cli/<command>.cpp, listed by main.cpp.
+#pragma once
+
+#include "cli/command.h"
+
+namespace linnet::cli {
+
+void describe_check(CLI::App& app, Work& work);
+void describe_generate(CLI::App& app, Work& work);
+void describe_perplexity(CLI::App& app, Work& work);
+
+}  // namespace linnet::cli

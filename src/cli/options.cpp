@@ -1,0 +1,86 @@
+#include "cli/options.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace linnet::cli {
+
+void add_model(CLI::App& app, SharedOptions& options) {
+  app.add_option("MODEL", options.model, "Model folder: plain, linearized, a sidecar or a LoRA")->required();
+  app.add_option("--base", options.base, "Where the base of a sidecar or LoRA lies (default: beside it)")
+      ->capture_default_str();
+}
+
+void add_device(CLI::App& app, SharedOptions& options) {
+  app.add_option("--device", options.device, "Where to compute: cpu, cuda or cuda:N");
+}
+
+void add_dtype(CLI::App& app, SharedOptions& options) {
+  app.add_option("--dtype", options.dtype,
+                 "Arithmetic: auto (the weights' own type), float32, bfloat16 or float64 (slow)");
+}
+
+void add_threads(CLI::App& app, SharedOptions& options) {
+  app.add_option("--threads", options.threads, "Threads; 0 is one for each processor")
+      ->check(CLI::Range(0, 1024));
+}
+
+void add_seed(CLI::App& app, SharedOptions& options) {
+  app.add_option("--seed", options.seed, "Seed of every random number");
+}
+
+void add_json(CLI::App& app, SharedOptions& options) {
+  app.add_option("--json", options.json, "Write the result to this file as JSON")->type_name("FILE");
+}
+
+void add_runtime(CLI::App& app, SharedOptions& options) {
+  add_model(app, options);
+  add_device(app, options);
+  add_dtype(app, options);
+  add_threads(app, options);
+  add_seed(app, options);
+  add_json(app, options);
+}
+
+void check_device(const SharedOptions& options) {
+  const std::string& name = options.device;
+  if (name == "cpu") return;
+  const bool numbered = name.size() > 5 && name.compare(0, 5, "cuda:") == 0 &&
+                        name.find_first_not_of("0123456789", 5) == std::string::npos;
+  if (name == "cuda" || numbered) {
+    throw Error("--device", fmt::format("device unavailable: {}", name), "cpu, which this build computes on");
+  }
+  throw Error("--device", fmt::format("unknown device \"{}\"", name), "cpu, cuda or cuda:N");
+}
+
+std::shared_ptr<const Model> open_model(const SharedOptions& options) {
+  Model::OpenOptions how;
+  if (!options.base.empty()) how.base = options.base;
+  return Model::open(options.model, how);
+}
+
+JsonResult::JsonResult(const SharedOptions& options) : path_(options.json) {
+  if (path_.empty()) return;
+  namespace fs = std::filesystem;
+  std::error_code error;
+  const fs::file_status target = fs::status(path_, error);
+  if (fs::exists(target) && !fs::is_regular_file(target)) {
+    throw Error(path_, "not a regular file", "a file that --json may write");
+  }
+  const fs::path folder = fs::path(path_).parent_path();
+  if (::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) != 0) {
+    throw Error(path_, "cannot be written", "a file in a folder that exists and may be written");
+  }
+}
+
+void JsonResult::write(const nlohmann::ordered_json& result) const {
+  if (path_.empty()) return;
+  write_file(path_, result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace linnet::cli

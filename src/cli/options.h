@@ -1,0 +1,53 @@
+// Options that several commands share, each described once: name, type, range, default, help. A command takes
+// those it needs; errors and --help derive from here.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "base/thread_pool.h"
+#include "model/decoder.h"
+#include "model/model.h"
+
+namespace linnet::cli {
+
+struct SharedOptions {
+  std::string model;           // MODEL
+  std::string base;            // --base; empty: beside the sidecar
+  std::string device = "cpu";  // --device
+  std::string dtype = "auto";  // --dtype; a command may set its own default before add_dtype
+  int threads = 0;             // --threads; 0: every processor
+  uint64_t seed = 0;           // --seed
+  std::string json;            // --json; empty: none
+};
+
+void add_model(CLI::App& app, SharedOptions& options);  // MODEL and --base
+void add_device(CLI::App& app, SharedOptions& options);
+void add_dtype(CLI::App& app, SharedOptions& options);
+void add_threads(CLI::App& app, SharedOptions& options);
+void add_seed(CLI::App& app, SharedOptions& options);
+void add_json(CLI::App& app, SharedOptions& options);
+/// All of the above, for commands that run a model.
+void add_runtime(CLI::App& app, SharedOptions& options);
+
+/// A device that is not there, or an unknown name, is an Error: called first, before anything is read.
+void check_device(const SharedOptions& options);
+
+/// Opens MODEL with --base.
+std::shared_ptr<const Model> open_model(const SharedOptions& options);
+
+/// The result file of --json: checked for a writable place when made, so that no work is lost; written whole
+/// by write(), or not at all. Does nothing where --json is absent.
+class JsonResult {
+ public:
+  explicit JsonResult(const SharedOptions& options);
+  void write(const nlohmann::ordered_json& result) const;
+
+ private:
+  std::string path_;
+};
+
+}  // namespace linnet::cli
