@@ -1,0 +1,94 @@
+#include "kernels/cpu/elementwise.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/kernels/numbers.h"
+
+namespace linnet {
+namespace {
+
+using kernels::Unary;
+
+constexpr int64_t kSizes[] = {1, 3, 15, 16, 17, 64, 100, 385};
+constexpr Unary kActivations[] = {Unary::kSilu, Unary::kGeluTanh, Unary::kGelu, Unary::kRelu};
+
+TEST(Norms, EqualThePlainOnesInDouble) {
+  for (int64_t size : kSizes) {
+    const int64_t rows = 3;
+    auto x = normals(rows * size, 1);
+    for (float& number : x) number = number * 2 + 0.5f;
+    const auto gain = normals(size, 2), bias = normals(size, 3);
+    auto rms = poison(rows * size), layer = poison(rows * size);
+    kernels::rms_norm(x.data(), rows, size, gain.data(), 1e-5, rms.data());
+    kernels::layer_norm(x.data(), rows, size, gain.data(), bias.data(), 1e-5, layer.data());
+    std::vector<double> expected(rows * size);
+    kernels::reference::rms_norm(widened(x).data(), rows, size, widened(gain).data(), 1e-5, expected.data());
+    EXPECT_LT(relative_rms(rms, expected), 1e-6) << size;
+    kernels::reference::layer_norm(widened(x).data(), rows, size, widened(gain).data(), widened(bias).data(),
+                                   1e-5, expected.data());
+    EXPECT_LT(relative_rms(layer, expected), 2e-6) << size;
+    kernels::rms_norm(x.data(), rows, size, gain.data(), 1e-5, x.data());
+    EXPECT_EQ(bits(x), bits(rms)) << "in place, " << size;
+  }
+}
+
+TEST(Activations, EqualThePlainOnesInDouble) {
+  for (Unary kind : kActivations) {
+    for (int64_t size : kSizes) {
+      auto x = normals(size, 4);
+      for (float& number : x) number *= 4;
+      const auto up = normals(size, 5);
+      auto expected = widened(x), gated = widened(x);
+      kernels::reference::activate(kind, expected.data(), size);
+      kernels::reference::activate_gated(kind, gated.data(), widened(up).data(), size);
+      auto gate = x;
+      kernels::activate(kind, x.data(), size);
+      kernels::activate_gated(kind, gate.data(), up.data(), size);
+      EXPECT_LT(relative_rms(x, expected), 2e-6) << static_cast<int>(kind) << ", " << size;
+      EXPECT_LT(relative_rms(gate, gated), 2e-6) << static_cast<int>(kind) << ", " << size;
+    }
+  }
+}
+
+TEST(Activations, HoldAtTheEndsOfTheRange) {
+  for (Unary kind : kActivations) {
+    std::vector<float> x = {-1e30f, -1000, -100, -0.0f, 0, 100, 1000, 1e10f};
+    kernels::activate(kind, x.data(), x.size());
+    for (size_t i = 0; i < 5; ++i) EXPECT_NEAR(x[i], 0.0f, 1e-30f) << static_cast<int>(kind) << ", " << i;
+    EXPECT_EQ(x[5], 100.0f);
+    EXPECT_EQ(x[6], 1000.0f);
+    EXPECT_EQ(x[7], 1e10f);
+  }
+}
+
+TEST(BFloat16, RoundsToNearestEvenAndComesBackExactly) {
+  const struct {
+    uint32_t from;
+    uint16_t to;
+  } kCases[] = {{0x3F800000, 0x3F80}, {0x3F808000, 0x3F80}, {0x3F808001, 0x3F81}, {0x3F818000, 0x3F82},
+                {0x7F7FFFFF, 0x7F80}, {0x80000000, 0x8000}, {0x7F800000, 0x7F80}, {0x7F800001, 0x7FC0},
+                {0xFFFFFFFF, 0xFFFF}, {0x00000001, 0x0000}};
+  for (const auto& row : kCases) {
+    const float x = std::bit_cast<float>(row.from);
+    uint16_t narrow = 0;
+    kernels::to_bfloat16(&x, 1, &narrow);
+    EXPECT_EQ(narrow, row.to) << std::hex << row.from;
+    float wide = 0;
+    kernels::from_bfloat16(&narrow, 1, &wide);
+    EXPECT_EQ(std::bit_cast<uint32_t>(wide), uint32_t{row.to} << 16);
+  }
+}
+
+TEST(Add, AddsEveryNumber) {
+  for (int64_t size : kSizes) {
+    auto x = normals(size, 6);
+    const auto y = normals(size, 7);
+    auto expected = x;
+    kernels::reference::add(expected.data(), y.data(), size);
+    kernels::add(x.data(), y.data(), size);
+    EXPECT_EQ(bits(x), bits(expected)) << size;
+  }
+}
+
+}  // namespace
+}  // namespace linnet
