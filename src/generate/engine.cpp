@@ -1,0 +1,253 @@
+#include "generate/engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+
+#include "base/error.h"
+#include "generate/stop_strings.h"
+
+namespace linnet {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// A long prompt goes in pieces of this many tokens, so that an interrupt does not wait for all of it.
+constexpr size_t kPrefillPiece = 4096;
+
+}  // namespace
+
+EngineLimits limits_of(const Model& model, int max_depth) {
+  EngineLimits limits;
+  limits.vocabulary = model.config().vocabulary;
+  if (model.family().positions == PositionKind::kLearned) limits.positions = model.config().positions;
+  limits.max_depth = max_depth;
+  for (const AttentionConfig& layer : model.attention()) {
+    if (layer.method != "softmax") limits.max_depth = std::min(limits.max_depth, layer.group);
+  }
+  return limits;
+}
+
+struct Engine::Sequence {
+  Sequence(const Request& asked, size_t request_index, int of_slot, const EngineLimits& limits,
+           const Tokenizer& tokenizer, Generation& into)
+      : request(asked),
+        index(request_index),
+        slot(of_slot),
+        sampler(asked.sampling, asked.seed, asked.sequence, limits.vocabulary),
+        detokenizer(tokenizer),
+        stops(asked.stop),
+        tokens(asked.prompt),
+        result(into) {
+    // The prompt goes through the detokenizer too: whether a piece begins with a space depends on it.
+    for (const int32_t token : tokens) {
+      sampler.observe(token);
+      detokenizer.push(token);
+    }
+  }
+
+  const Request& request;
+  size_t index;
+  int slot;
+  Sampler sampler;
+  StreamingDetokenizer detokenizer;
+  StopStrings stops;
+  std::vector<int32_t> tokens;  // the prompt and what was generated
+  std::vector<float> hidden;    // that the last token was chosen from
+  TokenTree tree;
+  Generation& result;
+  Clock::time_point start = Clock::now();
+  bool done = false;
+};
+
+Engine::Engine(Decoder& decoder, const EngineLimits& limits, Tokenizer tokenizer, Drafter& drafter,
+               const Options& options)
+    : decoder_(decoder),
+      limits_(limits),
+      tokenizer_(std::move(tokenizer)),
+      drafter_(drafter),
+      options_(options) {}
+
+Engine::~Engine() = default;
+
+void Engine::check(const Request& request) const {
+  request.sampling.check();
+  const auto length = static_cast<int64_t>(request.prompt.size());
+  if (length == 0) throw Error("prompt", "empty, and the tokenizer adds no token of its own", "some text");
+  if (request.max_new_tokens < 1) {
+    throw Error("--max-new-tokens", fmt::format("{} tokens", request.max_new_tokens), "at least 1");
+  }
+  for (const int32_t token : request.prompt) {
+    if (token < 0 || token >= limits_.vocabulary) {
+      throw Error("prompt", fmt::format("token {} is not in the model's vocabulary", token),
+                  fmt::format("ids from 0 to {}", limits_.vocabulary - 1));
+    }
+  }
+  if (limits_.positions > 0 && length > limits_.positions) {
+    throw Error("prompt", fmt::format("{} tokens, more than the model has positions", length),
+                fmt::format("at most {}", limits_.positions));
+  }
+}
+
+std::vector<Generation> Engine::run(std::span<const Request> requests, const OnText& on_text,
+                                    const std::function<bool()>& interrupted) {
+  for (const Request& request : requests) check(request);
+  on_text_ = on_text ? &on_text : nullptr;
+  std::vector<Generation> results(requests.size());
+  std::vector<int> free_slots;
+  for (int slot = options_.slots; slot-- > 0;) free_slots.push_back(slot);
+  std::vector<std::unique_ptr<Sequence>> active;
+  size_t next = 0;
+  bool stopped = false;
+  while (!stopped && (next < requests.size() || !active.empty())) {
+    while (!stopped && next < requests.size() && !free_slots.empty()) {
+      active.push_back(std::make_unique<Sequence>(requests[next], next, free_slots.back(), limits_,
+                                                  tokenizer_, results[next]));
+      free_slots.pop_back();
+      ++next;
+      stopped = !prefill(*active.back(), interrupted);
+    }
+    std::erase_if(active, [&](const std::unique_ptr<Sequence>& sequence) {
+      if (sequence->done) free_slots.push_back(sequence->slot);
+      return sequence->done;
+    });
+    stopped = stopped || (interrupted && interrupted());
+    if (!stopped && !active.empty()) step(active);
+  }
+  for (const auto& sequence : active) finish(*sequence);
+  return results;
+}
+
+bool Engine::prefill(Sequence& sequence, const std::function<bool()>& interrupted) {
+  const std::span<const int32_t> prompt = sequence.request.prompt;
+  std::vector<float> logits(static_cast<size_t>(limits_.vocabulary));
+  decoder_.reset(sequence.slot);
+  for (size_t at = 0; at < prompt.size(); at += kPrefillPiece) {
+    if (interrupted && interrupted()) return false;
+    const auto piece = prompt.subspan(at, std::min(kPrefillPiece, prompt.size() - at));
+    const bool last = at + piece.size() == prompt.size();
+    decoder_.prefill(sequence.slot, piece, last ? piece.size() - 1 : piece.size(),
+                     last ? std::span<float>(logits) : std::span<float>());
+  }
+  const int32_t first = sequence.sampler.choose(logits, sequence.tokens.size());
+  sequence.result.prefill_seconds = seconds_since(sequence.start);
+  sequence.start = Clock::now();
+  take(sequence, first);
+  if (sequence.done) finish(sequence);
+  return true;
+}
+
+void Engine::step(std::span<const std::unique_ptr<Sequence>> active) {
+  std::vector<Decoder::Branch> branches;
+  const int each = std::max(1, options_.max_nodes / static_cast<int>(active.size()));
+  for (const auto& sequence : active) {
+    sequence->tree = propose(*sequence, each);
+    branches.push_back({sequence->slot, &sequence->tree});
+  }
+  const std::span<const float> logits = decoder_.step(branches);
+  const std::span<const float> hidden = decoder_.hidden();
+  size_t nodes = 0, node = 0;
+  for (const auto& sequence : active) nodes += static_cast<size_t>(sequence->tree.size());
+  const size_t hidden_size = hidden.size() / nodes;
+  const auto vocabulary = static_cast<size_t>(limits_.vocabulary);
+  std::vector<std::vector<int32_t>> paths;
+  for (const auto& sequence : active) {  // all, before any commit: logits are valid until the next call
+    const auto size = static_cast<size_t>(sequence->tree.size());
+    paths.push_back(accept(*sequence, logits.subspan(node * vocabulary, size * vocabulary),
+                           hidden.subspan(node * hidden_size, size * hidden_size)));
+    node += size;
+  }
+  for (size_t i = 0; i < active.size(); ++i) {
+    decoder_.commit(static_cast<int>(i), paths[i]);
+    if (active[i]->done) finish(*active[i]);
+  }
+}
+
+TokenTree Engine::propose(const Sequence& sequence, int max_nodes) {
+  const auto length = static_cast<int64_t>(sequence.tokens.size());
+  const auto generated = static_cast<int64_t>(sequence.result.tokens.size());
+  int64_t depth = std::min<int64_t>(limits_.max_depth, sequence.request.max_new_tokens - generated - 1);
+  if (limits_.positions > 0) depth = std::min(depth, limits_.positions - length);
+  const int max_depth = static_cast<int>(std::max<int64_t>(0, depth));
+  TokenTree tree = drafter_.propose({sequence.tokens, sequence.hidden}, max_nodes, max_depth);
+  bool good = tree.size() >= 1 && tree.size() <= max_nodes && tree.token(0) == sequence.tokens.back();
+  for (int32_t i = 1; good && i < tree.size(); ++i) good = tree.parent(i) >= 0 && tree.depth(i) <= max_depth;
+  if (!good) {
+    throw Error(
+        "drafter", fmt::format("a tree of {} nodes that breaks the rules", tree.size()),
+        fmt::format("the chosen token as the only root, at most {} nodes and depth {}", max_nodes, max_depth),
+        ExitStatus::kFailed);
+  }
+  return tree;
+}
+
+// mathematics.md, section 4, Acceptance: greedy and sampled are the same walk.
+std::vector<int32_t> Engine::accept(Sequence& sequence, std::span<const float> logits,
+                                    std::span<const float> hidden) {
+  const TokenTree& tree = sequence.tree;
+  const auto vocabulary = static_cast<size_t>(limits_.vocabulary);
+  const size_t hidden_size = hidden.size() / static_cast<size_t>(tree.size());
+  ++sequence.result.steps;
+  std::vector<int32_t> path = {0};
+  for (;;) {
+    const int32_t node = path.back();
+    const int32_t next = sequence.sampler.choose(
+        logits.subspan(static_cast<size_t>(node) * vocabulary, vocabulary), sequence.tokens.size());
+    take(sequence, next);
+    int32_t child = node + 1;
+    while (child < tree.size() && (tree.parent(child) != node || tree.token(child) != next)) ++child;
+    if (sequence.done || child >= tree.size()) {
+      const auto row = hidden.subspan(static_cast<size_t>(node) * hidden_size, hidden_size);
+      sequence.hidden.assign(row.begin(), row.end());
+      return path;
+    }
+    path.push_back(child);
+  }
+}
+
+void Engine::take(Sequence& sequence, int32_t token) {
+  const Request& request = sequence.request;
+  Generation& result = sequence.result;
+  sequence.tokens.push_back(token);
+  result.tokens.push_back(token);
+  sequence.sampler.observe(token);
+  const auto finish_as = [&](Finish finish) {
+    result.finish = finish;
+    sequence.done = true;
+  };
+  if (std::find(request.end.begin(), request.end.end(), token) != request.end.end()) {
+    return finish_as(Finish::kEnd);
+  }
+  const std::string text = sequence.stops.push(sequence.detokenizer.push(token));
+  result.text += text;
+  if (on_text_ != nullptr && !text.empty()) (*on_text_)(sequence.index, text);
+  const auto length = static_cast<int64_t>(sequence.tokens.size());
+  if (sequence.stops.found()) {
+    finish_as(Finish::kStop);
+  } else if (static_cast<int64_t>(result.tokens.size()) >= request.max_new_tokens ||
+             (limits_.positions > 0 && length > limits_.positions)) {
+    finish_as(Finish::kLength);
+  }
+}
+
+void Engine::finish(Sequence& sequence) {
+  Generation& result = sequence.result;
+  std::string text = sequence.stops.push(sequence.detokenizer.finish());
+  if (sequence.stops.found()) {
+    if (result.finish != Finish::kInterrupted) result.finish = Finish::kStop;
+  } else {
+    text += sequence.stops.finish();
+  }
+  result.text += text;
+  if (on_text_ != nullptr && !text.empty()) (*on_text_)(sequence.index, text);
+  if (!result.tokens.empty()) result.decode_seconds = seconds_since(sequence.start);
+  result.state_bytes = decoder_.state_bytes(sequence.slot);
+}
+
+}  // namespace linnet
