@@ -1,0 +1,70 @@
+#include "base/progress.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace linnet {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+struct Fake {
+  double time = 100;
+  std::string text;
+  Progress::Output output(bool terminal, bool color) {
+    return {terminal, color, 10.0, [this](std::string_view more) { text += more; }, [this] { return time; }};
+  }
+};
+
+TEST(Progress, WritesPlainLinesAtIntervalsWhereThereIsNoTerminal) {
+  Fake fake;
+  Progress progress("training", "tokens", 1000, 0, fake.output(false, false));
+  progress.update(10);
+  EXPECT_EQ(fake.text, "");
+  fake.time += 10;
+  progress.update(250, "loss 3.2");
+  EXPECT_EQ(fake.text, "linnet: training: 25% 250/1k tokens, 25 tokens/s, 30s left, loss 3.2\n");
+  fake.time += 9;
+  progress.update(500);
+  progress.finish();
+  EXPECT_EQ(std::count(fake.text.begin(), fake.text.end(), '\n'), 1);
+}
+
+TEST(Progress, DrawsOneLineOnATerminalWithColourOnlyWhereWanted) {
+  for (bool color : {false, true}) {
+    Fake fake;
+    Progress progress("training", "tokens", 1000, 0, fake.output(true, color));
+    for (int i = 1; i <= 5; ++i) {
+      fake.time += 1;
+      progress.update(100 * i);
+    }
+    progress.finish();
+    EXPECT_THAT(fake.text, HasSubstr("50%"));
+    EXPECT_EQ(std::count(fake.text.begin(), fake.text.end(), '\n'), 1);
+    if (color) {
+      EXPECT_THAT(fake.text, HasSubstr("\x1b["));
+    } else {
+      EXPECT_THAT(fake.text, Not(HasSubstr("\x1b[")));
+    }
+  }
+}
+
+TEST(Progress, CountsTheRateFromWhereAResumedRunBegan) {
+  Fake fake;
+  Progress progress("training", "tokens", 1000, 500, fake.output(false, false));
+  fake.time += 10;
+  progress.update(600);
+  EXPECT_THAT(fake.text, HasSubstr("10 tokens/s, 40s left"));
+}
+
+TEST(Progress, ShortensNumbersAndTimes) {
+  EXPECT_EQ(short_number(999), "999");
+  EXPECT_EQ(short_number(1234567), "1.23M");
+  EXPECT_EQ(short_time(59.2), "59s");
+  EXPECT_EQ(short_time(192), "3m12s");
+  EXPECT_EQ(short_time(3900), "1h05m");
+}
+
+}  // namespace
+}  // namespace linnet
