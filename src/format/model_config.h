@@ -18,7 +18,7 @@ enum class RopeScaling { kNone, kLinear, kLlama3, kYarn };
 struct RopeConfig {
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::kNone;
-  double factor = 1.0;
+  double factor = 1.0;                                   // linear, llama3, yarn
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
   std::optional<double> attention_factor;        // yarn: multiplies cos and sin; absent: 0.1 ln(factor) + 1
@@ -30,12 +30,15 @@ struct RopeConfig {
 
 /// What every family has, under one name each.
 struct ModelConfig {
-  std::string model_type;  // "llama", "gpt2"
+  std::string model_type;  // "llama", "mistral", "qwen2", "gpt2"
   int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
   int64_t positions = 0;  // max_position_embeddings (n_positions)
   double norm_epsilon = 1e-5;
   Activation activation = Activation::kSilu;
-  bool tied_embeddings = false, attention_bias = false, mlp_bias = false;
+  bool tied_embeddings = false;
+  bool attention_bias = false;         // of q, k, v
+  bool attention_output_bias = false;  // of o
+  bool mlp_bias = false;
   RopeConfig rope;  // unused where positions are learned
   std::optional<int64_t> bos;
   std::vector<int64_t> eos;

@@ -1,0 +1,230 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numbers>
+
+#include "base/json.h"
+#include "format/model_config.h"
+#include "tests/format/files.h"
+
+namespace linnet {
+namespace {
+
+using Json = nlohmann::json;
+using testing::HasSubstr;
+
+Json llama() {
+  return {{"model_type", "llama"},    {"hidden_size", 64},           {"num_hidden_layers", 5},
+          {"num_attention_heads", 8}, {"num_key_value_heads", 4},    {"intermediate_size", 172},
+          {"vocab_size", 512},        {"hidden_act", "silu"},        {"max_position_embeddings", 512},
+          {"rope_theta", 10000.0},    {"tie_word_embeddings", true}, {"rms_norm_eps", 1e-5}};
+}
+
+Json gpt2() {
+  return {{"model_type", "gpt2"}, {"n_embd", 48},      {"n_layer", 2},
+          {"n_head", 4},          {"n_positions", 64}, {"vocab_size", 100}};
+}
+
+Json with(Json config, const Json& change) {
+  config.merge_patch(change);
+  return config;
+}
+
+ModelConfig parse(const Json& config) { return ModelConfig::parse(config, "config.json"); }
+
+TEST(Config, RefusesEveryBrokenFieldByItsName) {
+  const struct {
+    Json config;
+    const char* message;
+  } rows[] = {
+      {Json::array(), "not a JSON object"},
+      {with(llama(), {{"num_attention_heads", 0}}), "\"num_attention_heads\" is 0"},
+      {with(llama(), {{"num_attention_heads", 7}, {"num_key_value_heads", 7}}),
+       "expected a divisor of hidden_size 64"},
+      {with(llama(), {{"num_key_value_heads", 3}}), "expected a divisor of the 8 heads"},
+      {with(llama(), {{"num_key_value_heads", 9}}), "\"num_key_value_heads\" is 9"},
+      {with(llama(), {{"num_key_value_heads", 0}}), "\"num_key_value_heads\" is 0"},
+      {with(llama(), {{"head_dim", 7}}), "7 rotary numbers a head"},
+      {with(llama(), {{"num_hidden_layers", 0}}), "\"num_hidden_layers\" is 0"},
+      {with(llama(), {{"num_hidden_layers", 1000000000}}), "\"num_hidden_layers\" is 1000000000"},
+      {with(llama(), {{"num_hidden_layers", "5"}}), "\"num_hidden_layers\" is \"5\""},
+      {with(llama(), {{"num_hidden_layers", 5.0}}), "\"num_hidden_layers\" is 5.0"},
+      {with(llama(), {{"num_hidden_layers", 18446744073709551615u}}),
+       "\"num_hidden_layers\" is 18446744073709551615"},
+      {with(llama(), {{"vocab_size", 0}}), "\"vocab_size\" is 0"},
+      {with(llama(), {{"vocab_size", 1ll << 31}}), "\"vocab_size\" is 2147483648"},
+      {with(llama(), {{"hidden_size", nullptr}}), "no \"hidden_size\""},
+      {with(llama(), {{"intermediate_size", nullptr}}), "no \"intermediate_size\""},
+      {with(llama(), {{"rope_theta", 0}}), "\"rope_theta\" is 0"},
+      {with(llama(), {{"rope_theta", "NaN"}}), "\"rope_theta\" is \"NaN\""},
+      {with(llama(), {{"rope_theta", NAN}}), "\"rope_theta\" is null"},
+      {with(llama(), {{"rope_theta", -1}}), "\"rope_theta\" is -1"},
+      {with(llama(), {{"rope_parameters", {{"rope_theta", 0}}}}), "rope_parameters: \"rope_theta\" is 0"},
+      {with(llama(), {{"rope_scaling", "linear"}}), "rope_scaling: not a JSON object"},
+      {with(llama(), {{"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}}}), "rope scaling \"dynamic\""},
+      {with(llama(), {{"rope_parameters", {{"rope_type", "longrope"}}}}), "rope scaling \"longrope\""},
+      {with(llama(), {{"rope_scaling", {{"type", "mrope"}}}}), "\"type\" is \"mrope\""},
+      {with(llama(), {{"rope_scaling", {{"factor", 2.0}}}}), "no \"rope_type\""},
+      {with(llama(), {{"rope_scaling", {{"type", "linear"}}}}), "no \"factor\""},
+      {with(llama(), {{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}}), "\"factor\" is 0"},
+      {with(llama(), {{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}}),
+       "no \"original_max_position_embeddings\""},
+      {with(llama(), {{"rms_norm_eps", 0}}), "\"rms_norm_eps\" is 0"},
+      {with(llama(), {{"hidden_act", "mish"}}), "\"hidden_act\" is \"mish\""},
+      {with(llama(), {{"model_type", "bert"}}), "\"model_type\" is \"bert\", expected one of llama, mistral"},
+      {with(llama(), {{"model_type", nullptr}}), "no \"model_type\""},
+      {with(llama(), {{"eos_token_id", -1}}), "\"eos_token_id\" is -1"},
+      {with(llama(), {{"eos_token_id", {1, "2"}}}), "\"eos_token_id\" is [1,\"2\"]"},
+      {with(llama(), {{"quantization_config", {{"bits", 4}}}}), "a quantized model"},
+      {with(llama(), {{"model_type", "mistral"}, {"sliding_window", 256}}), "\"sliding_window\" is 256"},
+      {with(llama(), {{"model_type", "qwen2"}, {"use_sliding_window", true}}),
+       "\"use_sliding_window\" is true"},
+      {with(gpt2(), {{"n_head", 5}}), "expected a divisor of n_embd 48"},
+      {with(gpt2(), {{"scale_attn_by_inverse_layer_idx", true}}),
+       "\"scale_attn_by_inverse_layer_idx\" is true"},
+      {with(gpt2(), {{"activation_function", 1}}), "\"activation_function\" is 1, expected a string"},
+  };
+  for (const auto& row : rows) {
+    EXPECT_THAT(error_of([&] { parse(row.config); }), HasSubstr(row.message)) << row.config;
+  }
+}
+
+TEST(Config, FilesThatAreNoJsonAreRefused) {
+  const std::pair<std::string, const char*> rows[] = {
+      {"\xEF\xBB\xBF{}", "byte-order mark"},
+      {"{\"rope_theta\": NaN}", "not JSON at byte"},
+      {"{\"rope_theta\": 1e400}", "unusable JSON"},
+      {"", "empty file"},
+  };
+  TemporaryFolder folder;
+  for (const auto& [text, message] : rows) {
+    const auto file = folder.write("config.json", text);
+    EXPECT_THAT(error_of([&] { read_json(file); }), HasSubstr(message));
+  }
+}
+
+TEST(Config, ReadsLlama) {
+  const ModelConfig config = parse(with(llama(), {{"eos_token_id", {2, 3}}, {"bos_token_id", 1}}));
+  EXPECT_EQ(config.head_size, 8);
+  EXPECT_EQ(config.kv_heads, 4);
+  EXPECT_TRUE(config.tied_embeddings);
+  EXPECT_EQ(config.eos, (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(config.bos, 1);
+  EXPECT_FALSE(config.attention_bias || config.attention_output_bias || config.mlp_bias);
+  EXPECT_EQ(config.raw["hidden_size"], 64);
+}
+
+TEST(Config, TakesWhatTransformersTakesWhereAKeyIsAbsent) {
+  Json bare = llama();
+  for (const char* key : {"num_key_value_heads", "hidden_act", "rope_theta", "tie_word_embeddings",
+                          "rms_norm_eps", "max_position_embeddings"}) {
+    bare.erase(key);
+  }
+  const ModelConfig config = parse(bare);
+  EXPECT_EQ(config.kv_heads, 8);
+  EXPECT_EQ(config.activation, Activation::kSilu);
+  EXPECT_EQ(config.rope.theta, 10000.0);
+  EXPECT_FALSE(config.tied_embeddings);
+  EXPECT_EQ(config.norm_epsilon, 1e-6);
+  EXPECT_EQ(config.positions, 2048);
+}
+
+TEST(Config, ReadsGpt2) {
+  const ModelConfig config = parse(gpt2());
+  EXPECT_EQ(config.intermediate, 192);
+  EXPECT_EQ(config.kv_heads, 4);
+  EXPECT_EQ(config.activation, Activation::kGeluTanh);
+  EXPECT_TRUE(config.tied_embeddings && config.attention_bias && config.attention_output_bias &&
+              config.mlp_bias);
+}
+
+TEST(Config, BiasesOfQwen2StandOnQueryKeyAndValueAlone) {
+  const ModelConfig config = parse(with(llama(), {{"model_type", "qwen2"}, {"sliding_window", 100}}));
+  EXPECT_TRUE(config.attention_bias);
+  EXPECT_FALSE(config.attention_output_bias || config.mlp_bias);
+}
+
+TEST(Config, BothSpellingsOfRopeSayTheSame) {
+  const Json scaling = {{"factor", 8.0},
+                        {"low_freq_factor", 1.0},
+                        {"high_freq_factor", 4.0},
+                        {"original_max_position_embeddings", 128}};
+  const auto old =
+      parse(with(llama(), {{"rope_theta", 5e5}, {"rope_scaling", with(scaling, {{"type", "llama3"}})}}));
+  const auto both = with(scaling, {{"rope_type", "llama3"}, {"rope_theta", 5e5}});
+  const auto now = parse(with(llama(), {{"rope_theta", nullptr}, {"rope_parameters", both}}));
+  EXPECT_EQ(old.rope.theta, now.rope.theta);
+  EXPECT_EQ(rope_frequencies(old).inverse, rope_frequencies(now).inverse);
+  EXPECT_EQ(now.rope.scaling, RopeScaling::kLlama3);
+  EXPECT_EQ(
+      parse(with(llama(), {{"rope_parameters", {{"rope_theta", 7.0}, {"rope_type", "default"}}}})).rope.theta,
+      7);
+}
+
+TEST(Rope, LinearDividesEveryFrequency) {
+  const auto plain = rope_frequencies(parse(llama()));
+  const auto linear =
+      rope_frequencies(parse(with(llama(), {{"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}})));
+  ASSERT_EQ(plain.inverse.size(), 4u);
+  EXPECT_EQ(plain.factor, 1.0);
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(plain.inverse[i], std::pow(10000.0, -static_cast<double>(i) / 4), 1e-15);
+    EXPECT_EQ(linear.inverse[i], plain.inverse[i] / 4);
+  }
+}
+
+TEST(Rope, Llama3KeepsShortWavesAndDividesLongOnes) {
+  const auto plain = rope_frequencies(parse(llama()));
+  const auto scaled = rope_frequencies(parse(with(llama(), {{"rope_scaling",
+                                                             {{"rope_type", "llama3"},
+                                                              {"factor", 8.0},
+                                                              {"low_freq_factor", 1.0},
+                                                              {"high_freq_factor", 4.0},
+                                                              {"original_max_position_embeddings", 128}}}})));
+  // Wavelengths 6.3, 62.8, 628, 6283 against 128/4 = 32 and 128/1 = 128.
+  EXPECT_EQ(scaled.inverse[0], plain.inverse[0]);
+  const double smooth = (128 * plain.inverse[1] / (2 * std::numbers::pi) - 1) / 3;
+  EXPECT_NEAR(scaled.inverse[1], plain.inverse[1] * ((1 - smooth) / 8 + smooth), 1e-15);
+  EXPECT_EQ(scaled.inverse[2], plain.inverse[2] / 8);
+  EXPECT_EQ(scaled.inverse[3], plain.inverse[3] / 8);
+}
+
+TEST(Rope, YarnInterpolatesSlowPairsAndScalesTheAngles) {
+  const Json yarn = {{"rope_type", "yarn"}, {"factor", 4.0}, {"original_max_position_embeddings", 128}};
+  const auto plain = rope_frequencies(parse(llama()));
+  const auto scaled = rope_frequencies(parse(with(llama(), {{"rope_scaling", yarn}})));
+  EXPECT_NEAR(scaled.factor, 0.1 * std::log(4.0) + 1, 1e-15);
+  // Pairs by rotations: 8 ln(128/(2π·32))/(2 ln 10⁴) < 0, so low = 0; 8 ln(128/2π)/(2 ln 10⁴) = 1.31, high
+  // = 2.
+  const double part[] = {0, 0.5, 1, 1};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(scaled.inverse[i], plain.inverse[i] * (part[i] / 4 + 1 - part[i]), 1e-15) << i;
+  }
+  const auto factor = [&](const Json& more) {
+    return rope_frequencies(parse(with(llama(), {{"rope_scaling", with(yarn, more)}}))).factor;
+  };
+  EXPECT_EQ(factor({{"attention_factor", 1.25}}), 1.25);
+  EXPECT_EQ(factor({{"mscale", 1.0}, {"mscale_all_dim", 1.0}}), 1.0);
+  EXPECT_NEAR(factor({{"factor", nullptr}}), 0.1 * std::log(512.0 / 128) + 1, 1e-15);
+}
+
+TEST(Rope, PartialRotaryTurnsTheFirstNumbersOnly) {
+  EXPECT_EQ(rope_frequencies(parse(with(llama(), {{"partial_rotary_factor", 0.5}}))).inverse.size(), 2u);
+}
+
+TEST(GenerationConfig, AnAbsentFileIsEmptyAndBadFieldsAreNamed) {
+  TemporaryFolder folder;
+  EXPECT_TRUE(GenerationConfig::read(folder.path).eos.empty());
+  folder.write("generation_config.json",
+               R"({"eos_token_id": 2, "temperature": 0.7, "top_k": 40, "other": 1})");
+  const GenerationConfig config = GenerationConfig::read(folder.path);
+  EXPECT_EQ(config.eos, std::vector<int64_t>{2});
+  EXPECT_EQ(config.temperature, 0.7);
+  EXPECT_EQ(config.top_k, 40);
+  folder.write("generation_config.json", R"({"top_p": 2})");
+  EXPECT_THAT(error_of([&] { GenerationConfig::read(folder.path); }), HasSubstr("\"top_p\" is 2"));
+}
+
+}  // namespace
+}  // namespace linnet
