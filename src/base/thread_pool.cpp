@@ -96,7 +96,7 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::size() const { return static_cast<int>(impl_->threads.size()) + 1; }
 
-void ThreadPool::run(size_t count, const std::function<void(size_t)>& work) {
+void ThreadPool::run_pieces(size_t count, const std::function<void(size_t)>& work) {
   Impl& pool = *impl_;
   if (count == 0) return;
   if (count == 1 || pool.threads.empty()) {

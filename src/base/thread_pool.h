@@ -22,9 +22,15 @@ class ThreadPool {
 
   /// Calls work(0) … work(count − 1), in any order, and returns when all are done. The first exception that a
   /// piece throws is rethrown here. Not reentrant: a piece must not call run().
-  void run(size_t count, const std::function<void(size_t)>& work);
+  /// Allocates nothing, however much the piece of work captures.
+  template <class Work>
+  void run(size_t count, Work&& work) {
+    run_pieces(count, std::function<void(size_t)>(std::ref(work)));
+  }
 
  private:
+  void run_pieces(size_t count, const std::function<void(size_t)>& work);
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };

@@ -1,0 +1,292 @@
+#include "attention/config.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <utility>
+
+#include "attention/method.h"
+#include "base/error.h"
+#include "base/nearest.h"
+
+namespace linnet {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::array<std::pair<std::string_view, LocalWeight>, 5> kLocalWeights{
+    {{"softmax", LocalWeight::kSoftmax},
+     {"relu2", LocalWeight::kRelu2},
+     {"laplace", LocalWeight::kLaplace},
+     {"relu", LocalWeight::kRelu},
+     {"yoso", LocalWeight::kYoso}}};
+constexpr std::array<std::pair<std::string_view, FeaturePosition>, 2> kFeaturePositions{
+    {{"rotary", FeaturePosition::kRotary}, {"none", FeaturePosition::kNone}}};
+constexpr std::array<std::pair<std::string_view, Denominator>, 2> kDenominators{
+    {{"separate", Denominator::kSeparate}, {"shared", Denominator::kShared}}};
+
+constexpr int kYosoBits = 8;  // of the local branch, where `bits` doesn't say
+
+/// Whole numbers: their key, their range, their place. `shared` ones every row but softmax takes.
+struct IntegerKey {
+  std::string_view name;
+  int AttentionConfig::*field;
+  int least, most;
+  bool shared;
+};
+constexpr std::array kIntegers{
+    IntegerKey{"group", &AttentionConfig::group, 1, 4096, true},
+    IntegerKey{"local_groups", &AttentionConfig::local_groups, 1, 16, true},
+    IntegerKey{"sinks", &AttentionConfig::sinks, 0, 4096, true},
+    IntegerKey{"taps", &AttentionConfig::taps, 0, 64, true},
+    IntegerKey{"window", &AttentionConfig::window, 0, 1 << 30, false},
+    IntegerKey{"features", &AttentionConfig::features, 1, 4096, false},
+    IntegerKey{"slots", &AttentionConfig::slots, 1, 4096, false},
+    IntegerKey{"tables", &AttentionConfig::tables, 1, 256, false},
+    IntegerKey{"bits", &AttentionConfig::bits, 1, 16, false},
+};
+constexpr std::array<std::string_view, 7> kOtherKeys{"method", "local",       "alpha",           "gate",
+                                                     "decay",  "denominator", "feature_position"};
+
+template <class Value, size_t n>
+std::string_view name_of(const std::array<std::pair<std::string_view, Value>, n>& names, Value value) {
+  for (const auto& [name, known] : names) {
+    if (known == value) return name;
+  }
+  return "";
+}
+
+/// Reads the keys of one layer's object. A key that is absent or null is none.
+class Keys {
+ public:
+  Keys(const json& object, std::string where) : object_(object), where_(std::move(where)) {
+    if (!object.is_object()) throw Error(where_, fmt::format("{}", object.type_name()), "an object");
+  }
+
+  const json* find(std::string_view key) const {
+    const auto found = object_.find(key);
+    return found == object_.end() || found->is_null() ? nullptr : &*found;
+  }
+
+  [[noreturn]] void reject(std::string_view key, const std::string& expected) const {
+    const json* value = find(key);
+    throw Error(fmt::format("{}.{}", where_, key), value ? printable(value->dump()) : "absent", expected);
+  }
+  [[noreturn]] void conflict(std::string_view key, std::string_view what, std::string_view expected) const {
+    throw Error(fmt::format("{}.{}", where_, key), what, expected);
+  }
+
+  void integer(std::string_view key, int least, int most, int& field) const {
+    const json* value = find(key);
+    if (!value) return;
+    const bool fits = value->is_number_integer() &&
+                      (!value->is_number_unsigned() || value->get<uint64_t>() <= uint64_t(most)) &&
+                      value->get<int64_t>() >= least && value->get<int64_t>() <= most;
+    if (!fits) reject(key, fmt::format("a whole number from {} to {}", least, most));
+    field = value->get<int>();
+  }
+
+  template <class Value, size_t n>
+  void choice(std::string_view key, const std::array<std::pair<std::string_view, Value>, n>& names,
+              Value& field) const {
+    const json* value = find(key);
+    if (!value) return;
+    const std::string given = value->is_string() ? value->get<std::string>() : "";
+    std::vector<std::string_view> known;
+    for (const auto& [name, meaning] : names) {
+      known.push_back(name);
+      if (name == given) field = meaning;
+    }
+    if (std::find(known.begin(), known.end(), given) == known.end()) reject(key, one_of(given, known));
+  }
+
+  /// A number in the range, or "learned"; false if the key is absent.
+  bool number_or_learned(std::string_view key, double least, bool least_included, bool& learned,
+                         double& number) const {
+    const json* value = find(key);
+    if (!value) return false;
+    learned = value->is_string() && value->get<std::string>() == "learned";
+    if (learned) return true;
+    number = value->is_number() ? value->get<double>() : std::nan("");
+    if (!(number <= 1.0 && (number > least || (least_included && number == least)))) {
+      reject(key, fmt::format("\"learned\" or a number in {}{}, 1]", least_included ? "[" : "(", least));
+    }
+    return true;
+  }
+
+  /// Throws on a key that `known` does not list.
+  void only(std::span<const std::string_view> known) const {
+    for (const auto& [key, value] : object_.items()) {
+      if (std::find(known.begin(), known.end(), key) == known.end()) {
+        throw Error(where_, fmt::format("unknown key \"{}\"", printable(key)), one_of(key, known));
+      }
+    }
+  }
+
+ private:
+  const json& object_;
+  std::string where_;
+};
+
+std::vector<std::string_view> known_keys(const Method& method, bool local_yoso) {
+  std::vector<std::string_view> known(kOtherKeys.begin(), kOtherKeys.end());
+  for (const IntegerKey& key : kIntegers) {
+    const bool own =
+        std::find(method.options.begin(), method.options.end(), key.name) != method.options.end();
+    if (key.shared || own || (local_yoso && key.name == "bits")) known.push_back(key.name);
+  }
+  return known;
+}
+
+/// What no single key can be wrong about: which parts go together.
+void check_together(const AttentionConfig& config, const Method& method, const Keys& keys,
+                    bool alpha_number) {
+  const bool local = config.local != LocalWeight::kNone;
+  const bool decays = config.decay_learned || config.decay < 1.0;
+  const bool shared = config.denominator == Denominator::kShared;
+  const auto without = [&](bool used, std::string_view key, std::string_view what) {
+    if (used && !local) keys.conflict(key, what, "a local branch beside it (key `local`)");
+  };
+  if (method.grows && local) keys.conflict("local", "a local branch of softmax", "null, or another method");
+  if (method.grows && config.taps > 0) keys.conflict("taps", "taps with softmax", "0, or another method");
+  if (config.gate && alpha_number) keys.conflict("gate", "true with a number for alpha", "alpha \"learned\"");
+  without(alpha_number, "alpha", "a number without a local branch");
+  without(config.gate, "gate", "true without a local branch");
+  without(decays, "decay", "a decay without a local branch");
+  without(config.sinks > 0, "sinks", "sinks without a local branch");
+  without(shared, "denominator", "shared without a local branch");
+  if (method.summary != SummaryKind::kFeatures && (decays || shared)) {
+    keys.conflict(decays ? "decay" : "denominator",
+                  fmt::format("{} with {}, whose summary is not of features", decays ? "a decay" : "shared",
+                              method.name),
+                  "a method with a feature map");
+  }
+  if (shared && config.local != LocalWeight::kSoftmax) {
+    keys.conflict("denominator", "shared with another local branch than softmax", "local \"softmax\"");
+  }
+  if (config.sinks > config.group) {
+    keys.conflict("sinks", fmt::format("{} of a group of {}", config.sinks, config.group),
+                  "at most the tokens of a group");
+  }
+}
+
+AttentionConfig parse_one(const json& object, const std::string& where) {
+  const Keys keys(object, where);
+  const json* name = keys.find("method");
+  if (!name || !name->is_string()) keys.reject("method", "a method's name");
+  const Method& method = find_method(name->get<std::string>(), where + ".method");
+
+  AttentionConfig config = method.defaults;
+  keys.choice("local", kLocalWeights, config.local);
+  keys.only(known_keys(method, config.local == LocalWeight::kYoso));
+  for (const IntegerKey& key : kIntegers) keys.integer(key.name, key.least, key.most, config.*key.field);
+  keys.choice("denominator", kDenominators, config.denominator);
+  keys.choice("feature_position", kFeaturePositions, config.feature_position);
+  keys.number_or_learned("decay", 0.0, false, config.decay_learned, config.decay);
+
+  const bool named = keys.number_or_learned("alpha", 0.0, true, config.alpha_learned, config.alpha);
+  const bool alpha_number = named && !config.alpha_learned;
+  if (const json* gate = keys.find("gate")) {
+    if (!gate->is_boolean()) keys.reject("gate", "true or false");
+    config.gate = gate->get<bool>();
+  } else if (alpha_number) {
+    config.gate = false;
+  }
+  check_together(config, method, keys, alpha_number);
+
+  // Alpha mixes two branches: with one of them alone there is nothing to learn.
+  const bool both = config.local != LocalWeight::kNone && method.summary != SummaryKind::kNone;
+  config.alpha_learned = both && !alpha_number;
+  if (!both || config.alpha_learned) config.alpha = 1.0;
+  if (config.decay_learned) config.decay = 1.0;
+  if (config.local == LocalWeight::kYoso && config.bits == 0) config.bits = kYosoBits;
+  return config;
+}
+
+int layer_index(const std::string& key, int layers, const std::string& where) {
+  int index = -1;
+  const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), index);
+  if (error != std::errc() || end != key.data() + key.size() || index < 0 || index >= layers ||
+      std::to_string(index) != key) {
+    throw Error(where, fmt::format("layer \"{}\"", printable(key)),
+                fmt::format("layers 0 to {}", layers - 1));
+  }
+  return index;
+}
+
+json to_json(const AttentionConfig& config) {
+  const Method& method = find_method(config.method, "attention");
+  json object{{"method", config.method}};
+  if (!method.grows) {
+    const bool local = config.local != LocalWeight::kNone;
+    object["group"] = config.group;
+    object["local_groups"] = config.local_groups;
+    object["sinks"] = config.sinks;
+    if (config.local != method.defaults.local) object["local"] = name_of(kLocalWeights, config.local);
+    if (local && method.summary != SummaryKind::kNone) {
+      object["alpha"] = config.alpha_learned ? json("learned") : json(config.alpha);
+    }
+    object["gate"] = config.gate;
+    object["decay"] = config.decay_learned ? json("learned") : json(config.decay);
+    object["denominator"] = name_of(kDenominators, config.denominator);
+    object["feature_position"] = name_of(kFeaturePositions, config.feature_position);
+    object["taps"] = config.taps;
+  }
+  for (const IntegerKey& key : kIntegers) {
+    if (!key.shared && config.*key.field != 0) object[std::string(key.name)] = config.*key.field;
+  }
+  return object;
+}
+
+}  // namespace
+
+std::vector<AttentionConfig> parse_attention(const json& object, int layers, const std::string& where) {
+  if (object.is_null()) return std::vector<AttentionConfig>(layers);
+  const std::string place = where + ": linear_attention";
+  if (!object.is_object()) throw Error(place, object.type_name(), "an object");
+  json shared = object;
+  shared.erase("layers");
+  std::vector<AttentionConfig> configs(layers, parse_one(shared, place));
+  const auto overrides = object.find("layers");
+  if (overrides == object.end() || overrides->is_null()) return configs;
+  if (!overrides->is_object()) throw Error(place + ".layers", overrides->type_name(), "an object");
+  for (const auto& [key, changes] : overrides->items()) {
+    const std::string entry = fmt::format("{}.layers.{}", place, printable(key));
+    const int index = layer_index(key, layers, place + ".layers");
+    if (!changes.is_object()) throw Error(entry, changes.type_name(), "an object");
+    json own = changes;
+    if (!changes.contains("method")) {  // changes only what it names
+      own = shared;
+      own.update(changes);
+    }
+    configs[index] = parse_one(own, entry);
+  }
+  return configs;
+}
+
+AttentionConfig parse_layer_attention(const json& object, const std::string& where) {
+  return parse_one(object, where + ": linear_attention");
+}
+
+json to_json(const std::vector<AttentionConfig>& layers) {
+  if (std::all_of(layers.begin(), layers.end(), [](const auto& x) { return x == AttentionConfig{}; })) {
+    return nullptr;
+  }
+  // The most frequent config stands for all, the others under `layers`.
+  const auto frequency = [&](const AttentionConfig& x) {
+    return std::count(layers.begin(), layers.end(), x);
+  };
+  const auto shared = std::max_element(layers.begin(), layers.end(), [&](const auto& a, const auto& b) {
+    return frequency(a) < frequency(b);
+  });
+  json object = to_json(*shared);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i] != *shared) object["layers"][std::to_string(i)] = to_json(layers[i]);
+  }
+  return object;
+}
+
+}  // namespace linnet

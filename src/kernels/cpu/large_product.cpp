@@ -1,0 +1,155 @@
+#include "kernels/cpu/large_product.h"
+
+#include <algorithm>
+#include <map>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <utility>
+#include <vector>
+
+// libgomp's, which oneDNN runs on; clang would offer another runtime's under -fopenmp.
+extern "C" void omp_set_num_threads(int threads);
+extern "C" int omp_get_max_threads();
+
+namespace linnet::kernels {
+namespace {
+
+using dnnl::memory;
+
+constexpr int64_t kRows = 128;   // of a piece
+constexpr int64_t kPanel = 256;  // outputs of a piece, about
+constexpr int64_t kAlign = 32;   // panels begin at multiples of it
+
+const dnnl::engine& engine() {
+  static const dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+/// While it lives, oneDNN runs on the calling thread alone.
+class OneThread {
+ public:
+  OneThread() : before_(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+ private:
+  int before_;
+};
+
+memory::data_type data_type(WeightType type) {
+  return type == WeightType::kBFloat16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
+
+int64_t bytes_of(WeightType type) { return type == WeightType::kBFloat16 ? 2 : 4; }
+
+/// W's panel [outputs, in] as oneDNN sees it: its transpose, in place.
+memory::desc plain_weights(WeightType type, int64_t in, int64_t outputs) {
+  return memory::desc({in, outputs}, data_type(type), memory::format_tag::ba);
+}
+
+}  // namespace
+
+bool fast_bfloat16() {
+  const auto isa = dnnl::get_effective_cpu_isa();
+  return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+}
+
+struct LargeMatrix::Impl {
+  struct Panel {
+    int64_t begin = 0, outputs = 0;
+    memory weights;
+  };
+  struct Kernel {
+    dnnl::matmul::primitive_desc description;
+    dnnl::matmul run;
+  };
+
+  int64_t in, y_stride;
+  WeightType multiply;
+  std::vector<Panel> panels;
+  std::map<std::pair<int64_t, int64_t>, Kernel> kernels;  // by rows and outputs
+
+  Kernel make(int64_t rows, int64_t outputs, const memory::desc& weights) const {
+    const memory::desc x({rows, in}, data_type(multiply), memory::format_tag::ab);
+    const memory::desc y({rows, outputs}, memory::data_type::f32, memory::dims{y_stride, 1});
+    dnnl::primitive_attr attributes;
+    attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    Kernel kernel;
+    kernel.description = dnnl::matmul::primitive_desc({x, weights, y}, attributes, engine());
+    kernel.run = dnnl::matmul(kernel.description);
+    return kernel;
+  }
+
+  /// The layout that oneDNN would choose for a panel, or W's own where that is a plain one.
+  memory::desc best_weights(int64_t outputs) const {
+    const memory::desc any({in, outputs}, data_type(multiply), memory::format_tag::any);
+    const memory::desc best = make(kRows, outputs, any).description.weights_desc();
+    const bool plain =
+        best.data.format_kind == dnnl_blocked && best.data.format_desc.blocking.inner_nblks == 0;
+    return plain && multiply == WeightType::kBFloat16 ? plain_weights(multiply, in, outputs) : best;
+  }
+};
+
+LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, int64_t in, WeightType multiply,
+                         int64_t y_stride)
+    : impl_(std::make_unique<Impl>()) {
+  const OneThread one;
+  impl_->in = in;
+  impl_->y_stride = y_stride;
+  impl_->multiply = multiply;
+  const int64_t count = std::max<int64_t>(1, (out + kPanel / 2) / kPanel);
+  const int64_t width = ((out + count - 1) / count + kAlign - 1) / kAlign * kAlign;
+  dnnl::stream stream(engine());
+  for (int64_t begin = 0; begin < out; begin += width) {
+    const int64_t outputs = std::min(width, out - begin);
+    // oneDNN takes inputs through pointers without const; it does not write them.
+    auto* from = static_cast<std::byte*>(const_cast<void*>(weights)) + begin * in * bytes_of(stored);
+    memory source(plain_weights(stored, in, outputs), engine(), from);
+    const memory::desc best = impl_->best_weights(outputs);
+    if (best == source.get_desc()) {
+      impl_->panels.push_back({begin, outputs, source});
+      continue;
+    }
+    memory packed(best, engine());
+    dnnl::reorder(source, packed).execute(stream, source, packed);
+    impl_->panels.push_back({begin, outputs, packed});
+  }
+}
+
+LargeMatrix::~LargeMatrix() = default;
+LargeMatrix::LargeMatrix(LargeMatrix&&) noexcept = default;
+
+int64_t LargeMatrix::prepare(int64_t rows) {
+  const OneThread one;
+  for (const auto& panel : impl_->panels) {
+    for (int64_t now : {std::min(rows, kRows), rows % kRows}) {
+      const auto key = std::pair(now, panel.outputs);
+      if (now > 0 && !impl_->kernels.contains(key))
+        impl_->kernels.emplace(key, impl_->make(now, panel.outputs, panel.weights.get_desc()));
+    }
+  }
+  return static_cast<int64_t>(impl_->panels.size()) * ((rows + kRows - 1) / kRows);
+}
+
+void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) const {
+  // Rows change fastest: threads at work at once share a panel.
+  const int64_t blocks = (rows + kRows - 1) / kRows;
+  const auto& panel = impl_->panels[index / blocks];
+  const int64_t begin = index % blocks * kRows, now = std::min(kRows, rows - begin);
+  const auto& kernel = impl_->kernels.at({now, panel.outputs});
+  const OneThread one;
+  thread_local dnnl::stream stream(engine());
+  thread_local std::vector<std::byte> scratch;
+  scratch.resize(std::max(scratch.size(), kernel.description.scratchpad_desc().get_size()));
+  auto* from = static_cast<std::byte*>(const_cast<void*>(x)) + begin * impl_->in * bytes_of(impl_->multiply);
+  kernel.run.execute(
+      stream,
+      {{DNNL_ARG_SRC, memory(kernel.description.src_desc(), engine(), from)},
+       {DNNL_ARG_WEIGHTS, panel.weights},
+       {DNNL_ARG_DST,
+        memory(kernel.description.dst_desc(), engine(), y + begin * impl_->y_stride + panel.begin)},
+       {DNNL_ARG_SCRATCHPAD, memory(kernel.description.scratchpad_desc(), engine(), scratch.data())}});
+  stream.wait();
+}
+
+}  // namespace linnet::kernels

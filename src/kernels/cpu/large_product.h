@@ -1,0 +1,45 @@
+// Matrix products with many rows, for prefill: y = x Wᵀ through oneDNN, multiplied in bf16 or float32, summed
+// in float32.
+//
+// Bound by operations. oneDNN's own OpenMP regions are never entered: a product is cut into pieces of
+// 128 rows by about 256 outputs, which our pool's threads take, each running oneDNN on itself alone. So
+// --threads rules, nothing spins beside the decode step, and a panel of weights (K × 256 × 2 bytes) stays in
+// a core's L2 cache. Measured on 2 cores (EPYC, AVX512_BF16, not AMX): 650–880 GFLOP/s in bf16 at K = 384 …
+// 1024, as much as one oneDNN call of 512 rows on both.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "kernels/cpu/few_rows.h"
+
+namespace linnet::kernels {
+
+/// Whether this machine has instructions that multiply bf16 (AVX512_BF16, AMX).
+bool fast_bfloat16();
+
+/// One matrix W [out, in], ready for products of many rows.
+class LargeMatrix {
+ public:
+  /// `weights` [out, in] of `stored` type must outlive this. They are used in place where oneDNN takes them
+  /// as fast as in a layout of its own (bf16 without AMX), else packed here, once. Rows of results will stand
+  /// `y_stride` numbers apart.
+  LargeMatrix(WeightType stored, const void* weights, int64_t out, int64_t in, WeightType multiply,
+              int64_t y_stride);
+  ~LargeMatrix();
+  LargeMatrix(LargeMatrix&&) noexcept;
+
+  /// Makes ready for products of `rows` rows (compiles kernels, tens of microseconds for a new number of
+  /// rows); returns the number of pieces such a product falls into. Not thread-safe.
+  int64_t prepare(int64_t rows);
+
+  /// One piece of y [rows, out] = x Wᵀ, x [rows, in] contiguous and of the type to multiply. Pieces may run
+  /// on any threads at once.
+  void piece(int64_t index, const void* x, int64_t rows, float* y) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace linnet::kernels

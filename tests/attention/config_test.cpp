@@ -1,0 +1,165 @@
+#include "attention/config.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "attention/method.h"
+#include "base/error.h"
+
+namespace linnet {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+AttentionConfig parse(const char* text) { return parse_layer_attention(json::parse(text), "f"); }
+
+std::string error_of(const std::string& text) {
+  try {
+    parse_attention(json::parse(text), 4, "f");
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "no error";
+}
+
+TEST(AttentionConfig, AKeyThatIsAbsentOrNullTakesTheRowsOwnValue) {
+  const AttentionConfig absent = parse(R"({"method": "grouped"})");
+  EXPECT_EQ(absent, parse(R"({"method": "grouped", "group": null, "local_groups": null, "sinks": null,
+      "local": null, "alpha": null, "gate": null, "decay": null, "denominator": null,
+      "feature_position": null, "taps": null})"));
+  EXPECT_EQ(absent.group, 64);
+  EXPECT_EQ(absent.local_groups, 4);
+  EXPECT_EQ(absent.sinks, 4);
+  EXPECT_EQ(absent.local, LocalWeight::kSoftmax);
+  EXPECT_TRUE(absent.alpha_learned && absent.gate && absent.decay_learned);
+  EXPECT_EQ(absent.feature_position, FeaturePosition::kNone);
+  EXPECT_EQ(absent.taps, 4);
+
+  const AttentionConfig relu = parse(R"({"method": "relu"})");
+  EXPECT_EQ(relu.group, 64);
+  EXPECT_EQ(relu.local, LocalWeight::kNone);
+  EXPECT_FALSE(relu.alpha_learned || relu.gate || relu.decay_learned);
+  EXPECT_EQ(relu.taps, 0);
+}
+
+TEST(AttentionConfig, AlphaIsLearnedOnceThereAreALocalBranchAndASummary) {
+  EXPECT_TRUE(parse(R"({"method": "relu", "local": "softmax"})").alpha_learned);
+  EXPECT_FALSE(parse(R"({"method": "relu"})").alpha_learned);
+  EXPECT_FALSE(parse(R"({"method": "relu", "alpha": "learned"})").alpha_learned);
+}
+
+TEST(AttentionConfig, ANumberForAlphaMakesGatesDefaultFalse) {
+  const AttentionConfig window = parse(R"({"method": "grouped", "alpha": 1, "decay": 1})");
+  EXPECT_FALSE(window.gate || window.alpha_learned || window.decay_learned);
+  EXPECT_EQ(window.alpha, 1.0);
+  EXPECT_EQ(window.decay, 1.0);
+  EXPECT_EQ(window.local_groups, 4);
+}
+
+TEST(AttentionConfig, LayersChangeOnlyTheKeysTheyNameUnlessTheyNameAMethod) {
+  const auto layers = parse_attention(json::parse(R"({"method": "grouped", "group": 32, "layers": {
+      "0": {"method": "softmax", "window": 100}, "2": {"taps": 0, "group": 16}}})"),
+                                      3, "f");
+  EXPECT_EQ(layers[0].method, "softmax");
+  EXPECT_EQ(layers[0].window, 100);
+  EXPECT_EQ(layers[0].group, AttentionConfig{}.group);
+  EXPECT_EQ(layers[1].group, 32);
+  EXPECT_EQ(layers[2].group, 16);
+  EXPECT_EQ(layers[2].taps, 0);
+  EXPECT_EQ(layers[2].local_groups, 4);
+  EXPECT_EQ(parse_attention(nullptr, 3, "f"), std::vector<AttentionConfig>(3));
+}
+
+TEST(AttentionConfig, WhatIsWrongIsNamed) {
+  const std::pair<const char*, const char*> rows[] = {
+      {"[]", "f: linear_attention: array, expected an object"},
+      {"{}", "linear_attention.method: absent, expected a method's name"},
+      {R"({"method": "groupd"})", "unknown method \"groupd\", expected one of softmax"},
+      {R"({"method": "groupd"})", "did you mean grouped?"},
+      {R"({"method": "grouped", "tap": 4})", "unknown key \"tap\", expected one of method"},
+      {R"({"method": "grouped", "tap": 4})", "did you mean taps?"},
+      {R"({"method": "grouped", "window": 4})", "unknown key \"window\""},
+      {R"({"method": "grouped", "group": 0})",
+       "linear_attention.group: 0, expected a whole number from 1 to 4096"},
+      {R"({"method": "grouped", "group": 64.0})", "group: 64.0"},
+      {R"({"method": "grouped", "group": 18446744073709551615})", "group: 18446744073709551615"},
+      {R"({"method": "grouped", "local_groups": 17})", "local_groups: 17"},
+      {R"({"method": "grouped", "taps": 65})", "taps: 65"},
+      {R"({"method": "grouped", "group": 16, "sinks": 17})", "sinks: 17 of a group of 16"},
+      {R"({"method": "grouped", "local": "softmx"})", "did you mean softmax?"},
+      {R"({"method": "grouped", "local": 3})", "local: 3"},
+      {R"({"method": "grouped", "alpha": 1.5})", "alpha: 1.5, expected \"learned\" or a number in [0, 1]"},
+      {R"({"method": "grouped", "decay": 0})", "decay: 0, expected \"learned\" or a number in (0, 1]"},
+      {R"({"method": "grouped", "gate": 1})", "gate: 1, expected true or false"},
+      {R"({"method": "grouped", "gate": true, "alpha": 0.5})", "gate: true with a number for alpha"},
+      {R"({"method": "relu", "alpha": 0.5})", "alpha: a number without a local branch"},
+      {R"({"method": "relu", "gate": true})", "gate: true without a local branch"},
+      {R"({"method": "relu", "decay": 0.5})", "decay: a decay without a local branch"},
+      {R"({"method": "relu", "sinks": 1})", "sinks: sinks without a local branch"},
+      {R"({"method": "relu", "denominator": "shared"})", "denominator: shared without a local branch"},
+      {R"({"method": "relu", "local": "relu2", "denominator": "shared"})",
+       "shared with another local branch"},
+      {R"({"method": "softmax", "local": "softmax"})", "local: a local branch of softmax"},
+      {R"({"method": "softmax", "taps": 4})", "taps: taps with softmax"},
+      {R"({"method": "relu", "layers": []})", "layers: array, expected an object"},
+      {R"({"method": "relu", "layers": {"4": {}}})", "layer \"4\", expected layers 0 to 3"},
+      {R"({"method": "relu", "layers": {"01": {}}})", "layer \"01\""},
+      {R"({"method": "relu", "layers": {"1": {"tapz": 1}}})", "layers.1: unknown key \"tapz\""},
+      {R"({"method": "relu", "layers": {"1": 3}})", "layers.1: number, expected an object"},
+  };
+  for (const auto& [text, message] : rows) EXPECT_THAT(error_of(text), HasSubstr(message)) << text;
+}
+
+TEST(AttentionConfig, WhatIsWrittenParsesToTheSame) {
+  for (const Method* method : methods()) {
+    for (const char* extra :
+         {"", R"(, "local": "softmax", "taps": 3)", R"(, "local": "laplace", "alpha": 0.25)",
+          R"(, "local": "softmax", "denominator": "shared", "decay": "learned", "gate": true)",
+          R"(, "local": "yoso", "sinks": 2, "decay": 0.5, "layers": {"1": {"method": "softmax"},
+                                 "3": {"group": 8}})"}) {
+      if (method->grows && *extra != '\0') continue;
+      const json object = json::parse("{\"method\": \"" + std::string(method->name) + "\"" + extra + "}");
+      const auto layers = parse_attention(object, 4, "f");
+      EXPECT_EQ(parse_attention(to_json(layers), 4, "f"), layers) << object;
+    }
+  }
+}
+
+TEST(AttentionConfig, ParametersAreThoseOfTheConventions) {
+  const AttentionShape shape{6, 2, 40, 24};
+  std::map<std::string, std::vector<int64_t>> specs;
+  for (const auto& spec : parameter_specs(parse(R"({"method": "grouped"})"), shape))
+    specs[spec.name] = spec.shape;
+  const std::map<std::string, std::vector<int64_t>> expected{
+      {"alpha", {6}},       {"gate", {6, 40}},         {"decay", {2}},
+      {"taps", {6, 4, 24}}, {"q.weight", {6, 40, 40}}, {"k.weight", {2, 40, 40}}};
+  EXPECT_EQ(specs, expected);
+  const auto rela = parameter_specs(parse(R"({"method": "relu", "local": "relu"})"), shape);
+  ASSERT_EQ(rela.size(), 2u);
+  EXPECT_EQ(rela[1].name, "local_gain");
+  EXPECT_EQ(rela[1].absent, 1.0);
+}
+
+TEST(AttentionConfig, AFreshLinearizationStartsFromTheRecipesNumbers) {
+  const AttentionShape shape{6, 3, 4, 4};
+  const AttentionConfig config = parse(R"({"method": "grouped"})");
+  for (const auto& spec : parameter_specs(config, shape)) {
+    const std::vector<float> numbers = initial_parameter(spec, config, shape, 1, 0);
+    if (spec.name == "alpha") {
+      EXPECT_EQ(numbers, std::vector<float>(6, 2.0f));
+    }
+    if (spec.name == "gate" || spec.name == "taps") {
+      EXPECT_THAT(numbers, testing::Each(0.0f));
+    }
+    if (spec.name == "decay") {
+      EXPECT_EQ(numbers, (std::vector<float>{1.0f, 3.0f, 5.0f}));
+    }
+    if (spec.name == "k.weight") {
+      for (size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], i % 16 % 5 == 0 ? 1.0f : 0.0f);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace linnet

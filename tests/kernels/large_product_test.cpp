@@ -1,0 +1,58 @@
+#include "kernels/cpu/large_product.h"
+
+#include <gtest/gtest.h>
+
+#include "base/thread_pool.h"
+#include "kernels/cpu/elementwise.h"
+#include "tests/kernels/numbers.h"
+
+namespace linnet {
+namespace {
+
+using kernels::WeightType;
+
+TEST(LargeProduct, EqualsThePlainProductInEveryTypeAndCut) {
+  const struct { int64_t in, out; } kShapes[] = {{1, 1}, {24, 40}, {64, 172}, {172, 600}, {385, 301}};
+  ThreadPool pool(3);
+  for (WeightType stored : {WeightType::kFloat32, WeightType::kBFloat16}) {
+    for (WeightType multiply : {WeightType::kFloat32, WeightType::kBFloat16}) {
+      if (multiply == WeightType::kBFloat16 && (stored != multiply || !kernels::fast_bfloat16())) continue;
+      for (const auto& shape : kShapes) {
+        auto weights = normals(shape.in * shape.out, 1);
+        std::vector<uint16_t> narrow(weights.size());
+        kernels::to_bfloat16(weights.data(), weights.size(), narrow.data());
+        if (stored == WeightType::kBFloat16)
+          kernels::from_bfloat16(narrow.data(), narrow.size(), weights.data());
+        const int64_t y_stride = shape.out + 3;
+        kernels::LargeMatrix matrix(
+            stored,
+            stored == WeightType::kBFloat16 ? static_cast<const void*>(narrow.data()) : weights.data(),
+            shape.out, shape.in, multiply, y_stride);
+        for (int64_t rows : {16, 127, 128, 129, 300}) {
+          auto x = normals(rows * shape.in, 2);
+          std::vector<uint16_t> narrow_x(x.size());
+          kernels::to_bfloat16(x.data(), x.size(), narrow_x.data());
+          if (multiply == WeightType::kBFloat16) kernels::from_bfloat16(narrow_x.data(), x.size(), x.data());
+          auto y = poison(rows * y_stride);
+          pool.run(matrix.prepare(rows), [&](size_t piece) {
+            matrix.piece(
+                piece,
+                multiply == WeightType::kBFloat16 ? static_cast<const void*>(narrow_x.data()) : x.data(),
+                rows, y.data());
+          });
+          std::vector<double> expected(rows * shape.out);
+          kernels::reference::product(weights.data(), shape.in, 0, shape.out, widened(x).data(), shape.in,
+                                      rows, expected.data(), shape.out);
+          std::vector<float> dense;
+          for (int64_t r = 0; r < rows; ++r)
+            dense.insert(dense.end(), y.begin() + r * y_stride, y.begin() + r * y_stride + shape.out);
+          EXPECT_LT(relative_rms(dense, expected), 1e-6) << shape.in << " to " << shape.out << ", " << rows;
+          for (int64_t r = 0; r < rows; ++r) EXPECT_TRUE(std::isnan(y[r * y_stride + shape.out]));
+        }
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace linnet
