@@ -17,6 +17,8 @@ import argparse
 import json
 import pathlib
 import shutil
+import sys
+import traceback
 
 import torch
 import transformers
@@ -142,9 +144,14 @@ def rewrite(name, folder):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path)
-    out = parser.parse_args().out
+    out, failed = parser.parse_args().out, []
     torch.use_deterministic_algorithms(True)
     for name in MODELS:
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir(parents=True)
-        make(name, out / name)
+        try:
+            make(name, out / name)
+        except Exception:  # the others are still worth having
+            traceback.print_exc()
+            failed.append(name)
+    sys.exit(f"failed: {failed}" if failed else 0)
