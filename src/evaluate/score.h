@@ -1,0 +1,25 @@
+// −ln p of tokens, computed through prefill: many rows of logits at a time.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "evaluate/windows.h"
+#include "model/decoder.h"
+
+namespace linnet {
+
+/// −ln p of each token that `windows` score, in order. `inputs` [tokens + 1]: BOS, then the document.
+/// `progress`, where there is one, hears how many inputs were read since it was last called and says whether
+/// to go on; after a no the result is what was scored so far.
+std::vector<double> score_windows(Decoder& decoder, int64_t vocabulary, std::span<const int32_t> inputs,
+                                  std::span<const Window> windows, ThreadPool& pool,
+                                  const std::function<bool(int64_t)>& progress = {});
+
+/// −ln softmax(logits)[token], summed in float64. Throws Error (status: failed) if that is not a number.
+double negative_log_likelihood(std::span<const float> logits, int32_t token);
+
+}  // namespace linnet
