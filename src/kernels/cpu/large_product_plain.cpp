@@ -1,0 +1,55 @@
+// Where oneDNN is not installed: the same products through the kernel for a few rows. Slower, nothing else.
+#include <algorithm>
+#include <bit>
+#include <vector>
+
+#include "kernels/cpu/large_product.h"
+
+namespace linnet::kernels {
+namespace {
+
+constexpr int64_t kRows = 16;    // of a piece
+constexpr int64_t kPanel = 256;  // outputs of a piece
+
+}  // namespace
+
+bool fast_bfloat16() { return false; }
+
+struct LargeMatrix::Impl {
+  WeightType stored, multiply;
+  const void* weights;
+  int64_t out, in, y_stride;
+};
+
+LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, int64_t in, WeightType multiply,
+                         int64_t y_stride)
+    : impl_(std::make_unique<Impl>(Impl{stored, multiply, weights, out, in, y_stride})) {}
+
+LargeMatrix::~LargeMatrix() = default;
+LargeMatrix::LargeMatrix(LargeMatrix&&) noexcept = default;
+
+int64_t LargeMatrix::prepare(int64_t rows) {
+  return (impl_->out + kPanel - 1) / kPanel * ((rows + kRows - 1) / kRows);
+}
+
+void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) const {
+  const int64_t blocks = (rows + kRows - 1) / kRows, in = impl_->in;
+  const int64_t outputs = index / blocks * kPanel, begin = index % blocks * kRows;
+  const int64_t now = std::min(kRows, rows - begin);
+  thread_local std::vector<float> wide, prepared;
+  wide.resize(now * in);
+  prepared.resize(now * prepared_size(in));
+  if (impl_->multiply == WeightType::kBFloat16) {
+    const auto* from = static_cast<const uint16_t*>(x) + begin * in;
+    std::transform(from, from + now * in, wide.begin(),
+                   [](uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); });
+  } else {
+    const auto* from = static_cast<const float*>(x) + begin * in;
+    std::copy(from, from + now * in, wide.begin());
+  }
+  prepare_rows(impl_->stored, wide.data(), in, now, in, prepared.data());
+  few_rows_product(impl_->stored, impl_->weights, in, outputs, std::min(outputs + kPanel, impl_->out),
+                   prepared.data(), now, y + begin * impl_->y_stride, impl_->y_stride);
+}
+
+}  // namespace linnet::kernels
