@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/cpu/elementwise.h"
+
 // libgomp's, which oneDNN runs on; clang would offer another runtime's under -fopenmp.
 extern "C" void omp_set_num_threads(int threads);
 extern "C" int omp_get_max_threads();
@@ -104,9 +106,15 @@ LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, in
     const int64_t outputs = std::min(width, out - begin);
     // oneDNN takes inputs through pointers without const; it does not write them.
     auto* from = static_cast<std::byte*>(const_cast<void*>(weights)) + begin * in * bytes_of(stored);
-    memory source(plain_weights(stored, in, outputs), engine(), from);
+    std::vector<float> widened;  // oneDNN reads bf16 on machines with AVX-512 alone
+    if (stored != multiply) {
+      widened.resize(static_cast<size_t>(outputs * in));
+      from_bfloat16(reinterpret_cast<const uint16_t*>(from), outputs * in, widened.data());
+      from = reinterpret_cast<std::byte*>(widened.data());
+    }
+    memory source(plain_weights(multiply, in, outputs), engine(), from);
     const memory::desc best = impl_->best_weights(outputs);
-    if (best == source.get_desc()) {
+    if (best == source.get_desc() && widened.empty()) {
       impl_->panels.push_back({begin, outputs, source});
       continue;
     }
@@ -128,6 +136,10 @@ int64_t LargeMatrix::prepare(int64_t rows) {
         impl_->kernels.emplace(key, impl_->make(now, panel.outputs, panel.weights.get_desc()));
     }
   }
+  return pieces(rows);
+}
+
+int64_t LargeMatrix::pieces(int64_t rows) const {
   return static_cast<int64_t>(impl_->panels.size()) * ((rows + kRows - 1) / kRows);
 }
 

@@ -21,17 +21,20 @@ bool fast_bfloat16();
 /// One matrix W [out, in], ready for products of many rows.
 class LargeMatrix {
  public:
-  /// `weights` [out, in] of `stored` type must outlive this. They are used in place where oneDNN takes them
-  /// as fast as in a layout of its own (bf16 without AMX), else packed here, once. Rows of results will stand
-  /// `y_stride` numbers apart.
+  /// `weights` [out, in] of `stored` type (bf16 where `multiply` is) must outlive this. They are used in
+  /// place where oneDNN takes them as fast as in a layout of its own (bf16 without AMX), else packed here,
+  /// once. Rows of results will stand `y_stride` numbers apart.
   LargeMatrix(WeightType stored, const void* weights, int64_t out, int64_t in, WeightType multiply,
               int64_t y_stride);
   ~LargeMatrix();
   LargeMatrix(LargeMatrix&&) noexcept;
 
   /// Makes ready for products of `rows` rows (compiles kernels, tens of microseconds for a new number of
-  /// rows); returns the number of pieces such a product falls into. Not thread-safe.
+  /// rows); returns pieces(rows). Not thread-safe.
   int64_t prepare(int64_t rows);
+
+  /// Pieces that a product of `rows` rows falls into.
+  int64_t pieces(int64_t rows) const;
 
   /// One piece of y [rows, out] = x Wᵀ, x [rows, in] contiguous and of the type to multiply. Pieces may run
   /// on any threads at once.

@@ -1,0 +1,150 @@
+#include "model/linear.h"
+
+#include <algorithm>
+#include <bit>
+#include <utility>
+
+#include "kernels/cpu/elementwise.h"
+
+namespace linnet {
+namespace {
+
+using kernels::WeightType;
+
+/// A weight as it is stored, read as a number.
+struct BFloat16 {
+  uint16_t bits;
+  explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+  explicit operator double() const { return static_cast<float>(*this); }
+};
+
+// Pieces of a product of a few rows: small enough that a thread that was held up leaves work to others, large
+// enough (32 KiB of weights are read in 2 µs) that handing them out doesn't show.
+constexpr int64_t kPieceBytes = 32 << 10;
+
+}  // namespace
+
+template <class T>
+void Matrix::row(int64_t index, T* numbers) const {
+  if (type == WeightType::kBFloat16) {
+    const auto* from = reinterpret_cast<const BFloat16*>(data) + index * in;
+    for (int64_t i = 0; i < in; ++i) numbers[i] = static_cast<T>(from[i]);
+  } else {
+    const auto* from = reinterpret_cast<const float*>(data) + index * in;
+    std::copy_n(from, in, numbers);
+  }
+}
+template void Matrix::row(int64_t, float*) const;
+template void Matrix::row(int64_t, double*) const;
+
+void ProductScratch::plan(int64_t count, int64_t in) {
+  const size_t numbers = static_cast<size_t>(count * kernels::prepared_size(in));
+  if (rows.size() < numbers) rows.resize(numbers);
+}
+
+Linear::Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool bfloat16_prefill)
+    : matrices_(std::move(matrices)), bias_(std::move(bias)), in_(matrices_.front().in) {
+  bfloat16_prefill_ = bfloat16_prefill && matrices_.front().type == WeightType::kBFloat16;
+  for (const Matrix& matrix : matrices_) out_ += matrix.out;
+}
+
+size_t Linear::bytes() const {
+  size_t sum = 0;
+  for (const Matrix& matrix : matrices_) sum += matrix.bytes();
+  return sum;
+}
+
+/// product(matrix, begin, end, y) writes y[r * out_ + o] for o in [begin, end) of one matrix; its outputs are
+/// cut into pieces for the threads.
+template <class T, class Product>
+void Linear::cut(int64_t rows, T* y, ThreadPool& pool, Product product) const {
+  const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(bytes()) / kPieceBytes);
+  const int64_t count = pool.size() == 1 ? 1 : std::min<int64_t>(most, 8 * pool.size());
+  const int64_t width = ((out_ + count - 1) / count + 7) / 8 * 8;
+  pool.run(static_cast<size_t>((out_ + width - 1) / width), [&](size_t piece) {
+    const int64_t begin = static_cast<int64_t>(piece) * width, end = std::min(out_, begin + width);
+    int64_t first = 0;  // output of the matrix's row 0
+    for (const Matrix& matrix : matrices_) {
+      const int64_t from = std::max(begin, first), to = std::min(end, first + matrix.out);
+      if (from < to) product(matrix, from - first, to - first, y + first);
+      first += matrix.out;
+    }
+    if (bias_.empty()) return;
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t o = begin; o < end; ++o) y[r * out_ + o] += static_cast<T>(bias_[o]);
+    }
+  });
+}
+
+void Linear::step(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
+                  ThreadPool& pool) const {
+  scratch.plan(rows, in_);
+  const int64_t padded = kernels::prepared_size(in_);
+  for_rows(rows, pool, [&](int64_t begin, int64_t end) {
+    kernels::prepare_rows(matrices_.front().type, x + begin * x_stride, x_stride, end - begin, in_,
+                          scratch.rows.data() + begin * padded);
+  });
+  cut(rows, y, pool, [&](const Matrix& matrix, int64_t begin, int64_t end, float* to) {
+    kernels::few_rows_product(matrix.type, matrix.data, in_, begin, end, scratch.rows.data(), rows, to, out_);
+  });
+}
+
+void Linear::step(const double* x, int64_t x_stride, int64_t rows, double* y, ProductScratch&,
+                  ThreadPool& pool) const {
+  cut(rows, y, pool, [&](const Matrix& matrix, int64_t begin, int64_t end, double* to) {
+    if (matrix.type == WeightType::kBFloat16) {
+      kernels::reference::product(reinterpret_cast<const BFloat16*>(matrix.data), in_, begin, end, x,
+                                  x_stride, rows, to, out_);
+    } else {
+      kernels::reference::product(reinterpret_cast<const float*>(matrix.data), in_, begin, end, x, x_stride,
+                                  rows, to, out_);
+    }
+  });
+}
+
+void Linear::prefill(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
+                     ThreadPool& pool) {
+  if (rows < kLargeRows) return step(x, x_stride, rows, y, scratch, pool);
+  const WeightType multiply = bfloat16_prefill_ ? WeightType::kBFloat16 : WeightType::kFloat32;
+  if (large_.empty()) {
+    for (const Matrix& matrix : matrices_)
+      large_.emplace_back(matrix.type, matrix.data, matrix.out, in_, multiply, out_);
+  }
+  // oneDNN wants rows side by side, in the type to multiply.
+  const void* from = x;
+  if (multiply == WeightType::kBFloat16) {
+    scratch.narrow.resize(std::max(scratch.narrow.size(), static_cast<size_t>(rows * in_)));
+    for_rows(rows, pool, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r)
+        kernels::to_bfloat16(x + r * x_stride, in_, scratch.narrow.data() + r * in_);
+    });
+    from = scratch.narrow.data();
+  } else if (x_stride != in_) {
+    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<size_t>(rows * in_)));
+    for_rows(rows, pool, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) std::copy_n(x + r * x_stride, in_, scratch.rows.data() + r * in_);
+    });
+    from = scratch.rows.data();
+  }
+  int64_t pieces = 0;
+  for (auto& matrix : large_) pieces += matrix.prepare(rows);
+  pool.run(static_cast<size_t>(pieces), [&](size_t piece) {
+    int64_t index = static_cast<int64_t>(piece);
+    float* to = y;
+    for (size_t i = 0; i < large_.size(); to += matrices_[i].out, ++i) {
+      if (index < large_[i].pieces(rows)) return large_[i].piece(index, from, rows, to);
+      index -= large_[i].pieces(rows);
+    }
+  });
+  if (bias_.empty()) return;
+  for_rows(rows, pool, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) kernels::add(y + r * out_, bias_.data(), out_);
+  });
+}
+
+void Linear::prefill(const double* x, int64_t x_stride, int64_t rows, double* y, ProductScratch& scratch,
+                     ThreadPool& pool) {
+  step(x, x_stride, rows, y, scratch, pool);
+}
+
+}  // namespace linnet

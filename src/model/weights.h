@@ -1,0 +1,52 @@
+// A model's weights as the runtime computes with them, prepared once. What lies in the mapped files is used
+// there: bf16 stays bf16, float32 stays float32. Copies are made of what cannot be: float16 (to float32),
+// GPT-2's transposed matrices, matrices under a LoRA, float32 under --dtype bfloat16.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "attention/attention.h"
+#include "model/decoder.h"
+#include "model/linear.h"
+#include "model/model.h"
+
+namespace linnet {
+
+/// gain [hidden]; bias [hidden], zeros where the file has none.
+template <class T>
+struct NormWeights {
+  std::vector<T> gain, bias;
+};
+
+template <class T>
+struct LayerWeights {
+  NormWeights<T> attention_norm, feed_forward_norm;
+  Linear qkv;   // hidden to [q: heads, head_size; k: kv_heads, head_size; v: kv_heads, value_size]
+  Linear o;     // [heads, value_size] to hidden
+  Linear up;    // hidden to [gate; up] or [up]
+  Linear down;  // intermediate to hidden
+  std::unique_ptr<Attention<T>> attention;
+  bool plain_rows = false;  // the attention reads q and k before rotary embedding too
+};
+
+template <class T>
+struct ModelWeights {
+  Matrix embedding;           // [vocabulary, hidden]
+  Matrix position_embedding;  // [positions, hidden]; no rows where positions are rotary
+  std::vector<LayerWeights<T>> layers;
+  NormWeights<T> final_norm;
+  Linear head;  // hidden to vocabulary
+
+  /// Throws Error on a tensor that the model needs and lacks.
+  ModelWeights(const Model& model, ComputeType compute);
+
+  /// Weight bytes that one decode step reads: all matrices once, one row of each embedding.
+  size_t bytes_a_step() const;
+  int64_t widest_input() const;  // of all products
+};
+
+extern template struct ModelWeights<float>;
+extern template struct ModelWeights<double>;
+
+}  // namespace linnet
