@@ -46,6 +46,8 @@ class Decoder {
   virtual int64_t length(int slot) const = 0;
   /// Bytes allocated for the slot's state (softmax: bytes of the tokens held).
   virtual size_t state_bytes(int slot) const = 0;
+  /// Bytes of weights that one step reads, whatever its number of nodes.
+  virtual size_t weight_bytes() const = 0;
 
   /// Commits `tokens`. Writes the logits [tokens.size() − first, vocabulary] of the tokens from index `first`
   /// on (first == tokens.size(): none). Throws Error on a token out of range or past learned positions.
@@ -58,10 +60,12 @@ class Decoder {
   /// Logits [all nodes, vocabulary] of each branch's nodes in order; valid until the next call. States are
   /// untouched. A sequence gets the same bits alone, beside any neighbours, and in any tree.
   virtual std::span<const float> step(std::span<const Branch> branches) = 0;
-  /// Logits and, beside them, the final hidden rows [all nodes, hidden] that heads read; valid likewise.
+  /// Beside the last step's logits the final hidden rows [all nodes, hidden] that heads read, valid likewise;
+  /// after a prefill those of its last chunk's logits.
   virtual std::span<const float> hidden() const = 0;
 
-  /// Commits nodes of the last step's `branch` (its place in step's argument): a path from the root.
+  /// Commits nodes of the last step's `branch` (its place in step's argument): a path from the root. Once a
+  /// branch; throws Error on anything else.
   virtual void commit(int branch, std::span<const int32_t> path) = 0;
 
   /// A slot's whole state as bytes (versioned, checked on load), and back. A rejected load leaves it

@@ -28,7 +28,9 @@ LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, in
 LargeMatrix::~LargeMatrix() = default;
 LargeMatrix::LargeMatrix(LargeMatrix&&) noexcept = default;
 
-int64_t LargeMatrix::prepare(int64_t rows) {
+int64_t LargeMatrix::prepare(int64_t rows) { return pieces(rows); }
+
+int64_t LargeMatrix::pieces(int64_t rows) const {
   return (impl_->out + kPanel - 1) / kPanel * ((rows + kRows - 1) / kRows);
 }
 

@@ -1,0 +1,135 @@
+// The header-only form: a state of known size, no library to link.
+#define XXH_INLINE_ALL
+#include "model/slot_file.h"
+
+#include <fmt/format.h>
+#include <xxhash.h>
+
+#include <cstring>
+#include <string_view>
+
+#include "base/error.h"
+
+namespace linnet {
+namespace {
+
+constexpr std::string_view kMagic = "linnet state";
+constexpr uint32_t kVersion = 1;
+constexpr const char* kWhere = "state";
+
+template <class Number>
+void put(const Number& number, std::vector<std::byte>& out) {
+  const auto bytes = std::as_bytes(std::span(&number, 1));
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+void put(std::string_view text, std::vector<std::byte>& out) {
+  const auto bytes = std::as_bytes(std::span(text));
+  out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+std::span<const std::byte> take(std::span<const std::byte>& in, size_t count) {
+  if (in.size() < count) throw Error(kWhere, "ends too early", "a whole saved state");
+  const auto taken = in.first(count);
+  in = in.subspan(count);
+  return taken;
+}
+
+template <class Number>
+Number take(std::span<const std::byte>& in) {
+  Number number;
+  std::memcpy(&number, take(in, sizeof(number)).data(), sizeof(number));
+  return number;
+}
+
+std::string_view take_text(std::span<const std::byte>& in, size_t count) {
+  const auto bytes = take(in, count);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Names, types, shapes and bytes into one hash.
+class Fingerprint {
+ public:
+  Fingerprint() { XXH3_128bits_reset(&state_); }
+  void add(std::string_view text) {
+    XXH3_128bits_update(&state_, text.data(), text.size());
+    XXH3_128bits_update(&state_, "", 1);
+  }
+  void add(std::string_view name, const TensorView& tensor) {
+    add(name);
+    add(name_of(tensor.type));
+    add(to_string(tensor.shape));
+    XXH3_128bits_update(&state_, tensor.bytes.data(), tensor.bytes.size());
+  }
+  std::array<std::byte, 16> digest() const {
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&state_));
+    std::array<std::byte, 16> bytes;
+    std::memcpy(bytes.data(), canonical.digest, bytes.size());
+    return bytes;
+  }
+
+ private:
+  XXH3_state_t state_;
+};
+
+}  // namespace
+
+std::array<std::byte, 16> fingerprint(const Model& model) {
+  Fingerprint hash;
+  hash.add(tensors_hash(model.base_tensors()));
+  const Family& family = model.family();
+  for (int layer = 0; layer < model.config().layers; ++layer) {
+    for (const auto& [name, tensor] : model.linear_parameters(layer)) hash.add(name, tensor);
+    for (std::string_view module :
+         {family.q, family.k, family.v, family.o, family.gate, family.up, family.down}) {
+      const auto lora = module.empty() ? std::nullopt : model.lora_of(layer, module);
+      if (!lora) continue;
+      hash.add(module, *lora->a);
+      hash.add(fmt::format("{}", model.lora()->alpha), *lora->b);
+    }
+  }
+  return hash.digest();
+}
+
+void write_header(const SlotHeader& header, std::vector<std::byte>& out) {
+  put(kMagic, out);
+  put(kVersion, out);
+  put(header.number_bytes, out);
+  put(header.fingerprint, out);
+  put(static_cast<uint32_t>(header.attention.size()), out);
+  put(std::string_view(header.attention), out);
+  put(header.length, out);
+  put(header.layers, out);
+}
+
+void seal(std::vector<std::byte>& bytes) { put(uint64_t{XXH3_64bits(bytes.data(), bytes.size())}, bytes); }
+
+SlotBody read_header(std::span<const std::byte> bytes, const SlotHeader& expected) {
+  std::span<const std::byte> in = bytes;
+  if (take_text(in, kMagic.size()) != kMagic)
+    throw Error(kWhere, "is no saved state", "one that Linnet wrote");
+  if (const auto version = take<uint32_t>(in); version != kVersion)
+    throw Error(kWhere, fmt::format("version {}", version), fmt::format("version {}", kVersion));
+  if (const auto size = take<uint32_t>(in); size != expected.number_bytes)
+    throw Error(kWhere, fmt::format("numbers of {} bytes", size),
+                fmt::format("{} bytes (the same --dtype)", expected.number_bytes));
+  const auto fingerprint = take(in, expected.fingerprint.size());
+  const auto attention = take_text(in, take<uint32_t>(in));
+  if (attention != expected.attention)
+    throw Error(kWhere, fmt::format("attention {}", attention), expected.attention);
+  if (std::memcmp(fingerprint.data(), expected.fingerprint.data(), fingerprint.size()) != 0)
+    throw Error(kWhere, "belongs to other weights", "one saved with this model");
+  const auto length = take<int64_t>(in);
+  const auto layers = take<uint32_t>(in);
+  if (length < 0 || layers != expected.layers)
+    throw Error(kWhere, fmt::format("{} tokens in {} layers", length, layers),
+                fmt::format("{} layers", expected.layers));
+  if (in.size() < sizeof(uint64_t)) throw Error(kWhere, "ends too early", "a whole saved state");
+  auto sum = in.last(sizeof(uint64_t));
+  if (take<uint64_t>(sum) != XXH3_64bits(bytes.data(), bytes.size() - sizeof(uint64_t)))
+    throw Error(kWhere, "checksum differs: bytes are missing or changed", "a state as it was saved");
+  return {length, in.first(in.size() - sizeof(uint64_t))};
+}
+
+}  // namespace linnet
