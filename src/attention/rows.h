@@ -1,0 +1,29 @@
+// Moving rows of heads between the caller's layout and the padded matrices that the kernels read.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "attention/attention.h"
+#include "kernels/cpu/attention_kernels.h"
+
+namespace linnet {
+
+/// Tokens `indices` (or first … first + count − 1) of one head's rows, `size` numbers each.
+template <class T>
+void gather_row(const T* from, int64_t size, int64_t row, T* to) {
+  std::copy_n(from, size, to);
+  std::fill(to + size, to + row, T(0));
+}
+
+/// to[x * stride + s] = from(s)[x]: rows as columns, for products over tokens.
+template <class T>
+void transpose_rows(const HeadRows<const T>& rows, int64_t head, int64_t first, int64_t count, int64_t size,
+                    T* to, int64_t stride) {
+  for (int64_t x = 0; x < size; ++x, to += stride) {
+    const T* from = rows.row(head, first) + x;
+    for (int64_t s = 0; s < count; ++s) to[s] = from[s * rows.row_stride];
+  }
+}
+
+}  // namespace linnet

@@ -1,0 +1,38 @@
+// How a state becomes bytes and is believed again: a signature of whole numbers that must agree, then the
+// numbers themselves. The file around them (sizes, check sum, model) is the decoder's business.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace linnet {
+
+/// What must be the same for a state to fit: each with its name, for the error.
+using Signature = std::vector<std::pair<std::string_view, int64_t>>;
+
+template <class T>
+void append_numbers(std::vector<std::byte>& out, const T* numbers, int64_t count) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(numbers);
+  out.insert(out.end(), bytes, bytes + static_cast<size_t>(count) * sizeof(T));
+}
+
+/// Signature, then the committed length.
+void append_signature(std::vector<std::byte>& out, const Signature& signature, int64_t length);
+
+/// Checks the signature and returns the length. Throws Error that names what differs.
+int64_t read_signature(std::span<const std::byte>& in, const Signature& expected);
+
+/// Takes `count` numbers off the front. Throws Error if there are fewer.
+void read_bytes(std::span<const std::byte>& in, void* to, size_t bytes);
+
+template <class T>
+void read_numbers(std::span<const std::byte>& in, T* numbers, int64_t count) {
+  read_bytes(in, numbers, static_cast<size_t>(count) * sizeof(T));
+}
+
+}  // namespace linnet

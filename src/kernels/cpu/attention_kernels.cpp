@@ -1,0 +1,382 @@
+#include "kernels/cpu/attention_kernels.h"
+
+#include <limits>
+
+#include "kernels/cpu/attention_kernels_table.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention_kernels.cpp"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include <hwy/contrib/math/math-inl.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace linnet::kernels::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+template <class T>
+using Tag = hn::CappedTag<T, kPad>;
+template <class T>
+using Vector = hn::Vec<Tag<T>>;
+
+// Registers: a tile of 6 rows by 4 vectors has 24 sums, 4 vectors of b and one number of a in flight: 29 of
+// 32. Where there are 16, 6 by 2 has 15.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4 || HWY_TARGET == HWY_SSSE3
+constexpr int kWide = 2;
+#else
+constexpr int kWide = 4;
+#endif
+
+template <int rows, int vectors, class T>
+HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c,
+                     int64_t c_row, bool accumulate) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d);
+  Vector<T> sums[rows][vectors];
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < vectors; ++j) {
+      sums[i][j] = accumulate ? hn::LoadU(d, c + i * c_row + j * lanes) : hn::Zero(d);
+    }
+  }
+  for (int64_t step = 0; step < k; ++step, a += a_col, b += b_row) {
+    Vector<T> columns[vectors];
+    for (int j = 0; j < vectors; ++j) columns[j] = hn::LoadU(d, b + j * lanes);
+    for (int i = 0; i < rows; ++i) {
+      const auto x = hn::Set(d, a[i * a_row]);
+      for (int j = 0; j < vectors; ++j) sums[i][j] = hn::MulAdd(x, columns[j], sums[i][j]);
+    }
+  }
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < vectors; ++j) hn::StoreU(sums[i][j], d, c + i * c_row + j * lanes);
+  }
+}
+
+// All rows of a panel of `vectors` vectors: the panel of b stays in the first cache.
+template <int vectors, class T>
+HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
+                        int64_t b_row, T* c, int64_t c_row, bool accumulate) {
+  int64_t i = 0;
+  for (; i + 6 <= m; i += 6) {
+    tile<6, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+  }
+  if (i + 4 <= m) {
+    tile<4, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+    i += 4;
+  }
+  for (; i + 2 <= m; i += 2) {
+    tile<2, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+  }
+  if (i < m) tile<1, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+}
+
+template <class T>
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
+            int64_t b_row, T* c, int64_t c_row, bool accumulate) {
+  const int64_t lanes = hn::Lanes(Tag<T>());
+  int64_t j = 0;
+  if (m == 1) {  // one row: more columns at once, to hide the latency of the sums
+    for (; j + 2 * kWide * lanes <= n; j += 2 * kWide * lanes) {
+      tile<1, 2 * kWide>(k, a, a_row, a_col, b + j, b_row, c + j, c_row, accumulate);
+    }
+  }
+  for (; j + kWide * lanes <= n; j += kWide * lanes) {
+    panel<kWide>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, accumulate);
+  }
+  for (; j < n; j += lanes) panel<1>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, accumulate);
+}
+
+template <int vectors, class T>
+HWY_INLINE void weighted_panel(const T* weights, const int32_t* indices, int64_t count, const T* rows,
+                               int64_t row, T* out) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d);
+  Vector<T> sums[vectors];
+  for (int j = 0; j < vectors; ++j) sums[j] = hn::LoadU(d, out + j * lanes);
+  for (int64_t i = 0; i < count; ++i) {
+    const auto weight = hn::Set(d, weights[i]);
+    const T* from = rows + indices[i] * row;
+    for (int j = 0; j < vectors; ++j) sums[j] = hn::MulAdd(weight, hn::LoadU(d, from + j * lanes), sums[j]);
+  }
+  for (int j = 0; j < vectors; ++j) hn::StoreU(sums[j], d, out + j * lanes);
+}
+
+template <class T>
+void add_weighted(const T* weights, const int32_t* indices, int64_t count, const T* rows, int64_t row,
+                  int64_t n, T* out) {
+  const int64_t lanes = hn::Lanes(Tag<T>());
+  int64_t j = 0;
+  for (; j + 4 * lanes <= n; j += 4 * lanes) {
+    weighted_panel<4>(weights, indices, count, rows + j, row, out + j);
+  }
+  for (; j < n; j += lanes) weighted_panel<1>(weights, indices, count, rows + j, row, out + j);
+}
+
+template <class T>
+T exponentials(T* x, int64_t count) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d), whole = count / lanes * lanes;
+  const auto tail = hn::FirstN(d, static_cast<size_t>(count - whole));
+  auto most = hn::Set(d, -std::numeric_limits<T>::infinity());
+  const auto lowest = most;
+  int64_t i = 0;
+  for (; i < whole; i += lanes) most = hn::Max(most, hn::LoadU(d, x + i));
+  if (whole < count) most = hn::Max(most, hn::IfThenElse(tail, hn::LoadU(d, x + whole), lowest));
+  most = hn::MaxOfLanes(d, most);
+  auto sums = hn::Zero(d);
+  for (i = 0; i < whole; i += lanes) {
+    const auto weight = hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), most));
+    sums = hn::Add(sums, weight);
+    hn::StoreU(weight, d, x + i);
+  }
+  if (whole < count) {
+    const auto weight = hn::IfThenElseZero(tail, hn::Exp(d, hn::Sub(hn::LoadU(d, x + whole), most)));
+    sums = hn::Add(sums, weight);
+    hn::StoreU(weight, d, x + whole);
+    i += lanes;
+  }
+  for (; i < padded(count); i += lanes) hn::StoreU(hn::Zero(d), d, x + i);
+  return hn::GetLane(hn::SumOfLanes(d, sums));
+}
+
+template <class T>
+T sum_of(const T* x, int64_t count) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d), whole = count / lanes * lanes;
+  auto sums = hn::Zero(d);
+  for (int64_t i = 0; i < whole; i += lanes) sums = hn::Add(sums, hn::LoadU(d, x + i));
+  if (whole < count) {
+    const auto tail = hn::FirstN(d, static_cast<size_t>(count - whole));
+    sums = hn::Add(sums, hn::IfThenElseZero(tail, hn::LoadU(d, x + whole)));
+  }
+  return hn::GetLane(hn::SumOfLanes(d, sums));
+}
+
+template <class T>
+T dot_of(const T* a, const T* b, int64_t count) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d);
+  auto sums = hn::Zero(d);
+  for (int64_t i = 0; i < count; i += lanes)
+    sums = hn::MulAdd(hn::LoadU(d, a + i), hn::LoadU(d, b + i), sums);
+  return hn::GetLane(hn::SumOfLanes(d, sums));
+}
+
+template <class T>
+void squares(int64_t rows, int64_t n, const T* a, int64_t a_row, T* out) {
+  const Tag<T> d;
+  for (int64_t s = 0; s < n; s += hn::Lanes(d)) {
+    auto sums = hn::Zero(d);
+    for (int64_t x = 0; x < rows; ++x) {
+      const auto number = hn::LoadU(d, a + x * a_row + s);
+      sums = hn::MulAdd(number, number, sums);
+    }
+    hn::StoreU(sums, d, out + s);
+  }
+}
+
+// exp(sign · (y − extreme)) of one row to out, then divided by the sum.
+template <class T>
+HWY_INLINE void softmax_row(int64_t size, const T* y, Vector<T> extreme, T sign, T* out) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d), whole = size / lanes * lanes;
+  const auto tail = hn::FirstN(d, static_cast<size_t>(size - whole));
+  const auto signs = hn::Set(d, sign);
+  auto sums = hn::Zero(d), last = hn::Zero(d);
+  for (int64_t i = 0; i < whole; i += lanes) {
+    const auto weight = hn::Exp(d, hn::Mul(signs, hn::Sub(hn::LoadU(d, y + i), extreme)));
+    sums = hn::Add(sums, weight);
+    hn::StoreU(weight, d, out + i);
+  }
+  if (whole < size) {
+    last = hn::Exp(d, hn::Mul(signs, hn::Sub(hn::LoadU(d, y + whole), extreme)));
+    last = hn::IfThenElseZero(tail, last);
+    sums = hn::Add(sums, last);
+  }
+  const auto scale = hn::Div(hn::Set(d, T(1)), hn::SumOfLanes(d, sums));
+  for (int64_t i = 0; i < whole; i += lanes) hn::StoreU(hn::Mul(hn::LoadU(d, out + i), scale), d, out + i);
+  if (whole < size) hn::BlendedStore(hn::Mul(last, scale), tail, d, out + whole);
+}
+
+template <class T>
+void hedgehog_of_rows(int64_t rows, int64_t size, const T* y, int64_t y_row, T* phi, int64_t phi_row) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d), whole = size / lanes * lanes;
+  const auto tail = hn::FirstN(d, static_cast<size_t>(size - whole));
+  const auto lowest = hn::Set(d, -std::numeric_limits<T>::infinity()), highest = hn::Neg(lowest);
+  for (int64_t r = 0; r < rows; ++r, y += y_row, phi += phi_row) {
+    auto most = lowest, least = highest;
+    for (int64_t i = 0; i < whole; i += lanes) {
+      most = hn::Max(most, hn::LoadU(d, y + i));
+      least = hn::Min(least, hn::LoadU(d, y + i));
+    }
+    if (whole < size) {
+      const auto numbers = hn::LoadU(d, y + whole);
+      most = hn::Max(most, hn::IfThenElse(tail, numbers, lowest));
+      least = hn::Min(least, hn::IfThenElse(tail, numbers, highest));
+    }
+    softmax_row(size, y, hn::MaxOfLanes(d, most), T(1), phi);
+    softmax_row(size, y, hn::MinOfLanes(d, least), T(-1), phi + size);
+    for (int64_t i = 2 * size; i < padded(2 * size); ++i) phi[i] = T(0);
+  }
+}
+
+template <class T>
+void hedgehog_of_columns(int64_t size, int64_t n, const T* y, int64_t y_row, T* phi, int64_t phi_row) {
+  const Tag<T> d;
+  for (int64_t s = 0; s < n; s += hn::Lanes(d)) {
+    auto most = hn::LoadU(d, y + s), least = most;
+    for (int64_t x = 1; x < size; ++x) {
+      most = hn::Max(most, hn::LoadU(d, y + x * y_row + s));
+      least = hn::Min(least, hn::LoadU(d, y + x * y_row + s));
+    }
+    auto sums = hn::Zero(d), negative_sums = hn::Zero(d);
+    for (int64_t x = 0; x < size; ++x) {
+      const auto number = hn::LoadU(d, y + x * y_row + s);
+      const auto weight = hn::Exp(d, hn::Sub(number, most));
+      const auto negative = hn::Exp(d, hn::Sub(least, number));
+      sums = hn::Add(sums, weight);
+      negative_sums = hn::Add(negative_sums, negative);
+      hn::StoreU(weight, d, phi + x * phi_row + s);
+      hn::StoreU(negative, d, phi + (size + x) * phi_row + s);
+    }
+    const auto one = hn::Set(d, T(1));
+    const auto scale = hn::Div(one, sums), negative_scale = hn::Div(one, negative_sums);
+    for (int64_t x = 0; x < size; ++x) {
+      T* place = phi + x * phi_row + s;
+      hn::StoreU(hn::Mul(hn::LoadU(d, place), scale), d, place);
+      place += size * phi_row;
+      hn::StoreU(hn::Mul(hn::LoadU(d, place), negative_scale), d, place);
+    }
+  }
+}
+
+template <class T>
+void relu_of(int64_t n, const T* x, T* y) {
+  const Tag<T> d;
+  for (int64_t i = 0; i < n; i += hn::Lanes(d)) {
+    hn::StoreU(hn::Max(hn::LoadU(d, x + i), hn::Zero(d)), d, y + i);
+  }
+}
+
+template <class T>
+void elu1_of(int64_t n, const T* x, T* y) {
+  const Tag<T> d;
+  const auto one = hn::Set(d, T(1));
+  for (int64_t i = 0; i < n; i += hn::Lanes(d)) {
+    const auto number = hn::LoadU(d, x + i);
+    const auto below = hn::Exp(d, hn::Min(number, hn::Zero(d)));
+    hn::StoreU(hn::IfThenElse(hn::Gt(number, hn::Zero(d)), hn::Add(number, one), below), d, y + i);
+  }
+}
+
+template <class T>
+constexpr AttentionKernels<T> table() {
+  return {matmul<T>,  add_weighted<T>,     exponentials<T>,        sum_of<T>,  dot_of<T>,
+          squares<T>, hedgehog_of_rows<T>, hedgehog_of_columns<T>, relu_of<T>, elu1_of<T>};
+}
+AttentionKernels<float> table_f32() { return table<float>(); }
+AttentionKernels<double> table_f64() { return table<double>(); }
+
+}  // namespace linnet::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace linnet::kernels {
+
+HWY_EXPORT(table_f32);
+HWY_EXPORT(table_f64);
+
+namespace {
+
+const AttentionKernels<float>& best(float) {
+  static const AttentionKernels<float> chosen = HWY_DYNAMIC_DISPATCH(table_f32)();
+  return chosen;
+}
+
+const AttentionKernels<double>& best(double) {
+  static const AttentionKernels<double> chosen = HWY_DYNAMIC_DISPATCH(table_f64)();
+  return chosen;
+}
+
+}  // namespace
+
+template <class T>
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
+            int64_t b_row, T* c, int64_t c_row, bool accumulate) {
+  best(T()).matmul(m, n, k, a, a_row, a_col, b, b_row, c, c_row, accumulate);
+}
+
+template <class T>
+void add_weighted_rows(const T* weights, const int32_t* indices, int64_t count, const T* rows, int64_t row,
+                       int64_t n, T* out) {
+  best(T()).add_weighted_rows(weights, indices, count, rows, row, n, out);
+}
+
+template <class T>
+T exponentiate(T* x, int64_t count) {
+  return best(T()).exponentiate(x, count);
+}
+
+template <class T>
+T sum(const T* x, int64_t count) {
+  return best(T()).sum(x, count);
+}
+
+template <class T>
+T dot(const T* a, const T* b, int64_t count) {
+  return best(T()).dot(a, b, count);
+}
+
+template <class T>
+void column_squares(int64_t rows, int64_t n, const T* a, int64_t a_row, T* out) {
+  best(T()).column_squares(rows, n, a, a_row, out);
+}
+
+template <class T>
+void hedgehog_rows(int64_t rows, int64_t size, const T* y, int64_t y_row, T* phi, int64_t phi_row) {
+  best(T()).hedgehog_rows(rows, size, y, y_row, phi, phi_row);
+}
+
+template <class T>
+void hedgehog_columns(int64_t size, int64_t n, const T* y, int64_t y_row, T* phi, int64_t phi_row) {
+  best(T()).hedgehog_columns(size, n, y, y_row, phi, phi_row);
+}
+
+template <class T>
+void relu(int64_t n, const T* x, T* y) {
+  best(T()).relu(n, x, y);
+}
+
+template <class T>
+void elu1(int64_t n, const T* x, T* y) {
+  best(T()).elu1(n, x, y);
+}
+
+template void matmul<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
+                            float*, int64_t, bool);
+template void matmul<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*,
+                             int64_t, double*, int64_t, bool);
+template void add_weighted_rows<float>(const float*, const int32_t*, int64_t, const float*, int64_t, int64_t,
+                                       float*);
+template void add_weighted_rows<double>(const double*, const int32_t*, int64_t, const double*, int64_t,
+                                        int64_t, double*);
+template float exponentiate<float>(float*, int64_t);
+template double exponentiate<double>(double*, int64_t);
+template float sum<float>(const float*, int64_t);
+template double sum<double>(const double*, int64_t);
+template float dot<float>(const float*, const float*, int64_t);
+template double dot<double>(const double*, const double*, int64_t);
+template void column_squares<float>(int64_t, int64_t, const float*, int64_t, float*);
+template void column_squares<double>(int64_t, int64_t, const double*, int64_t, double*);
+template void hedgehog_rows<float>(int64_t, int64_t, const float*, int64_t, float*, int64_t);
+template void hedgehog_rows<double>(int64_t, int64_t, const double*, int64_t, double*, int64_t);
+template void hedgehog_columns<float>(int64_t, int64_t, const float*, int64_t, float*, int64_t);
+template void hedgehog_columns<double>(int64_t, int64_t, const double*, int64_t, double*, int64_t);
+template void relu<float>(int64_t, const float*, float*);
+template void relu<double>(int64_t, const double*, double*);
+template void elu1<float>(int64_t, const float*, float*);
+template void elu1<double>(int64_t, const double*, double*);
+
+}  // namespace linnet::kernels
+#endif  // HWY_ONCE
