@@ -13,16 +13,25 @@
 
 namespace linnet {
 
+class ThreadPool;
+
 class Tokenizer {
  public:
-  /// A model folder (tokenizer.json, else tokenizer.model, with tokenizer_config.json) or one such file.
-  /// Throws Error on anything malformed.
+  /// A model folder (tokenizer.json, else tokenizer.model, with tokenizer_config.json and
+  /// special_tokens_map.json where they are) or one such file. Throws Error on anything malformed.
   static Tokenizer load(const std::filesystem::path& folder_or_file);
+  /// From the text of a tokenizer.json alone; `where` names it in errors.
+  static Tokenizer from_json(std::string_view text, const std::string& where);
 
   /// Invalid UTF-8 counts as U+FFFD, one for each maximal invalid part. `special` adds what the
-  /// post-processor adds (BOS, …). Thread-safe.
+  /// post-processor adds (BOS, …). Thread-safe. Throws Error where a pattern of the file gives up on the
+  /// text.
   std::vector<int32_t> encode(std::string_view text, bool special = false) const;
-  /// The whole text of ids; special tokens left out unless asked for. Throws on an id out of range.
+  /// Each text by itself, in parallel.
+  std::vector<std::vector<int32_t>> encode_documents(std::span<const std::string> texts, ThreadPool& pool,
+                                                     bool special = false) const;
+  /// The whole text of ids; special tokens left out unless asked for. Throws Error on an id that has no
+  /// token.
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
 
   int32_t vocabulary() const;  // one past the largest id
@@ -39,13 +48,15 @@ class Tokenizer {
 };
 
 /// Text as it becomes final, token by token; never splits a code point. The pieces' concatenation is decode()
-/// of all ids.
+/// of all ids. To continue a prompt, push its ids first and drop what they give: else the space that begins
+/// the first new word counts as the text's own beginning, which many tokenizers leave out.
 class StreamingDetokenizer {
  public:
   explicit StreamingDetokenizer(Tokenizer tokenizer, bool skip_special = true);
   ~StreamingDetokenizer();
   StreamingDetokenizer(StreamingDetokenizer&&) noexcept;
   StreamingDetokenizer& operator=(StreamingDetokenizer&&) noexcept;
+  /// Throws Error on an id that has no token.
   std::string push(int32_t id);
   std::string finish();  // what was held back
 

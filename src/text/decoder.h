@@ -1,0 +1,62 @@
+// From tokens back to text: the `decoder` field, as a chain of stages through which tokens flow one by one,
+// so that decoding a whole text and streaming it are the same computation.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "text/json_view.h"
+
+namespace linnet {
+
+/// One step of decoding, with its state for one text.
+class DecodeStage {
+ public:
+  using Emit = std::function<void(std::string)>;
+  virtual ~DecodeStage() = default;
+  /// Takes one token (or, behind a stage that fuses, the next part of the text); emits what is final.
+  virtual void push(std::string token, const Emit& emit) = 0;
+  /// No more will come: emits what was held back.
+  virtual void finish(const Emit&) {}
+};
+
+/// The stages of one text that is being decoded.
+class DecodeChain {
+ public:
+  explicit DecodeChain(std::vector<std::unique_ptr<DecodeStage>> stages) : stages_(std::move(stages)) {}
+  std::string push(std::string token);
+  std::string finish();
+
+ private:
+  void push_from(size_t stage, std::string token, std::string& out);
+  std::vector<std::unique_ptr<DecodeStage>> stages_;
+};
+
+/// Known: Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, BPEDecoder.
+class Decoder {
+ public:
+  /// Tokens joined by spaces, as where a file has no decoder.
+  Decoder();
+  /// From the field, which may be null. Throws Error on an unknown type.
+  explicit Decoder(const JsonView& field);
+  /// sentencepiece's own: ▁ is a space, byte tokens are decoded character by character (an invalid byte is
+  /// U+FFFD), and one leading space goes if `dummy_prefix`.
+  static Decoder sentencepiece(bool dummy_prefix);
+
+  DecodeChain start() const;
+
+ private:
+  using Make = std::function<std::unique_ptr<DecodeStage>()>;
+  struct None {};
+  explicit Decoder(None) {}
+  void add(const JsonView& step);
+  void add_text_map(std::function<std::string(std::string)> map, bool by_character);
+
+  std::vector<Make> stages_;
+  bool fused_ = false;  // while building: the stages so far have made one text of the tokens
+};
+
+}  // namespace linnet

@@ -1,0 +1,60 @@
+// What a loaded tokenizer is made of. The readers (tokenizer_json, sentencepiece) fill it in.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "text/added_tokens.h"
+#include "text/decoder.h"
+#include "text/model.h"
+#include "text/normalizer.h"
+#include "text/post_processor.h"
+#include "text/pre_tokenizer.h"
+#include "text/tokenizer.h"
+
+namespace linnet {
+
+struct Tokenizer::Impl {
+  Normalizer normalizer;
+  PreTokenizer pre_tokenizer;
+  std::unique_ptr<Model> model;
+  Decoder decoder;
+  AddedTokens added;
+  PostProcessor post;
+  std::optional<int32_t> bos, eos;
+  std::string where;  // the file
+  int32_t vocabulary = 0;
+
+  std::optional<int32_t> id_of(std::string_view token) const;
+  /// The token of an id as the decoder takes it; nothing where it is left out. Throws Error out of range.
+  std::optional<std::string> token_to_decode(int32_t id, bool skip_special) const;
+  void encode(std::string_view text, std::vector<int32_t>& ids, Scratch& scratch) const;
+
+  std::unique_ptr<Scratch> take_scratch() const;
+  void give_scratch(std::unique_ptr<Scratch> scratch) const;
+
+ private:
+  void encode_between(std::string_view text, bool first, std::vector<int32_t>& ids, Scratch& scratch) const;
+
+  mutable std::mutex mutex_;
+  mutable std::vector<std::unique_ptr<Scratch>> free_;  // at most one for each thread that has encoded
+};
+
+/// From the text of a tokenizer.json. Throws Error on anything malformed.
+std::shared_ptr<Tokenizer::Impl> read_tokenizer_json(std::string_view text, const std::string& where);
+
+/// From the bytes of a sentencepiece model. Throws Error on anything malformed.
+std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, const std::string& where);
+
+/// Applies tokenizer_config.json (or special_tokens_map.json, which says less): bos_token, eos_token,
+/// add_bos_token, add_eos_token.
+void apply_config(Tokenizer::Impl& tokenizer, const JsonView& config);
+
+/// Where no file names them: the special tokens of well-known names.
+void guess_bos_and_eos(Tokenizer::Impl& tokenizer);
+
+}  // namespace linnet

@@ -1,0 +1,211 @@
+// Reads Hugging Face's tokenizer.json.
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "text/tokenizer_impl.h"
+#include "text/unigram.h"
+
+namespace linnet {
+namespace {
+
+/// `id` of the token `content` if it can be one.
+int32_t checked_id(const JsonView& field, std::string_view content) {
+  if (!field.value().is_number_integer()) {
+    field.fail(fmt::format("token \"{}\" without an integer id", printable(content, 40)), "an integer");
+  }
+  const int64_t id = field.integer();
+  if (id < 0 || id >= kMaxVocabulary) {
+    field.fail(fmt::format("token \"{}\" has id {}", printable(content, 40), id),
+               fmt::format("0 to {}", kMaxVocabulary - 1));
+  }
+  return static_cast<int32_t>(id);
+}
+
+void check_length(const JsonView& field, std::string_view token) {
+  if (token.size() <= kMaxPieceBytes) return;
+  field.fail(fmt::format("a token of {} bytes (\"{}…\")", token.size(), printable(token.substr(0, 8))),
+             fmt::format("at most {}", kMaxPieceBytes));
+}
+
+std::vector<AddedToken> read_added_tokens(const JsonView& field) {
+  std::vector<AddedToken> tokens;
+  if (field.is_null()) return tokens;
+  for (size_t i = 0; i < field.size(); ++i) {
+    const JsonView entry = field.at(i);
+    AddedToken token;
+    token.content = entry.at("content").string();
+    token.id = checked_id(entry["id"], token.content);
+    check_length(entry, token.content);
+    token.special = entry["special"].boolean(false);
+    token.single_word = entry["single_word"].boolean(false);
+    token.lstrip = entry["lstrip"].boolean(false);
+    token.rstrip = entry["rstrip"].boolean(false);
+    token.normalized = entry["normalized"].boolean(!token.special);
+    tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
+/// Every added token has an id of its own, and that which the model gives it where it knows it.
+void check_added_tokens(const std::vector<AddedToken>& tokens, const Model& model, const std::string& where) {
+  std::unordered_map<int32_t, const AddedToken*> ids;
+  std::unordered_map<std::string_view, int32_t> contents;
+  for (const AddedToken& token : tokens) {
+    const std::string name = printable(token.content, 40);
+    if (!ids.emplace(token.id, &token).second || !contents.emplace(token.content, token.id).second) {
+      throw Error(where, fmt::format("added token \"{}\" (id {}) stands twice", name, token.id),
+                  "each token and id once");
+    }
+    const auto known = model.id_of(token.content);
+    if (known && *known != token.id) {
+      throw Error(where, fmt::format("added token \"{}\" has id {}", name, token.id),
+                  fmt::format("{}, its id in the vocabulary", *known));
+    }
+    if (!known && token.id < model.size() && !model.token(token.id).empty()) {
+      throw Error(where,
+                  fmt::format("added token \"{}\" has the id {} of \"{}\"", name, token.id,
+                              printable(model.token(token.id), 40)),
+                  "an id of its own");
+    }
+  }
+}
+
+/// Tokens by id. Every id below the largest is there, or is an added token's.
+std::vector<std::string> read_vocabulary(const JsonView& field, const std::vector<AddedToken>& added) {
+  if (!field.value().is_object()) field.fail("not an object", "tokens with their ids");
+  std::vector<std::string> tokens;
+  std::vector<bool> taken;
+  int32_t largest = -1;
+  for (const auto& [token, value] : field.value().items()) {
+    // The place in words is made only where it is needed: there may be 256,000 tokens.
+    const bool plain = value.is_number_unsigned() && value.get<uint64_t>() < uint64_t{kMaxVocabulary};
+    const auto id =
+        plain ? value.get<size_t>() : static_cast<size_t>(checked_id({value, field.where()}, token));
+    check_length(field, token);
+    if (id >= tokens.size()) tokens.resize(std::max(id + 1, tokens.size() * 2)), taken.resize(tokens.size());
+    if (taken[id]) {
+      field.fail(fmt::format("id {} is that of \"{}\" and of \"{}\"", id, printable(tokens[id], 40),
+                             printable(token, 40)),
+                 "one token an id");
+    }
+    taken[id] = true;
+    tokens[id] = token;
+    largest = std::max(largest, static_cast<int32_t>(id));
+  }
+  if (largest < 0 && added.empty()) field.fail("an empty vocabulary", "at least one token");
+  tokens.resize(static_cast<size_t>(largest + 1));
+  std::unordered_set<int32_t> others;
+  std::unordered_set<std::string_view> names;
+  for (const AddedToken& token : added) others.insert(token.id), names.insert(token.content);
+  while (largest >= 0 && names.contains(tokens[static_cast<size_t>(largest)])) --largest;
+  for (int32_t id = 0; id <= largest; ++id) {
+    if (!taken[static_cast<size_t>(id)] && !others.contains(id)) {
+      field.fail(fmt::format("id {} has no token", id), fmt::format("every id from 0 to {}", largest));
+    }
+  }
+  return tokens;
+}
+
+/// The two tokens of merges[index]: ["a", "b"], or "a b" as files before 2024 have it.
+std::pair<std::string, std::string> merge_parts(const JsonView& merge) {
+  if (merge.value().is_string()) {
+    const std::string both = merge.string();
+    const size_t space = both.find(' ');
+    if (space == std::string::npos || both.find(' ', space + 1) != std::string::npos) {
+      merge.fail(fmt::format("\"{}\"", printable(both, 40)), "two tokens with a space between them");
+    }
+    return {both.substr(0, space), both.substr(space + 1)};
+  }
+  if (merge.size() != 2) merge.fail(fmt::format("{} parts", merge.size()), "two tokens");
+  return {merge.at(size_t{0}).string(), merge.at(size_t{1}).string()};
+}
+
+std::vector<MergeRule> read_merges(const JsonView& field, const Vocabulary& vocabulary,
+                                   const std::string& prefix) {
+  std::vector<MergeRule> merges;
+  merges.reserve(field.size());
+  for (size_t i = 0; i < field.size(); ++i) {
+    const JsonView merge = field.at(i);
+    const auto [left, right] = merge_parts(merge);
+    const auto id = [&](const std::string& token) {
+      const auto found = vocabulary.id_of(token);
+      if (!found) {
+        merge.fail(fmt::format("token \"{}\" is not in the vocabulary", printable(token, 40)),
+                   "known tokens");
+      }
+      return *found;
+    };
+    const bool prefixed = !prefix.empty() && right.starts_with(prefix);
+    merges.push_back({id(left), id(right), id(left + (prefixed ? right.substr(prefix.size()) : right))});
+  }
+  return merges;
+}
+
+std::unique_ptr<Model> read_bpe(const JsonView& field, const std::vector<AddedToken>& added) {
+  BpeOptions options;
+  options.unk_token = field["unk_token"].string("");
+  options.continuing_prefix = field["continuing_subword_prefix"].string("");
+  options.end_suffix = field["end_of_word_suffix"].string("");
+  options.fuse_unk = field["fuse_unk"].boolean(false);
+  options.byte_fallback = field["byte_fallback"].boolean(false);
+  options.ignore_merges = field["ignore_merges"].boolean(false);
+  Vocabulary vocabulary(read_vocabulary(field.at("vocab"), added));
+  const auto merges = read_merges(field.at("merges"), vocabulary, options.continuing_prefix);
+  return std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(options), field.where());
+}
+
+std::unique_ptr<Model> read_unigram(const JsonView& field) {
+  const JsonView list = field.at("vocab");
+  std::vector<std::string> tokens;
+  std::vector<double> scores;
+  std::unordered_set<std::string> seen;
+  if (list.size() >= size_t{kMaxVocabulary}) list.fail(fmt::format("{} tokens", list.size()), "fewer");
+  for (size_t i = 0; i < list.size(); ++i) {
+    const JsonView entry = list.at(i);
+    if (entry.size() != 2) entry.fail(fmt::format("{} parts", entry.size()), "a token and its score");
+    tokens.push_back(entry.at(size_t{0}).string());
+    scores.push_back(entry.at(size_t{1}).number());
+    check_length(entry, tokens.back());
+    if (!seen.insert(tokens.back()).second) {
+      entry.fail(fmt::format("token \"{}\" stands twice", printable(tokens.back(), 40)), "each token once");
+    }
+  }
+  const JsonView unk = field["unk_id"];
+  const int64_t unk_id = unk.is_null() ? -1 : unk.integer();
+  if (!unk.is_null() && unk_id < 0) unk.fail(fmt::to_string(unk_id), "an id");
+  return std::make_unique<Unigram>(Vocabulary(std::move(tokens)), std::move(scores), unk_id,
+                                   field["byte_fallback"].boolean(false), field.where());
+}
+
+std::unique_ptr<Model> read_model(const JsonView& field, const std::vector<AddedToken>& added) {
+  // Files written before 2021 have no `type`; BPE is what has merges.
+  const std::string type = field["type"].string(field["merges"].is_null() ? "Unigram" : "BPE");
+  if (type == "BPE") return read_bpe(field, added);
+  if (type == "Unigram") return read_unigram(field);
+  field.fail(fmt::format("model \"{}\"", printable(type, 40)), "BPE or Unigram");
+}
+
+}  // namespace
+
+std::shared_ptr<Tokenizer::Impl> read_tokenizer_json(std::string_view text, const std::string& where) {
+  const nlohmann::json json = parse_json(text, where);
+  const JsonView root(json, where);
+  auto impl = std::make_shared<Tokenizer::Impl>();
+  impl->where = where;
+  std::vector<AddedToken> added = read_added_tokens(root["added_tokens"]);
+  impl->model = read_model(root.at("model"), added);
+  check_added_tokens(added, *impl->model, where + ".added_tokens");
+  impl->vocabulary = impl->model->size();
+  for (const AddedToken& token : added) impl->vocabulary = std::max(impl->vocabulary, token.id + 1);
+  impl->normalizer = Normalizer(root["normalizer"]);
+  impl->pre_tokenizer = PreTokenizer(root["pre_tokenizer"]);
+  impl->decoder = Decoder(root["decoder"]);
+  impl->post = PostProcessor(root["post_processor"], impl->vocabulary);
+  impl->added = AddedTokens(std::move(added), impl->normalizer);
+  return impl;
+}
+
+}  // namespace linnet
