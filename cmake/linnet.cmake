@@ -17,7 +17,11 @@ endif()
 
 # Warnings as errors for our code only; libraries' headers come in as SYSTEM.
 add_library(linnet_flags INTERFACE)
-target_compile_options(linnet_flags INTERFACE -Wall -Wextra -Werror -Wno-missing-field-initializers)
+option(LINNET_WERROR "Warnings are errors (compilers we do not test with may warn of more)" ON)
+target_compile_options(linnet_flags INTERFACE -Wall -Wextra -Wno-missing-field-initializers)
+if(LINNET_WERROR)
+  target_compile_options(linnet_flags INTERFACE -Werror)
+endif()
 target_compile_options(linnet_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>)
 if(LINNET_SANITIZE)
   target_compile_options(linnet_flags INTERFACE -fsanitize=${LINNET_SANITIZE} -fno-omit-frame-pointer
