@@ -25,6 +25,27 @@ float half_to_float(uint16_t half) {
 
 float bfloat16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
+// To nearest, ties to even; NaN stays NaN.
+uint16_t float_to_bfloat16(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  if (x != x) return static_cast<uint16_t>(bits >> 16 | 0x40);
+  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
+
+uint16_t float_to_half(float x) {
+  const auto bits = std::bit_cast<uint32_t>(x);
+  const auto sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+  const uint32_t magnitude = bits & 0x7FFFFFFF;
+  if (magnitude > 0x7F800000) return sign | 0x7E00;
+  if (magnitude >= 0x477FF000) return sign | 0x7C00;  // 65520 and above round to infinity
+  if (magnitude < 0x38800000) {  // subnormal: a multiple of 2⁻²⁴, rounded by the addition
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(0.5f)));
+  }
+  const uint32_t rounded = magnitude + 0xFFF + (magnitude >> 13 & 1);
+  return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
+}
+
 // A file's tensor may begin at any byte: numbers are copied out, never read through a cast pointer.
 template <class Stored, class T, class Convert>
 void convert(std::span<const std::byte> bytes, std::vector<T>& out, Convert&& one) {
@@ -83,6 +104,32 @@ std::vector<float> to_float(const TensorView& tensor, std::string_view where) {
 
 std::vector<double> to_double(const TensorView& tensor, std::string_view where) {
   return to_floating<double>(tensor, where);
+}
+
+std::vector<std::byte> from_float(std::span<const float> numbers, DType type) {
+  std::vector<std::byte> out(numbers.size() * size_of(type));
+  const auto store = [&](auto&& one) {
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      const auto stored = one(numbers[i]);
+      std::memcpy(out.data() + i * sizeof(stored), &stored, sizeof(stored));
+    }
+  };
+  switch (type) {
+    case DType::kF64:
+      store([](float x) { return static_cast<double>(x); });
+      return out;
+    case DType::kF32:
+      store([](float x) { return x; });
+      return out;
+    case DType::kF16:
+      store(float_to_half);
+      return out;
+    case DType::kBF16:
+      store(float_to_bfloat16);
+      return out;
+    default:
+      throw Error("tensor", fmt::format("numbers of type {}", name_of(type)), "F64, F32, F16 or BF16");
+  }
 }
 
 }  // namespace linnet

@@ -49,4 +49,16 @@ std::string to_string(const std::vector<int64_t>& shape);
 std::vector<float> to_float(const TensorView& tensor, std::string_view where);
 std::vector<double> to_double(const TensorView& tensor, std::string_view where);
 
+/// Numbers as a file holds them in `type` (F64, F32, F16 or BF16), rounded to nearest, ties to even.
+std::vector<std::byte> from_float(std::span<const float> numbers, DType type);
+
+/// A tensor with its bytes.
+struct OwnedTensor {
+  DType type = DType::kF32;
+  std::vector<int64_t> shape;
+  std::vector<std::byte> bytes;
+
+  TensorView view() const { return {type, shape, bytes}; }
+};
+
 }  // namespace linnet

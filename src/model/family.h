@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "format/model_config.h"
 
@@ -21,9 +22,9 @@ struct Family {
   bool gated;               // feed-forward is down(act(gate(x)) * up(x)), else down(act(up(x)))
   bool fused_qkv;           // one matrix [q; k; v], name in `q`
   bool transposed;          // matrices stand as [in, out] (GPT-2's Conv1D)
-  bool always_biased;       // every matrix has a bias whatever the config says
   std::string_view prefix;  // of every name but the head's; folders without it are read too ("transformer.")
-  // Names of modules after the prefix; `{}` is the layer. A module has `.weight` and, where biased, `.bias`.
+  // Names of modules after the prefix; `{}` is the layer. A module has `.weight` and, where biased, `.bias`:
+  // layer norms always, matrices by ModelConfig's attention_bias, attention_output_bias and mlp_bias.
   std::string_view embedding, position_embedding, final_norm, head;
   std::string_view layer;                                                          // "layers.{}."
   std::string_view attention_norm, q, k, v, o, feed_forward_norm, gate, up, down;  // after the layer's
@@ -34,5 +35,26 @@ std::span<const Family> families();
 
 /// Throws Error listing the known types.
 const Family& family_of(const ModelConfig& config, const std::string& where);
+
+/// "layers.3.": what stands between the family's prefix and a layer's module.
+std::string layer_prefix(const Family& family, int layer);
+
+/// A module's numbers: a matrix of `out` rows and `in` columns (a file of a transposed family has it as
+/// [in, out]), or, where `in` is 0, a norm's vector.
+struct ModuleShape {
+  int64_t out, in;
+  bool biased;
+  bool transposed;
+
+  /// Of the weight as it stands in the file.
+  std::vector<int64_t> weight() const {
+    if (in == 0) return {out};
+    return transposed ? std::vector{in, out} : std::vector{out, in};
+  }
+};
+ModuleShape module_shape(const Family& family, const ModelConfig& config, std::string_view module);
+
+/// The modules of one layer that the family has, in the order in which they act.
+std::vector<std::string_view> layer_modules(const Family& family);
 
 }  // namespace linnet

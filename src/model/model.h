@@ -16,10 +16,10 @@
 
 namespace linnet {
 
-/// PEFT's adapter_config.json, as far as it is computed: rank, alpha, target modules.
+/// PEFT's adapter_config.json, as far as it is computed. A module's weight is W + (alpha / rank)·B·A.
 struct LoraConfig {
   int rank = 0;
-  double alpha = 0.0;
+  double alpha = 0.0;                // with use_rslora: already times √rank
   std::vector<std::string> targets;  // module names, e.g. "q_proj"
 };
 
@@ -44,14 +44,16 @@ class Model {
   /// Where the tokenizer lies: the folder, or a sidecar's base.
   const std::filesystem::path& tokenizer_folder() const { return tokenizer_folder_; }
   const std::filesystem::path& folder() const { return folder_; }
+  /// Whether the weights lie in another folder: a sidecar, or a LoRA alone.
   bool is_sidecar() const { return is_sidecar_; }
-  const std::filesystem::path& base_folder() const {
-    return base_folder_;
-  }  // the folder itself unless a sidecar
+  /// The folder itself unless a sidecar or LoRA.
+  const std::filesystem::path& base_folder() const { return base_folder_; }
+  /// As the sidecar's config.json has it; "" for other folders.
+  const std::string& base_hash() const { return base_hash_; }
   const std::optional<LoraConfig>& lora() const { return lora_; }
 
   /// An original tensor by module and part, e.g. layer_tensor(3, family.q, "weight"): LoRA not applied.
-  /// nullptr where the model has none (a bias that the config leaves out).
+  /// nullptr where the model has none (a bias that the config leaves out, the head of tied embeddings).
   const TensorView* tensor(std::string_view module, std::string_view part) const;
   const TensorView* layer_tensor(int layer, std::string_view module, std::string_view part) const;
   /// The full name under which a layer's module stands in the file: "model.layers.3.self_attn.q_proj".
@@ -67,15 +69,37 @@ class Model {
   ParameterTensors linear_parameters(int layer) const;
 
   const TensorStore& base_tensors() const { return base_; }
+  /// Tensors that were trained: a sidecar's, a LoRA's, or a full folder's `linear_attention.` ones; by full
+  /// name.
+  std::vector<NamedTensor> added_tensors() const;
+  /// Tensors of the folders that no module uses (masks that old GPT-2 files hold, for instance).
+  std::vector<std::string> unused_tensors() const;
+  /// Names of the tensors, with their files, that hold NaN or infinite numbers. Reads every weight.
+  std::vector<std::string> broken_tensors() const;
 
  private:
+  Model() = default;
+  void open_plain(const std::filesystem::path& folder);
+  void open_sidecar(const nlohmann::json& config, const OpenOptions& options);
+  void open_lora(const OpenOptions& options);
+  void read_adapter();
+  void check_hash() const;
+  void check_base() const;
+  void check_head() const;
+  void check_added() const;
+  void check_adapter();
+  std::string full_name(std::string_view module) const;
+  std::string linear_prefix(int layer) const;
+  const TensorStore& linear_store() const { return added_ ? *added_ : base_; }
+
   ModelConfig config_;
   GenerationConfig generation_;
   const Family* family_ = nullptr;
   std::vector<AttentionConfig> attention_;
   std::filesystem::path folder_, base_folder_, tokenizer_folder_;
+  std::string base_hash_;
   bool is_sidecar_ = false;
-  bool has_prefix_ = true;
+  std::string_view prefix_;  // of the base's names: the family's, or "" where the folder goes without
   TensorStore base_;
   std::optional<TensorStore> added_, adapter_;
   std::optional<LoraConfig> lora_;

@@ -1,0 +1,169 @@
+#include "model/checks.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <set>
+
+#include "base/error.h"
+#include "model/model.h"
+
+namespace linnet {
+namespace {
+
+bool is_floating(DType type) {
+  return type == DType::kF64 || type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
+
+// Numbers of the type whose exponent has every bit set are infinite or NaN. Blocks are copied, because a
+// file's tensor may stand at any byte; the inner loop has no branch, so that it becomes vector code.
+template <class Bits>
+bool all_finite(std::span<const std::byte> bytes, Bits exponent) {
+  constexpr size_t kBlock = 4096 / sizeof(Bits);
+  Bits block[kBlock];
+  while (!bytes.empty()) {
+    const size_t count = std::min(kBlock, bytes.size() / sizeof(Bits));
+    std::memcpy(block, bytes.data(), count * sizeof(Bits));
+    Bits bad = 0;
+    for (size_t i = 0; i < count; ++i) bad |= static_cast<Bits>((block[i] & exponent) == exponent);
+    if (bad != 0) return false;
+    bytes = bytes.subspan(count * sizeof(Bits));
+  }
+  return true;
+}
+
+constexpr std::string_view kLinear = "linear_attention.";
+
+bool is_linear(std::string_view name) { return name.find(kLinear) != std::string_view::npos; }
+
+}  // namespace
+
+bool is_finite(const TensorView& tensor) {
+  switch (tensor.type) {
+    case DType::kF64:
+      return all_finite<uint64_t>(tensor.bytes, uint64_t{0x7FF} << 52);
+    case DType::kF32:
+      return all_finite<uint32_t>(tensor.bytes, 0x7F800000);
+    case DType::kF16:
+      return all_finite<uint16_t>(tensor.bytes, 0x7C00);
+    case DType::kBF16:
+      return all_finite<uint16_t>(tensor.bytes, 0x7F80);
+    default:
+      return true;
+  }
+}
+
+const TensorView& require_tensor(const TensorStore& store, std::string_view name,
+                                 const std::vector<int64_t>& shape, const std::filesystem::path& place) {
+  const TensorView* tensor = store.find(name);
+  if (tensor == nullptr) {
+    throw Error(place.string(), fmt::format("no tensor \"{}\"", name), "it, of shape " + to_string(shape));
+  }
+  if (tensor->shape != shape) {
+    throw Error(store.where(name), "shape " + to_string(tensor->shape), to_string(shape));
+  }
+  if (!is_floating(tensor->type)) {
+    throw Error(store.where(name), fmt::format("numbers of type {}", name_of(tensor->type)),
+                "F64, F32, F16 or BF16");
+  }
+  return *tensor;
+}
+
+void Model::check_base() const {
+  const auto check = [&](const std::string& name, const ModuleShape& shape) {
+    require_tensor(base_, name + ".weight", shape.weight(), base_folder_);
+    if (shape.biased) require_tensor(base_, name + ".bias", {shape.out}, base_folder_);
+  };
+  for (std::string_view module : {family_->embedding, family_->position_embedding, family_->final_norm}) {
+    if (!module.empty()) check(full_name(module), module_shape(*family_, config_, module));
+  }
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    for (std::string_view module : layer_modules(*family_)) {
+      check(module_name(layer, module), module_shape(*family_, config_, module));
+    }
+  }
+}
+
+// The head of tied embeddings may stand in the file too, as long as it is the embedding.
+void Model::check_head() const {
+  const std::string name = std::string(family_->head) + ".weight";
+  const ModuleShape shape = module_shape(*family_, config_, family_->head);
+  if (!config_.tied_embeddings) {
+    require_tensor(base_, name, shape.weight(), base_folder_);
+    return;
+  }
+  const TensorView* head = base_.find(name);
+  if (head == nullptr) return;
+  require_tensor(base_, name, shape.weight(), base_folder_);
+  const TensorView& embedding = *base_.find(full_name(family_->embedding) + ".weight");
+  if (head->type != embedding.type || !std::ranges::equal(head->bytes, embedding.bytes)) {
+    throw Error(base_.where(name), "differs from the embedding, to which config.json ties it",
+                "the same numbers, or tie_word_embeddings false");
+  }
+}
+
+void Model::check_added() const {
+  const TensorStore& store = linear_store();
+  const auto place = added_ ? folder_ / "linear_attention.safetensors" : base_folder_;
+  std::set<std::string, std::less<>> known;
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    for (const ParameterSpec& spec :
+         parameter_specs(attention_[static_cast<size_t>(layer)], attention_shape())) {
+      const std::string name = linear_prefix(layer) + spec.name;
+      if (spec.absent && store.find(name) == nullptr) continue;
+      require_tensor(store, name, spec.shape, place);
+      known.insert(name);
+    }
+  }
+  for (const auto& [name, tensor] : store.tensors()) {
+    if ((added_ || is_linear(name)) && !known.contains(name)) {
+      throw Error(store.where(name), "a tensor that the config does not ask for",
+                  "the tensors of linear_attention alone");
+    }
+  }
+}
+
+std::vector<NamedTensor> Model::added_tensors() const {
+  std::vector<NamedTensor> out;
+  for (const auto& [name, tensor] : linear_store().tensors()) {
+    if (added_ || is_linear(name)) out.push_back({name, tensor});
+  }
+  if (adapter_) {
+    for (const auto& [name, tensor] : adapter_->tensors()) out.push_back({name, tensor});
+  }
+  return out;
+}
+
+std::vector<std::string> Model::unused_tensors() const {
+  std::set<std::string> used;
+  const auto use = [&](const std::string& name, std::string_view module) {
+    used.insert(name + ".weight");
+    if (module_shape(*family_, config_, module).biased) used.insert(name + ".bias");
+  };
+  for (std::string_view module :
+       {family_->embedding, family_->position_embedding, family_->final_norm, family_->head}) {
+    if (!module.empty()) use(full_name(module), module);
+  }
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    for (std::string_view module : layer_modules(*family_)) use(module_name(layer, module), module);
+  }
+  std::vector<std::string> unused;
+  for (const auto& [name, tensor] : base_.tensors()) {
+    if (!used.contains(name) && !is_linear(name)) unused.push_back(name);
+  }
+  return unused;
+}
+
+std::vector<std::string> Model::broken_tensors() const {
+  std::vector<std::string> broken;
+  for (const TensorStore* store : {&base_, added_ ? &*added_ : nullptr, adapter_ ? &*adapter_ : nullptr}) {
+    if (store == nullptr) continue;
+    for (const auto& [name, tensor] : store->tensors()) {
+      if (!is_finite(tensor)) broken.push_back(store->where(name));
+    }
+  }
+  return broken;
+}
+
+}  // namespace linnet

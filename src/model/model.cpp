@@ -1,0 +1,211 @@
+#include "model/model.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "format/fields.h"
+#include "model/write_model.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+constexpr JsonLimits kConfigLimits{.bytes = 10'000'000, .depth = 32};
+
+bool is_there(const fs::path& path) {
+  std::error_code error;
+  return fs::exists(path, error);
+}
+
+bool has_weights(const fs::path& folder) {
+  return is_there(folder / "model.safetensors") || is_there(folder / "model.safetensors.index.json");
+}
+
+bool is_plain_name(const std::string& name) {
+  return !name.empty() && name != "." && name != ".." &&
+         name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
+}
+
+// The folder that stands beside `folder` under `name`, however `folder` was spelled.
+fs::path beside(const fs::path& folder, const std::string& name) {
+  std::error_code error;
+  fs::path spelled = folder.has_filename() ? folder : folder.parent_path();
+  if (spelled.filename() == "." || spelled.filename() == "..") spelled = fs::canonical(spelled, error);
+  return spelled.parent_path() / name;
+}
+
+fs::path base_of_sidecar(const fs::path& folder, const Fields& fields, const Model::OpenOptions& options) {
+  const std::string name = fields.string("base");
+  if (!is_plain_name(name)) fields.refuse("base", "the plain name of a folder beside the sidecar");
+  if (options.base) return *options.base;
+  fs::path base = beside(folder, name);
+  std::error_code error;
+  if (!fs::is_directory(base, error)) {
+    throw Error(base.string(), "the sidecar's base is not there", "it, or --base to say where it is");
+  }
+  return base;
+}
+
+}  // namespace
+
+std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptions& options) {
+  std::error_code error;
+  if (!fs::is_directory(folder, error)) {
+    throw Error(folder.string(), is_there(folder) ? "not a folder" : "no such folder", "a model folder");
+  }
+  std::shared_ptr<Model> model(new Model);
+  model->folder_ = folder;
+  const fs::path config = folder / "config.json";
+  if (!is_there(config) || (is_there(folder / "adapter_config.json") && !has_weights(folder) &&
+                            !is_there(folder / "linear_attention.safetensors"))) {
+    if (!is_there(folder / "adapter_config.json")) {
+      throw Error(folder.string(), "no config.json", "a model folder, a sidecar or a PEFT LoRA folder");
+    }
+    model->open_lora(options);
+  } else {
+    const Json json = read_json(config, kConfigLimits);
+    if (json.is_object() && (json.contains("base") || json.contains("base_hash"))) {
+      model->open_sidecar(json, options);
+    } else {
+      if (options.base)
+        throw Error("--base", "given for a folder with its own weights", "a sidecar or a LoRA");
+      model->open_plain(folder);
+    }
+  }
+  model->check_base();
+  model->check_head();
+  model->check_added();
+  model->check_adapter();
+  if (options.check_hash) model->check_hash();
+  if (options.check_numbers) {
+    const auto broken = model->broken_tensors();
+    if (!broken.empty()) throw Error(broken.front(), "NaN or infinite numbers", "finite weights");
+  }
+  return model;
+}
+
+void Model::open_plain(const fs::path& folder) {
+  const fs::path file = folder / "config.json";
+  const Json json = read_json(file, kConfigLimits);
+  if (json.is_object() && (json.contains("base") || json.contains("base_hash"))) {
+    throw Error(file.string(), "a sidecar", "a base: a folder with its own weights");
+  }
+  config_ = ModelConfig::parse(json, file.string());
+  family_ = &family_of(config_, file.string());
+  const auto linear = json.find("linear_attention");
+  attention_ = parse_attention(linear == json.end() ? Json() : *linear, static_cast<int>(config_.layers),
+                               file.string() + ": linear_attention");
+  generation_ = GenerationConfig::read(folder);
+  base_folder_ = tokenizer_folder_ = folder;
+  base_ = TensorStore::open_folder(folder);
+  const std::string weight = std::string(family_->embedding) + ".weight";
+  const bool bare =
+      base_.find(std::string(family_->prefix) + weight) == nullptr && base_.find(weight) != nullptr;
+  prefix_ = bare ? "" : family_->prefix;
+}
+
+void Model::open_sidecar(const Json& config, const OpenOptions& options) {
+  const std::string where = (folder_ / "config.json").string();
+  const Fields fields(config, where);
+  for (const auto& [key, value] : config.items()) {
+    if (key != "linear_attention" && key != "base" && key != "base_hash") {
+      throw Error(where, fmt::format("\"{}\" in a sidecar", printable(key, 60)),
+                  "exactly linear_attention, base and base_hash");
+    }
+  }
+  base_hash_ = fields.string("base_hash");
+  if (base_hash_.size() != 41 || base_hash_.compare(0, 9, "xxh3-128:") != 0 ||
+      base_hash_.find_first_not_of("0123456789abcdef", 9) != std::string::npos) {
+    fields.refuse("base_hash", "xxh3-128: and 32 hexadecimal digits");
+  }
+  if (fields.find("linear_attention") == nullptr) fields.refuse("linear_attention", "an object");
+  open_plain(base_of_sidecar(folder_, fields, options));
+  if (config_.raw.contains("linear_attention")) {
+    throw Error((base_folder_ / "config.json").string(), "has linear_attention itself",
+                "a base: an ordinary folder without it");
+  }
+  attention_ = parse_attention(config["linear_attention"], static_cast<int>(config_.layers),
+                               where + ": linear_attention");
+  added_ = TensorStore::open_file(folder_ / "linear_attention.safetensors");
+  is_sidecar_ = true;
+  if (is_there(folder_ / "adapter_config.json")) read_adapter();
+}
+
+void Model::open_lora(const OpenOptions& options) {
+  const fs::path file = folder_ / "adapter_config.json";
+  const Json json = read_json(file, kConfigLimits);
+  const Fields fields(json, file.string());
+  const std::string name = fields.optional_string("base_model_name_or_path").value_or("");
+  std::error_code error;
+  fs::path base = options.base.value_or(is_plain_name(name) ? beside(folder_, name) : fs::path(name));
+  if (!options.base && !fs::is_directory(base, error)) base = name;
+  if (!fs::is_directory(base, error)) {
+    throw Error(file.string(),
+                fmt::format("the base \"{}\" is no folder here", printable(base.string(), 200)),
+                "--base to say where it is");
+  }
+  open_plain(base);
+  is_sidecar_ = true;
+  read_adapter();
+}
+
+void Model::check_hash() const {
+  if (base_hash_.empty()) return;
+  const std::string found = tensors_hash(base_);
+  if (found != base_hash_) {
+    throw Error(base_folder_.string(), fmt::format("another base than the sidecar was made from ({})", found),
+                base_hash_);
+  }
+}
+
+AttentionShape Model::attention_shape() const {
+  const auto head_size = static_cast<int>(config_.head_size);
+  return {static_cast<int>(config_.heads), static_cast<int>(config_.kv_heads), head_size, head_size};
+}
+
+std::string Model::full_name(std::string_view module) const {
+  return module == family_->head ? std::string(module) : std::string(prefix_).append(module);
+}
+
+const TensorView* Model::tensor(std::string_view module, std::string_view part) const {
+  if (module.empty() || (module == family_->head && config_.tied_embeddings)) return nullptr;
+  if (part == "bias" && !module_shape(*family_, config_, module).biased) return nullptr;
+  return base_.find(full_name(module).append(".").append(part));
+}
+
+const TensorView* Model::layer_tensor(int layer, std::string_view module, std::string_view part) const {
+  if (module.empty()) return nullptr;
+  if (part == "bias" && !module_shape(*family_, config_, module).biased) return nullptr;
+  return base_.find(module_name(layer, module).append(".").append(part));
+}
+
+std::string Model::module_name(int layer, std::string_view module) const {
+  return std::string(prefix_).append(layer_prefix(*family_, layer)).append(module);
+}
+
+std::optional<Model::LoraPair> Model::lora_of(int layer, std::string_view module) const {
+  if (!adapter_ || module.empty()) return std::nullopt;
+  const TensorView* a = adapter_->find(lora_name(*family_, layer, module, 'A'));
+  const TensorView* b = adapter_->find(lora_name(*family_, layer, module, 'B'));
+  if (a == nullptr || b == nullptr) return std::nullopt;
+  return LoraPair{a, b};
+}
+
+std::string Model::linear_prefix(int layer) const {
+  return module_name(layer, family_->attention).append("linear_attention.");
+}
+
+ParameterTensors Model::linear_parameters(int layer) const {
+  ParameterTensors out;
+  const std::string prefix = linear_prefix(layer);
+  const auto& all = linear_store().tensors();
+  for (auto at = all.lower_bound(prefix); at != all.end() && at->first.starts_with(prefix); ++at) {
+    out.emplace(at->first.substr(prefix.size()), at->second);
+  }
+  return out;
+}
+
+}  // namespace linnet

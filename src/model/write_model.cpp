@@ -1,0 +1,121 @@
+#include "model/write_model.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+
+// What a tokenizer may consist of in a Hugging Face folder.
+constexpr std::string_view kTokenizerFiles[] = {"tokenizer.json",
+                                                "tokenizer.model",
+                                                "tokenizer_config.json",
+                                                "special_tokens_map.json",
+                                                "added_tokens.json",
+                                                "vocab.json",
+                                                "merges.txt",
+                                                "chat_template.jinja"};
+
+void write_json(const fs::path& file, const Json& json) { write_file(file, json.dump(2) + "\n"); }
+
+void copy_if_there(const fs::path& from, const fs::path& to) {
+  std::error_code error;
+  if (fs::is_regular_file(from, error)) write_file(to, MappedFile(from).text());
+}
+
+void copy_tokenizer(const fs::path& from, const fs::path& folder) {
+  std::error_code error;
+  if (from.empty()) return;
+  if (fs::is_directory(from, error)) {
+    for (std::string_view name : kTokenizerFiles) copy_if_there(from / name, folder / name);
+    return;
+  }
+  // One file, whatever its name, with what stands beside it in a folder of a tokenizer's own.
+  write_file(folder / (from.extension() == ".model" ? "tokenizer.model" : "tokenizer.json"),
+             MappedFile(from).text());
+  for (std::string_view name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+    copy_if_there(from.parent_path() / name, folder / name);
+  }
+}
+
+void write_adapter(const fs::path& folder, const LoraAdapter& lora, const BaseReference& base,
+                   bool transposed) {
+  const Json config = {{"peft_type", "LORA"},
+                       {"task_type", "CAUSAL_LM"},
+                       {"base_model_name_or_path", base.name},
+                       {"r", lora.config.rank},
+                       {"lora_alpha", lora.config.alpha},
+                       {"lora_dropout", 0.0},
+                       {"target_modules", lora.config.targets},
+                       {"fan_in_fan_out", transposed},
+                       {"bias", "none"},
+                       {"inference_mode", true}};
+  write_json(folder / "adapter_config.json", config);
+  write_safetensors(folder / "adapter_model.safetensors", lora.tensors, {{"format", "pt"}});
+}
+
+bool is_plain_softmax(const std::vector<AttentionConfig>& layers) {
+  return std::all_of(layers.begin(), layers.end(),
+                     [](const AttentionConfig& layer) { return layer == AttentionConfig{}; });
+}
+
+}  // namespace
+
+BaseReference base_reference(const Model& base) {
+  return {fs::canonical(base.base_folder()).filename().string(), tensors_hash(base.base_tensors())};
+}
+
+void write_sidecar(const fs::path& out, const std::vector<AttentionConfig>& attention,
+                   std::span<const NamedTensor> tensors, const BaseReference& base, const LoraAdapter* lora,
+                   const Family& family, bool replace) {
+  AtomicFolder folder(out, replace);
+  write_json(folder.path() / "config.json",
+             {{"linear_attention", to_json(attention)}, {"base", base.name}, {"base_hash", base.hash}});
+  write_safetensors(folder.path() / "linear_attention.safetensors", tensors, {{"format", "pt"}});
+  if (lora != nullptr) write_adapter(folder.path(), *lora, base, family.transposed);
+  folder.commit();
+}
+
+void write_lora(const fs::path& out, const LoraAdapter& lora, const BaseReference& base, const Family& family,
+                bool replace) {
+  AtomicFolder folder(out, replace);
+  write_adapter(folder.path(), lora, base, family.transposed);
+  folder.commit();
+}
+
+void write_folder(const fs::path& out, const Json& config, std::span<const NamedTensor> tensors,
+                  const fs::path& tokenizer, size_t shard_bytes, bool replace) {
+  AtomicFolder folder(out, replace);
+  write_json(folder.path() / "config.json", config);
+  write_sharded(folder.path(), tensors, shard_bytes);
+  copy_tokenizer(tokenizer, folder.path());
+  folder.commit();
+}
+
+void write_full(const fs::path& out, const Model& model, std::span<const NamedTensor> changed,
+                const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace) {
+  std::map<std::string, TensorView, std::less<>> all = model.base_tensors().tensors();
+  for (const NamedTensor& one : changed) all.insert_or_assign(one.name, one.tensor);
+  std::vector<NamedTensor> tensors;
+  for (auto& [name, tensor] : all) tensors.push_back({name, std::move(tensor)});
+
+  Json config = model.config().raw;
+  config.erase("linear_attention");
+  if (!is_plain_softmax(attention)) config["linear_attention"] = to_json(attention);
+
+  AtomicFolder folder(out, replace);
+  write_json(folder.path() / "config.json", config);
+  write_sharded(folder.path(), tensors, shard_bytes);
+  copy_tokenizer(model.tokenizer_folder(), folder.path());
+  copy_if_there(model.base_folder() / "generation_config.json", folder.path() / "generation_config.json");
+  folder.commit();
+}
+
+}  // namespace linnet
