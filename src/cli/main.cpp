@@ -1,10 +1,11 @@
 // The runtime's program. Commands that train live in linnet-train, which this one starts.
-#include "cli/command.h"
+#include "cli/commands.h"
 
 namespace linnet::cli {
 namespace {
 
 constexpr Command kCommands[] = {
+    {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},
     {"pretrain", "a model from nothing", nullptr},
 };
 

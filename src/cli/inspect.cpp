@@ -1,0 +1,173 @@
+// What a model folder is: family, sizes, attention by layer, what is trained, what is wrong.
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "attention/method.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "model/model.h"
+
+namespace linnet::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Total {
+  int64_t parameters = 0, bytes = 0;
+
+  void add(const TensorView& tensor) {
+    parameters += tensor.numbers();
+    bytes += static_cast<int64_t>(tensor.bytes.size());
+  }
+};
+
+Json to_json(const Total& total) { return {{"parameters", total.parameters}, {"bytes", total.bytes}}; }
+
+// Tensors that modules use, by type; those that none uses are counted apart.
+Json weights_of(const Model& model) {
+  const std::vector<std::string> unused = model.unused_tensors();
+  Total all;
+  std::map<std::string, int64_t> types;
+  for (const auto& [name, tensor] : model.base_tensors().tensors()) {
+    if (std::binary_search(unused.begin(), unused.end(), name)) continue;
+    if (model.config().tied_embeddings && name == std::string(model.family().head) + ".weight") continue;
+    all.add(tensor);
+    types[std::string(name_of(tensor.type))] += tensor.numbers();
+  }
+  Json out = to_json(all);
+  out["types"] = types;
+  return out;
+}
+
+Json trained_of(const Model& model) {
+  Total total;
+  for (const NamedTensor& one : model.added_tensors()) total.add(one.tensor);
+  return to_json(total);
+}
+
+Json attention_of(const Model& model) {
+  Json layers = Json::array();
+  for (const AttentionConfig& config : model.attention()) {
+    const Json object = linnet::to_json(std::vector{config});
+    layers.push_back(object.is_null() ? Json{{"method", "softmax"}} : object);  // null says all softmax
+  }
+  return layers;
+}
+
+std::vector<std::string> problems_of(const Model& model) {
+  std::vector<std::string> problems;
+  for (const std::string& tensor : model.broken_tensors())
+    problems.push_back(tensor + ": NaN or infinite numbers");
+  if (!model.base_hash().empty() && tensors_hash(model.base_tensors()) != model.base_hash()) {
+    problems.push_back(model.base_folder().string() + ": another base than the sidecar was made from");
+  }
+  return problems;
+}
+
+std::string kind_of(const Model& model) {
+  if (!model.base_hash().empty()) return model.lora() ? "sidecar with LoRA" : "sidecar";
+  if (model.lora()) return "LoRA";
+  return model.added_tensors().empty() ? "plain" : "linearized";
+}
+
+Json inspect(const Model& model) {
+  const ModelConfig& config = model.config();
+  Json out = {{"kind", kind_of(model)},
+              {"base", model.is_sidecar() ? Json(model.base_folder().string()) : Json()},
+              {"family", config.model_type},
+              {"architecture", model.family().architecture},
+              {"layers", config.layers},
+              {"hidden_size", config.hidden},
+              {"heads", config.heads},
+              {"kv_heads", config.kv_heads},
+              {"head_size", config.head_size},
+              {"intermediate_size", config.intermediate},
+              {"vocabulary", config.vocabulary},
+              {"positions", config.positions},
+              {"tied_embeddings", config.tied_embeddings},
+              {"weights", weights_of(model)},
+              {"attention", attention_of(model)},
+              {"trained", trained_of(model)},
+              {"unused_tensors", model.unused_tensors()},
+              {"problems", problems_of(model)}};
+  if (model.lora()) {
+    out["lora"] = {
+        {"rank", model.lora()->rank}, {"alpha", model.lora()->alpha}, {"targets", model.lora()->targets}};
+  }
+  return out;
+}
+
+std::string bytes_text(int64_t bytes) {
+  if (bytes < 10'000) return fmt::format("{} bytes", bytes);
+  return bytes < 10'000'000 ? fmt::format("{:.1f} kB", static_cast<double>(bytes) / 1e3)
+                            : fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
+}
+
+void print_row(std::string_view name, std::string_view value) { fmt::print("{:<12} {}\n", name, value); }
+
+// Layers that follow each other with the same attention share a line.
+void print_attention(const Json& layers) {
+  for (size_t first = 0; first < layers.size();) {
+    size_t end = first + 1;
+    while (end < layers.size() && layers[end] == layers[first]) ++end;
+    const std::string range =
+        end - first == 1 ? fmt::format("layer {}", first) : fmt::format("layers {}–{}", first, end - 1);
+    print_row(first == 0 ? "attention" : "", fmt::format("{}: {}", range, layers[first].dump()));
+    first = end;
+  }
+}
+
+void print(const Json& out) {
+  const Json& weights = out["weights"];
+  const Json& trained = out["trained"];
+  print_row("kind", out["base"].is_null() ? out["kind"].get<std::string>()
+                                          : fmt::format("{} of {}", out["kind"].get<std::string>(),
+                                                        out["base"].get<std::string>()));
+  print_row("family",
+            fmt::format("{} ({})", out["family"].get<std::string>(), out["architecture"].get<std::string>()));
+  print_row("sizes",
+            fmt::format("{} layers, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
+                        out["layers"].dump(), out["hidden_size"].dump(), out["heads"].dump(),
+                        out["kv_heads"].dump(), out["head_size"].dump(), out["intermediate_size"].dump()));
+  print_row("vocabulary",
+            fmt::format("{}{}", out["vocabulary"].dump(),
+                        out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
+  print_row("positions", out["positions"].dump());
+  std::string types;
+  for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
+  print_row("weights", fmt::format("{} parameters, {}{}", weights["parameters"].dump(),
+                                   bytes_text(weights["bytes"]), types));
+  if (trained["parameters"] > 0) {
+    print_row("trained",
+              fmt::format("{} parameters, {}", trained["parameters"].dump(), bytes_text(trained["bytes"])));
+  }
+  if (out.contains("lora")) print_row("lora", out["lora"].dump());
+  print_attention(out["attention"]);
+  if (!out["unused_tensors"].empty()) {
+    print_row("unused", fmt::format("{} tensors, as {}", out["unused_tensors"].size(),
+                                    out["unused_tensors"][0].dump()));
+  }
+  for (const Json& problem : out["problems"]) print_row("problem", problem.get<std::string>());
+}
+
+}  // namespace
+
+void describe_inspect(CLI::App& app, Work& work) {
+  auto options = std::make_shared<SharedOptions>();
+  add_model(app, *options);
+  add_json(app, *options);
+  app.callback([options, &work] {
+    work = [options] {
+      const JsonResult result(*options);
+      Model::OpenOptions how{.check_numbers = false, .check_hash = false};  // both are reported, not refused
+      if (!options->base.empty()) how.base = options->base;
+      const Json out = inspect(*Model::open(options->model, how));
+      print(out);
+      result.write(out);
+      return ExitStatus::kDone;
+    };
+  });
+}
+
+}  // namespace linnet::cli
