@@ -112,7 +112,7 @@ bool Bpe::joins(char32_t left, char32_t right) const {
          (!known_bytes && !(alone_.contains(left) && alone_.contains(right)));
 }
 
-void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids, Scratch& scratch) const {
+void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids, EncodeScratch& scratch) const {
   if (piece.empty()) return;
   if (options_.ignore_merges) {
     if (const auto id = vocabulary_.id_of(piece)) {
@@ -135,7 +135,7 @@ void Bpe::encode(std::string_view piece, std::vector<int32_t>& ids, Scratch& scr
   encode_segment(piece.substr(begin), ids, scratch);
 }
 
-void Bpe::encode_segment(std::string_view segment, std::vector<int32_t>& ids, Scratch& scratch) const {
+void Bpe::encode_segment(std::string_view segment, std::vector<int32_t>& ids, EncodeScratch& scratch) const {
   WordCache::Entry* entry = WordCache::fits(segment) ? &scratch.cache.slot(segment) : nullptr;
   if (entry != nullptr && WordCache::holds(*entry, segment)) {
     ids.insert(ids.end(), entry->ids.begin(), entry->ids.begin() + entry->count);
@@ -183,7 +183,7 @@ void Bpe::split_symbols(std::string_view segment, std::vector<BpeSymbol>& symbol
   if (unknown) add(*unk_);
 }
 
-void Bpe::merge_symbols(Scratch& scratch) const {
+void Bpe::merge_symbols(EncodeScratch& scratch) const {
   auto& symbols = scratch.symbols;
   auto& heap = scratch.heap;
   const auto count = static_cast<uint32_t>(symbols.size());

@@ -47,13 +47,13 @@ class MergeTable {
   int shift_ = 63;
 };
 
-class Bpe final : public Model {
+class Bpe final : public TokenModel {
  public:
   /// Throws Error (at `where`) if the unk token or a byte token's id is not in the vocabulary.
   Bpe(Vocabulary vocabulary, const std::vector<MergeRule>& merges, BpeOptions options,
       const std::string& where);
 
-  void encode(std::string_view piece, std::vector<int32_t>& ids, Scratch& scratch) const override;
+  void encode(std::string_view piece, std::vector<int32_t>& ids, EncodeScratch& scratch) const override;
   std::optional<int32_t> id_of(std::string_view token) const override { return vocabulary_.id_of(token); }
   std::string_view token(int32_t id) const override { return vocabulary_.token(id); }
   int32_t size() const override { return vocabulary_.size(); }
@@ -61,9 +61,9 @@ class Bpe final : public Model {
  private:
   void find_seams(const std::vector<MergeRule>& merges);
   bool joins(char32_t left, char32_t right) const;
-  void encode_segment(std::string_view segment, std::vector<int32_t>& ids, Scratch& scratch) const;
+  void encode_segment(std::string_view segment, std::vector<int32_t>& ids, EncodeScratch& scratch) const;
   void split_symbols(std::string_view segment, std::vector<BpeSymbol>& symbols) const;
-  void merge_symbols(Scratch& scratch) const;
+  void merge_symbols(EncodeScratch& scratch) const;
 
   Vocabulary vocabulary_;
   MergeTable merges_;

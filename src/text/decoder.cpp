@@ -264,40 +264,40 @@ std::string DecodeChain::finish() {
   return out;
 }
 
-Decoder::Decoder() {
+TokenDecoder::TokenDecoder() {
   stages_.push_back([] { return std::make_unique<SpacesStage>(); });
 }
 
-Decoder::Decoder(const JsonView& field) {
+TokenDecoder::TokenDecoder(const JsonView& field) {
   if (field.is_null())
-    *this = Decoder();
+    *this = TokenDecoder();
   else
     add(field);
 }
 
-Decoder Decoder::sentencepiece(bool dummy_prefix) {
-  Decoder decoder{None{}};
+TokenDecoder TokenDecoder::sentencepiece(bool dummy_prefix) {
+  TokenDecoder decoder{None{}};
   decoder.add_text_map([](std::string text) { return replace_all(text, "▁", " "); }, true);
   decoder.stages_.push_back([] { return std::make_unique<ByteStreamStage>(); });
   if (dummy_prefix) decoder.stages_.push_back([] { return std::make_unique<StripStage>(" ", 1, 0); });
   return decoder;
 }
 
-DecodeChain Decoder::start() const {
+DecodeChain TokenDecoder::start() const {
   std::vector<std::unique_ptr<DecodeStage>> stages;
   for (const Make& make : stages_) stages.push_back(make());
   return DecodeChain(std::move(stages));
 }
 
 /// A map of tokens; behind a fuse it needs the whole text unless it works character by character.
-void Decoder::add_text_map(TextMap map, bool by_character) {
+void TokenDecoder::add_text_map(TextMap map, bool by_character) {
   if (fused_ && !by_character)
     stages_.push_back([map] { return std::make_unique<WholeStage>(map); });
   else
     stages_.push_back([map] { return std::make_unique<MapStage>(map); });
 }
 
-void Decoder::add(const JsonView& step) {
+void TokenDecoder::add(const JsonView& step) {
   const std::string type = step.at("type").string();
   if (type == "Sequence") {
     const JsonView list = step.at("decoders");

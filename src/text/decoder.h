@@ -36,22 +36,22 @@ class DecodeChain {
 };
 
 /// Known: Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, BPEDecoder.
-class Decoder {
+class TokenDecoder {
  public:
   /// Tokens joined by spaces, as where a file has no decoder.
-  Decoder();
+  TokenDecoder();
   /// From the field, which may be null. Throws Error on an unknown type.
-  explicit Decoder(const JsonView& field);
+  explicit TokenDecoder(const JsonView& field);
   /// sentencepiece's own: ▁ is a space, byte tokens are decoded character by character (an invalid byte is
   /// U+FFFD), and one leading space goes if `dummy_prefix`.
-  static Decoder sentencepiece(bool dummy_prefix);
+  static TokenDecoder sentencepiece(bool dummy_prefix);
 
   DecodeChain start() const;
 
  private:
   using Make = std::function<std::unique_ptr<DecodeStage>()>;
   struct None {};
-  explicit Decoder(None) {}
+  explicit TokenDecoder(None) {}
   void add(const JsonView& step);
   void add_text_map(std::function<std::string(std::string)> map, bool by_character);
 

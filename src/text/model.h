@@ -78,18 +78,18 @@ struct ViterbiNode {
 };
 
 /// What encoding needs beside its input and output; reused from call to call, by one thread at a time.
-struct Scratch {
+struct EncodeScratch {
   WordCache cache;
   std::vector<BpeSymbol> symbols;
   std::vector<BpeMerge> heap;
   std::vector<ViterbiNode> path;
 };
 
-class Model {
+class TokenModel {
  public:
-  virtual ~Model() = default;
+  virtual ~TokenModel() = default;
   /// Appends the ids of one piece (valid UTF-8). `first`: the piece begins the text.
-  virtual void encode(std::string_view piece, std::vector<int32_t>& ids, Scratch& scratch) const = 0;
+  virtual void encode(std::string_view piece, std::vector<int32_t>& ids, EncodeScratch& scratch) const = 0;
   virtual std::optional<int32_t> id_of(std::string_view token) const = 0;
   virtual std::string_view token(int32_t id) const = 0;  // 0 ≤ id < size(); empty where there is none
   virtual int32_t size() const = 0;                      // one past the largest id

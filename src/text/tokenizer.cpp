@@ -22,11 +22,11 @@ class Lease {
   ~Lease() { impl_.give_scratch(std::move(scratch_)); }
   Lease(const Lease&) = delete;
   Lease& operator=(const Lease&) = delete;
-  Scratch& operator*() { return *scratch_; }
+  EncodeScratch& operator*() { return *scratch_; }
 
  private:
   const Tokenizer::Impl& impl_;
-  std::unique_ptr<Scratch> scratch_;
+  std::unique_ptr<EncodeScratch> scratch_;
 };
 
 /// A token's text in tokenizer_config.json: a string, or an object with `content`. Nothing where it is null.
@@ -78,7 +78,7 @@ std::optional<std::string> Tokenizer::Impl::token_to_decode(int32_t id, bool ski
 }
 
 void Tokenizer::Impl::encode_between(std::string_view text, bool first, std::vector<int32_t>& ids,
-                                     Scratch& scratch) const {
+                                     EncodeScratch& scratch) const {
   added.split(text, true, [&](std::string_view part, int32_t id, size_t begin) {
     if (id >= 0) return ids.push_back(id);
     Pieces pieces{std::string(part), {{0, part.size()}}, first && begin == 0};
@@ -87,7 +87,7 @@ void Tokenizer::Impl::encode_between(std::string_view text, bool first, std::vec
   });
 }
 
-void Tokenizer::Impl::encode(std::string_view text, std::vector<int32_t>& ids, Scratch& scratch) const {
+void Tokenizer::Impl::encode(std::string_view text, std::vector<int32_t>& ids, EncodeScratch& scratch) const {
   std::string repaired;
   if (!is_valid_utf8(text)) text = repaired = valid_utf8(text);
   added.split(text, false, [&](std::string_view part, int32_t id, size_t begin) {
@@ -97,15 +97,15 @@ void Tokenizer::Impl::encode(std::string_view text, std::vector<int32_t>& ids, S
   });
 }
 
-std::unique_ptr<Scratch> Tokenizer::Impl::take_scratch() const {
+std::unique_ptr<EncodeScratch> Tokenizer::Impl::take_scratch() const {
   const std::lock_guard lock(mutex_);
-  if (free_.empty()) return std::make_unique<Scratch>();
+  if (free_.empty()) return std::make_unique<EncodeScratch>();
   auto scratch = std::move(free_.back());
   free_.pop_back();
   return scratch;
 }
 
-void Tokenizer::Impl::give_scratch(std::unique_ptr<Scratch> scratch) const {
+void Tokenizer::Impl::give_scratch(std::unique_ptr<EncodeScratch> scratch) const {
   constexpr size_t kKept = 1 << 20;  // elements; a huge word's buffers are not kept
   if (scratch->symbols.capacity() > kKept) scratch->symbols = {};
   if (scratch->heap.capacity() > kKept) scratch->heap = {};

@@ -21,8 +21,8 @@ namespace linnet {
 struct Tokenizer::Impl {
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  std::unique_ptr<Model> model;
-  Decoder decoder;
+  std::unique_ptr<TokenModel> model;
+  TokenDecoder decoder;
   AddedTokens added;
   PostProcessor post;
   std::optional<int32_t> bos, eos;
@@ -32,16 +32,17 @@ struct Tokenizer::Impl {
   std::optional<int32_t> id_of(std::string_view token) const;
   /// The token of an id as the decoder takes it; nothing where it is left out. Throws Error out of range.
   std::optional<std::string> token_to_decode(int32_t id, bool skip_special) const;
-  void encode(std::string_view text, std::vector<int32_t>& ids, Scratch& scratch) const;
+  void encode(std::string_view text, std::vector<int32_t>& ids, EncodeScratch& scratch) const;
 
-  std::unique_ptr<Scratch> take_scratch() const;
-  void give_scratch(std::unique_ptr<Scratch> scratch) const;
+  std::unique_ptr<EncodeScratch> take_scratch() const;
+  void give_scratch(std::unique_ptr<EncodeScratch> scratch) const;
 
  private:
-  void encode_between(std::string_view text, bool first, std::vector<int32_t>& ids, Scratch& scratch) const;
+  void encode_between(std::string_view text, bool first, std::vector<int32_t>& ids,
+                      EncodeScratch& scratch) const;
 
   mutable std::mutex mutex_;
-  mutable std::vector<std::unique_ptr<Scratch>> free_;  // at most one for each thread that has encoded
+  mutable std::vector<std::unique_ptr<EncodeScratch>> free_;  // at most one for each thread that has encoded
 };
 
 /// From the text of a tokenizer.json. Throws Error on anything malformed.

@@ -50,7 +50,8 @@ std::vector<AddedToken> read_added_tokens(const JsonView& field) {
 }
 
 /// Every added token has an id of its own, and that which the model gives it where it knows it.
-void check_added_tokens(const std::vector<AddedToken>& tokens, const Model& model, const std::string& where) {
+void check_added_tokens(const std::vector<AddedToken>& tokens, const TokenModel& model,
+                        const std::string& where) {
   std::unordered_map<int32_t, const AddedToken*> ids;
   std::unordered_map<std::string_view, int32_t> contents;
   for (const AddedToken& token : tokens) {
@@ -144,7 +145,7 @@ std::vector<MergeRule> read_merges(const JsonView& field, const Vocabulary& voca
   return merges;
 }
 
-std::unique_ptr<Model> read_bpe(const JsonView& field, const std::vector<AddedToken>& added) {
+std::unique_ptr<TokenModel> read_bpe(const JsonView& field, const std::vector<AddedToken>& added) {
   BpeOptions options;
   options.unk_token = field["unk_token"].string("");
   options.continuing_prefix = field["continuing_subword_prefix"].string("");
@@ -157,7 +158,7 @@ std::unique_ptr<Model> read_bpe(const JsonView& field, const std::vector<AddedTo
   return std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(options), field.where());
 }
 
-std::unique_ptr<Model> read_unigram(const JsonView& field) {
+std::unique_ptr<TokenModel> read_unigram(const JsonView& field) {
   const JsonView list = field.at("vocab");
   std::vector<std::string> tokens;
   std::vector<double> scores;
@@ -180,7 +181,7 @@ std::unique_ptr<Model> read_unigram(const JsonView& field) {
                                    field["byte_fallback"].boolean(false), field.where());
 }
 
-std::unique_ptr<Model> read_model(const JsonView& field, const std::vector<AddedToken>& added) {
+std::unique_ptr<TokenModel> read_model(const JsonView& field, const std::vector<AddedToken>& added) {
   // Files written before 2021 have no `type`; BPE is what has merges.
   const std::string type = field["type"].string(field["merges"].is_null() ? "Unigram" : "BPE");
   if (type == "BPE") return read_bpe(field, added);
@@ -202,7 +203,7 @@ std::shared_ptr<Tokenizer::Impl> read_tokenizer_json(std::string_view text, cons
   for (const AddedToken& token : added) impl->vocabulary = std::max(impl->vocabulary, token.id + 1);
   impl->normalizer = Normalizer(root["normalizer"]);
   impl->pre_tokenizer = PreTokenizer(root["pre_tokenizer"]);
-  impl->decoder = Decoder(root["decoder"]);
+  impl->decoder = TokenDecoder(root["decoder"]);
   impl->post = PostProcessor(root["post_processor"], impl->vocabulary);
   impl->added = AddedTokens(std::move(added), impl->normalizer);
   return impl;

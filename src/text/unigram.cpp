@@ -61,7 +61,7 @@ void Unigram::build_trie() {
   trie_ = MergeTable(edges);
 }
 
-void Unigram::encode(std::string_view piece, std::vector<int32_t>& ids, Scratch& scratch) const {
+void Unigram::encode(std::string_view piece, std::vector<int32_t>& ids, EncodeScratch& scratch) const {
   if (piece.empty()) return;
   WordCache::Entry* entry = WordCache::fits(piece) ? &scratch.cache.slot(piece) : nullptr;
   if (entry != nullptr && WordCache::holds(*entry, piece)) {

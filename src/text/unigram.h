@@ -9,14 +9,14 @@
 
 namespace linnet {
 
-class Unigram final : public Model {
+class Unigram final : public TokenModel {
  public:
   /// `scores`: natural logarithms, one a token. `unk` < 0: none (unknown text is then an Error). Throws Error
   /// (at `where`) on an unk outside the vocabulary or a score that is no number.
   Unigram(Vocabulary vocabulary, std::vector<double> scores, int64_t unk, bool byte_fallback,
           std::string where);
 
-  void encode(std::string_view piece, std::vector<int32_t>& ids, Scratch& scratch) const override;
+  void encode(std::string_view piece, std::vector<int32_t>& ids, EncodeScratch& scratch) const override;
   std::optional<int32_t> id_of(std::string_view token) const override { return vocabulary_.id_of(token); }
   std::string_view token(int32_t id) const override { return vocabulary_.token(id); }
   int32_t size() const override { return vocabulary_.size(); }
