@@ -9,5 +9,6 @@ void describe_check(CLI::App& app, Work& work);
 void describe_generate(CLI::App& app, Work& work);
 void describe_inspect(CLI::App& app, Work& work);
 void describe_perplexity(CLI::App& app, Work& work);
+void describe_tokenizer(CLI::App& app, Work& work);
 
 }  // namespace linnet::cli

@@ -7,6 +7,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},
     {"pretrain", "a model from nothing", nullptr},
+    {"tokenizer", "train a tokenizer, encode, decode", describe_tokenizer},
 };
 
 }  // namespace
