@@ -1,0 +1,56 @@
+// A program of its own, because it counts every allocation.
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <new>
+
+#include "model/decoder.h"
+#include "tests/model/random_model.h"
+
+namespace {
+std::atomic<int64_t> allocations{0};
+}
+
+void* operator new(size_t size) {
+  ++allocations;
+  if (void* memory = std::malloc(size)) return memory;
+  throw std::bad_alloc();
+}
+void* operator new(size_t size, std::align_val_t alignment) {
+  ++allocations;
+  const auto align = static_cast<size_t>(alignment);
+  if (void* memory = std::aligned_alloc(align, (size + align - 1) / align * align)) return memory;
+  throw std::bad_alloc();
+}
+void operator delete(void* memory) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, size_t, std::align_val_t) noexcept { std::free(memory); }
+
+namespace linnet {
+namespace {
+
+TEST(DecoderAllocations, AStepAndACommitAllocateNothingOnceWarm) {
+  RandomModel spec{.type = DType::kBF16};
+  spec.attention = {{"method", "grouped"}, {"group", 8}, {"local_groups", 2}, {"sinks", 3}};
+  const TemporaryModel model(spec);
+  ThreadPool pool(2);
+  const auto decoder = Decoder::make(model.get(), {.slots = 2}, pool);
+  for (int slot : {0, 1}) decoder->prefill(slot, random_tokens(30, spec.vocabulary, slot), 30, {});
+  const TokenTree one = TokenTree::single(5), tree({1, 2, 3, 4}, {-1, 0, 0, 1});
+  const std::vector<Decoder::Branch> branches = {{0, &one}, {1, &tree}};
+  const std::vector<int32_t> root = {0}, path = {0, 1, 3};
+  const auto go = [&] {
+    decoder->step(branches);
+    decoder->commit(0, root);
+    decoder->commit(1, path);
+  };
+  for (int i = 0; i < 40; ++i) go();
+  const int64_t before = allocations;
+  for (int i = 0; i < 40; ++i) go();
+  EXPECT_EQ(allocations - before, 0);
+}
+
+}  // namespace
+}  // namespace linnet
