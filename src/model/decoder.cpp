@@ -56,7 +56,7 @@ class DecoderOf final : public Decoder {
   void reset(int slot) override;
   int64_t length(int slot) const override { return slots_[slot].length; }
   size_t state_bytes(int slot) const override;
-  size_t weight_bytes() const override { return weights_.bytes_a_step(); }
+  Cost cost() const override;
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override;
   std::span<const float> step(std::span<const Branch> branches) override;
   std::span<const float> hidden() const override { return {final_.data(), final_rows_ * hidden_}; }
@@ -180,6 +180,18 @@ size_t DecoderOf<T>::state_bytes(int slot) const {
   size_t sum = 0;
   for (const auto& layer : slots_[slot].layers) sum += layer->bytes();
   return sum;
+}
+
+template <class T>
+Decoder::Cost DecoderOf<T>::cost() const {
+  Cost cost{weights_.bytes_a_step(), 0, std::is_same_v<T, float>};
+  for (const auto& layer : weights_.layers) {
+    for (const Linear* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down}) {
+      cost.layer_parameters += linear->in() * linear->out();
+      cost.bfloat16_prefill &= linear->bfloat16_prefill();
+    }
+  }
+  return cost;
 }
 
 /// `end` is the position after the last of the tokens.

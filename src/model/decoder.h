@@ -46,8 +46,14 @@ class Decoder {
   virtual int64_t length(int slot) const = 0;
   /// Bytes allocated for the slot's state (softmax: bytes of the tokens held).
   virtual size_t state_bytes(int slot) const = 0;
-  /// Bytes of weights that one step reads, whatever its number of nodes.
-  virtual size_t weight_bytes() const = 0;
+
+  /// What computing takes, for those who measure it.
+  struct Cost {
+    size_t step_weight_bytes;  // weights that a step reads, whatever its number of nodes
+    int64_t layer_parameters;  // numbers in the matrices of all layers: a prefilled token's multiply-adds
+    bool bfloat16_prefill;     // prefill multiplies in bf16, else in float32 (or float64)
+  };
+  virtual Cost cost() const = 0;
 
   /// Commits `tokens`. Writes the logits [tokens.size() − first, vocabulary] of the tokens from index `first`
   /// on (first == tokens.size(): none). Throws Error on a token out of range or past learned positions.

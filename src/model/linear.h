@@ -47,6 +47,7 @@ class Linear {
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
   size_t bytes() const;  // of all matrices
+  bool bfloat16_prefill() const { return bfloat16_prefill_; }
 
   /// y [rows, out()] = x Wᵀ + bias in float32, rows of x [rows, in()] standing x_stride numbers apart. Row by
   /// row the same bits whatever the rows beside it and the threads (kernels/cpu/few_rows.h). Allocates

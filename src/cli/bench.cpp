@@ -1,0 +1,223 @@
+// `linnet bench MODEL`: how fast, and how far that is from what this machine can do.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/log.h"
+#include "base/random.h"
+#include "base/thread_pool.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "kernels/cpu/machine_rate.h"
+#include "model/decoder.h"
+
+namespace linnet::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct BenchOptions : SharedOptions {
+  std::vector<int64_t> contexts = {1024, 16384};
+  int64_t prefill_tokens = 2048;
+  int windows = 9;         // each context is measured in turn, so many times
+  int window_tokens = 32;  // decoded in one
+};
+
+class Clock {
+ public:
+  double seconds() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
+
+double median(std::vector<double> numbers) {
+  const auto middle = numbers.begin() + static_cast<int64_t>(numbers.size() / 2);
+  std::nth_element(numbers.begin(), middle, numbers.end());
+  return *middle;
+}
+
+/// Ids drawn from the whole vocabulary: speed does not depend on which.
+std::vector<int32_t> tokens_of(int64_t count, int64_t vocabulary, uint64_t seed) {
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<int32_t>(uniform_integer(seed, 0, i, static_cast<uint64_t>(vocabulary)));
+  return tokens;
+}
+
+/// Decodes greedily from `token` on and returns the last one chosen.
+int32_t decode(Decoder& decoder, int slot, int32_t token, int count) {
+  const int32_t root = 0;
+  TokenTree tree;
+  for (int i = 0; i < count; ++i) {
+    tree.clear();
+    tree.add(token, -1);
+    const Decoder::Branch branch{slot, &tree};
+    const auto logits = decoder.step({&branch, 1});
+    token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    decoder.commit(0, {&root, 1});
+  }
+  return token;
+}
+
+/// Contexts that the model can hold, with what will be decoded there.
+std::vector<int64_t> usable_contexts(const BenchOptions& options, const Model& model) {
+  std::vector<int64_t> usable;
+  const int64_t more = int64_t{options.windows + 1} * options.window_tokens;
+  for (int64_t context : options.contexts) {
+    if (model.family().positions == PositionKind::kLearned && context + more > model.config().positions) {
+      note(fmt::format("context {} left out: the model's learned positions end at {}", context,
+                       model.config().positions));
+    } else {
+      usable.push_back(context);
+    }
+  }
+  return usable;
+}
+
+Json measure_prefill(Decoder& decoder, const BenchOptions& options) {
+  const Model& model = decoder.model();
+  int64_t count = options.prefill_tokens;
+  if (model.family().positions == PositionKind::kLearned) count = std::min(count, model.config().positions);
+  const auto tokens = tokens_of(count, decoder.vocabulary(), options.seed);
+  std::vector<float> logits(static_cast<size_t>(decoder.vocabulary()));
+  std::vector<double> seconds;
+  for (int i = 0; i < 6; ++i) {
+    decoder.reset(0);
+    const Clock clock;
+    decoder.prefill(0, tokens, tokens.size() - 1, logits);
+    if (i > 0) seconds.push_back(clock.seconds());  // the first packs weights
+  }
+  return {{"prefill_tokens", count},
+          {"prefill_tokens_per_second", static_cast<double>(count) / median(seconds)}};
+}
+
+Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::vector<int64_t>& contexts) {
+  std::vector<std::vector<double>> seconds(contexts.size());
+  std::vector<int32_t> token(contexts.size(), 1);
+  for (size_t c = 0; c < contexts.size(); ++c) {
+    const auto tokens = tokens_of(contexts[c], decoder.vocabulary(), options.seed);
+    decoder.reset(static_cast<int>(c));
+    decoder.prefill(static_cast<int>(c), tokens, tokens.size(), {});
+  }
+  for (int window = -1; window < options.windows; ++window) {  // in turns: a slow spell hits all alike
+    for (size_t c = 0; c < contexts.size(); ++c) {
+      const Clock clock;
+      token[c] = decode(decoder, static_cast<int>(c), token[c], options.window_tokens);
+      if (window >= 0) seconds[c].push_back(clock.seconds() / options.window_tokens);
+    }
+  }
+  Json rows = Json::array();
+  for (size_t c = 0; c < contexts.size(); ++c) {
+    const size_t state = decoder.state_bytes(static_cast<int>(c));
+    rows.push_back(
+        {{"context", contexts[c]},
+         {"decode_tokens_per_second", 1 / median(seconds[c])},
+         {"best_window_tokens_per_second", 1 / *std::min_element(seconds[c].begin(), seconds[c].end())},
+         {"state_bytes", state},
+         {"bytes_per_token", decoder.cost().step_weight_bytes + state}});
+  }
+  return rows;
+}
+
+/// Measures the machine and adds what the model's numbers are of it.
+void hold_against_machine(const Decoder::Cost& cost, ThreadPool& pool, Json& result) {
+  const double bandwidth = kernels::read_bandwidth(pool);
+  const double float32 = kernels::matrix_rate(kernels::WeightType::kFloat32, pool);
+  const double bfloat16 = kernels::matrix_rate(kernels::WeightType::kBFloat16, pool);
+  result["read_bytes_per_second"] = bandwidth;
+  result["float32_operations_per_second"] = float32;
+  result["bfloat16_operations_per_second"] = bfloat16;
+  result["prefill_fraction_of_matrix_rate"] = 2.0 * static_cast<double>(cost.layer_parameters) *
+                                              result["prefill_tokens_per_second"].get<double>() /
+                                              (cost.bfloat16_prefill ? bfloat16 : float32);
+  for (Json& row : result["decode"]) {
+    row["fraction_of_roofline"] =
+        row["bytes_per_token"].get<double>() * row["decode_tokens_per_second"].get<double>() / bandwidth;
+  }
+}
+
+void print(const Json& result) {
+  const auto number = [&](const char* key) { return result[key].get<double>(); };
+  fmt::print(
+      "machine     read {:.1f} GB/s, matrix products bf16 {:.0f}, float32 {:.0f} GFLOP/s, {} threads\n",
+      number("read_bytes_per_second") * 1e-9, number("bfloat16_operations_per_second") * 1e-9,
+      number("float32_operations_per_second") * 1e-9, result["threads"].get<int>());
+  fmt::print("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
+  fmt::print("prefill     {:.0f} tokens/s over {} tokens, {:.0f}% of the matrix rate\n",
+             number("prefill_tokens_per_second"), result["prefill_tokens"].get<int64_t>(),
+             number("prefill_fraction_of_matrix_rate") * 100);
+  for (const Json& row : result["decode"]) {
+    fmt::print(
+        "decode      {:.0f} tokens/s (best window {:.0f}) after {} tokens; {:.1f} MB read a token, {:.0f}% "
+        "of the "
+        "roofline; state {:.2f} MB\n",
+        row["decode_tokens_per_second"].get<double>(), row["best_window_tokens_per_second"].get<double>(),
+        row["context"].get<int64_t>(), row["bytes_per_token"].get<double>() * 1e-6,
+        row["fraction_of_roofline"].get<double>() * 100, row["state_bytes"].get<double>() * 1e-6);
+  }
+  fmt::print("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
+             number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
+}
+
+double peak_memory() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_maxrss) * 1024;
+}
+
+ExitStatus bench(const BenchOptions& options) {
+  check_device(options);
+  const JsonResult json(options);
+  ThreadPool pool(options.threads);
+  const ComputeType compute = compute_type(options.dtype);
+
+  const Clock start;
+  const auto model = open_model(options);
+  const int slots = static_cast<int>(std::max<size_t>(1, options.contexts.size()));
+  const auto decoder = Decoder::make(model, {.compute = compute, .slots = slots}, pool);
+  std::vector<float> logits(static_cast<size_t>(decoder->vocabulary()));
+  const auto prompt = tokens_of(12, decoder->vocabulary(), options.seed);
+  decoder->prefill(0, prompt, prompt.size() - 1, logits);
+  const double first_token = start.seconds();
+
+  const std::vector<int64_t> contexts = usable_contexts(options, *model);
+  Json result = {{"model", options.model},
+                 {"dtype", options.dtype},
+                 {"threads", pool.size()},
+                 {"load_to_first_token_seconds", first_token},
+                 {"step_weight_bytes", decoder->cost().step_weight_bytes}};
+  result.update(measure_prefill(*decoder, options));
+  result["decode"] = measure_decode(*decoder, options, contexts);
+  result["peak_memory_bytes"] = peak_memory();  // before the machine's own measurements take theirs
+  hold_against_machine(decoder->cost(), pool, result);
+  print(result);
+  json.write(result);
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void describe_bench(CLI::App& app, Work& work) {
+  const auto options = std::make_shared<BenchOptions>();
+  add_runtime(app, *options);
+  app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens")
+      ->delimiter(',')
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  app.add_option("--prefill-tokens", options->prefill_tokens, "Tokens of the prefill that is measured")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  app.add_option("--windows", options->windows, "Windows of decoding at each context; their median counts")
+      ->check(CLI::Range(1, 10000));
+  app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")
+      ->check(CLI::Range(1, 100000));
+  work = [options] { return bench(*options); };
+}
+
+}  // namespace linnet::cli
