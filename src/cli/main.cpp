@@ -8,6 +8,7 @@ constexpr Command kCommands[] = {
     {"bench", "how fast a model runs, and how far that is from what the machine can do", describe_bench},
     {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},
     {"pretrain", "a model from nothing", nullptr},
+    {"tokenizer", "train a tokenizer, encode, decode", describe_tokenizer},
 };
 
 }  // namespace

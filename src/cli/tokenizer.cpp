@@ -1,0 +1,243 @@
+// linnet tokenizer train|encode|decode.
+#include <fmt/format.h>
+
+#include <charconv>
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "text/corpus.h"
+#include "text/tokenizer.h"
+#include "text/train_bpe.h"
+
+namespace linnet::cli {
+namespace {
+
+using Paths = std::vector<std::filesystem::path>;
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// ---- train
+
+struct TrainOptions : SharedOptions {
+  Paths files;
+  std::string out;
+  int32_t vocabulary = 8192;
+  std::vector<std::string> special = {"<s>"};
+  uint64_t sample_bytes = 0;
+};
+
+/// Documents of the files go to `words`, some MB at a time; at most `sample_bytes` (0: all), shared equally
+/// by the files, what one leaves going to the next. Returns the bytes read.
+uint64_t count_words(const TrainOptions& options, ThreadPool& pool, WordCounts& words) {
+  constexpr size_t kBatchBytes = 16 << 20;
+  Progress progress("count words", "B", static_cast<double>(options.sample_bytes));
+  std::vector<std::string> batch;
+  size_t batch_bytes = 0;
+  uint64_t read = 0;
+  const auto count = [&] {
+    words.add(batch, pool);
+    batch.clear();
+    batch_bytes = 0;
+    progress.update(static_cast<double>(read));
+  };
+  for (size_t i = 0; i < options.files.size(); ++i) {
+    const uint64_t budget = options.sample_bytes * (i + 1) / options.files.size();
+    for_each_document(options.files[i], [&](Document&& document) {
+      if (options.sample_bytes > 0 && read >= budget) return false;
+      read += document.text.size();
+      batch_bytes += document.text.size();
+      batch.push_back(std::move(document.text));
+      if (batch_bytes >= kBatchBytes) count();
+      return true;
+    });
+  }
+  count();
+  return read;
+}
+
+ExitStatus train(const TrainOptions& options) {
+  const double start = seconds();
+  const JsonResult result(options);
+  AtomicFolder folder(options.out, false);
+  ThreadPool pool(options.threads);
+  WordCounts words;
+  const uint64_t bytes = count_words(options, pool, words);
+  if (bytes == 0) throw Error("tokenizer train", "no text in the files", "documents");
+  const int32_t merges = options.vocabulary - 256 - static_cast<int32_t>(options.special.size());
+  TrainedBpe trained;
+  {
+    Progress progress("merge pairs", "merges", merges);
+    trained = train_bpe(words, options.vocabulary, options.special,
+                        [&](size_t done) { progress.update(static_cast<double>(done)); });
+  }
+  const auto vocabulary = static_cast<int32_t>(trained.tokens.size());
+  if (vocabulary < options.vocabulary) {
+    warn(fmt::format("the text gives {} tokens only, not the {} asked for: no pair stands twice any more",
+                     vocabulary, options.vocabulary));
+  }
+  write_file(folder.path() / "tokenizer.json", tokenizer_json(trained, options.special));
+  write_file(folder.path() / "tokenizer_config.json", tokenizer_config_json(options.special));
+  folder.commit();
+  result.write({{"vocabulary", vocabulary},
+                {"merges", trained.merges.size()},
+                {"bytes", bytes},
+                {"seconds", seconds() - start}});
+  note(fmt::format("{}: {} tokens from {} bytes of text in {}", options.out, vocabulary, bytes,
+                   short_time(seconds() - start)));
+  return ExitStatus::kDone;
+}
+
+void describe_train(CLI::App& app, Work& work) {
+  auto options = std::make_shared<TrainOptions>();
+  app.add_option("FILE", options->files, "Text: .txt, .jsonl or .jsonl.xz (field `text`)")->required();
+  app.add_option("-o,--out", options->out, "New folder for tokenizer.json and tokenizer_config.json")
+      ->required();
+  app.add_option("--vocabulary", options->vocabulary, "Tokens in all: special ones, 256 bytes, merges");
+  app.add_option("--special", options->special,
+                 "Special tokens, ids from 0; the first is BOS and begins every text, the last is EOS")
+      ->take_all();
+  app.add_option("--sample-bytes", options->sample_bytes,
+                 "Bytes of text to learn from, an equal share of each file's beginning; 0 is all");
+  add_threads(app, *options);
+  add_json(app, *options);
+  app.callback([options, &work] { work = [options] { return train(*options); }; });
+}
+
+// ---- encode and decode
+
+struct CodeOptions : SharedOptions {
+  std::string text, file = "-";
+  bool special = false;
+  const CLI::Option* text_given = nullptr;
+};
+
+/// MODEL's tokenizer: a folder or file that has one, or a sidecar, whose base has it.
+Tokenizer open_tokenizer(const CodeOptions& options) {
+  const std::filesystem::path path = options.model;
+  if (std::filesystem::is_directory(path) && !std::filesystem::exists(path / "tokenizer.json") &&
+      !std::filesystem::exists(path / "tokenizer.model") && std::filesystem::exists(path / "config.json")) {
+    Model::OpenOptions how;
+    how.check_numbers = how.check_hash = false;
+    if (!options.base.empty()) how.base = options.base;
+    return Tokenizer::load(Model::open(path, how)->tokenizer_folder());
+  }
+  return Tokenizer::load(path);
+}
+
+std::string standard_input() {
+  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
+}
+
+std::vector<Document> documents_of(const CodeOptions& options) {
+  if (options.text_given->count() > 0) return {{"--text", "--text", options.text}};
+  if (options.file == "-") return {{"standard input", "standard input", standard_input()}};
+  const std::filesystem::path file = options.file;
+  return read_documents(std::span(&file, 1));
+}
+
+ExitStatus encode(const CodeOptions& options) {
+  const JsonResult result(options);
+  const Tokenizer tokenizer = open_tokenizer(options);
+  const std::vector<Document> documents = documents_of(options);
+  std::vector<std::string> texts;
+  size_t bytes = 0, tokens = 0;
+  for (const Document& document : documents) {
+    texts.push_back(document.text);
+    bytes += document.text.size();
+  }
+  ThreadPool pool(options.threads);
+  const double start = seconds();
+  const auto ids = tokenizer.encode_documents(texts, pool, options.special);
+  const double taken = seconds() - start;
+  auto list = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < documents.size(); ++i) {
+    fmt::print("{}\n", fmt::join(ids[i], " "));
+    tokens += ids[i].size();
+    if (!options.json.empty()) list.push_back({{"id", documents[i].id}, {"ids", ids[i]}});
+  }
+  result.write({{"tokens", tokens}, {"bytes", bytes}, {"seconds", taken}, {"documents", list}});
+  return ExitStatus::kDone;
+}
+
+/// Integers between spaces, commas, brackets or line ends.
+std::vector<int32_t> parse_ids(std::string_view text, std::string_view where) {
+  constexpr std::string_view kBetween = " \t\r\n,[]";
+  std::vector<int32_t> ids;
+  for (size_t begin = text.find_first_not_of(kBetween); begin < text.size();) {
+    const size_t end = std::min(text.find_first_of(kBetween, begin), text.size());
+    const std::string_view word = text.substr(begin, end - begin);
+    int32_t id = 0;
+    const auto [rest, code] = std::from_chars(word.data(), word.data() + word.size(), id);
+    if (code != std::errc() || rest != word.data() + word.size()) {
+      throw Error(where, fmt::format("\"{}\"", printable(word, 40)), "token ids");
+    }
+    ids.push_back(id);
+    begin = text.find_first_not_of(kBetween, end);
+  }
+  return ids;
+}
+
+ExitStatus decode(const CodeOptions& options) {
+  const JsonResult result(options);
+  const Tokenizer tokenizer = open_tokenizer(options);
+  std::string where = "--ids", text = options.text;
+  if (options.text_given->count() == 0) {
+    where = options.file == "-" ? "standard input" : options.file;
+    text = options.file == "-" ? standard_input() : std::string(MappedFile(options.file).text());
+  }
+  const std::vector<int32_t> ids = parse_ids(text, where);
+  const std::string decoded = tokenizer.decode(ids, !options.special);
+  fmt::print("{}", decoded);
+  result.write({{"text", decoded}, {"tokens", ids.size()}});
+  return ExitStatus::kDone;
+}
+
+void describe_encode(CLI::App& app, Work& work) {
+  auto options = std::make_shared<CodeOptions>();
+  add_model(app, *options);
+  CLI::Option* file =
+      app.add_option("FILE", options->file, "Text: .txt, .jsonl or .jsonl.xz; -: standard input");
+  options->text_given = app.add_option("--text", options->text, "The text itself")->excludes(file);
+  app.add_flag("--special", options->special,
+               "Add the special tokens that models expect around a text (BOS, …)");
+  add_threads(app, *options);
+  add_json(app, *options);
+  app.callback([options, &work] { work = [options] { return encode(*options); }; });
+}
+
+void describe_decode(CLI::App& app, Work& work) {
+  auto options = std::make_shared<CodeOptions>();
+  add_model(app, *options);
+  CLI::Option* file = app.add_option("FILE", options->file, "Ids in decimals; -: standard input");
+  options->text_given =
+      app.add_option("--ids", options->text, "The ids themselves, in one argument")->excludes(file);
+  app.add_flag("--special", options->special, "Keep special tokens in the text");
+  add_json(app, *options);
+  app.callback([options, &work] { work = [options] { return decode(*options); }; });
+}
+
+}  // namespace
+
+void describe_tokenizer(CLI::App& app, Work& work) {
+  app.require_subcommand(1);
+  const auto add = [&](const char* name, const char* summary, Describe describe) {
+    CLI::App* sub = app.add_subcommand(name, summary);
+    sub->option_defaults()->always_capture_default();
+    describe(*sub, work);
+  };
+  add("train", "a byte-level BPE from text, in Hugging Face's format", &describe_train);
+  add("encode", "text to ids, a line a document", &describe_encode);
+  add("decode", "ids to text", &describe_decode);
+}
+
+}  // namespace linnet::cli
