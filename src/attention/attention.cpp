@@ -2,21 +2,72 @@
 
 #include <fmt/format.h>
 
+#include <cmath>
+
+#include "attention/linear.h"
 #include "attention/method.h"
 #include "attention/softmax.h"
 #include "base/error.h"
 
 namespace linnet {
+namespace {
+
+std::vector<float> numbers_of(const TensorView& tensor, const std::string& where, float) {
+  return to_float(tensor, where);
+}
+std::vector<double> numbers_of(const TensorView& tensor, const std::string& where, double) {
+  return to_double(tensor, where);
+}
+
+/// Every tensor that the config asks for: there, of its shape, finite.
+template <class T>
+Parameters<T> checked(const AttentionConfig& config, const AttentionShape& shape,
+                      const ParameterTensors& tensors, const std::string& where) {
+  Parameters<T> parameters;
+  for (const ParameterSpec& spec : parameter_specs(config, shape)) {
+    const std::string name = where + spec.name;
+    const auto found = tensors.find(spec.name);
+    if (found == tensors.end()) {
+      if (!spec.absent) throw Error(name, "missing tensor", to_string(spec.shape));
+      int64_t count = 1;
+      for (int64_t dimension : spec.shape) count *= dimension;
+      parameters[spec.name].assign(count, T(*spec.absent));
+      continue;
+    }
+    if (found->second.shape != spec.shape) {
+      throw Error(name, "shape " + to_string(found->second.shape), to_string(spec.shape));
+    }
+    std::vector<T> numbers = numbers_of(found->second, name, T());
+    for (size_t i = 0; i < numbers.size(); ++i) {
+      if (!std::isfinite(numbers[i])) {
+        throw Error(name, fmt::format("number {} is {}", i, numbers[i]), "finite numbers");
+      }
+    }
+    parameters[spec.name] = std::move(numbers);
+  }
+  return parameters;
+}
+
+void check_shape(const AttentionShape& shape, const std::string& where) {
+  const bool sizes = shape.kv_heads > 0 && shape.heads > 0 && shape.head_size > 0 && shape.value_size > 0;
+  if (!sizes || shape.heads % shape.kv_heads != 0) {
+    throw Error(where,
+                fmt::format("{} heads, {} key-value heads of {} and {}", shape.heads, shape.kv_heads,
+                            shape.head_size, shape.value_size),
+                "sizes above 0, heads a multiple of key-value heads");
+  }
+}
+
+}  // namespace
 
 template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
-                                             const ParameterTensors& parameters,
+                                             const ParameterTensors& tensors,
                                              const SinkRotation* sink_rotation, const std::string& where) {
-  (void)parameters;
-  (void)sink_rotation;
   const Method& method = find_method(config.method, where);
+  check_shape(shape, where);
   if (method.grows) return make_softmax<T>(config, shape);
-  throw Error(where, fmt::format("method {}", config.method), "softmax");
+  return make_linear<T>(method, config, shape, checked<T>(config, shape, tensors, where), sink_rotation);
 }
 
 template std::unique_ptr<Attention<float>> make_attention<float>(const AttentionConfig&,

@@ -1,3 +1,15 @@
+// `grouped`, what Linnet recommends:
+//
+//     o_t = α_t L_t + (1 − α_t) G_t + Σ_{j<4} w_j ⊙ v_{t−j},   α_t = σ(a + γ·q_t)
+//     L_t = softmax over the own group of 64, the three before it and the first 4 tokens
+//     G_t = φ_q(q_t)ᵀ S_t / max(φ_q(q_t)·z_t, 10⁻⁶): hedgehog's features of all other earlier tokens,
+//     unrotated,
+//           older groups fading by a learned λ
+//
+// The grouped linear attention with local augmentation of You et al. 2024 ("When Linear Attention Meets
+// Autoregressive Decoding", sections 3 and 4), its parts chosen by our own runs (docs/methods/grouped.md).
+// State: 2d(e + 1) + (256 + 4)(2d + e) + 3e numbers a key-value head. Cost of a token: about 230(d + e)
+// multiply-adds a query head in the local branch, d² + 2de in the summary.
 #include "attention/hedgehog.h"
 #include "attention/method.h"
 
@@ -20,6 +32,8 @@ const Method& grouped_method() {
     m.summary = SummaryKind::kFeatures;
     m.parameters = hedgehog_parameters;
     m.initial = hedgehog_initial;
+    m.make_float = make_hedgehog<float>;
+    m.make_double = make_hedgehog<double>;
     return m;
   }();
   return row;

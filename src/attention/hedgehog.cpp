@@ -1,8 +1,67 @@
 #include "attention/hedgehog.h"
 
+#include "attention/features.h"
 #include "attention/method.h"
+#include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {
+namespace {
+
+using kernels::padded;
+
+template <class T>
+class HedgehogMap final : public FeatureMap<T> {
+ public:
+  HedgehogMap(const AttentionShape& shape, const Parameters<T>& parameters)
+      : size_(shape.head_size), row_(padded(size_)), keys_(parameters.find("k.weight")->second) {
+    // Wᵀ [H, d, padded d]: a query's row times it.
+    const std::vector<T>& weight = parameters.find("q.weight")->second;
+    queries_.assign(shape.heads * size_ * row_, T(0));
+    for (int64_t h = 0; h < shape.heads; ++h) {
+      for (int64_t i = 0; i < size_; ++i) {
+        for (int64_t j = 0; j < size_; ++j) {
+          queries_[(h * size_ + j) * row_ + i] = weight[(h * size_ + i) * size_ + j];
+        }
+      }
+    }
+  }
+
+  int64_t features() const override { return 2 * size_; }
+
+  void queries(int64_t head, int64_t count, const T* x, int64_t x_row, T* phi) const override {
+    Scratch& scratch = Scratch::of_thread();
+    const Scratch::Scope scope(scratch);
+    T* y = scratch.take<T>(count * row_);
+    kernels::matmul(count, row_, size_, x, x_row, int64_t{1}, queries_.data() + head * size_ * row_, row_, y,
+                    row_, false);
+    kernels::hedgehog_rows(count, size_, y, row_, phi, padded(2 * size_));
+  }
+
+  void keys(int64_t kv_head, int64_t n, const T* x, int64_t x_row, T* phi) const override {
+    Scratch& scratch = Scratch::of_thread();
+    const Scratch::Scope scope(scratch);
+    T* y = scratch.take<T>(size_ * n);
+    kernels::matmul(size_, n, size_, keys_.data() + kv_head * size_ * size_, size_, int64_t{1}, x, x_row, y,
+                    n, false);
+    kernels::hedgehog_columns(size_, n, y, n, phi, n);
+  }
+
+ private:
+  int64_t size_, row_;
+  std::vector<T> queries_, keys_;  // [H, d, padded d] transposed, [G, d, d]
+};
+
+}  // namespace
+
+template <class T>
+std::unique_ptr<Summary<T>> make_hedgehog(const AttentionConfig&, const AttentionShape& shape,
+                                          const Parameters<T>& parameters) {
+  return make_features<T>(std::make_unique<HedgehogMap<T>>(shape, parameters), shape.value_size);
+}
+template std::unique_ptr<Summary<float>> make_hedgehog(const AttentionConfig&, const AttentionShape&,
+                                                       const Parameters<float>&);
+template std::unique_ptr<Summary<double>> make_hedgehog(const AttentionConfig&, const AttentionShape&,
+                                                        const Parameters<double>&);
 
 std::vector<ParameterSpec> hedgehog_parameters(const AttentionConfig&, const AttentionShape& shape) {
   const int64_t d = shape.head_size;
@@ -28,6 +87,8 @@ const Method& hedgehog_method() {
     m.summary = SummaryKind::kFeatures;
     m.parameters = hedgehog_parameters;
     m.initial = hedgehog_initial;
+    m.make_float = make_hedgehog<float>;
+    m.make_double = make_hedgehog<double>;
     return m;
   }();
   return row;

@@ -9,11 +9,16 @@
 #include <vector>
 
 #include "attention/config.h"
+#include "attention/summary.h"
 
 namespace linnet {
 
 /// What a summary is made of, as far as config rules ask: decay and a shared denominator need features.
 enum class SummaryKind { kNone, kFeatures, kOther };
+
+template <class T>
+using MakeSummary = std::unique_ptr<Summary<T>> (*)(const AttentionConfig&, const AttentionShape&,
+                                                    const Parameters<T>&);
 
 struct Method {
   std::string_view name;
@@ -29,6 +34,10 @@ struct Method {
   /// The numbers that one of them starts from.
   std::vector<float> (*initial)(const ParameterSpec&, const AttentionConfig&, uint64_t seed,
                                 int layer) = nullptr;
+
+  /// Its summary, of either type of number; null where it has none.
+  MakeSummary<float> make_float = nullptr;
+  MakeSummary<double> make_double = nullptr;
 };
 
 /// Every row, in the registry's order.

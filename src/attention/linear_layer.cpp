@@ -1,0 +1,172 @@
+#include "attention/linear_layer.h"
+
+#include <cmath>
+
+#include "attention/rows.h"
+
+namespace linnet {
+namespace {
+
+template <class T>
+const std::vector<T>& values_of(const Parameters<T>& parameters, const char* name) {
+  static const std::vector<T> none;
+  const auto found = parameters.find(name);
+  return found == parameters.end() ? none : found->second;
+}
+
+/// Rows of `size` numbers, each padded with zeros.
+template <class T>
+std::vector<T> padded_rows(const std::vector<T>& from, int64_t size) {
+  const int64_t rows = static_cast<int64_t>(from.size()) / size, row = kernels::padded(size);
+  std::vector<T> to(rows * row, T(0));
+  for (int64_t r = 0; r < rows; ++r) std::copy_n(from.begin() + r * size, size, to.begin() + r * row);
+  return to;
+}
+
+/// With α fixed at 1 the summary adds nothing: it is neither kept nor computed.
+bool reads_summary(const Method& method, const AttentionConfig& config) {
+  const bool local_alone = config.local != LocalWeight::kNone && !config.alpha_learned && config.alpha == 1.0;
+  return method.summary != SummaryKind::kNone && !local_alone;
+}
+
+std::unique_ptr<Summary<float>> make_summary(const Method& method, const AttentionConfig& config,
+                                             const AttentionShape& shape,
+                                             const Parameters<float>& parameters) {
+  return method.make_float(config, shape, parameters);
+}
+std::unique_ptr<Summary<double>> make_summary(const Method& method, const AttentionConfig& config,
+                                              const AttentionShape& shape,
+                                              const Parameters<double>& parameters) {
+  return method.make_double(config, shape, parameters);
+}
+
+/// Cosines and sines of one turn, kept by the thread: all layers of a model turn alike.
+struct Turn {
+  int64_t positions = -1;
+  std::vector<double> frequencies, cosines, sines;
+
+  static const Turn& of(int64_t positions, const std::vector<double>& frequencies) {
+    thread_local Turn turn;
+    if (turn.positions != positions || turn.frequencies != frequencies) {
+      turn.positions = positions;
+      turn.frequencies = frequencies;
+      turn.cosines.clear();
+      turn.sines.clear();
+      for (double frequency : frequencies) {
+        turn.cosines.push_back(std::cos(static_cast<double>(positions) * frequency));
+        turn.sines.push_back(std::sin(static_cast<double>(positions) * frequency));
+      }
+    }
+    return turn;
+  }
+};
+
+}  // namespace
+
+template <class T>
+LinearLayer<T>::LinearLayer(const Method& method, const AttentionConfig& c, const AttentionShape& s,
+                            const Parameters<T>& parameters, const SinkRotation* sink_rotation)
+    : config(c), shape(s), repeat(s.heads / s.kv_heads), inclusive_(method.inclusive) {
+  if (reads_summary(method, config)) summary = make_summary(method, config, shape, parameters);
+  if (config.local != LocalWeight::kNone) local.emplace(config, shape, values_of(parameters, "local_gain"));
+  layout =
+      LinearLayout(config, shape, summary ? summary->numbers() : 0, summary ? summary->plain_numbers() : 0);
+  alphas =
+      config.alpha_learned ? values_of(parameters, "alpha") : std::vector<T>(shape.heads, T(config.alpha));
+  gates = padded_rows(values_of(parameters, "gate"), shape.head_size);
+  taps = padded_rows(values_of(parameters, "taps"), shape.value_size);
+  decays.assign(shape.kv_heads, T(config.decay));
+  if (config.decay_learned) {
+    decays = values_of(parameters, "decay");
+    for (T& decay : decays) decay = T(1) / (T(1) + std::exp(-decay));
+  }
+  if (sink_rotation && config.sinks > 0) rotation_ = *sink_rotation;
+}
+
+template <class T>
+int64_t LinearLayer<T>::global_end(int64_t group) const {
+  if (!local) return (group + (inclusive_ ? 1 : 0)) * config.group;
+  return window_begin(group);
+}
+
+template <class T>
+T LinearLayer<T>::fading(int64_t kv_head, int64_t group, int64_t token_group) const {
+  if (decays[kv_head] == T(1)) return T(1);
+  return std::pow(decays[kv_head], T(group - config.local_groups - token_group));
+}
+
+template <class T>
+int64_t LinearLayer<T>::folded_end(int64_t group, int64_t committed) const {
+  const int64_t blocks = std::min(group - layout.blocks + 1, committed / config.group);
+  return std::max<int64_t>(0, blocks) * config.group;
+}
+
+template <class T>
+void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, const T* part, int64_t group,
+                                 int64_t committed) const {
+  if (!summary) return;
+  if (decays[kv_head] != T(1)) summary->scale(sums, decays[kv_head]);
+  const int64_t block = group - layout.blocks, begin = std::max(block * config.group, first_global());
+  const int64_t end = (block + 1) * config.group;
+  if (block < 0 || end > committed || begin >= end) return;
+  const int64_t slot = layout.slot(begin);
+  summary->add(
+      kv_head, sums,
+      {part + layout.feature_keys + slot, layout.key_row, part + layout.values + slot * layout.value_row,
+       layout.value_row, end - begin, begin, fading(kv_head, group, block)});
+}
+
+template <class T>
+void LinearLayer<T>::store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index,
+                           int64_t position) const {
+  const int64_t slot = layout.slot(position), d = shape.head_size;
+  const bool plain = config.feature_position == FeaturePosition::kNone;
+  const T* value = rows.v.row(kv_head, index);
+  const auto put = [&](const T* key, T* columns, int64_t stride) {
+    for (int64_t x = 0; x < d; ++x) columns[x * stride] = key[x];
+  };
+  gather_row(value, shape.value_size, layout.value_row, part + layout.values + slot * layout.value_row);
+  if (local) put(rows.k.row(kv_head, index), part + layout.local_keys + slot, layout.key_row);
+  if (!local || layout.separate_keys) {
+    put((plain ? rows.k_plain : rows.k).row(kv_head, index), part + layout.feature_keys + slot,
+        layout.key_row);
+  }
+  if (position < layout.sinks) {
+    put(rows.k.row(kv_head, index), part + layout.sink_keys + position, layout.sink_row);
+    gather_row(value, shape.value_size, layout.value_row,
+               part + layout.sink_values + position * layout.value_row);
+  }
+  if (layout.recent > 0) {
+    gather_row(value, shape.value_size, layout.value_row,
+               part + layout.recents + position % layout.recent * layout.value_row);
+  }
+}
+
+template <class T>
+int64_t LinearLayer<T>::sink_turn(int64_t group) const {
+  if (!rotation_) return 0;
+  return std::max<int64_t>(0, (group + 1) * config.group - rotation_->trained_positions);
+}
+
+// A key at position p turned on by `turn` is the key at p + turn: the angles add (Su et al. 2021,
+// section 3.2, in the half-split layout of LLaMA). Angles are in float64.
+template <class T>
+void LinearLayer<T>::turn_keys(int64_t turn, const T* keys, int64_t count, int64_t stride, T* turned) const {
+  const Turn& angles = Turn::of(turn, rotation_->inverse_frequencies);
+  const int64_t half = static_cast<int64_t>(angles.cosines.size());
+  std::copy_n(keys, shape.head_size * stride, turned);
+  for (int64_t i = 0; i < half; ++i) {
+    const T cosine = T(angles.cosines[i]), sine = T(angles.sines[i]);
+    const T *first = keys + i * stride, *second = keys + (i + half) * stride;
+    T *to_first = turned + i * stride, *to_second = turned + (i + half) * stride;
+    for (int64_t s = 0; s < count; ++s) {
+      to_first[s] = first[s] * cosine - second[s] * sine;
+      to_second[s] = second[s] * cosine + first[s] * sine;
+    }
+  }
+}
+
+template class LinearLayer<float>;
+template class LinearLayer<double>;
+
+}  // namespace linnet

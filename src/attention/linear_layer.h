@@ -1,0 +1,63 @@
+// What all heads of a linear layer share: parameters, which tokens are where, what committing does.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "attention/linear_state.h"
+#include "attention/local_branch.h"
+#include "attention/method.h"
+
+namespace linnet {
+
+template <class T>
+class LinearLayer {
+ public:
+  LinearLayer(const Method& method, const AttentionConfig& config, const AttentionShape& shape,
+              const Parameters<T>& parameters, const SinkRotation* sink_rotation);
+
+  AttentionConfig config;
+  AttentionShape shape;
+  std::unique_ptr<Summary<T>> summary;  // null: the local branch alone
+  std::optional<LocalBranch<T>> local;
+  LinearLayout layout;
+  int64_t repeat;         // query heads of a key-value head
+  std::vector<T> alphas;  // [H], or logits where learned
+  std::vector<T> gates;   // [H, padded d]; empty without
+  std::vector<T> decays;  // [G] λ
+  std::vector<T> taps;    // [H, K, padded e]
+
+  // Which tokens a position of group g sees (docs/mathematics.md section 1).
+  /// The first position of the local window; sinks come beside it.
+  int64_t window_begin(int64_t group) const {
+    return std::max<int64_t>(0, (group - config.local_groups + 1) * config.group);
+  }
+  /// The end of what is global: every earlier position is, sinks apart. Past any position where the summary
+  /// is inclusive.
+  int64_t global_end(int64_t group) const;
+  int64_t first_global() const { return local ? config.sinks : 0; }
+  /// Weight with which position s of another group enters what group g reads.
+  T fading(int64_t kv_head, int64_t group, int64_t token_group) const;
+
+  /// The first position not in the summary that a reader of `group` uses, given `committed` tokens: blocks
+  /// are folded when the group is max(W, 2) past them, if all of their tokens are committed.
+  int64_t folded_end(int64_t group, int64_t committed) const;
+  /// Makes a summary that readers of group − 1 use that of `group`: it fades, then takes in the block that
+  /// folds now, out of the ring in `part`.
+  void enter_group(int64_t kv_head, T* summary, const T* part, int64_t group, int64_t committed) const;
+
+  /// Writes row `index` into a head's part as the token at `position`.
+  void store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index, int64_t position) const;
+
+  /// How far sinks' keys turn for a reader of `group`, in positions; 0 while all is within what was trained.
+  int64_t sink_turn(int64_t group) const;
+  /// Turns columns [d, stride] of `count` rotated keys on by `turn` positions.
+  void turn_keys(int64_t turn, const T* keys, int64_t count, int64_t stride, T* turned) const;
+
+ private:
+  std::optional<SinkRotation> rotation_;
+  bool inclusive_;
+};
+
+}  // namespace linnet

@@ -1,0 +1,397 @@
+#include "attention/linear_nodes.h"
+
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "attention/rows.h"
+
+namespace linnet {
+
+using kernels::padded;
+
+void NodePlan::assign_chain(int32_t nodes, int64_t group) {
+  paths.assign_chain(nodes);
+  order.resize(nodes);
+  std::iota(order.begin(), order.end(), 0);
+  buckets.assign(1, {group, 0, nodes});
+}
+
+void NodePlan::assign(const TokenTree& tree, int64_t length, int64_t group) {
+  paths.assign(tree);
+  order.clear();
+  buckets.clear();
+  const int64_t first = length / group, last = (length + paths.longest() - 1) / group;
+  for (int64_t g = first; g <= last; ++g) {
+    const auto begin = static_cast<int32_t>(order.size());
+    for (int32_t i = 0; i < tree.size(); ++i) {
+      if ((length + tree.depth(i)) / group == g) order.push_back(i);
+    }
+    buckets.push_back({g, begin, static_cast<int32_t>(order.size()) - begin});
+  }
+}
+
+namespace {
+
+constexpr int64_t kTileRows = 64;  // queries that read a block of keys together
+
+/// One key-value head's pass over all nodes.
+template <class T>
+class HeadPass {
+ public:
+  HeadPass(const LinearLayer<T>& layer, int64_t kv_head, const T* part, int64_t length, const Paths& paths,
+           const Rows<T>& rows, HeadRows<T> out)
+      : layer_(layer),
+        layout_(layer.layout),
+        kv_head_(kv_head),
+        part_(part),
+        length_(length),
+        paths_(paths),
+        rows_(rows),
+        out_(out),
+        nodes_(rows.count),
+        node_row_(padded(rows.count)),
+        value_row_(layout_.value_row),
+        query_row_(padded(layer.shape.head_size)),
+        scratch_(Scratch::of_thread()),
+        scope_(scratch_) {}
+
+  void run(std::span<const int32_t> order, std::span<const NodePlan::Bucket> buckets) {
+    gather_nodes();
+    int64_t group = length_ / layer_.config.group;
+    summary_ = part_;
+    T* version = nullptr;  // the summary as later groups read it: committed blocks folded, all faded
+    for (const auto& bucket : buckets) {
+      if (layer_.summary && bucket.group > group) {
+        if (!version) {
+          version = scratch_.take<T>(layer_.summary->numbers());
+          std::copy_n(part_, layer_.summary->numbers(), version);
+        }
+        while (group < bucket.group) layer_.enter_group(kv_head_, version, part_, ++group, length_);
+        summary_ = version;
+      }
+      const Scratch::Scope scope(scratch_);
+      begin_bucket(bucket);
+      const int64_t tile = std::max<int64_t>(1, kTileRows / layer_.repeat);
+      for (int64_t i = 0; i < bucket.count; i += tile) {
+        attend_tile(order.subspan(bucket.first + i, std::min<int64_t>(tile, bucket.count - i)));
+      }
+    }
+  }
+
+ private:
+  bool plain() const { return layer_.config.feature_position == FeaturePosition::kNone; }
+
+  // The nodes' keys as columns, values as padded rows.
+  void gather_nodes() {
+    const auto columns = [&](const HeadRows<const T>& rows) {
+      T* keys = scratch_.take<T>(layer_.shape.head_size * node_row_);
+      std::fill_n(keys, layer_.shape.head_size * node_row_, T(0));
+      transpose_rows(rows, kv_head_, 0, nodes_, layer_.shape.head_size, keys, node_row_);
+      return keys;
+    };
+    if (layer_.local) local_keys_ = columns(rows_.k);
+    if (layer_.summary) feature_keys_ = plain() ? columns(rows_.k_plain) : local_keys_;
+    if (layer_.summary && !feature_keys_) feature_keys_ = columns(rows_.k);
+    T* values = scratch_.take<T>(nodes_ * value_row_);
+    for (int64_t i = 0; i < nodes_; ++i) {
+      gather_row(rows_.v.row(kv_head_, i), layer_.shape.value_size, value_row_, values + i * value_row_);
+    }
+    values_ = values;
+  }
+
+  // What all nodes of a group see among the committed tokens.
+  void begin_bucket(const NodePlan::Bucket& bucket) {
+    group_ = bucket.group;
+    if (layer_.local) begin_local();
+    if (layer_.summary) begin_global();
+  }
+
+  void begin_local() {
+    const int64_t sinks = std::min(layout_.sinks, length_), turn = layer_.sink_turn(group_);
+    const T* keys = part_ + layout_.sink_keys;
+    if (turn > 0 && sinks > 0) {
+      T* turned = scratch_.take<T>(layer_.shape.head_size * layout_.sink_row);
+      layer_.turn_keys(turn, keys, sinks, layout_.sink_row, turned);
+      keys = turned;
+    }
+    turned_nodes_ = nullptr;
+    if (turn > 0 && length_ < layout_.sinks) {  // sinks among the nodes themselves
+      turned_nodes_ = scratch_.take<T>(layer_.shape.head_size * node_row_);
+      layer_.turn_keys(turn, local_keys_, nodes_, node_row_, turned_nodes_);
+    }
+    near_count_ = 0;
+    near_[near_count_++] = {keys, layout_.sink_row, part_ + layout_.sink_values, value_row_, sinks, 0, T(1)};
+    const int64_t begin = std::max(layer_.window_begin(group_), layout_.sinks);
+    add_ring(part_ + layout_.local_keys, begin, length_, T(1), near_.data(), near_count_);
+    near_tokens_ = 0;
+    for (int64_t i = 0; i < near_count_; ++i) near_tokens_ += near_[i].count;
+    if (layer_.local->needs_lengths()) {
+      near_squares_ = scratch_.take<T>(near_tokens_ + kernels::kPad);
+      node_squares_ = scratch_.take<T>(node_row_);
+      int64_t place = 0;
+      for (int64_t i = 0; i < near_count_; place += near_[i++].count) {
+        kernels::column_squares(layer_.shape.head_size, padded(near_[i].count), near_[i].keys,
+                                near_[i].key_row, near_squares_ + place);
+      }
+      kernels::column_squares(layer_.shape.head_size, node_row_, local_keys_, node_row_, node_squares_);
+    }
+  }
+
+  // Positions [begin, end) of the ring: two pieces where it wraps.
+  void add_ring(const T* keys, int64_t begin, int64_t end, T weight, TokenBlock<T>* to,
+                int64_t& count) const {
+    while (begin < end) {
+      const int64_t slot = layout_.slot(begin), piece = std::min(end - begin, layout_.tokens - slot);
+      to[count++] = {keys + slot, layout_.key_row, part_ + layout_.values + slot * value_row_,
+                     value_row_,  piece,           begin,
+                     weight};
+      begin += piece;
+    }
+  }
+
+  void begin_global() {
+    const int64_t group = layer_.config.group, end = layer_.global_end(group_), first = layer_.first_global();
+    any_global_ = end > first;
+    far_count_ = 0;
+    int64_t begin = std::max(layer_.folded_end(group_, length_), first);
+    while (begin < std::min(end, length_)) {  // block by block: each has its own weight
+      const int64_t stop = std::min({end, length_, (begin / group + 1) * group});
+      add_ring(part_ + layout_.feature_keys, begin, stop, layer_.fading(kv_head_, group_, begin / group),
+               far_.data(), far_count_);
+      begin = stop;
+    }
+    path_begin_ = std::max<int64_t>(0, first - length_);
+    path_end_ = std::clamp<int64_t>(end - length_, 0, paths_.longest());
+    T* weights = scratch_.take<T>(path_end_);
+    for (int64_t j = path_begin_; j < path_end_; ++j) {
+      const bool same = j > path_begin_ && (length_ + j) % group != 0;
+      weights[j] = same ? weights[j - 1] : layer_.fading(kv_head_, group_, (length_ + j) / group);
+    }
+    path_weights_ = weights;
+  }
+
+  void attend_tile(std::span<const int32_t> nodes) {
+    const Scratch::Scope scope(scratch_);
+    const int64_t count = layer_.repeat * static_cast<int64_t>(nodes.size());
+    T* far = nullptr;
+    T* far_denominators = nullptr;
+    T* near = nullptr;
+    T* near_denominators = nullptr;
+    const T* queries = nullptr;
+    if (layer_.summary) {
+      queries = gather_queries(plain() ? rows_.q_plain : rows_.q, nodes, T(1));
+      if (any_global_) {
+        far = scratch_.take<T>(count * value_row_);
+        far_denominators = scratch_.take<T>(count);
+        read_summary(queries, nodes, far, far_denominators);
+      }
+    }
+    if (layer_.local) {
+      near = scratch_.take<T>(count * value_row_);
+      near_denominators = scratch_.take<T>(count);
+      read_local(nodes, near, near_denominators);
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      const int64_t head = kv_head_ * layer_.repeat + r / static_cast<int64_t>(nodes.size());
+      const int32_t node = nodes[r % nodes.size()];
+      T* row = near ? near + r * value_row_ : far + r * value_row_;
+      if (near && far) {
+        mix(head, queries + r * query_row_, row, near_denominators[r], far + r * value_row_,
+            far_denominators[r]);
+      } else if (near) {
+        scale(row, T(1) / near_denominators[r]);
+      } else {
+        layer_.summary->finish(head, row, far_denominators[r]);
+      }
+      convolve(head, node, row);
+      std::copy_n(row, layer_.shape.value_size, out_.row(head, node));
+    }
+  }
+
+  void scale(T* row, T by) const {
+    for (int64_t i = 0; i < value_row_; ++i) row[i] *= by;
+  }
+
+  T* gather_queries(const HeadRows<const T>& from, std::span<const int32_t> nodes, T by) {
+    const int64_t size = layer_.shape.head_size;
+    T* queries = scratch_.take<T>(layer_.repeat * nodes.size() * query_row_);
+    T* to = queries;
+    for (int64_t h = 0; h < layer_.repeat; ++h) {
+      for (int32_t node : nodes) {
+        const T* row = from.row(kv_head_ * layer_.repeat + h, node);
+        for (int64_t x = 0; x < size; ++x) to[x] = row[x] * by;
+        std::fill(to + size, to + query_row_, T(0));
+        to += query_row_;
+      }
+    }
+    return queries;
+  }
+
+  void read_summary(const T* queries, std::span<const int32_t> nodes, T* numerators, T* denominators) const {
+    Reading<T> reading{};
+    reading.kv_head = kv_head_;
+    reading.first_head = kv_head_ * layer_.repeat;
+    reading.heads = layer_.repeat;
+    reading.tokens = static_cast<int64_t>(nodes.size());
+    reading.queries = queries;
+    reading.query_row = query_row_;
+    reading.nodes = nodes.data();
+    reading.summary = summary_;
+    reading.blocks = {far_.data(), static_cast<size_t>(far_count_)};
+    reading.branches = {feature_keys_, node_row_, values_, value_row_, path_end_ > path_begin_ ? nodes_ : 0,
+                        length_,       T(1)};
+    reading.paths = &paths_;
+    reading.path_begin = path_begin_;
+    reading.path_end = path_end_;
+    reading.path_weights = path_weights_;
+    layer_.summary->read(reading, numerators, value_row_, denominators);
+  }
+
+  // Score rows in position order: sinks, window, own path.
+  void read_local(std::span<const int32_t> nodes, T* numerators, T* denominators) {
+    const int64_t count = layer_.repeat * static_cast<int64_t>(nodes.size()), d = layer_.shape.head_size;
+    const T* queries = gather_queries(rows_.q, nodes, T(1) / std::sqrt(T(d)));
+    const int64_t row = padded(near_tokens_ + paths_.longest()) + kernels::kPad;
+    T* scores = scratch_.take<T>(count * row);
+    int64_t place = 0;
+    for (int64_t i = 0; i < near_count_; place += near_[i++].count) {
+      // Columns past a piece's end are overwritten by what comes next.
+      kernels::matmul(count, padded(near_[i].count), d, queries, query_row_, int64_t{1}, near_[i].keys,
+                      near_[i].key_row, scores + place, row, false);
+    }
+    T* branches = scratch_.take<T>(count * node_row_);
+    kernels::matmul(count, node_row_, d, queries, query_row_, int64_t{1}, local_keys_, node_row_, branches,
+                    node_row_, false);
+    T* turned = branches;
+    if (turned_nodes_) {
+      turned = scratch_.take<T>(count * node_row_);
+      kernels::matmul(count, node_row_, d, queries, query_row_, int64_t{1}, turned_nodes_, node_row_, turned,
+                      node_row_, false);
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      const LocalPath path = local_path(nodes[r % nodes.size()]);
+      T* own = scores + r * row + near_tokens_;
+      for (int32_t node : path.sinks) *own++ = turned[r * node_row_ + node];
+      for (int32_t node : path.window) *own++ = branches[r * node_row_ + node];
+      denominators[r] = weigh(scores + r * row, path, queries + r * query_row_);
+    }
+    std::fill_n(numerators, count * value_row_, T(0));
+    place = 0;
+    for (int64_t i = 0; i < near_count_; place += near_[i++].count) {
+      kernels::matmul(count, value_row_, near_[i].count, scores + place, row, int64_t{1}, near_[i].values,
+                      value_row_, numerators, value_row_, true);
+    }
+    for (int64_t r = 0; r < count; ++r) {
+      const LocalPath path = local_path(nodes[r % nodes.size()]);
+      const T* own = scores + r * row + near_tokens_;
+      T* numerator = numerators + r * value_row_;
+      for (std::span<const int32_t> piece : {path.sinks, path.window}) {
+        kernels::add_weighted_rows(own, piece.data(), static_cast<int64_t>(piece.size()), values_, value_row_,
+                                   value_row_, numerator);
+        own += piece.size();
+      }
+      layer_.local->finish(kv_head_ * layer_.repeat + r / static_cast<int64_t>(nodes.size()), numerator);
+    }
+  }
+
+  /// The nodes of a path that its end sees locally, in position order.
+  struct LocalPath {
+    std::span<const int32_t> sinks, window;
+  };
+  LocalPath local_path(int32_t node) const {
+    const auto path = paths_.path(node);
+    const int64_t size = static_cast<int64_t>(path.size());
+    const int64_t sinks = std::clamp<int64_t>(layout_.sinks - length_, 0, size);
+    const int64_t window = std::clamp<int64_t>(layer_.window_begin(group_) - length_, sinks, size);
+    return {path.first(sinks), path.subspan(window)};
+  }
+
+  T weigh(T* scores, const LocalPath& path, const T* query) {
+    const int64_t count = near_tokens_ + static_cast<int64_t>(path.sinks.size() + path.window.size());
+    if (!layer_.local->needs_lengths()) return layer_.local->weigh(scores, count, nullptr, T(0));
+    const Scratch::Scope scope(scratch_);
+    T* squares = scratch_.take<T>(count);
+    T* own = std::copy_n(near_squares_, near_tokens_, squares);
+    for (int32_t node : path.sinks) *own++ = node_squares_[node];
+    for (int32_t node : path.window) *own++ = node_squares_[node];
+    return layer_.local->weigh(scores, count, squares, kernels::dot(query, query, query_row_));
+  }
+
+  // o = α L + (1 − α) G, or the shared fraction, into `near`.
+  void mix(int64_t head, const T* query, T* near, T near_denominator, T* far, T far_denominator) const {
+    T alpha = layer_.alphas[head];
+    if (layer_.config.alpha_learned) {
+      if (!layer_.gates.empty()) {
+        alpha += kernels::dot(layer_.gates.data() + head * query_row_, query, query_row_);
+      }
+      alpha = T(1) / (T(1) + std::exp(-alpha));
+    }
+    T near_scale = alpha / near_denominator, far_scale = T(1) - alpha;
+    if (layer_.config.denominator == Denominator::kShared) {
+      const T whole = T(1) / (alpha * near_denominator + far_scale * far_denominator);
+      near_scale = alpha * whole;
+      far_scale *= whole;
+    } else {
+      layer_.summary->finish(head, far, far_denominator);
+    }
+    for (int64_t i = 0; i < value_row_; ++i) near[i] = near_scale * near[i] + far_scale * far[i];
+  }
+
+  // row += Σ_j taps_j ⊙ v of the j-th ancestor, itself the 0th; past the root the committed values.
+  void convolve(int64_t head, int32_t node, T* row) const {
+    const int64_t taps = layer_.config.taps;
+    if (taps == 0) return;
+    const auto path = paths_.path(node);
+    const int64_t depth = static_cast<int64_t>(path.size()) - 1, position = length_ + depth;
+    const T* tap = layer_.taps.data() + head * taps * value_row_;
+    for (int64_t j = 0; j < taps && j <= position; ++j, tap += value_row_) {
+      const T* value = j <= depth ? values_ + path[depth - j] * value_row_
+                                  : part_ + layout_.recents + (position - j) % layout_.recent * value_row_;
+      for (int64_t i = 0; i < value_row_; ++i) row[i] += tap[i] * value[i];
+    }
+  }
+
+  const LinearLayer<T>& layer_;
+  const LinearLayout& layout_;
+  const int64_t kv_head_;
+  const T* const part_;
+  const int64_t length_;
+  const Paths& paths_;
+  const Rows<T>& rows_;
+  const HeadRows<T> out_;
+  const int64_t nodes_, node_row_, value_row_, query_row_;
+  Scratch& scratch_;
+  const Scratch::Scope scope_;
+
+  const T *local_keys_ = nullptr, *feature_keys_ = nullptr, *values_ = nullptr;  // of the nodes
+  const T* summary_ = nullptr;
+
+  // Of the bucket at hand.
+  int64_t group_ = 0;
+  std::array<TokenBlock<T>, 3> near_;  // sinks, and the window in at most two pieces
+  int64_t near_count_ = 0, near_tokens_ = 0;
+  T *turned_nodes_ = nullptr, *near_squares_ = nullptr, *node_squares_ = nullptr;
+  bool any_global_ = false;
+  std::array<TokenBlock<T>, 18> far_;  // blocks committed, not folded: at most max(W, 2)
+  int64_t far_count_ = 0, path_begin_ = 0, path_end_ = 0;
+  const T* path_weights_ = nullptr;
+};
+
+}  // namespace
+
+template <class T>
+void attend_nodes(const LinearLayer<T>& layer, int64_t kv_head, const T* part, int64_t length,
+                  const Paths& paths, std::span<const int32_t> order,
+                  std::span<const NodePlan::Bucket> buckets, const Rows<T>& rows, HeadRows<T> out) {
+  HeadPass<T>(layer, kv_head, part, length, paths, rows, out).run(order, buckets);
+}
+
+template void attend_nodes(const LinearLayer<float>&, int64_t, const float*, int64_t, const Paths&,
+                           std::span<const int32_t>, std::span<const NodePlan::Bucket>, const Rows<float>&,
+                           HeadRows<float>);
+template void attend_nodes(const LinearLayer<double>&, int64_t, const double*, int64_t, const Paths&,
+                           std::span<const int32_t>, std::span<const NodePlan::Bucket>, const Rows<double>&,
+                           HeadRows<double>);
+
+}  // namespace linnet

@@ -1,0 +1,106 @@
+// The constant-size state: one slab a layer and sequence, a part of it each key-value head.
+//
+// A part holds, padded rows all: the summary of the folded tokens; the waiting tokens in a ring, token s in
+// column or row s mod tokens: keys for the local branch [d, key_row], keys for the summary [d, key_row] (the
+// same where both read rotated ones), values [tokens, value_row]; the sinks' keys [d, sink_row] and values
+// [sinks, value_row]; the last K − 1 values [recent, value_row], token s in row s mod recent.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "attention/attention.h"
+#include "attention/scratch.h"
+#include "attention/state_bytes.h"
+#include "kernels/cpu/attention_kernels.h"
+
+namespace linnet {
+
+/// Where in a head's part things stand, in numbers.
+struct LinearLayout {
+  AttentionShape shape;
+  int64_t group = 0, blocks = 0;  // C; blocks that the ring holds
+  int64_t tokens = 0, sinks = 0, recent = 0;
+  int64_t key_row = 0, sink_row = 0, value_row = 0;
+  int64_t local_keys = 0, feature_keys = 0, values = 0, sink_keys = 0, sink_values = 0, recents = 0, size = 0;
+  int64_t plain_summary = 0;  // numbers of a head's summary without padding
+  bool has_local = false, has_summary = false, separate_keys = false;
+
+  LinearLayout() = default;
+  LinearLayout(const AttentionConfig& config, const AttentionShape& s, int64_t summary, int64_t plain)
+      : shape(s), group(config.group), sinks(config.sinks), recent(std::max(config.taps - 1, 0)) {
+    has_local = config.local != LocalWeight::kNone;
+    has_summary = summary > 0;
+    plain_summary = plain;
+    separate_keys = has_local && has_summary && config.feature_position == FeaturePosition::kNone;
+    // A block waits until the position is a whole block past it, in the summary's case at least.
+    blocks = has_summary ? std::max(config.local_groups, 2) : config.local_groups;
+    tokens = blocks * group;
+    key_row = kernels::padded(tokens);
+    sink_row = kernels::padded(sinks);
+    value_row = kernels::padded(shape.value_size);
+    local_keys = summary;
+    feature_keys = local_keys + (separate_keys ? shape.head_size * key_row : 0);
+    values = feature_keys + shape.head_size * key_row;
+    sink_keys = values + tokens * value_row;
+    sink_values = sink_keys + shape.head_size * sink_row;
+    recents = sink_values + sinks * value_row;
+    size = recents + recent * value_row;
+  }
+
+  int64_t slot(int64_t position) const { return position % tokens; }
+};
+
+template <class T>
+class LinearState final : public State<T> {
+ public:
+  explicit LinearState(const LinearLayout& layout)
+      : layout_(layout), slab_(zeroed<T>(layout.shape.kv_heads * layout.size)) {}
+
+  int64_t length() const override { return length_; }
+  void set_length(int64_t length) { length_ = length; }
+  size_t bytes() const override { return static_cast<size_t>(numbers()) * sizeof(T); }
+  void reset() override {
+    std::fill_n(slab_.get(), numbers(), T(0));
+    length_ = 0;
+  }
+  std::unique_ptr<State<T>> clone() const override {
+    auto copy = std::make_unique<LinearState>(layout_);
+    std::copy_n(slab_.get(), numbers(), copy->slab_.get());
+    copy->length_ = length_;
+    return copy;
+  }
+  void save(std::vector<std::byte>& out) const override {
+    append_signature(out, signature(), length_);
+    append_numbers(out, slab_.get(), numbers());
+  }
+  void load(std::span<const std::byte>& in) override {
+    auto rest = in;
+    LinearState aside(layout_);
+    aside.length_ = read_signature(rest, signature());
+    read_numbers(rest, aside.slab_.get(), numbers());
+    in = rest;
+    slab_ = std::move(aside.slab_);
+    length_ = aside.length_;
+  }
+
+  T* head(int64_t kv_head) { return slab_.get() + kv_head * layout_.size; }
+  const T* head(int64_t kv_head) const { return slab_.get() + kv_head * layout_.size; }
+
+ private:
+  int64_t numbers() const { return layout_.shape.kv_heads * layout_.size; }
+  Signature signature() const {
+    return {{"linear attention format", 0x6c6e6c01},     {"number size", sizeof(T)},
+            {"key-value heads", layout_.shape.kv_heads}, {"head size", layout_.shape.head_size},
+            {"value size", layout_.shape.value_size},    {"group", layout_.group},
+            {"waiting tokens", layout_.tokens},          {"sinks", layout_.sinks},
+            {"recent values", layout_.recent},           {"summary numbers", layout_.plain_summary},
+            {"unrotated keys", layout_.separate_keys}};
+  }
+
+  LinearLayout layout_;
+  AlignedArray<T> slab_;
+  int64_t length_ = 0;
+};
+
+}  // namespace linnet

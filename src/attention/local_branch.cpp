@@ -1,0 +1,77 @@
+#include "attention/local_branch.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+#include <utility>
+
+#include "kernels/cpu/attention_kernels.h"
+
+namespace linnet {
+namespace {
+
+constexpr double kEpsilon = 1e-6;
+
+template <class T>
+T square_sum(const T* x, int64_t count) {
+  T sum = 0;
+  for (int64_t i = 0; i < count; ++i) sum += x[i] * x[i];
+  return sum;
+}
+
+}  // namespace
+
+template <class T>
+LocalBranch<T>::LocalBranch(const AttentionConfig& config, const AttentionShape& shape, std::vector<T> gains)
+    : weight_(config.local),
+      group_(config.group),
+      value_size_(shape.value_size),
+      bits_(config.bits),
+      scale_(T(1) / std::sqrt(T(shape.head_size))),
+      gains_(std::move(gains)) {}
+
+template <class T>
+T LocalBranch<T>::weigh(T* x, int64_t count, const T* squares, T query_square) const {
+  if (weight_ == LocalWeight::kSoftmax) return kernels::exponentiate(x, count);
+  const T share = T(1) / T(group_);
+  const T mean = std::sqrt(T(0.5));
+  const T width = std::sqrt(T(0.5) / std::numbers::pi_v<T>);  // σ√2
+  for (int64_t i = 0; i < count; ++i) {
+    const T positive = std::max(x[i], T(0));
+    switch (weight_) {
+      case LocalWeight::kRelu2:
+        x[i] = positive * positive * share;
+        break;
+      case LocalWeight::kLaplace:
+        x[i] = T(0.5) * std::erfc((mean - x[i]) / width) * share;
+        break;
+      case LocalWeight::kYoso: {
+        // Queries come scaled by 1/√d; the lengths' product is of unscaled ones.
+        const T lengths = std::max(std::sqrt(query_square * squares[i]) / scale_, T(kEpsilon));
+        const T cosine = std::clamp(x[i] / scale_ / lengths, T(-1), T(1));
+        x[i] = std::pow(T(1) - std::acos(cosine) / std::numbers::pi_v<T>, T(bits_));
+        break;
+      }
+      default:
+        x[i] = positive;  // relu
+    }
+  }
+  return T(1);
+}
+
+template <class T>
+void LocalBranch<T>::finish(int64_t head, T* numerator) const {
+  if (weight_ == LocalWeight::kRelu) {
+    const T scale = T(1) / std::sqrt(square_sum(numerator, value_size_) / T(value_size_) + T(kEpsilon));
+    const T* gain = gains_.data() + head * value_size_;
+    for (int64_t i = 0; i < value_size_; ++i) numerator[i] *= scale * (gains_.empty() ? T(1) : gain[i]);
+  } else if (weight_ == LocalWeight::kYoso) {
+    const T scale = T(1) / std::max(std::sqrt(square_sum(numerator, value_size_)), T(kEpsilon));
+    for (int64_t i = 0; i < value_size_; ++i) numerator[i] *= scale;
+  }
+}
+
+template class LocalBranch<float>;
+template class LocalBranch<double>;
+
+}  // namespace linnet

@@ -1,0 +1,40 @@
+// The local branch's weights: score rows x_s = q·k_s/√d of the tokens that a query sees locally become
+// weights, and their weighted sum of values becomes the branch's output.
+//
+//     softmax  exp(x − max), divided by the sum        relu2    relu(x)² / C
+//     laplace  ½[1 + erf((x − μ)/(σ√2))] / C, μ = √½, σ = √(1/4π)   (So et al. 2021; Ma et al. 2022)
+//     relu     relu(x), RMSNorm with gain after (ReLA, Zhang et al. 2021)
+//     yoso     (1 − arccos(cos)/π)^bits, L2-normalized after (Zeng et al. 2021)
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "attention/config.h"
+
+namespace linnet {
+
+template <class T>
+class LocalBranch {
+ public:
+  /// `gains` [heads, value_size] of `relu`; empty: 1.
+  LocalBranch(const AttentionConfig& config, const AttentionShape& shape, std::vector<T> gains);
+
+  /// Whether weigh() needs the keys' squared lengths.
+  bool needs_lengths() const { return weight_ == LocalWeight::kYoso; }
+  /// Scores of `count` tokens made weights, zero to padded(count); returns the denominator (1 unless
+  /// softmax). `squares` are the keys' squared lengths, `query_square` the query's, of scaled queries.
+  T weigh(T* scores, int64_t count, const T* squares, T query_square) const;
+  /// A query head's weighted sum of values, normed where the branch is. The division by the denominator is
+  /// the mix's business.
+  void finish(int64_t head, T* numerator) const;
+
+ private:
+  LocalWeight weight_;
+  int64_t group_, value_size_;
+  int bits_;
+  T scale_;  // 1/√d
+  std::vector<T> gains_;
+};
+
+}  // namespace linnet

@@ -1,0 +1,72 @@
+// What a method is of its own: an additive summary of tokens, and how a query reads it together with tokens
+// that have not been added yet. Everything else (which tokens are where, folding, trees, mix) is
+// linear.cpp's.
+//
+// Matrices are padded as kernels/cpu/attention_kernels.h says. Tokens stand as columns of keys and as rows of
+// values, so that a score row is a product over the head size and an output a product over tokens.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/paths.h"
+#include "attention/scratch.h"
+
+namespace linnet {
+
+/// Learned tensors in the type of computation, checked: every spec of the config is there.
+template <class T>
+using Parameters = std::map<std::string, std::vector<T>, std::less<>>;
+
+/// Consecutive tokens of one key-value head.
+template <class T>
+struct TokenBlock {
+  const T* keys;  // [d, key_row], one column a token; readable to padded(count)
+  int64_t key_row;
+  const T* values;  // [count, value_row]
+  int64_t value_row;
+  int64_t count;
+  int64_t position;  // of the first token
+  T weight;          // with which each enters the summary
+};
+
+/// Queries of one key-value head and all that they see globally: a summary, and tokens not in it yet.
+template <class T>
+struct Reading {
+  int64_t kv_head, first_head, heads;  // query heads first_head … first_head + heads − 1
+  int64_t tokens;                      // queries of each head
+  const T* queries;                    // [heads · tokens, query_row], zero past d
+  int64_t query_row;
+  const int32_t* nodes;  // [tokens] each query's node, an index into paths and branches
+  const T* summary;
+
+  std::span<const TokenBlock<T>> blocks;  // every query sees them; in position order
+  TokenBlock<T> branches;                 // the tree's nodes in index order; of count 0 where none is global
+  const Paths* paths;
+  int64_t path_begin, path_end;  // a query sees its path's tokens from here to here, or to the path's end
+  const T* path_weights;         // [path_end] by place in the path
+};
+
+template <class T>
+class Summary {
+ public:
+  virtual ~Summary() = default;
+  /// Of one key-value head; padded.
+  virtual int64_t numbers() const = 0;
+  /// The same without padding.
+  virtual int64_t plain_numbers() const = 0;
+  /// summary += Σ_s weight · add(k_s, v_s, s), in position order.
+  virtual void add(int64_t kv_head, T* summary, const TokenBlock<T>& tokens) const = 0;
+  /// summary ·= weight (decay).
+  virtual void scale(T* summary, T weight) const = 0;
+  /// Numerators [heads · tokens, value_row] and denominators [heads · tokens], before any division or norm.
+  virtual void read(const Reading<T>& reading, T* numerators, int64_t value_row, T* denominators) const = 0;
+  /// One row's numerator made the summary's output: divided, normed.
+  virtual void finish(int64_t head, T* numerator, T denominator) const = 0;
+};
+
+}  // namespace linnet

@@ -1,0 +1,58 @@
+// Which attentions the tests run over: every row of the registry with a table of options. A new row is tested
+// without a new test.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "attention/method.h"
+
+namespace linnet {
+
+struct NamedConfig {
+  std::string name;
+  AttentionConfig config;
+  bool rotate_sinks = false;
+};
+
+/// Every row × every option, with groups of `group` tokens.
+inline std::vector<NamedConfig> all_configs(int group) {
+  const char* options[] = {
+      R"({})",
+      R"({"taps": 4})",
+      R"({"taps": 4, "feature_position": "none"})",
+      R"({"local": "softmax", "taps": 4})",
+      R"({"local": "softmax", "alpha": 0.25})",
+      R"({"local": "softmax", "alpha": 1, "local_groups": 1})",
+      R"({"local": "softmax", "alpha": 1, "local_groups": 3, "sinks": 2, "taps": 3})",
+      R"({"local": "softmax", "local_groups": 2, "taps": 7, "feature_position": "none"})",
+      R"({"local": "softmax", "gate": true, "decay": "learned", "sinks": 1, "local_groups": 1})",
+      R"({"local": "softmax", "gate": true, "decay": 0.7, "sinks": 3, "local_groups": 3, "taps": 4})",
+      R"({"local": "softmax", "decay": 0.5, "sinks": 4, "local_groups": 2, "feature_position": "none"})",
+      R"({"local": "softmax", "denominator": "shared", "taps": 2})",
+      R"({"local": "softmax", "denominator": "shared", "gate": true, "decay": "learned", "local_groups": 2})",
+      R"({"local": "relu2", "decay": 0.8})",
+      R"({"local": "laplace", "local_groups": 2, "sinks": 2})",
+      R"({"local": "relu", "taps": 1})",
+      R"({"local": "yoso", "gate": true, "sinks": 1})",
+      R"({"local": "yoso", "bits": 3, "local_groups": 2, "alpha": 0.5})",
+  };
+  std::vector<NamedConfig> configs;
+  for (const Method* method : methods()) {
+    for (const char* option : options) {
+      if (method->grows && std::string_view(option) != "{}") continue;
+      auto object = nlohmann::json::parse(option);
+      object["method"] = method->name;
+      if (!method->grows) object["group"] = group;
+      const int sinks = object.value("sinks", method->defaults.sinks);
+      if (sinks > group) object["sinks"] = group;
+      const AttentionConfig config = parse_layer_attention(object, "test");
+      configs.push_back({object.dump(), config, false});
+      if (config.sinks > 0) configs.push_back({object.dump() + " with turned sinks", config, true});
+    }
+  }
+  return configs;
+}
+
+}  // namespace linnet
