@@ -1,0 +1,149 @@
+#include "train/loss.h"
+
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+
+#include "train/ops.h"
+
+namespace linnet::train {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+
+namespace {
+
+/// Rows a chunk: logits of 64 MiB in float32 on a GPU, 16 MiB on a CPU, where they shall stay in its cache.
+int64_t chunk_rows(const at::Tensor& hidden, int64_t vocabulary) {
+  const int64_t numbers = hidden.is_cuda() ? 1 << 24 : 1 << 22;
+  return std::max<int64_t>(64, numbers / vocabulary);
+}
+
+at::Tensor log_probabilities(const at::Tensor& hidden, const at::Tensor& head) {
+  return at::_log_softmax(at::linear(hidden, head).to(sum_type(hidden.scalar_type())), -1, false);
+}
+
+/// Walks the chunks. `score(first, count, log_probabilities)` gives the chunk's weighted loss and turns the
+/// log probabilities [count, vocabulary], in place, into the gradient of that loss with respect to the
+/// logits.
+struct Chunked {
+  at::Tensor loss, dhidden, dhead;  // gradients undefined where not wanted
+
+  template <class Score>
+  Chunked(const at::Tensor& hidden, const at::Tensor& head, bool wants_hidden, bool wants_head, Score score) {
+    const auto type = sum_type(hidden.scalar_type());
+    const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0));
+    loss = at::zeros({}, hidden.options().dtype(type));
+    if (wants_hidden) dhidden = at::empty_like(hidden);
+    if (wants_head) dhead = at::zeros(head.sizes(), head.options().dtype(type));
+    for (int64_t first = 0; first < rows; first += step) {
+      const int64_t count = std::min(step, rows - first);
+      const at::Tensor part = hidden.narrow(0, first, count);
+      at::Tensor log_p = log_probabilities(part, head);
+      loss.add_(score(first, count, log_p));
+      if (!wants_hidden && !wants_head) continue;
+      const at::Tensor dlogits = log_p.to(hidden.scalar_type());
+      if (wants_hidden) dhidden.narrow(0, first, count).copy_(at::matmul(dlogits, head));
+      if (wants_head) dhead.add_(at::matmul(dlogits.t(), part));
+    }
+  }
+
+  void save(AutogradContext* context) const {
+    context->saved_data["hidden"] = dhidden.defined();
+    context->saved_data["head"] = dhead.defined();
+    Tensors kept;
+    for (const at::Tensor& x : {dhidden, dhead}) {
+      if (x.defined()) kept.push_back(x);
+    }
+    context->save_for_backward(kept);
+  }
+
+  /// The gradients of hidden and head, in the types of those.
+  static Tensors scaled(AutogradContext* context, const at::Tensor& gradient, at::ScalarType type) {
+    Tensors kept = context->get_saved_variables(), result(2);
+    size_t next = 0;
+    if (context->saved_data["hidden"].toBool()) result[0] = kept[next++] * gradient.to(type);
+    if (context->saved_data["head"].toBool()) result[1] = (kept[next++] * gradient).to(type);
+    return result;
+  }
+};
+
+struct CrossEntropy : Function<CrossEntropy> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
+                            const at::Tensor& targets, const at::Tensor& weights, bool wants_hidden,
+                            bool wants_head) {
+    const Chunked chunked(hidden, head, wants_hidden, wants_head,
+                          [&](int64_t first, int64_t count, at::Tensor& log_p) {
+                            const at::Tensor target = targets.narrow(0, first, count).unsqueeze(1);
+                            const at::Tensor weight = weights.narrow(0, first, count).unsqueeze(1);
+                            const at::Tensor loss = log_p.gather(1, target).mul_(weight).sum().neg_();
+                            if (wants_hidden || wants_head) {
+                              log_p.exp_().scatter_add_(1, target, at::full_like(weight, -1.0)).mul_(weight);
+                            }
+                            return loss;
+                          });
+    context->saved_data["type"] = static_cast<int64_t>(hidden.scalar_type());
+    chunked.save(context);
+    return chunked.loss;
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    const Tensors d = Chunked::scaled(context, gradients[0], type);
+    return {d[0], d[1], {}, {}, {}, {}};
+  }
+};
+
+struct Divergence : Function<Divergence> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
+                            const at::Tensor& teacher, const at::Tensor& teacher_head,
+                            const at::Tensor& weights, bool wants_hidden, bool wants_head) {
+    const Chunked chunked(
+        hidden, head, wants_hidden, wants_head, [&](int64_t first, int64_t count, at::Tensor& log_p) {
+          at::Tensor log_t = log_probabilities(teacher.narrow(0, first, count), teacher_head);
+          const at::Tensor weight = weights.narrow(0, first, count), t = log_t.exp();
+          const at::Tensor loss = log_t.sub_(log_p).mul_(t).sum(-1).mul_(weight).sum();
+          if (wants_hidden || wants_head) log_p.exp_().sub_(t).mul_(weight.unsqueeze(1));
+          return loss;
+        });
+    context->saved_data["type"] = static_cast<int64_t>(hidden.scalar_type());
+    chunked.save(context);
+    return chunked.loss;
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    const Tensors d = Chunked::scaled(context, gradients[0], type);
+    return {d[0], d[1], {}, {}, {}, {}, {}};
+  }
+};
+
+bool wants(const at::Tensor& x) { return at::GradMode::is_enabled() && x.requires_grad(); }
+
+}  // namespace
+
+at::Tensor cross_entropy(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                         const at::Tensor& weights) {
+  return CrossEntropy::apply(hidden, head, targets, weights, wants(hidden), wants(head));
+}
+
+at::Tensor kl_divergence(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& teacher,
+                         const at::Tensor& teacher_head, const at::Tensor& weights) {
+  return Divergence::apply(hidden, head, teacher.detach(), teacher_head.detach(), weights, wants(hidden),
+                           wants(head));
+}
+
+at::Tensor row_losses(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
+  at::NoGradGuard off;
+  Tensors parts;
+  const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0));
+  for (int64_t first = 0; first < rows; first += step) {
+    const int64_t count = std::min(step, rows - first);
+    parts.push_back(log_probabilities(hidden.narrow(0, first, count), head)
+                        .gather(1, targets.narrow(0, first, count).unsqueeze(1))
+                        .neg_());
+  }
+  return at::cat(parts).squeeze(1);
+}
+
+}  // namespace linnet::train

@@ -1,0 +1,22 @@
+// Losses of hidden rows through the vocabulary matrix, by chunks of rows: all logits of a batch never stand
+// in memory. Gradients are computed in the forward pass, chunk by chunk while its logits are there (three
+// matrix products in all, none done twice), and scaled by the incoming one in the backward pass.
+#pragma once
+
+#include <ATen/ATen.h>
+
+namespace linnet::train {
+
+/// Σ weights · −ln softmax(hidden·headᵀ)[target]. hidden [rows, size] and head [vocabulary, size] in the
+/// compute type, targets [rows] int64, weights [rows] in the sums' type. A scalar in the sums' type.
+at::Tensor cross_entropy(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                         const at::Tensor& weights);
+
+/// Σ weights · KL(softmax(teacher·teacher_headᵀ) ‖ softmax(hidden·headᵀ)). No gradient reaches the teacher.
+at::Tensor kl_divergence(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& teacher,
+                         const at::Tensor& teacher_head, const at::Tensor& weights);
+
+/// −ln softmax(hidden·headᵀ)[target] of each row, without gradients: [rows] in the sums' type.
+at::Tensor row_losses(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets);
+
+}  // namespace linnet::train

@@ -1,0 +1,240 @@
+#include "train/ops.h"
+
+#include <torch/csrc/autograd/autograd.h>
+#include <torch/csrc/autograd/custom_function.h>
+#include <torch/custom_class.h>
+
+#include "train/compat.h"
+
+namespace linnet::train {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::Function;
+
+at::ScalarType sum_type(at::ScalarType compute) { return compute == at::kDouble ? at::kDouble : at::kFloat; }
+
+// ---------------------------------------------------------------- checkpoint
+namespace {
+
+struct Closure : torch::CustomClassHolder {
+  explicit Closure(std::function<at::Tensor(const Tensors&)> function) : f(std::move(function)) {}
+  std::function<at::Tensor(const Tensors&)> f;
+};
+
+struct Checkpoint : Function<Checkpoint> {
+  static at::Tensor forward(AutogradContext* context, const c10::intrusive_ptr<Closure>& closure,
+                            at::TensorList inputs) {
+    at::NoGradGuard off;
+    context->saved_data["f"] = at::IValue::make_capsule(closure);
+    context->save_for_backward(inputs.vec());
+    return closure->f(inputs.vec());
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    const auto closure = c10::static_intrusive_pointer_cast<Closure>(context->saved_data["f"].toCapsule());
+    Tensors inputs = context->get_saved_variables(), wanted;
+    std::vector<size_t> places;
+    at::AutoGradMode on(true);
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const bool needs = inputs[i].requires_grad();
+      inputs[i] = inputs[i].detach();
+      if (!needs) continue;
+      inputs[i].set_requires_grad(true);
+      wanted.push_back(inputs[i]);
+      places.push_back(i);
+    }
+    const at::Tensor output = closure->f(inputs);
+    Tensors result(inputs.size() + 1);
+    if (output.requires_grad()) {
+      const Tensors own = torch::autograd::grad({output}, wanted, {gradients[0]}, c10::nullopt, false, true);
+      for (size_t i = 0; i < own.size(); ++i) result[places[i] + 1] = own[i];
+    }
+    return result;
+  }
+};
+
+}  // namespace
+
+at::Tensor checkpoint(std::function<at::Tensor(const Tensors&)> f, const Tensors& inputs) {
+  const bool needed = at::GradMode::is_enabled() &&
+                      std::any_of(inputs.begin(), inputs.end(), [](auto& x) { return x.requires_grad(); });
+  if (!needed) return f(inputs);
+  return Checkpoint::apply(c10::make_intrusive<Closure>(std::move(f)), at::TensorList(inputs));
+}
+
+// ---------------------------------------------------------------- RMSNorm
+namespace {
+
+struct RmsNorm : Function<RmsNorm> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& gain,
+                            double epsilon, at::ScalarType type) {
+    // 1 / √(mean x² + ε), [..., 1]
+    const at::Tensor scale = at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true)
+                                 .square_()
+                                 .div_(x.size(-1))
+                                 .add_(epsilon)
+                                 .rsqrt_();
+    context->save_for_backward({x, gain, scale});
+    return at::mul(x, scale).mul_(gain).to(type);
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    const Tensors saved = context->get_saved_variables();
+    const at::Tensor &x = saved[0], &gain = saved[1], &scale = saved[2];
+    const at::Tensor dy = gradients[0].to(x.scalar_type()), unit = x * scale;
+    const at::Tensor product = dy * unit;
+    at::Tensor dgain;
+    if (gain.requires_grad()) dgain = product.reshape({-1, gain.size(0)}).sum(0);
+    // dx = scale (g·dy − unit · mean(g·dy·unit))
+    const at::Tensor mean = at::matmul(product, gain).div_(gain.size(0)).unsqueeze(-1);
+    return {at::mul(dy, gain).addcmul_(unit, mean, -1).mul_(scale), dgain, {}, {}};
+  }
+};
+
+}  // namespace
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain, double epsilon, at::ScalarType type) {
+  if (x.is_cuda() && x.scalar_type() == at::kFloat && compat::fused_rms_norm().exists()) {
+    return compat::fused_rms_norm()({{"input", x},
+                                     {"normalized_shape", std::vector<int64_t>{x.size(-1)}},
+                                     {"weight", gain},
+                                     {"eps", epsilon}})[0]
+        .to(type);
+  }
+  return RmsNorm::apply(x, gain, epsilon, type);
+}
+
+// ---------------------------------------------------------------- SwiGLU
+namespace {
+
+struct SiluGate : Function<SiluGate> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& gate_up) {
+    context->save_for_backward({gate_up});
+    const int64_t size = gate_up.size(-1) / 2;
+    return at::silu(gate_up.narrow(-1, 0, size)).mul_(gate_up.narrow(-1, size, size));
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    const at::Tensor gate_up = context->get_saved_variables()[0];
+    const int64_t size = gate_up.size(-1) / 2;
+    const at::Tensor gate = gate_up.narrow(-1, 0, size), up = gate_up.narrow(-1, size, size);
+    at::Tensor result = at::empty_like(gate_up);
+    at::Tensor dgate = result.narrow(-1, 0, size), dup = result.narrow(-1, size, size);
+    at::silu_out(dup, gate).mul_(gradients[0]);
+    at::silu_backward_out(dgate, at::mul(gradients[0], up), gate);
+    return {result};
+  }
+};
+
+}  // namespace
+
+at::Tensor silu_gate(const at::Tensor& gate_up) { return SiluGate::apply(gate_up); }
+
+// ---------------------------------------------------------------- heads and rotary
+namespace {
+
+/// out = in with its first 2·m numbers rotated. cos, sin [B or 1, 1, n, m]; in, out [B, heads, n, d].
+void rotate_into(at::Tensor out, const at::Tensor& in, const at::Tensor& cos, const at::Tensor& sin,
+                 bool back) {
+  const int64_t m = cos.size(-1), rest = in.size(-1) - 2 * m;
+  const double sign = back ? -1.0 : 1.0;
+  const at::Tensor a = in.narrow(-1, 0, m), b = in.narrow(-1, m, m);
+  at::Tensor first = out.narrow(-1, 0, m), second = out.narrow(-1, m, m);
+  at::mul_out(first, a, cos).addcmul_(b, sin, -sign);
+  at::mul_out(second, b, cos).addcmul_(a, sin, sign);
+  if (rest > 0) out.narrow(-1, 2 * m, rest).copy_(in.narrow(-1, 2 * m, rest));
+}
+
+/// An uninitialized [B, heads, n, d] stored as [heads, B, n, d] or [B, n, heads, d].
+at::Tensor empty_heads(const at::Tensor& like, int64_t heads, bool heads_first) {
+  const int64_t rows = like.size(0), n = like.size(2), d = like.size(3);
+  return heads_first ? at::empty({heads, rows, n, d}, like.options()).transpose(0, 1)
+                     : at::empty({rows, n, heads, d}, like.options()).transpose(1, 2);
+}
+
+struct SplitHeads : Function<SplitHeads> {
+  /// Outputs q, k, v and, where `plain`, q_plain, k_plain.
+  static Tensors forward(AutogradContext* context, const at::Tensor& qkv, int64_t heads, int64_t kv_heads,
+                         const compat::Optional<at::Tensor>& cos, const compat::Optional<at::Tensor>& sin,
+                         bool plain, bool heads_first) {
+    context->saved_data["heads"] = heads;
+    context->saved_data["kv_heads"] = kv_heads;
+    context->saved_data["rotated"] = cos.has_value();
+    context->set_materialize_grads(false);
+    if (cos) context->save_for_backward({cos->unsqueeze(1), sin->unsqueeze(1)});
+    const at::Tensor x =
+        qkv.view({qkv.size(0), qkv.size(1), heads + 2 * kv_heads, -1}).transpose(1, 2);  // [B, H+2G, n, d]
+    const auto take = [&](int64_t first, int64_t count, bool rotated) {
+      const at::Tensor in = x.narrow(1, first, count);
+      at::Tensor out = empty_heads(in, count, heads_first);
+      if (rotated) {
+        rotate_into(out, in, cos->unsqueeze(1), sin->unsqueeze(1), false);
+      } else {
+        out.copy_(in);
+      }
+      return out;
+    };
+    Tensors result = {take(0, heads, cos.has_value()), take(heads, kv_heads, cos.has_value()),
+                      take(heads + kv_heads, kv_heads, false)};
+    if (plain) {
+      result.push_back(take(0, heads, false));
+      result.push_back(take(heads, kv_heads, false));
+    }
+    return result;
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    const int64_t heads = context->saved_data["heads"].toInt(),
+                  kv_heads = context->saved_data["kv_heads"].toInt();
+    const Tensors saved = context->get_saved_variables();
+    const auto some = std::find_if(gradients.begin(), gradients.end(), [](auto& g) { return g.defined(); });
+    Tensors none(7);
+    if (some == gradients.end()) return none;
+    const int64_t rows = some->size(0), n = some->size(2), d = some->size(3);
+    at::Tensor result = at::empty({rows, n, heads + 2 * kv_heads, d}, some->options());
+    const auto give = [&](int64_t first, int64_t count, const at::Tensor& rotated, const at::Tensor& as_is) {
+      at::Tensor part = result.transpose(1, 2).narrow(1, first, count);
+      if (rotated.defined() && context->saved_data["rotated"].toBool()) {
+        rotate_into(part, rotated, saved[0], saved[1], true);
+      } else if (rotated.defined()) {
+        part.copy_(rotated);
+      } else {
+        part.zero_();
+      }
+      if (as_is.defined()) part.add_(as_is);
+    };
+    const bool plain = gradients.size() > 3;
+    give(0, heads, gradients[0], plain ? gradients[3] : at::Tensor());
+    give(heads, kv_heads, gradients[1], plain ? gradients[4] : at::Tensor());
+    give(heads + kv_heads, kv_heads, {}, gradients[2]);
+    none[0] = result.view({rows, n, -1});
+    return none;
+  }
+};
+
+}  // namespace
+
+Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const RotaryTable* table, bool plain,
+                 bool heads_first) {
+  compat::Optional<at::Tensor> cos, sin;
+  if (table != nullptr) {
+    cos = table->cos;
+    sin = table->sin;
+  }
+  const bool copies = plain && table != nullptr;
+  const Tensors parts = SplitHeads::apply(qkv, heads, kv_heads, cos, sin, copies, heads_first);
+  Rows rows{parts[0], parts[1], parts[2], {}, {}};
+  if (plain) {
+    rows.q_plain = copies ? parts[3] : parts[0];
+    rows.k_plain = copies ? parts[4] : parts[1];
+  }
+  return rows;
+}
+
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool back) {
+  const int64_t m = cos.size(-1), rest = x.size(-1) - 2 * m;
+  const at::Tensor a = x.narrow(-1, 0, m), b = x.narrow(-1, m, m), turn = back ? -sin : sin;
+  return at::cat({a * cos - b * turn, b * cos + a * turn, x.narrow(-1, 2 * m, rest)}, -1).to(x.scalar_type());
+}
+
+}  // namespace linnet::train

@@ -1,0 +1,42 @@
+// The module's operations that are worth more than a chain of libtorch's: fewer passes over memory, and less
+// kept for the backward pass. All are differentiable, in any floating type; sums are in float32 (float64).
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <functional>
+#include <vector>
+
+#include "train/attention/rows.h"
+
+namespace linnet::train {
+
+using Tensors = std::vector<at::Tensor>;
+
+/// The type of sums and of trained weights beside a compute type: float64 for float64, else float32.
+at::ScalarType sum_type(at::ScalarType compute);
+
+/// f(inputs), keeping nothing but the inputs: the backward pass computes f again. Gradients reach `inputs`
+/// and nothing else that f may hold. Without gradients it is f(inputs).
+at::Tensor checkpoint(std::function<at::Tensor(const Tensors&)> f, const Tensors& inputs);
+
+/// gain ⊙ x / √(mean x² + ε) over the last dimension, as `type`. x in the sums' type.
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain, double epsilon, at::ScalarType type);
+
+/// silu(gate) ⊙ up; gate_up [..., 2·size] holds both side by side.
+at::Tensor silu_gate(const at::Tensor& gate_up);
+
+/// Angles' cosines and sines [rows or 1, length, size/2] in the sums' type; size: the rotated part of a head.
+struct RotaryTable {
+  at::Tensor cos, sin;
+};
+
+/// Splits qkv [B, n, (H + 2G)·d] into heads, with q and k rotated (halves paired; `table` null: not rotated).
+/// q_plain and k_plain are set where `plain`. Stored with heads outermost where `heads_first`, else tokens.
+Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const RotaryTable* table, bool plain,
+                 bool heads_first);
+
+/// x [..., d] with its first 2·m numbers turned by the angles of cos, sin [..., m] (halves paired), or back.
+at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool back = false);
+
+}  // namespace linnet::train
