@@ -1,0 +1,149 @@
+#include "train/attention/local.h"
+
+#include <cmath>
+#include <limits>
+#include <numbers>
+
+#include "train/ops.h"
+
+namespace linnet::train {
+namespace {
+
+constexpr double kEpsilon = 1e-6;
+
+/// Places of sinks in a window: a multiple of 8 keeps rows of scores aligned for the matrix units.
+int64_t sink_places(const AttentionConfig& config) { return (config.sinks + 7) / 8 * 8; }
+
+/// What a group's queries don't see: [B or 1, groups, 1, C, places + W·C] bool.
+at::Tensor hidden_keys(const GroupLayout& layout, const AttentionConfig& config) {
+  const int64_t c = layout.size, w = config.local_groups, places = sink_places(config);
+  const auto options = layout.number.options();
+  const at::Tensor number = layout.number.view({layout.number.size(0), -1, 1, 1, 1});
+  const at::Tensor slot = at::arange(w * c, options);
+  const at::Tensor distance = w - 1 - slot.div(c, "floor");  // in groups
+  const at::Tensor query = at::arange(c, options).unsqueeze(-1);
+  at::Tensor hidden = (distance > number).logical_or((slot - (w - 1) * c) > query);
+  if (places == 0) return hidden;
+  // Where the first group is in the window its sinks are too.
+  const at::Tensor sink = at::arange(places, options);
+  const at::Tensor absent = (sink >= config.sinks).logical_or(number < w);
+  return at::cat({absent.expand({hidden.size(0), layout.groups, 1, c, places}), hidden}, -1);
+}
+
+/// The last W groups before and with each: x [G, B, groups, C, d] -> [G, B, groups, W·C, d].
+at::Tensor windows(const at::Tensor& x, int64_t w) {
+  if (w == 1) return x;
+  const int64_t groups = x.size(2);
+  const at::Tensor padded = at::constant_pad_nd(x, {0, 0, 0, 0, w - 1, 0});
+  Tensors parts;
+  for (int64_t j = 0; j < w; ++j) parts.push_back(padded.narrow(2, j, groups));
+  return at::cat(parts, 3);
+}
+
+/// The first `places` tokens of each group's document: [G, B, groups, places, d].
+at::Tensor first_tokens(const at::Tensor& x, const GroupLayout& layout, int64_t sinks, int64_t places) {
+  const int64_t rows = x.size(1), groups = x.size(2), d = x.size(4);
+  const at::Tensor own = at::constant_pad_nd(x.narrow(3, 0, sinks), {0, 0, 0, places - sinks});
+  if (layout.number.size(0) == 1) return own.narrow(2, 0, 1).expand({-1, -1, groups, -1, -1});
+  const auto options = layout.number.options();
+  const at::Tensor first =
+      at::arange(rows * groups, options) - layout.number.reshape({-1});  // the document's first group
+  return own.reshape({x.size(0), rows * groups, places, d})
+      .index_select(1, first)
+      .view({x.size(0), rows, groups, places, d});
+}
+
+/// Past the trained positions P, sink i is turned from position i to (g + 1)C − P + i.
+at::Tensor turned(const at::Tensor& keys, const GroupLayout& layout, const SinkRotation& sinks) {
+  if (layout.groups * layout.size <= sinks.trained_positions) return keys;
+  const auto options = layout.number.options().dtype(at::kDouble);
+  const at::Tensor by =
+      ((layout.number + 1) * layout.size - sinks.trained_positions).clamp_min(0).to(at::kDouble);
+  const at::Tensor angle =
+      by.view({by.size(0), -1, 1, 1}) *
+      at::tensor(at::ArrayRef<double>(sinks.inverse_frequencies), at::kDouble).to(options.device());
+  const auto type = sum_type(keys.scalar_type());
+  return rotate(keys, angle.cos().to(type), angle.sin().to(type));
+}
+
+/// Unnormalized weights of all but softmax: scores [..] already hold τ q·k.
+at::Tensor weights(const at::Tensor& scores, const at::Tensor& hidden, const AttentionConfig& config) {
+  at::Tensor w;
+  if (config.local == LocalWeight::kRelu2) {
+    w = at::relu(scores).square() / config.group;
+  } else if (config.local == LocalWeight::kRelu) {
+    w = at::relu(scores);
+  } else if (config.local == LocalWeight::kLaplace) {
+    const double mu = std::sqrt(0.5), sigma = std::sqrt(0.25 / std::numbers::pi);
+    w = (at::erf((scores - mu) / (sigma * std::numbers::sqrt2)) + 1.0) * (0.5 / config.group);
+  } else {  // kYoso; the arc cosine has no slope at ±1
+    const double most = scores.scalar_type() == at::kDouble ? 1.0 - 1e-15 : 1.0 - 6e-8;
+    const at::Tensor cosine = scores.to(sum_type(scores.scalar_type())).clamp(-most, most);
+    w = (1.0 - at::acos(cosine) / std::numbers::pi).pow(config.bits).to(scores.scalar_type());
+  }
+  return w.masked_fill(hidden, 0.0);
+}
+
+at::Tensor unit(const at::Tensor& x) {
+  return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true).clamp_min(kEpsilon);
+}
+
+/// What follows the sum: ReLA's RMSNorm with gain [H, e], YOSO's norm.
+at::Tensor normalized(const at::Tensor& sum, const AttentionConfig& config, const at::Tensor& gain,
+                      int64_t c) {
+  if (config.local == LocalWeight::kYoso) return unit(sum.to(sum_type(sum.scalar_type())));
+  if (config.local != LocalWeight::kRelu) return sum;
+  const at::Tensor x = sum.to(sum_type(sum.scalar_type()));
+  const at::Tensor scaled = x * at::rsqrt(x.square().mean(-1, true) + kEpsilon);
+  if (!gain.defined()) return scaled;
+  const int64_t kv_heads = sum.size(0), repeats = sum.size(3) / c;
+  return (scaled.unflatten(3, {repeats, c}) * gain.view({kv_heads, 1, 1, repeats, 1, -1})).flatten(3, 4);
+}
+
+}  // namespace
+
+LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
+                         const SinkRotation* sinks, const at::Tensor& gain, bool parts) {
+  struct Scored {
+    at::Tensor scores;  // [G, B, groups, R·C, keys], τ q·k; softmax: −∞ where hidden
+    at::Tensor hidden;  // [B or 1, groups, R·C, keys]
+    at::Tensor values;  // [G, B, groups, keys, e]
+  };
+  // By value: the backward pass runs this again when the caller's rows are gone.
+  const SinkRotation rotation = sinks != nullptr ? *sinks : SinkRotation{};
+  const auto score = [layout, config, rotation](const Tensors& in) {
+    const int64_t places = sink_places(config), repeats = in[0].size(3) / layout.size;
+    at::Tensor k = windows(in[1], config.local_groups), v = windows(in[2], config.local_groups);
+    if (places > 0) {
+      at::Tensor first = first_tokens(in[1], layout, config.sinks, places);
+      if (!rotation.inverse_frequencies.empty()) first = turned(first, layout, rotation);
+      k = at::cat({first, k}, 3);
+      v = at::cat({first_tokens(in[2], layout, config.sinks, places), v}, 3);
+    }
+    const at::Tensor hidden = hidden_keys(layout, config).expand({-1, -1, repeats, -1, -1}).flatten(2, 3);
+    const double scale = 1.0 / std::sqrt(static_cast<double>(in[0].size(4)));
+    const bool cosines = config.local == LocalWeight::kYoso;
+    const at::Tensor q = cosines ? unit(in[0]) : in[0] * scale;
+    at::Tensor scores = at::matmul(q, (cosines ? unit(k) : k).transpose(-1, -2));
+    if (config.local == LocalWeight::kSoftmax)
+      scores.masked_fill_(hidden, -std::numeric_limits<double>::infinity());
+    return Scored{scores, hidden, v};
+  };
+  const Tensors inputs = {rows.q, rows.k, rows.v};
+  if (parts) {
+    const Scored s = score(inputs);
+    const at::Tensor scores = s.scores.to(sum_type(s.scores.scalar_type()));
+    const at::Tensor w = at::exp(scores - std::get<0>(scores.max(-1, true)));
+    return {at::matmul(w.to(s.values.scalar_type()), s.values), w.sum(-1, true)};
+  }
+  // Scores are the largest tensors of a layer: computed again rather than kept.
+  const auto output = [score, config](const Tensors& in) {
+    const Scored s = score(in);
+    return at::matmul(config.local == LocalWeight::kSoftmax ? at::softmax(s.scores, -1)
+                                                            : weights(s.scores, s.hidden, config),
+                      s.values);
+  };
+  return {normalized(checkpoint(output, inputs), config, gain, layout.size), {}};
+}
+
+}  // namespace linnet::train

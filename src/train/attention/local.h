@@ -1,0 +1,31 @@
+// The local branch (mathematics.md section 1): each group's queries against the keys of its last W groups and
+// the sinks, with the weight ρ.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "attention/attention.h"
+#include "attention/config.h"
+#include "train/attention/documents.h"
+
+namespace linnet::train {
+
+/// Queries, keys and values by groups; R = H / G query heads share a key-value head.
+struct LocalRows {
+  at::Tensor q;  // [G, B, groups, R · C, d]
+  at::Tensor k;  // [G, B, groups, C, d]
+  at::Tensor v;  // [G, B, groups, C, e]
+};
+
+struct LocalOutput {
+  at::Tensor numerator;  // [G, B, groups, R · C, e]
+  at::Tensor
+      denominator;  // [G, B, groups, R · C, 1]; undefined unless asked for: the numerator is the output
+};
+
+/// `gain` [H, e] of ReLA, undefined: 1. `parts`: numerator and denominator of softmax after the maximum is
+/// taken out, for a shared denominator.
+LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
+                         const SinkRotation* sinks, const at::Tensor& gain, bool parts);
+
+}  // namespace linnet::train

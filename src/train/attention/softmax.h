@@ -1,0 +1,18 @@
+// Softmax attention, all earlier tokens or the last `window` of them.
+//
+// Fused kernels where libtorch has them; else blocks of queries against the keys they see, scores recomputed
+// in the backward pass: no n × n tensor is ever held, and with a window or documents no score outside them
+// computed but for the blocks' edges.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "train/attention/documents.h"
+#include "train/attention/rows.h"
+
+namespace linnet::train {
+
+/// [B, n, H, e]. `window` 0: all.
+at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window);
+
+}  // namespace linnet::train
