@@ -1,0 +1,63 @@
+#include <ATen/Parallel.h>
+#include <fmt/format.h>
+
+#include <array>
+#include <charconv>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "base/error.h"
+#include "base/nearest.h"
+#include "train/module.h"
+
+namespace linnet::train {
+
+at::Device parse_device(const std::string& name) {
+  if (name == "cpu") return at::kCPU;
+  int index = 0;
+  const bool numbered = name.rfind("cuda:", 0) == 0;
+  if (numbered) {
+    const auto [end, error] = std::from_chars(name.data() + 5, name.data() + name.size(), index);
+    if (error != std::errc() || end != name.data() + name.size() || index < 0 || index > 127) index = -1;
+  }
+  if ((!numbered && name != "cuda") || index < 0) {
+    throw Error("--device", fmt::format("\"{}\"", printable(name)), "cpu, cuda or cuda:N");
+  }
+  const at::Device device(at::kCUDA, static_cast<at::DeviceIndex>(index));
+  try {
+    at::empty({1}, at::TensorOptions().device(device)).zero_();
+  } catch (const c10::Error&) {
+    throw Error("--device", fmt::format("{} is unavailable", name),
+                "a machine with it and libtorch with CUDA, or cpu");
+  }
+  return device;
+}
+
+at::ScalarType parse_compute(const std::string& name) {
+  constexpr std::array<std::pair<std::string_view, at::ScalarType>, 3> kTypes{
+      {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float64", at::kDouble}}};
+  for (const auto& [known, type] : kTypes) {
+    if (name == known) return type;
+  }
+  throw Error("--dtype", fmt::format("\"{}\"", printable(name)), "float32, bfloat16 or float64");
+}
+
+Train parse_train(std::string_view name) {
+  constexpr std::array<std::pair<std::string_view, Train>, 4> kChoices{
+      {{"new", Train::kNew}, {"lora", Train::kLora}, {"attention", Train::kAttention}, {"all", Train::kAll}}};
+  std::array<std::string_view, kChoices.size()> names;
+  for (size_t i = 0; i < kChoices.size(); ++i) {
+    if (kChoices[i].first == name) return kChoices[i].second;
+    names[i] = kChoices[i].first;
+  }
+  throw Error("--train", fmt::format("\"{}\"", printable(name)), one_of(name, names));
+}
+
+int set_threads(int threads) {
+  if (threads < 1) threads = std::max(1u, std::thread::hardware_concurrency());
+  at::set_num_threads(threads);
+  return threads;
+}
+
+}  // namespace linnet::train

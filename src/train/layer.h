@@ -1,0 +1,44 @@
+// One layer of the module: norm, q k v, attention, output projection, norm, feed-forward; the residual stream
+// in the sums' type. What differs between families is read from their row.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <memory>
+#include <optional>
+
+#include "attention/attention.h"
+#include "format/model_config.h"
+#include "model/family.h"
+#include "train/attention/documents.h"
+#include "train/ops.h"
+#include "train/weights.h"
+
+namespace linnet::train {
+
+/// What all layers of a forward pass share.
+struct Pass {
+  const ModelConfig* config;
+  const Family* family;
+  std::shared_ptr<const Documents> documents;
+  std::optional<RotaryTable> rotary;
+  const SinkRotation* sinks;  // null: keys as they stand
+  at::ScalarType compute;
+};
+
+/// x ↦ norm(x), as `type`.
+at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias, const Pass& pass);
+
+/// The layer's queries, keys and values of the residual stream x [B, n, hidden].
+Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool plain,
+                    bool heads_first);
+
+/// The rest of the layer, from attention outputs [B, n, H, e] on: x [B, n, hidden] after it.
+at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
+                        const Pass& pass);
+
+/// The whole layer.
+at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const AttentionConfig& attention,
+                     const Pass& pass);
+
+}  // namespace linnet::train

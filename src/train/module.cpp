@@ -1,0 +1,135 @@
+#include "train/module.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+
+#include "base/error.h"
+#include "train/attention/parallel.h"
+#include "train/layer.h"
+#include "train/loss.h"
+#include "train/module_impl.h"
+
+namespace linnet::train {
+
+Module::Module(std::shared_ptr<const Model> model, const Options& options)
+    : impl_(std::make_unique<Impl>(std::move(model), options)) {}
+Module::Module(const ModelConfig& config, uint64_t seed, const Options& options)
+    : impl_(std::make_unique<Impl>(config, seed, options)) {}
+Module::~Module() = default;
+Module::Module(Module&&) noexcept = default;
+Module& Module::operator=(Module&&) noexcept = default;
+
+const ModelConfig& Module::config() const { return impl_->config; }
+const Family& Module::family() const { return *impl_->family; }
+const std::vector<AttentionConfig>& Module::attention() const { return impl_->attention; }
+AttentionShape Module::attention_shape() const { return impl_->shape(); }
+const Module::Options& Module::options() const { return impl_->options; }
+void Module::set_attention(std::vector<AttentionConfig> layers, uint64_t seed) {
+  impl_->set_attention(std::move(layers), seed);
+}
+void Module::set_trainable(const Trainable& trainable) { impl_->set_trainable(trainable); }
+const Trainable& Module::trainable() const { return impl_->trainable; }
+std::vector<Parameter> Module::parameters() const { return impl_->list(true); }
+std::vector<Parameter> Module::tensors() const { return impl_->list(false); }
+
+namespace {
+
+/// Runs a layer, keeping only its input where asked to.
+at::Tensor run(const at::Tensor& x, const LayerTensors& tensors, const AttentionConfig& attention,
+               const Pass& pass, bool checkpointing) {
+  if (!checkpointing) return run_layer(x, tensors, attention, pass);
+  Tensors inputs = {x};
+  LayerTensors form = tensors;
+  form.each([&](at::Tensor& t) { inputs.push_back(t); });
+  return checkpoint(
+      [form, attention, pass](const Tensors& in) {
+        LayerTensors w = form;
+        size_t next = 1;
+        w.each([&](at::Tensor& t) { t = in[next++]; });
+        return run_layer(in[0], w, attention, pass);
+      },
+      inputs);
+}
+
+at::Tensor mean_weights(const at::Tensor& weights, const at::Tensor& hidden) {
+  const auto type = sum_type(hidden.scalar_type());
+  const int64_t rows = hidden.numel() / hidden.size(-1);
+  if (weights.defined()) return weights.reshape({-1}).to(hidden.device(), type);
+  return at::full({rows}, 1.0 / static_cast<double>(rows), hidden.options().dtype(type));
+}
+
+at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
+
+}  // namespace
+
+at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
+  const bool teacher = mode == Mode::kTeacher;
+  at::AutoGradMode gradients(!teacher && at::GradMode::is_enabled());
+  const Pass pass = impl_->pass(batch);
+  at::Tensor x = impl_->embed(batch, *pass.documents, teacher);
+  const AttentionConfig softmax;
+  for (int layer = 0; layer < impl_->config.layers; ++layer) {
+    const size_t i = static_cast<size_t>(layer);
+    x = run(x, impl_->layer_tensors(layer, teacher), teacher ? softmax : impl_->attention[i], pass,
+            impl_->options.checkpointing);
+  }
+  const auto& norm = impl_->final_norm;
+  return apply_norm(x, norm.weight.value(teacher),
+                    norm.bias.defined() ? norm.bias.value(teacher) : at::Tensor(), pass);
+}
+
+at::Tensor Module::logits(const at::Tensor& hidden, Mode mode) const {
+  return at::linear(hidden, impl_->head_matrix(mode == Mode::kTeacher)).to(sum_type(hidden.scalar_type()));
+}
+
+at::Tensor Module::next_token_loss(const at::Tensor& hidden, const at::Tensor& targets,
+                                   const at::Tensor& weights) const {
+  return cross_entropy(flat(hidden), impl_->head_matrix(false), targets.reshape({-1}).to(hidden.device()),
+                       mean_weights(weights, hidden));
+}
+
+at::Tensor Module::kl_loss(const at::Tensor& student_hidden, const at::Tensor& teacher_hidden,
+                           const at::Tensor& weights) const {
+  return kl_divergence(flat(student_hidden), impl_->head_matrix(false), flat(teacher_hidden),
+                       impl_->head_matrix(true), mean_weights(weights, student_hidden));
+}
+
+at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targets, Mode mode) const {
+  return row_losses(flat(hidden), impl_->head_matrix(mode == Mode::kTeacher),
+                    targets.reshape({-1}).to(hidden.device()))
+      .view(targets.sizes());
+}
+
+at::Tensor Module::transfer_loss(const Batch& batch) const {
+  const Pass pass = impl_->pass(batch);
+  const auto type = sum_type(pass.compute);
+  at::Tensor loss, x;
+  {
+    at::NoGradGuard off;
+    x = impl_->embed(batch, *pass.documents, true);
+  }
+  for (int layer = 0; layer < impl_->config.layers; ++layer) {
+    const AttentionConfig& config = impl_->attention[static_cast<size_t>(layer)];
+    const LayerTensors teacher = impl_->layer_tensors(layer, true);
+    const bool linear = config.method != "softmax", plain = config.feature_position == FeaturePosition::kNone;
+    Rows rows;
+    at::Tensor wanted;
+    {
+      at::NoGradGuard off;
+      rows = attention_rows(x, teacher, pass, linear && plain, linear && heads_first(config));
+      wanted = parallel(rows, *pass.documents, {}, AttentionConfig(), nullptr);
+      x = finish_layer(x, wanted, teacher, pass);
+      wanted = wanted.to(type);
+    }
+    if (!linear) continue;
+    const ParameterMap added = impl_->layer_tensors(layer, false).added;
+    const at::Tensor own = parallel(rows, *pass.documents, added, config, pass.sinks).to(type);
+    const at::Tensor error = (own - wanted).square().mean() / wanted.square().mean();
+    loss = loss.defined() ? loss + error : error;
+  }
+  if (!loss.defined()) throw Error("transfer", "every layer is softmax", "a linear layer to train");
+  return loss;
+}
+
+}  // namespace linnet::train

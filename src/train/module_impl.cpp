@@ -1,0 +1,300 @@
+#include "train/module_impl.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "model/write_model.h"
+#include "train/attention/parallel.h"
+#include "train/lora.h"
+
+namespace linnet::train {
+namespace {
+
+constexpr int kNoLayer = -1;  // of the embeddings, the final norm and the head
+
+at::Tensor leaf(const at::Tensor& tensor) { return tensor.detach().clone().set_requires_grad(true); }
+
+void set_trained(Weight& weight, bool on, at::ScalarType type, const at::Tensor& source) {
+  if (on && !weight.master.defined()) weight.master = leaf(source.to(type));
+  if (weight.master.defined()) weight.master.set_requires_grad(on);
+  weight.trained = on;
+}
+
+}  // namespace
+
+Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
+    : model(std::move(given)),
+      config(model->config()),
+      family(&model->family()),
+      options(with),
+      attention(model->attention()) {
+  build();
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (const auto& [name, view] : model->linear_parameters(layer)) {
+      const std::string full = prefix(layer) + std::string(family->attention) + "linear_attention." + name;
+      layers[static_cast<size_t>(layer)].added[name] = {
+          full, load_tensor(view, options.device, sums(), full), {}, false};
+    }
+    form_of(attention[static_cast<size_t>(layer)], model->folder().string());
+  }
+  if (!model->lora()) return;
+  lora_scale = model->lora()->alpha / model->lora()->rank;
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (int slot = 0; slot < kMatrices; ++slot) {
+      const std::string_view module = module_of(*family, slot);
+      const auto pair = module.empty() ? std::nullopt : model->lora_of(layer, module);
+      if (!pair) continue;
+      const std::string a = lora_name(*family, layer, module, 'A'),
+                        b = lora_name(*family, layer, module, 'B');
+      layers[static_cast<size_t>(layer)].units[static_cast<size_t>(slot)].lora =
+          LoraWeights{{a, load_tensor(*pair->a, options.device, sums(), a), {}, false},
+                      {b, load_tensor(*pair->b, options.device, sums(), b), {}, false}};
+    }
+  }
+}
+
+Module::Impl::Impl(const ModelConfig& given, uint64_t with_seed, const Options& with)
+    : seed(with_seed),
+      config(given),
+      family(&family_of(given, "config.json")),
+      options(with),
+      attention(static_cast<size_t>(given.layers)) {
+  build();
+}
+
+void Module::Impl::build() {
+  embedding = unit(kNoLayer, family->embedding, false);
+  if (family->positions == PositionKind::kLearned)
+    positions = unit(kNoLayer, family->position_embedding, false);
+  layers.resize(static_cast<size_t>(config.layers));
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (int slot = 0; slot < kModules; ++slot) {
+      const std::string_view module = module_of(*family, slot);
+      if (!module.empty())
+        layers[static_cast<size_t>(layer)].units[static_cast<size_t>(slot)] =
+            unit(layer, module, is_norm(slot));
+    }
+  }
+  final_norm = unit(kNoLayer, family->final_norm, true);
+  if (!config.tied_embeddings) head = unit(kNoLayer, family->head, false);
+  if (family->positions == PositionKind::kRotary) {
+    sinks = SinkRotation{rope_frequencies(config).inverse, config.positions};
+  }
+}
+
+std::string Module::Impl::prefix(int layer) const {
+  if (model) return model->module_name(layer, "");
+  return std::string(family->prefix) + layer_prefix(*family, layer);
+}
+
+at::Tensor Module::Impl::source(int layer, std::string_view module, std::string_view part,
+                                at::ScalarType type) const {
+  const std::string name = fmt::format("{}.{}", module, part);
+  if (model) {
+    const TensorView* view =
+        layer == kNoLayer ? model->tensor(module, part) : model->layer_tensor(layer, module, part);
+    return view == nullptr ? at::Tensor() : load_tensor(*view, options.device, type, name);
+  }
+  const ModuleShape shape = module_shape(*family, config, module);
+  at::Tensor drawn;
+  if (part == "bias") {
+    if (!shape.biased) return {};
+    drawn = at::zeros({shape.out}, at::kDouble);
+  } else if (shape.in == 0) {
+    drawn = at::ones({shape.out}, at::kDouble);
+  } else {
+    const bool residual = module == family->o || module == family->down;
+    const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(config.layers)) : 0.02;
+    drawn = draw_tensor(shape.weight(), deviation, seed, fmt::format("{}.{}", layer, name));
+  }
+  return drawn.to(options.device, type);
+}
+
+Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool norm) {
+  const auto type = norm ? sums() : options.compute;
+  std::string name;
+  if (layer != kNoLayer) {
+    name = prefix(layer) + std::string(module);
+  } else if (module == family->head) {
+    name = module;
+  } else {
+    const std::string with = std::string(family->prefix) + std::string(module);
+    const bool without = model && model->base_tensors().find(with + ".weight") == nullptr;
+    name = without ? std::string(module) : with;
+  }
+  Unit made;
+  made.weight = {name + ".weight", source(layer, module, "weight", type), {}, false};
+  made.bias = {name + ".bias", source(layer, module, "bias", type), {}, false};
+  return made;
+}
+
+AttentionShape Module::Impl::shape() const {
+  const int size = static_cast<int>(config.head_size);
+  return {static_cast<int>(config.heads), static_cast<int>(config.kv_heads), size, size};
+}
+
+void Module::Impl::set_attention(std::vector<AttentionConfig> configs, uint64_t from) {
+  if (configs.size() != layers.size()) {
+    throw Error("attention", fmt::format("{} configs", configs.size()),
+                fmt::format("one for each of {} layers", layers.size()));
+  }
+  for (int layer = 0; layer < config.layers; ++layer) {
+    const size_t i = static_cast<size_t>(layer);
+    form_of(configs[i], fmt::format("layer {}", layer));
+    layers[i].added.clear();
+    for (const ParameterSpec& spec : parameter_specs(configs[i], shape())) {
+      const std::vector<float> numbers = initial_parameter(spec, configs[i], shape(), from, layer);
+      const at::Tensor tensor =
+          at::tensor(at::ArrayRef<float>(numbers), at::kFloat).view(spec.shape).to(options.device, sums());
+      const std::string name =
+          prefix(layer) + std::string(family->attention) + "linear_attention." + spec.name;
+      layers[i].added[spec.name] = {name, tensor, {}, false};
+    }
+  }
+  attention = std::move(configs);
+}
+
+template <class Visit>
+void Module::Impl::each_unit(Visit visit) {
+  visit(embedding, kNoLayer, family->embedding, kModules);
+  if (positions.weight.defined()) visit(positions, kNoLayer, family->position_embedding, kModules);
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (int slot = 0; slot < kModules; ++slot) {
+      Unit& unit = layers[static_cast<size_t>(layer)].units[static_cast<size_t>(slot)];
+      if (unit.weight.defined()) visit(unit, layer, module_of(*family, slot), slot);
+    }
+  }
+  visit(final_norm, kNoLayer, family->final_norm, static_cast<int>(kAttentionNorm));
+  if (head.weight.defined()) visit(head, kNoLayer, family->head, kModules);
+}
+
+template <class Visit>
+void Module::Impl::each_added(Visit visit) {
+  for (Layer& layer : layers) {
+    for (auto& [name, weight] : layer.added) visit(weight);
+  }
+}
+
+void Module::Impl::train(Unit& unit, int layer, std::string_view module, bool on) {
+  for (auto [weight, part] : {std::pair(&unit.weight, "weight"), std::pair(&unit.bias, "bias")}) {
+    if (!weight->defined()) continue;
+    const bool first = on && !weight->master.defined();
+    // From the source: the frozen copy may have been rounded to the compute type.
+    set_trained(*weight, on, sums(), first ? source(layer, module, part, sums()) : at::Tensor());
+    if (on && !trainable.keep_teacher) weight->frozen = at::Tensor();
+  }
+}
+
+void Module::Impl::set_trainable(const Trainable& wanted) {
+  trainable = wanted;
+  if (wanted.what == Train::kLora) add_lora();
+  each_unit([&](Unit& unit, int layer, std::string_view module, int slot) {
+    const bool inside = layer != kNoLayer;
+    bool on = wanted.what == Train::kAll;
+    on |= wanted.what == Train::kAttention && inside && is_attention(slot);
+    on |= wanted.embeddings_and_norms && (slot >= kAttentionNorm);
+    train(unit, layer, module, on);
+    if (!unit.lora) return;
+    for (Weight* weight : {&unit.lora->a, &unit.lora->b}) {
+      set_trained(*weight, wanted.what == Train::kLora, sums(), weight->frozen);
+    }
+  });
+  each_added([&](Weight& weight) { set_trained(weight, true, sums(), weight.frozen); });
+  if (list(true).empty())
+    throw Error("--train", "nothing to train", "a linear attention, or more than new tensors");
+}
+
+void Module::Impl::add_lora() {
+  const std::vector<std::string> targets =
+      trainable.lora_targets.empty() ? attention_targets(*family) : trainable.lora_targets;
+  lora_scale = trainable.lora_alpha / trainable.lora_rank;
+  check_targets(*family, targets);
+  for (int layer = 0; layer < config.layers; ++layer) {
+    for (int slot = 0; slot < kMatrices; ++slot) {
+      const std::string_view module = module_of(*family, slot);
+      Unit& unit = layers[static_cast<size_t>(layer)].units[static_cast<size_t>(slot)];
+      if (module.empty() || unit.lora || !is_target(module, targets)) continue;
+      unit.lora = fresh_lora(*family, config, layer, module, trainable.lora_rank, trainable.seed,
+                             options.device, sums());
+    }
+  }
+}
+
+std::vector<Parameter> Module::Impl::list(bool trained_only) const {
+  std::vector<Parameter> base, lora;
+  const auto take = [&](const Weight& weight, ParameterKind kind, std::vector<Parameter>& out) {
+    if (!weight.defined() || (trained_only && !weight.trained)) return;
+    out.push_back({weight.name, weight.master.defined() ? weight.master : weight.frozen, kind});
+  };
+  auto& self = const_cast<Impl&>(*this);  // each_unit visits without changing anything here
+  self.each_unit([&](Unit& unit, int, std::string_view, int) {
+    take(unit.weight, ParameterKind::kBase, base);
+    take(unit.bias, ParameterKind::kBase, base);
+    if (!unit.lora) return;
+    take(unit.lora->a, ParameterKind::kLora, lora);
+    take(unit.lora->b, ParameterKind::kLora, lora);
+  });
+  self.each_added([&](Weight& weight) { take(weight, ParameterKind::kAdded, base); });
+  base.insert(base.end(), lora.begin(), lora.end());
+  return base;
+}
+
+Pass Module::Impl::pass(const Batch& batch) const {
+  if (batch.tokens.dim() != 2 || batch.tokens.scalar_type() != at::kLong) {
+    throw Error("batch", "tokens of another shape or type", "[rows, length] int64");
+  }
+  const int64_t rows = batch.tokens.size(0), length = batch.tokens.size(1);
+  Pass pass{&config,
+            family,
+            std::make_shared<Documents>(batch.documents, rows, length, options.device),
+            {},
+            sinks ? &*sinks : nullptr,
+            options.compute};
+  if (family->positions == PositionKind::kRotary) {
+    const RopeFrequencies frequencies = rope_frequencies(config);
+    const at::Tensor inverse =
+        at::tensor(at::ArrayRef<double>(frequencies.inverse), at::kDouble).to(options.device);
+    const at::Tensor angle = pass.documents->positions().to(at::kDouble).unsqueeze(-1) * inverse;
+    pass.rotary = RotaryTable{(angle.cos() * frequencies.factor).to(sums()),
+                              (angle.sin() * frequencies.factor).to(sums())};
+  } else if (pass.documents->longest() > config.positions) {
+    throw Error("batch", fmt::format("a document of {} tokens", pass.documents->longest()),
+                fmt::format("at most {}, the learned positions", config.positions));
+  }
+  return pass;
+}
+
+at::Tensor Module::Impl::embed(const Batch& batch, const Documents& documents, bool teacher) const {
+  const at::Tensor tokens = batch.tokens.to(options.device, true);
+  at::Tensor x = at::embedding(embedding.weight.value(teacher), tokens).to(sums());
+  if (positions.weight.defined()) {
+    x = x + at::embedding(positions.weight.value(teacher), documents.positions()).to(sums());
+  }
+  return x;
+}
+
+LayerTensors Module::Impl::layer_tensors(int layer, bool teacher) const {
+  const Layer& from = layers[static_cast<size_t>(layer)];
+  LayerTensors tensors;
+  tensors.lora_scale = lora_scale;
+  for (size_t slot = 0; slot < kModules; ++slot) {
+    const Unit& unit = from.units[slot];
+    if (unit.weight.defined()) tensors.weight[slot] = unit.weight.value(teacher);
+    if (unit.bias.defined()) tensors.bias[slot] = unit.bias.value(teacher);
+    if (teacher || !unit.lora) continue;
+    tensors.lora_a[slot] = unit.lora->a.value(false);
+    tensors.lora_b[slot] = unit.lora->b.value(false);
+  }
+  if (teacher) return tensors;
+  for (const auto& [name, weight] : from.added) tensors.added[name] = weight.value(false);
+  return tensors;
+}
+
+at::Tensor Module::Impl::head_matrix(bool teacher) const {
+  return (config.tied_embeddings ? embedding : head).weight.value(teacher).to(options.compute);
+}
+
+}  // namespace linnet::train

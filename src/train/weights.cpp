@@ -1,0 +1,80 @@
+#include "train/weights.h"
+
+#include <ATen/Parallel.h>
+
+#include <cstring>
+
+#include "base/error.h"
+#include "base/random.h"
+
+namespace linnet::train {
+
+at::Tensor load_tensor(const TensorView& view, at::Device device, at::ScalarType type,
+                       const std::string& where) {
+  const auto floating = [&]() -> at::ScalarType {
+    switch (view.type) {
+      case DType::kF64:
+        return at::kDouble;
+      case DType::kF32:
+        return at::kFloat;
+      case DType::kF16:
+        return at::kHalf;
+      case DType::kBF16:
+        return at::kBFloat16;
+      default:
+        throw Error(where, std::string("stored as ") + std::string(name_of(view.type)),
+                    "F64, F32, F16 or BF16");
+    }
+  }();
+  at::Tensor tensor = at::empty(view.shape, floating);
+  std::memcpy(tensor.data_ptr(), view.bytes.data(), view.bytes.size());  // the file's bytes may be unaligned
+  return tensor.to(device, type);
+}
+
+namespace {
+
+/// Every number from draw(stream, place), the stream a hash of the tensor's name (FNV-1a).
+template <class Draw>
+at::Tensor fill(const std::vector<int64_t>& shape, std::string_view name, Draw draw) {
+  uint64_t stream = 0xcbf29ce484222325;
+  for (const char c : name) stream = (stream ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+  at::Tensor tensor = at::empty(shape, at::kDouble);
+  double* out = tensor.data_ptr<double>();
+  at::parallel_for(0, tensor.numel(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) out[i] = draw(stream, static_cast<uint64_t>(i));
+  });
+  return tensor;
+}
+
+}  // namespace
+
+at::Tensor draw_tensor(const std::vector<int64_t>& shape, double deviation, uint64_t seed,
+                       std::string_view name) {
+  return fill(shape, name, [&](uint64_t stream, uint64_t i) { return deviation * normal(seed, stream, i); });
+}
+
+at::Tensor draw_uniform(const std::vector<int64_t>& shape, double bound, uint64_t seed,
+                        std::string_view name) {
+  return fill(shape, name,
+              [&](uint64_t stream, uint64_t i) { return bound * (2.0 * uniform(seed, stream, i) - 1.0); });
+}
+
+std::string_view module_of(const Family& family, int slot) {
+  const std::array<std::string_view, kModules> names = {family.q,
+                                                        family.k,
+                                                        family.v,
+                                                        family.o,
+                                                        family.gate,
+                                                        family.up,
+                                                        family.down,
+                                                        family.attention_norm,
+                                                        family.feed_forward_norm};
+  return names[static_cast<size_t>(slot)];
+}
+
+at::Tensor Weight::value(bool teacher) const {
+  if (teacher) return frozen.defined() ? frozen : master.detach();
+  return trained ? master : frozen.defined() ? frozen : master.detach();
+}
+
+}  // namespace linnet::train
