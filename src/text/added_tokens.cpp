@@ -27,6 +27,7 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& norma
   for (size_t i = 0; i < tokens_.size(); ++i) {
     const AddedToken& token = tokens_[i];
     by_id_.emplace(token.id, i);
+    if (!token.in_text) continue;
     if (token.normalized)
       normalized.emplace_back(normalizer.apply(token.content), static_cast<int32_t>(i));
     else

@@ -21,6 +21,7 @@ struct AddedToken {
   bool lstrip = false;       // takes the white space before it
   bool rstrip = false;       // takes the white space behind it
   bool normalized = true;    // found in the normalized text
+  bool in_text = true;       // looked for in texts at all
 };
 
 class AddedTokens {

@@ -1,5 +1,6 @@
 #include "text/charsmap.h"
 
+#include <fmt/format.h>
 #include <utf8proc.h>
 
 #include <cstring>
@@ -28,7 +29,19 @@ CharsMap::CharsMap(std::string_view blob, const std::string& where) {
   units_.resize(bytes / 4);
   std::memcpy(units_.data(), blob.data() + 4, bytes);
   replacements_ = blob.substr(4 + bytes);
-  if (!is_valid_utf8(replacements_)) throw Error(where, "the precompiled map is no UTF-8", "UTF-8");
+  if (!is_valid_utf8(replacements_) || !replacements_.ends_with('\0')) {
+    throw Error(where, "the precompiled map's replacements are broken", "UTF-8, each ended by NUL");
+  }
+  // No step from any unit may leave the trie, nor any value the replacements: sentencepiece does not look.
+  for (size_t i = 0; i < units_.size(); ++i) {
+    if (units_[i] >> 31 != 0) continue;
+    const size_t children = i ^ offset(units_[i]);
+    const bool leaf_fits =
+        !has_leaf(units_[i]) || (children < units_.size() && value(units_[children]) < replacements_.size());
+    if ((children | 0xFF) >= units_.size() || !leaf_fits) {
+      throw Error(where, fmt::format("unit {} of the precompiled map leads out of it", i), "a sound trie");
+    }
+  }
 }
 
 std::optional<std::string_view> CharsMap::replacement(std::string_view text) const {

@@ -123,19 +123,29 @@ class ByteFallbackStage final : public DecodeStage {
 };
 
 /// sentencepiece's: as soon as a character is complete it is out, and an invalid byte is one U+FFFD.
-class ByteStreamStage final : public DecodeStage {
+class SentencePieceStage final : public DecodeStage {
  public:
+  SentencePieceStage(bool strip, bool strip_all) : begins_(strip), strip_all_(strip_all) {}
   void push(std::string token, const Emit& emit) override {
     if (const auto byte = byte_of_token(token)) {
+      begins_ = false;
       run_ += static_cast<char>(*byte);
       return emit(take(run_.size() - unfinished_bytes(run_)));
     }
     finish(emit);
-    emit(std::move(token));
+    std::string_view text = token;
+    if (begins_ && text.starts_with(kSpace)) {
+      text.remove_prefix(kSpace.size());
+      begins_ = strip_all_;
+    }
+    begins_ = begins_ && text.empty();
+    emit(replace_all(text, kSpace, " "));
   }
   void finish(const Emit& emit) override { emit(take(run_.size())); }
 
  private:
+  static constexpr std::string_view kSpace = "▁";
+
   std::string take(size_t bytes) {
     std::string text;
     size_t at = 0;
@@ -153,6 +163,7 @@ class ByteStreamStage final : public DecodeStage {
     run_.erase(0, at);
     return text;
   }
+  bool begins_, strip_all_;
   std::string run_;
 };
 
@@ -275,11 +286,9 @@ TokenDecoder::TokenDecoder(const JsonView& field) {
     add(field);
 }
 
-TokenDecoder TokenDecoder::sentencepiece(bool dummy_prefix) {
-  TokenDecoder decoder{None{}};
-  decoder.add_text_map([](std::string text) { return replace_all(text, "▁", " "); }, true);
-  decoder.stages_.push_back([] { return std::make_unique<ByteStreamStage>(); });
-  if (dummy_prefix) decoder.stages_.push_back([] { return std::make_unique<StripStage>(" ", 1, 0); });
+TokenDecoder TokenDecoder::sentencepiece(bool strip, bool strip_all) {
+  TokenDecoder decoder;
+  decoder.stages_ = {[=] { return std::make_unique<SentencePieceStage>(strip, strip_all); }};
   return decoder;
 }
 

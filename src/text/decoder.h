@@ -43,15 +43,14 @@ class TokenDecoder {
   /// From the field, which may be null. Throws Error on an unknown type.
   explicit TokenDecoder(const JsonView& field);
   /// sentencepiece's own: ▁ is a space, byte tokens are decoded character by character (an invalid byte is
-  /// U+FFFD), and one leading space goes if `dummy_prefix`.
-  static TokenDecoder sentencepiece(bool dummy_prefix);
+  /// U+FFFD). With `strip`, one ▁ that begins the text goes; with `strip_all`, that of every token up to the
+  /// first that leaves text.
+  static TokenDecoder sentencepiece(bool strip, bool strip_all);
 
   DecodeChain start() const;
 
  private:
   using Make = std::function<std::unique_ptr<DecodeStage>()>;
-  struct None {};
-  explicit TokenDecoder(None) {}
   void add(const JsonView& step);
   void add_text_map(std::function<std::string(std::string)> map, bool by_character);
 

@@ -59,7 +59,7 @@ void finish_loading(Tokenizer::Impl& tokenizer, const std::filesystem::path& fol
 
 std::optional<int32_t> Tokenizer::Impl::id_of(std::string_view token) const {
   for (const AddedToken& added_token : added.tokens()) {
-    if (added_token.content == token) return added_token.id;
+    if (added_token.in_text && added_token.content == token) return added_token.id;
   }
   return model->id_of(token);
 }

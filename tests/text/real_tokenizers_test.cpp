@@ -72,6 +72,22 @@ INSTANTIATE_TEST_SUITE_P(All, RealTokenizers, testing::ValuesIn(kReal), [](const
   return std::string(info.param.name) + (info.index == 0 ? "_committed" : "_shared");
 });
 
+TEST(Stories260k, SentencepieceModelGivesTheReferencesIds) {
+  if (!std::filesystem::exists(kStories)) GTEST_SKIP() << kStories << " is not here";
+  const Tokenizer tokenizer = Tokenizer::load(kStories / "tokenizer.model");
+  EXPECT_EQ(tokenizer.bos(), 1);
+  EXPECT_EQ(tokenizer.eos(), 2);
+  EXPECT_EQ(tokenizer.vocabulary(), 512);
+  const auto reference = read_json(kStories / "reference.json");
+  for (const auto& entry : reference.at("encodings")) {
+    const auto text = entry.at("text").get<std::string>();
+    const auto ids = entry.at("ids").get<std::vector<int32_t>>();
+    EXPECT_EQ(tokenizer.encode(text, true), ids) << text;
+    EXPECT_EQ(tokenizer.decode(ids), text);
+    EXPECT_EQ(streamed(tokenizer, ids), text);
+  }
+}
+
 TEST(Stories260k, GivesTheReferencesIds) {
   if (!std::filesystem::exists(kStories)) GTEST_SKIP() << kStories << " is not here";
   const Tokenizer tokenizer = Tokenizer::load(kStories);
