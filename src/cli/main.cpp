@@ -5,6 +5,7 @@ namespace linnet::cli {
 namespace {
 
 constexpr Command kCommands[] = {
+    {"attention", "one attention applied to the tensors of a file", describe_attention},
     {"bench", "how fast a model runs, and how far that is from what the machine can do", describe_bench},
     {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},
     {"pretrain", "a model from nothing", nullptr},

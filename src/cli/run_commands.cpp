@@ -20,17 +20,17 @@ int report(const std::string& message, ExitStatus status) {
   return static_cast<int>(status);
 }
 
-/// Replaces this process by the workshop's executable, which lies beside this one.
-int exec_workshop(char** argv) {
-  const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "linnet-train";
-  ::execv(program.c_str(), argv);
-  return report(Error(argv[1], "the workshop is not installed",
-                      fmt::format("the program {} (build with -DLINNET_WORKSHOP=ON)", program.string()))
-                    .what(),
-                ExitStatus::kBadInput);
-}
-
 }  // namespace
+
+ExitStatus start_workshop(const std::vector<std::string>& arguments) {
+  const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "linnet-train";
+  std::vector<char*> argv{const_cast<char*>("linnet")};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  ::execv(program.c_str(), argv.data());
+  throw Error(arguments.front(), "the workshop is not installed",
+              fmt::format("the program {} (build with -DLINNET_WORKSHOP=ON)", program.string()));
+}
 
 int run_commands(std::span<const Command> commands, int argc, char** argv) {
   install_truncation_handler();
@@ -40,7 +40,13 @@ int run_commands(std::span<const Command> commands, int argc, char** argv) {
   Work work;
   for (const Command& command : commands) {
     if (command.describe == nullptr) {
-      if (argc > 1 && std::string_view(argv[1]) == command.name) return exec_workshop(argv);
+      if (argc > 1 && std::string_view(argv[1]) == command.name) {
+        try {
+          start_workshop({argv + 1, argv + argc});
+        } catch (const Error& error) {
+          return report(error.what(), error.status());
+        }
+      }
       app.add_subcommand(command.name, command.summary);
       continue;
     }
