@@ -1,0 +1,68 @@
+// Training text: documents tokenised once, held as int32, cut into rows whose order is a function of
+// (seed, epoch) alone, so that a resumed run reads on exactly where it stopped.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "text/corpus.h"
+#include "text/tokenizer.h"
+
+namespace linnet::train {
+
+/// Documents end to end, each preceded by the start token (BOS, else EOS).
+struct TokenizedText {
+  std::vector<int32_t> tokens;  // [tokens]
+  std::vector<int64_t> starts;  // [documents]: where each one's start token lies, ascending, first 0
+  int64_t bytes = 0;            // UTF-8 bytes of the documents
+  int64_t dropped = 0;          // documents left out
+
+  int64_t documents() const { return static_cast<int64_t>(starts.size()); }
+};
+
+/// Reads and encodes files (text/corpus.h) on all threads of `pool`; the result does not depend on how many.
+/// Empty documents are left out, and those for which `skip` is true (counted in `dropped`).
+/// Throws Error on an unreadable file, or where nothing is left.
+TokenizedText tokenize_files(std::span<const std::filesystem::path> files, const Tokenizer& tokenizer,
+                             int32_t start_token, ThreadPool& pool,
+                             const std::function<bool(const Document&)>& skip = {});
+
+/// "xxh3-128:…" over the tokens: what two runs must share to be the same.
+std::string hash_of(const TokenizedText& text);
+
+/// Rows of `context` tokens from the documents laid end to end, documents in an order that `seed` gives. Long
+/// documents become consecutive slices; where one ends inside a row, the next begins there. Each epoch the
+/// cuts lie elsewhere and the rows come in another order. An epoch covers every token; its last row is filled
+/// up from the beginning, so fewer than `context` tokens of an epoch come twice.
+class TokenRows {
+ public:
+  /// `context` ≥ 2. Throws Error if the text is empty.
+  TokenRows(const TokenizedText& text, int64_t context, uint64_t seed);
+
+  int64_t context() const { return context_; }
+  int64_t rows_per_epoch() const;
+  int64_t tokens() const { return static_cast<int64_t>(tokens_.size()); }
+
+  /// Row `index` of all epochs' rows end to end: `tokens` [context + 1], of which the last is the last
+  /// input's target (the next row's first token in the text); `documents` [context] counts the documents
+  /// within the row from 0.
+  void row(int64_t index, std::span<int32_t> tokens, std::span<int32_t> documents) const;
+
+ private:
+  void shuffle(int64_t epoch) const;
+
+  std::vector<int32_t> tokens_;    // [tokens], documents shuffled
+  std::vector<uint8_t> is_start_;  // [tokens]
+  int64_t context_;
+  uint64_t seed_;
+  mutable int64_t epoch_ = -1;  // whose order `order_` is
+  mutable int64_t offset_ = 0;
+  mutable std::vector<int32_t> order_;  // [rows_per_epoch]
+};
+
+}  // namespace linnet::train
