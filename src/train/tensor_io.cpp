@@ -1,0 +1,37 @@
+#include "train/tensor_io.h"
+
+#include "base/error.h"
+
+namespace linnet::train {
+
+DType file_type(at::ScalarType type) {
+  switch (type) {
+    case at::kDouble:
+      return DType::kF64;
+    case at::kFloat:
+      return DType::kF32;
+    case at::kBFloat16:
+      return DType::kBF16;
+    case at::kHalf:
+      return DType::kF16;
+    case at::kLong:
+      return DType::kI64;
+    case at::kInt:
+      return DType::kI32;
+    default:
+      throw Error("tensor", at::toString(type), "a type that safetensors files hold");
+  }
+}
+
+TensorView view_of(const at::Tensor& tensor) {
+  TORCH_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(), "view_of: call for_file() first");
+  return {.type = file_type(tensor.scalar_type()),
+          .shape = tensor.sizes().vec(),
+          .bytes = {static_cast<const std::byte*>(tensor.data_ptr()), static_cast<size_t>(tensor.nbytes())}};
+}
+
+at::Tensor for_file(const at::Tensor& tensor, at::ScalarType type) {
+  return tensor.detach().to(at::kCPU, type).contiguous();
+}
+
+}  // namespace linnet::train

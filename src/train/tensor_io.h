@@ -1,0 +1,19 @@
+// Between libtorch's tensors and the ones that stand in files.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "format/tensor.h"
+
+namespace linnet::train {
+
+/// The file type of a torch type (float64, float32, bfloat16, float16, int64, int32).
+DType file_type(at::ScalarType type);
+
+/// `tensor` as a file holds it. It must be contiguous and on the CPU, and outlive the view.
+TensorView view_of(const at::Tensor& tensor);
+
+/// On the CPU, contiguous, in `type`: what view_of() needs. Copies only where it must.
+at::Tensor for_file(const at::Tensor& tensor, at::ScalarType type);
+
+}  // namespace linnet::train
