@@ -1,0 +1,207 @@
+#include "train/curve.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace linnet::train {
+namespace {
+
+constexpr double kWidth = 860, kLeft = 74, kRight = 24, kTop = 46, kPanel = 210, kGap = 46, kBottom = 44;
+constexpr double kInner = kWidth - kLeft - kRight;
+constexpr const char* kColours[] = {"#1f6feb", "#d1570a"};
+
+struct Axis {
+  double low = 0, high = 1;
+  bool logarithmic = false;
+  double from = 0, to = 1;  // pixels
+
+  double at(double value) const {
+    const auto f = [this](double v) { return logarithmic ? std::log10(v) : v; };
+    return from + (f(value) - f(low)) / (f(high) - f(low)) * (to - from);
+  }
+};
+
+/// 1, 2 or 5 times a power of ten, so that about `count` steps cover the range.
+double nice_step(double range, int count) {
+  const double raw = range / count, power = std::pow(10.0, std::floor(std::log10(raw)));
+  for (const double factor : {1.0, 2.0, 5.0})
+    if (raw <= factor * power) return factor * power;
+  return 10.0 * power;
+}
+
+std::vector<double> ticks(const Axis& axis) {
+  std::vector<double> result;
+  if (axis.logarithmic && axis.high / axis.low >= 8) {
+    for (double power = std::pow(10.0, std::floor(std::log10(axis.low))); power <= axis.high; power *= 10)
+      for (const double factor : {1.0, 2.0, 5.0})
+        if (factor * power >= axis.low && factor * power <= axis.high) result.push_back(factor * power);
+    if (result.size() <= 7) return result;
+    std::erase_if(result,
+                  [](double v) { return std::fabs(std::log10(v) - std::round(std::log10(v))) > 1e-6; });
+    return result;
+  }
+  const double step = nice_step(axis.high - axis.low, 5);
+  for (double value = std::ceil(axis.low / step) * step; value <= axis.high + step * 1e-9; value += step)
+    result.push_back(std::fabs(value) < step * 1e-9 ? 0 : value);
+  return result;
+}
+
+std::string escaped(const std::string& text) {
+  std::string out;
+  for (const char c : text) {
+    if (c == '&')
+      out += "&amp;";
+    else if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else
+      out += c;
+  }
+  return out;
+}
+
+/// "12M", "340K", "0.0015".
+std::string label(double value) {
+  const double size = std::fabs(value);
+  if (size >= 1e9) return fmt::format("{:.4g}B", value / 1e9);
+  if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
+  if (size >= 1e4) return fmt::format("{:.4g}K", value / 1e3);
+  return fmt::format("{:.4g}", value);
+}
+
+bool drawable(const Curve::Point& point, bool logarithmic) {
+  return std::isfinite(point.x) && std::isfinite(point.y) && (!logarithmic || point.y > 0);
+}
+
+/// What falls into one pixel column of a long curve.
+struct Column {
+  double x = 0, sum = 0, least = std::numeric_limits<double>::infinity(), greatest = -least;
+  int count = 0;
+};
+
+std::vector<Column> columns(const Curve& curve, const Axis& x, bool logarithmic) {
+  std::vector<Column> result;
+  int last = std::numeric_limits<int>::min();
+  for (const Curve::Point& point : curve.points) {
+    if (!drawable(point, logarithmic)) continue;
+    const int pixel = static_cast<int>(x.at(point.x));
+    if (pixel != last) result.emplace_back();
+    last = pixel;
+    Column& column = result.back();
+    column.x += point.x;
+    column.sum += point.y;
+    column.least = std::min(column.least, point.y);
+    column.greatest = std::max(column.greatest, point.y);
+    ++column.count;
+  }
+  return result;
+}
+
+std::string draw_curve(const Curve& curve, const Axis& x, const Axis& y, const char* colour, bool dots) {
+  const std::vector<Column> all = columns(curve, x, y.logarithmic);
+  std::string line, upper, lower, marks;
+  for (const Column& column : all) {
+    const double cx = x.at(column.x / column.count), cy = y.at(column.sum / column.count);
+    line += fmt::format("{:.1f},{:.1f} ", cx, cy);
+    upper += fmt::format("{:.1f},{:.1f} ", cx, y.at(column.greatest));
+    lower = fmt::format("{:.1f},{:.1f} ", cx, y.at(column.least)) + lower;
+    if (dots)
+      marks += fmt::format("<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"3\" fill=\"{}\"/>", cx, cy, colour);
+  }
+  std::string out;
+  if (!dots)
+    out += fmt::format("<polygon points=\"{}{}\" fill=\"{}\" fill-opacity=\"0.2\"/>\n", upper, lower, colour);
+  out += fmt::format("<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.6\"/>\n", line,
+                     colour);
+  return out + marks;
+}
+
+Axis range_of(const Panel& panel, double top) {
+  Axis y{.low = std::numeric_limits<double>::infinity(),
+         .high = -std::numeric_limits<double>::infinity(),
+         .logarithmic = panel.logarithmic,
+         .from = top + kPanel,
+         .to = top};
+  for (const Curve& curve : panel.curves)
+    for (const Curve::Point& point : curve.points)
+      if (drawable(point, panel.logarithmic)) {
+        y.low = std::min(y.low, point.y);
+        y.high = std::max(y.high, point.y);
+      }
+  const double margin = y.high > y.low ? 0.05 * (y.high - y.low) : std::max(0.05 * std::fabs(y.high), 1e-9);
+  if (panel.logarithmic) {
+    y.low /= 1.1;
+    y.high *= 1.1;
+  } else {
+    y.low = y.low >= 0 && y.low - margin < 0 ? 0 : y.low - margin;
+    y.high += margin;
+  }
+  return y;
+}
+
+std::string draw_panel(const Panel& panel, const Axis& x, const Axis& y) {
+  std::string out;
+  for (const double value : ticks(y))
+    out += fmt::format(
+        "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#ddd\"/>"
+        "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5}</text>\n",
+        kLeft, kWidth - kRight, y.at(value), kLeft - 6, y.at(value) + 4, label(value));
+  for (const double value : ticks(x))
+    out += fmt::format(
+        "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"#eee\"/>"
+        "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4}</text>\n",
+        x.at(value), y.to, y.from, y.from + 16, label(value));
+  out += fmt::format(
+      "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#999\"/>"
+      "<text x=\"{}\" y=\"{}\" font-weight=\"600\">{}</text>\n",
+      kLeft, y.to, kInner, kPanel, kLeft, y.to - 8, escaped(panel.title));
+  double legend = kWidth - kRight;
+  for (size_t i = 0; i < panel.curves.size(); ++i) {
+    const char* colour = kColours[i % std::size(kColours)];
+    out += draw_curve(panel.curves[i], x, y, colour, panel.dots);
+    if (panel.curves.size() < 2) continue;
+    out += fmt::format("<text x=\"{:.0f}\" y=\"{}\" text-anchor=\"end\" fill=\"{}\">{}</text>\n", legend,
+                       y.to - 8, colour, escaped(panel.curves[i].name));
+    legend -= 16 + 7.0 * static_cast<double>(panel.curves[i].name.size());
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string plot_svg(const std::string& title, const std::vector<Panel>& panels) {
+  Axis x{.low = 0, .high = 0, .from = kLeft, .to = kWidth - kRight};
+  std::vector<const Panel*> shown;
+  for (const Panel& panel : panels) {
+    bool any = false;
+    for (const Curve& curve : panel.curves)
+      for (const Curve::Point& point : curve.points)
+        if (drawable(point, panel.logarithmic)) {
+          any = true;
+          x.high = std::max(x.high, point.x);
+        }
+    if (any) shown.push_back(&panel);
+  }
+  if (x.high <= 0) x.high = 1;
+  const double height = kTop + static_cast<double>(shown.size()) * (kPanel + kGap) - kGap + kBottom;
+  std::string out = fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
+      "font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#222\">\n"
+      "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n<text x=\"{2}\" y=\"18\" "
+      "font-size=\"14\">{3}</text>\n",
+      kWidth, height, kLeft, escaped(title));
+  double top = kTop;
+  for (const Panel* panel : shown) {
+    out += draw_panel(*panel, x, range_of(*panel, top));
+    top += kPanel + kGap;
+  }
+  out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">tokens seen</text>\n</svg>\n",
+                     kLeft + kInner / 2, height - 8);
+  return out;
+}
+
+}  // namespace linnet::train

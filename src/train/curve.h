@@ -1,0 +1,30 @@
+// The training log as a picture: one self-contained SVG.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace linnet::train {
+
+struct Curve {
+  struct Point {
+    double x, y;
+  };
+  std::string name;
+  std::vector<Point> points;
+};
+
+/// One panel a curve group, stacked, sharing the x axis (tokens seen).
+struct Panel {
+  std::string title;          // with the unit
+  std::vector<Curve> curves;  // at most two
+  bool logarithmic = false;   // y; numbers ≤ 0 are left out
+  bool dots = false;          // points as dots joined by lines; else lines alone
+};
+
+/// The picture. Panels without a finite point are left out. Long curves are thinned to the picture's
+/// resolution: per column the mean, within a band from least to greatest.
+std::string plot_svg(const std::string& title, const std::vector<Panel>& panels);
+
+}  // namespace linnet::train

@@ -1,0 +1,112 @@
+#include "train/log.h"
+
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/json.h"
+
+namespace linnet::train {
+namespace {
+
+LogLine parse_line(const std::string& text, const std::string& where) {
+  const nlohmann::json json = parse_json(text, where);
+  try {
+    LogLine line{.step = json.at("step").get<int64_t>(),
+                 .tokens = json.at("tokens").get<int64_t>(),
+                 .phase = json.at("phase").get<std::string>(),
+                 .loss = json.at("loss").get<double>(),
+                 .learning_rate = json.at("learning_rate").get<double>(),
+                 .gradient_norm = json.at("gradient_norm").get<double>(),
+                 .tokens_per_second = json.at("tokens_per_second").get<double>(),
+                 .seconds = json.at("seconds").get<double>()};
+    if (json.contains("validation_bits_per_byte"))
+      line.validation_bits_per_byte = json.at("validation_bits_per_byte").get<double>();
+    return line;
+  } catch (const nlohmann::json::exception& error) {
+    throw Error(where, error.what(), "a line of a training log");
+  }
+}
+
+}  // namespace
+
+std::string to_json_line(const LogLine& line) {
+  nlohmann::ordered_json json{{"step", line.step},
+                              {"tokens", line.tokens},
+                              {"phase", line.phase},
+                              {"loss", line.loss},
+                              {"learning_rate", line.learning_rate},
+                              {"gradient_norm", line.gradient_norm},
+                              {"tokens_per_second", line.tokens_per_second},
+                              {"seconds", line.seconds}};
+  if (line.validation_bits_per_byte) json["validation_bits_per_byte"] = *line.validation_bits_per_byte;
+  return json.dump() + "\n";
+}
+
+TrainingLog::TrainingLog(const std::filesystem::path& folder, std::string title,
+                         std::optional<int64_t> resume_after)
+    : folder_(folder),
+      title_(std::move(title)),
+      rate_{.name = "learning rate"},
+      norm_{.name = "gradient norm"},
+      validation_{.name = "validation"} {
+  const std::filesystem::path path = folder / "training.jsonl";
+  std::string kept;
+  if (resume_after && std::filesystem::exists(path)) {
+    std::ifstream old(path);
+    std::string text;
+    // A line that the interrupted run left half-written belongs to a step after the checkpoint.
+    for (int number = 1; std::getline(old, text) && !old.eof(); ++number) {
+      const LogLine line = parse_line(text, fmt::format("{}:{}", path.string(), number));
+      if (line.step > *resume_after) break;
+      remember(line);
+      kept += text + "\n";
+    }
+  }
+  write_file(path, kept);
+  file_.open(path, std::ios::app);
+  if (!file_)
+    throw Error(path.string(), std::strerror(errno), "a file that can be written", ExitStatus::kFailed);
+}
+
+void TrainingLog::remember(const LogLine& line) {
+  const auto tokens = static_cast<double>(line.tokens);
+  if (phases_.empty() || phases_.back() != line.phase) {
+    phases_.push_back(line.phase);
+    losses_.push_back({.title = fmt::format("loss, {}", line.phase), .curves = {{.name = line.phase}}});
+  }
+  if (line.step > 0) {
+    losses_.back().curves[0].points.push_back({tokens, line.loss});
+    rate_.points.push_back({tokens, line.learning_rate});
+    norm_.points.push_back({tokens, line.gradient_norm});
+  }
+  if (line.validation_bits_per_byte) {
+    validation_.points.push_back({tokens, *line.validation_bits_per_byte});
+    last_validation_ = line.validation_bits_per_byte;
+  }
+}
+
+void TrainingLog::write(const std::vector<LogLine>& lines) {
+  for (const LogLine& line : lines) {
+    remember(line);
+    file_ << to_json_line(line);
+  }
+  file_.flush();
+  if (!file_)
+    throw Error((folder_ / "training.jsonl").string(), fmt::format("cannot write: {}", std::strerror(errno)),
+                "space on the disk", ExitStatus::kFailed);
+}
+
+void TrainingLog::plot() const {
+  std::vector<Panel> panels = losses_;
+  panels.push_back({.title = "validation, bits per byte", .curves = {validation_}, .dots = true});
+  panels.push_back({.title = "learning rate", .curves = {rate_}});
+  panels.push_back({.title = "gradient norm before clipping", .curves = {norm_}, .logarithmic = true});
+  write_file(folder_ / "training.svg", plot_svg(title_, panels));
+}
+
+}  // namespace linnet::train

@@ -1,0 +1,54 @@
+// The training log: OUT/training.jsonl, one JSON object a step, and OUT/training.svg, the same as curves.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/curve.h"
+
+namespace linnet::train {
+
+struct LogLine {
+  int64_t step = 0;    // 1 is the first
+  int64_t tokens = 0;  // seen after this step
+  std::string phase;   // "pretrain", "transfer", "distill", …
+  double loss = 0;     // in the units of the phase's loss: nats a token, or a sum of relative errors
+  double learning_rate = 0;
+  double gradient_norm = 0;  // before clipping
+  double tokens_per_second = 0;
+  double seconds = 0;  // since the run began, pauses between resumed parts not counted
+  std::optional<double> validation_bits_per_byte;
+};
+
+std::string to_json_line(const LogLine& line);
+
+class TrainingLog {
+ public:
+  /// A fresh log; or, resumed, the lines up to `last_step` of the one that stands, later ones dropped.
+  /// Throws Error where the file cannot be written, or a line to keep is malformed.
+  TrainingLog(const std::filesystem::path& folder, std::string title, std::optional<int64_t> resume_after);
+
+  /// Appends and flushes. Throws Error (status 1) on a full disk.
+  void write(const std::vector<LogLine>& lines);
+  /// Writes training.svg anew.
+  void plot() const;
+  /// Validation bits per byte as last written, and the lines' number.
+  std::optional<double> last_validation() const { return last_validation_; }
+
+ private:
+  void remember(const LogLine& line);
+
+  std::filesystem::path folder_;
+  std::string title_;
+  std::ofstream file_;
+  std::vector<std::string> phases_;
+  std::vector<Panel> losses_;  // one a phase
+  Curve rate_, norm_, validation_;
+  std::optional<double> last_validation_;
+};
+
+}  // namespace linnet::train

@@ -1,0 +1,135 @@
+#include "train/recipes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+
+namespace linnet::train {
+namespace {
+
+/// Rows at once that keep a CPU's caches warm and its memory small; a GPU wants them all.
+constexpr int64_t kCpuTokensAtOnce = 4096, kCudaTokensAtOnce = 98304;
+
+struct Shape {
+  int64_t batch, context;
+};
+
+/// A phase with what all recipes share: the shape of its batches, AdamW and the clip.
+Phase phase_of(std::string name, const Numbers& numbers, const Place& place, const Shape& shape,
+               double weight_decay) {
+  Phase phase{.name = std::move(name)};
+  phase.context = numbers.context.value_or(place.positions > 0 ? std::min(shape.context, place.positions)
+                                                               : shape.context);
+  phase.batch = numbers.batch.value_or(shape.batch);
+  const int64_t at_once = (place.cuda ? kCudaTokensAtOnce : kCpuTokensAtOnce) / phase.context;
+  phase.micro_batch = std::clamp<int64_t>(numbers.micro_batch.value_or(at_once), 1, phase.batch);
+  phase.adamw = {.beta1 = numbers.beta1.value_or(0.9),
+                 .beta2 = numbers.beta2.value_or(0.95),
+                 .epsilon = numbers.epsilon.value_or(1e-8),
+                 .weight_decay = numbers.weight_decay.value_or(weight_decay)};
+  phase.clip = numbers.clip.value_or(1.0);
+  return phase;
+}
+
+/// The phase's schedule over `tokens` of text.
+void schedule(Phase& phase, double tokens, const Schedule& shape) {
+  phase.schedule = shape;
+  phase.schedule.steps =
+      std::max<int64_t>(1, static_cast<int64_t>(tokens / static_cast<double>(phase.tokens_a_step())));
+}
+
+Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} : Shape{4, 512}; }
+
+}  // namespace
+
+std::vector<Phase> pretrain_recipe(const Numbers& numbers, const Place& place) {
+  Phase phase = phase_of("pretrain", numbers, place, {.batch = 96, .context = 1024}, 0.1);
+  phase.trainable.what = Train::kAll;
+  schedule(phase, static_cast<double>(numbers.tokens),
+           {.decay = numbers.decay.value_or(Decay::kCosine),
+            .peak = numbers.learning_rate.value_or(1.5e-3),
+            .floor = numbers.floor.value_or(0.1),
+            .warmup = numbers.warmup.value_or(200)});
+  return {phase};
+}
+
+std::vector<Phase> finetune_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable) {
+  Phase phase = phase_of("finetune", numbers, place, linearize_shape(place), 0.0);
+  phase.trainable = trainable;
+  schedule(phase, static_cast<double>(numbers.tokens),
+           {.decay = numbers.decay.value_or(Decay::kConstant),
+            .peak = numbers.learning_rate.value_or(2e-5),
+            .floor = numbers.floor.value_or(0.1),
+            .warmup = numbers.warmup.value_or(20)});
+  return {phase};
+}
+
+std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable) {
+  const auto tokens = static_cast<double>(numbers.tokens);
+  const double share = numbers.transfer_share.value_or(3.0 / 8.0);
+  std::vector<Phase> phases;
+  if (share > 0) {
+    Phase phase = phase_of("transfer", numbers, place, linearize_shape(place), 0.0);
+    phase.objective = Objective::kTransfer;
+    phase.trainable.what = Train::kNew;
+    schedule(phase, tokens * share * (1.0 - numbers.long_share),
+             {.decay = Decay::kCosine, .peak = numbers.transfer_learning_rate.value_or(1e-2), .floor = 0.0});
+    phases.push_back(phase);
+  }
+  const double rate = numbers.learning_rate.value_or(1e-3);
+  if (share < 1) {
+    Phase phase = phase_of("distill", numbers, place, linearize_shape(place), 0.0);
+    phase.objective = Objective::kDistill;
+    phase.trainable = trainable;
+    phase.trainable.keep_teacher = true;
+    schedule(phase, tokens * (1.0 - share) * (1.0 - numbers.long_share),
+             {.decay = numbers.decay.value_or(Decay::kCosine),
+              .peak = rate,
+              .floor = numbers.floor.value_or(0.1),
+              .warmup = numbers.warmup.value_or(20)});
+    phases.push_back(phase);
+  }
+  if (numbers.long_share > 0) {
+    Phase phase = phase_of("long context", numbers, place, linearize_shape(place), 0.0);
+    phase.trainable = trainable;
+    phase.context *= numbers.long_factor;
+    phase.batch = std::max<int64_t>(1, phase.batch / numbers.long_factor);
+    phase.micro_batch = std::max<int64_t>(1, phase.micro_batch / numbers.long_factor);
+    schedule(
+        phase, tokens * numbers.long_share,
+        {.decay = Decay::kCosine, .peak = 0.1 * rate, .floor = 0.1, .warmup = numbers.warmup.value_or(20)});
+    phases.push_back(phase);
+  }
+  return phases;
+}
+
+nlohmann::json identity_of(const std::vector<Phase>& phases) {
+  nlohmann::json identity = nlohmann::json::object();
+  for (const Phase& phase : phases) {
+    const auto set = [&](const char* key, nlohmann::json value) {
+      identity[phase.name + "." + key] = std::move(value);
+    };
+    set("train", static_cast<int>(phase.trainable.what));
+    set("lora_rank", phase.trainable.lora_rank);
+    set("lora_alpha", phase.trainable.lora_alpha);
+    set("lora_targets", phase.trainable.lora_targets);
+    set("steps", phase.schedule.steps);
+    set("schedule", name_of(phase.schedule.decay));
+    set("lr", phase.schedule.peak);
+    set("floor", phase.schedule.floor);
+    set("warmup", phase.schedule.warmup);
+    set("beta1", phase.adamw.beta1);
+    set("beta2", phase.adamw.beta2);
+    set("epsilon", phase.adamw.epsilon);
+    set("weight_decay", phase.adamw.weight_decay);
+    set("clip", phase.clip);
+    set("batch", phase.batch);
+    set("micro_batch", phase.micro_batch);
+    set("context", phase.context);
+  }
+  return identity;
+}
+
+}  // namespace linnet::train

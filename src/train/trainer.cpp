@@ -1,0 +1,297 @@
+#include "train/trainer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+
+namespace linnet::train {
+namespace {
+
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// A step whose numbers may still lie on the device.
+struct PendingStep {
+  LogLine line;
+  at::Tensor loss, norm;  // scalars
+};
+
+class Runner {
+ public:
+  Runner(Module& module, const TokenizedText& text, const Validation* validation,
+         const std::vector<Phase>& phases, const RunOptions& options)
+      : module_(module),
+        text_(text),
+        validation_(validation),
+        phases_(phases),
+        options_(options),
+        checkpoints_(options.out / "checkpoints", options.identity) {}
+
+  RunResult run();
+
+ private:
+  size_t begin();  // the phase to start in
+  void enter(size_t phase);
+  void step(const Phase& phase);
+  RowBatch rows(const Phase& phase, int64_t first, int64_t count);
+  at::Tensor loss(const Phase& phase, const RowBatch& rows) const;
+  void flush();
+  void evaluate();
+  void checkpoint();
+  int64_t last_step() const;
+
+  Module& module_;
+  const TokenizedText& text_;
+  const Validation* validation_;
+  const std::vector<Phase>& phases_;
+  const RunOptions& options_;
+  Checkpoints checkpoints_;
+  std::map<int64_t, TokenRows> rows_;  // by context
+  std::unique_ptr<TrainingLog> log_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<Progress> progress_bar_;
+  std::vector<PendingStep> pending_;
+  RunProgress progress_;
+  int64_t phase_begin_ = 0;  // step before the phase's first
+  int64_t first_row_ = 0;    // the phase's first row, counted in rows of its context
+  double began_ = 0, mark_ = 0, trained_seconds_ = 0;
+  int64_t trained_tokens_ = 0, tokens_before_ = 0;  // of this process, of earlier ones
+  RunResult result_;
+};
+
+int64_t Runner::last_step() const {
+  int64_t steps = 0;
+  for (const Phase& phase : phases_) steps += phase.schedule.steps;
+  return steps;
+}
+
+/// Where the run stands: at the beginning, or after the newest checkpoint.
+size_t Runner::begin() {
+  std::optional<std::filesystem::path> saved;
+  if (options_.resume) {
+    saved = checkpoints_.newest();
+    if (!saved) throw Error((options_.out / "checkpoints").string(), "no checkpoint", "one to --resume from");
+    progress_ = checkpoints_.read_progress(*saved);
+  }
+  size_t phase = 0;
+  while (phase + 1 < phases_.size() && progress_.step > phase_begin_ + phases_[phase].schedule.steps)
+    phase_begin_ += phases_[phase++].schedule.steps;
+  enter(phase);
+  if (saved) {
+    checkpoints_.load(*saved, *optimizer_, progress_.step - phase_begin_);
+    note(fmt::format("resuming after step {}", progress_.step));
+  }
+  std::filesystem::create_directories(options_.out);
+  log_ = std::make_unique<TrainingLog>(options_.out, options_.title,
+                                       saved ? std::optional(progress_.step) : std::nullopt);
+  return phase;
+}
+
+void Runner::enter(size_t index) {
+  const Phase& phase = phases_[index];
+  int64_t tokens_before = 0;
+  for (size_t i = 0; i < index; ++i) tokens_before += phases_[i].schedule.steps * phases_[i].tokens_a_step();
+  first_row_ = (tokens_before + phase.context - 1) / phase.context;
+  rows_.try_emplace(phase.context, text_, phase.context, options_.seed);
+  module_.set_trainable(phase.trainable);
+  optimizer_ = std::make_unique<AdamW>(module_.parameters(), phase.adamw);
+  result_.trained_parameters = 0;
+  for (const Parameter& parameter : optimizer_->parameters())
+    result_.trained_parameters += parameter.tensor.numel();
+}
+
+RowBatch Runner::rows(const Phase& phase, int64_t first, int64_t count) {
+  const TokenRows& source = rows_.at(phase.context);
+  const at::Device device = module_.options().device;
+  const auto host = at::TensorOptions().dtype(at::kInt).pinned_memory(device.is_cuda());
+  const int64_t context = phase.context;
+  at::Tensor ids = at::empty({count, context + 1}, host);
+  at::Tensor documents = at::empty({count, context}, at::kInt);
+  for (int64_t row = 0; row < count; ++row)
+    source.row(first + row, {ids.data_ptr<int32_t>() + row * (context + 1), static_cast<size_t>(context + 1)},
+               {documents.data_ptr<int32_t>() + row * context, static_cast<size_t>(context)});
+  // From pinned memory the copy overlaps what the device is still doing.
+  ids = ids.to(device, /*non_blocking=*/true).to(at::kLong);
+  RowBatch result{.batch = {.tokens = ids.narrow(1, 0, context).contiguous()},
+                  .targets = ids.narrow(1, 1, context).contiguous()};
+  if (options_.packing == Packing::kDocuments && documents.max().item<int32_t>() > 0)
+    result.batch.documents = documents;
+  return result;
+}
+
+at::Tensor Runner::loss(const Phase& phase, const RowBatch& rows) const {
+  if (phase.objective == Objective::kTransfer) return module_.transfer_loss(rows.batch);
+  if (phase.objective == Objective::kNextToken)
+    return module_.next_token_loss(module_.hidden(rows.batch), rows.targets);
+  const at::Tensor teacher = module_.hidden(rows.batch, Mode::kTeacher);
+  return module_.kl_loss(module_.hidden(rows.batch), teacher);
+}
+
+void Runner::step(const Phase& phase) {
+  const int64_t index = progress_.step - phase_begin_;
+  const double rate = phase.schedule.at(index);
+  at::Tensor total;
+  for (int64_t done = 0; done < phase.batch; done += phase.micro_batch) {
+    const int64_t count = std::min(phase.micro_batch, phase.batch - done);
+    const RowBatch part = rows(phase, first_row_ + index * phase.batch + done, count);
+    const at::Tensor share =
+        loss(phase, part) * (static_cast<double>(count) / static_cast<double>(phase.batch));
+    share.backward();
+    total = total.defined() ? total + share.detach() : share.detach();
+  }
+  const at::Tensor norm = optimizer_->clip_gradients(phase.clip);
+  optimizer_->step(rate);
+  ++progress_.step;
+  progress_.tokens += phase.tokens_a_step();
+  pending_.push_back({.line = {.step = progress_.step,
+                               .tokens = progress_.tokens,
+                               .phase = phase.name,
+                               .learning_rate = rate},
+                      .loss = total,
+                      .norm = norm});
+}
+
+/// Brings the pending steps' numbers from the device, checks them, and writes their lines.
+void Runner::flush() {
+  if (pending_.empty()) return;
+  std::vector<at::Tensor> numbers;
+  for (const PendingStep& step : pending_) {
+    numbers.push_back(step.loss.to(at::kDouble));
+    numbers.push_back(step.norm.to(at::kDouble));
+  }
+  const at::Tensor values = at::stack(numbers).cpu();
+  const double elapsed = std::max(now() - mark_, 1e-9);
+  const int64_t tokens = progress_.tokens - tokens_before_ - trained_tokens_;
+  trained_tokens_ += tokens;
+  trained_seconds_ += elapsed;
+  progress_.seconds += now() - began_;
+  began_ = now();
+  std::vector<LogLine> lines;
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    LogLine line = pending_[i].line;
+    line.loss = values.data_ptr<double>()[2 * i];
+    line.gradient_norm = values.data_ptr<double>()[2 * i + 1];
+    line.tokens_per_second = static_cast<double>(tokens) / elapsed;
+    line.seconds = progress_.seconds;
+    if (!std::isfinite(line.loss) || !std::isfinite(line.gradient_norm)) {
+      const auto saved = checkpoints_.newest();
+      throw Error(fmt::format("step {}", line.step),
+                  fmt::format("training diverged: loss {}, gradient norm {}", line.loss, line.gradient_norm),
+                  fmt::format("finite numbers: try a lower --lr, or --dtype float32{}",
+                              saved ? "; the last checkpoint is " + saved->string() : ""),
+                  ExitStatus::kFailed);
+    }
+    lines.push_back(line);
+  }
+  result_.loss = lines.back().loss;
+  pending_.clear();
+  const bool last = progress_.step == last_step();
+  if (validation_ != nullptr &&
+      (last || (options_.evaluate_every > 0 && progress_.step % options_.evaluate_every == 0))) {
+    evaluate();
+    lines.back().validation_bits_per_byte = result_.validation_after;
+  }
+  log_->write(lines);
+  progress_bar_->update(
+      static_cast<double>(progress_.tokens),
+      fmt::format(
+          "loss {:.4f}{}", result_.loss,
+          result_.validation_after ? fmt::format(", validation {:.4f}", *result_.validation_after) : ""));
+  mark_ = now();
+}
+
+void Runner::evaluate() {
+  result_.validation_after =
+      validation_->bits_per_byte(module_, std::max<int64_t>(1, phases_.front().micro_batch));
+}
+
+void Runner::checkpoint() {
+  result_.checkpoint = checkpoints_.save(progress_, *optimizer_);
+  log_->plot();
+  mark_ = now();
+}
+
+RunResult Runner::run() {
+  began_ = now();
+  size_t index = begin();
+  tokens_before_ = progress_.tokens;
+  const int64_t last = last_step();
+  int64_t total_tokens = 0;
+  for (const Phase& phase : phases_) total_tokens += phase.schedule.steps * phase.tokens_a_step();
+  if (validation_ != nullptr && progress_.step == 0) {
+    evaluate();
+    result_.validation_before = result_.validation_after;
+    note(fmt::format("validation before training: {:.4f} bits per byte", *result_.validation_before));
+  }
+  catch_interrupts();
+  mark_ = now();
+  while (true) {
+    const Phase& phase = phases_[index];
+    const int64_t phase_end = phase_begin_ + phase.schedule.steps;
+    if (!progress_bar_ || progress_.step == phase_begin_)
+      progress_bar_ = std::make_unique<Progress>(phase.name, "tokens", static_cast<double>(total_tokens),
+                                                 static_cast<double>(progress_.tokens));
+    while (progress_.step < phase_end && !result_.interrupted) {
+      step(phase);
+      const int64_t done = progress_.step;
+      if (options_.on_step) options_.on_step(done);
+      const auto due = [done](int64_t every) { return every > 0 && done % every == 0; };
+      result_.interrupted = interrupted() && done < last;
+      const bool save = due(options_.checkpoint_every) || result_.interrupted;
+      if (save || done == phase_end || due(options_.log_every) || due(options_.evaluate_every)) flush();
+      if (save) checkpoint();
+    }
+    if (result_.interrupted || index + 1 == phases_.size()) break;
+    phase_begin_ = phase_end;
+    enter(++index);
+  }
+  progress_bar_->finish();
+  log_->plot();
+  result_.steps = progress_.step;
+  result_.tokens = progress_.tokens;
+  result_.seconds = progress_.seconds;
+  if (trained_seconds_ > 0)
+    result_.tokens_per_second = static_cast<double>(trained_tokens_) / trained_seconds_;
+  if (!result_.validation_after) result_.validation_after = log_->last_validation();
+  return result_;
+}
+
+}  // namespace
+
+RunResult run_phases(Module& module, const TokenizedText& text, const Validation* validation,
+                     const std::vector<Phase>& phases, const RunOptions& options) {
+  return Runner(module, text, validation, phases, options).run();
+}
+
+void warn_of_slow_products(const Module::Options& options) {
+  constexpr int64_t kSize = 512;
+  constexpr double kSlow = 50e9;
+  if (!options.device.is_cpu()) return;
+  at::NoGradGuard no_gradients;
+  const at::Tensor matrix = at::ones({kSize, kSize});
+  double seconds = 1e9;  // the best of several: the first starts the threads, others may share the machine
+  for (int i = 0; i < 8; ++i) {
+    const double start = now();
+    at::mm(matrix, matrix);
+    seconds = std::min(seconds, std::max(now() - start, 1e-9));
+  }
+  const double rate = 2.0 * kSize * kSize * kSize / seconds;
+  if (rate < kSlow)
+    warn(fmt::format("float32 products run at {:.0f} GFLOP/s: install a fast BLAS (libopenblas0-pthread)",
+                     rate / 1e9));
+}
+
+void remove_checkpoints(const std::filesystem::path& out) {
+  Checkpoints(out / "checkpoints", {}).remove_all();
+}
+
+}  // namespace linnet::train

@@ -1,0 +1,89 @@
+// The training loop that all recipes share: phases of steps, each step one AdamW update on a batch of rows.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "train/checkpoint.h"
+#include "train/data.h"
+#include "train/evaluation.h"
+#include "train/log.h"
+#include "train/module.h"
+#include "train/optimizer.h"
+#include "train/schedule.h"
+
+namespace linnet::train {
+
+/// What the loss of a phase is computed from, on the module's device.
+struct RowBatch {
+  Batch batch;         // [rows, context]
+  at::Tensor targets;  // [rows, context] int64: the next tokens of the text
+};
+
+enum class Objective {
+  kNextToken,  // −ln p(next token)
+  kTransfer,   // per layer, attention outputs given the teacher's inputs
+  kDistill,    // KL(teacher ‖ student)
+};
+
+struct Phase {
+  std::string name;
+  Objective objective = Objective::kNextToken;
+  Trainable trainable;
+  AdamWOptions adamw;
+  Schedule schedule;        // its steps are the phase's
+  double clip = 1.0;        // of the gradients' L2 norm; 0: none
+  int64_t batch = 1;        // rows a step
+  int64_t micro_batch = 1;  // rows at once: their gradients are added up
+  int64_t context = 2;      // tokens a row
+
+  int64_t tokens_a_step() const { return batch * context; }
+};
+
+enum class Packing {
+  kStream,     // attention sees across the document boundaries inside a row
+  kDocuments,  // it starts anew at each
+};
+
+struct RunOptions {
+  std::filesystem::path out;  // training.jsonl, training.svg, checkpoints/
+  std::string title;          // of the curves
+  bool resume = false;
+  int64_t checkpoint_every = 0;  // steps; 0: at Ctrl-C alone
+  int64_t evaluate_every = 0;    // steps; 0: at the end alone
+  int64_t log_every = 1;         // steps between looks at the device
+  uint64_t seed = 0;
+  Packing packing = Packing::kStream;
+  nlohmann::json identity;  // what a resumed run must share with the one before
+  std::function<void(int64_t)> on_step;  // called after each step with its number; may be empty
+};
+
+struct RunResult {
+  bool interrupted = false;
+  std::filesystem::path checkpoint;  // where an interrupted run stands
+  int64_t steps = 0, tokens = 0, trained_parameters = 0;
+  double seconds = 0, tokens_per_second = 0;                  // the rate of this process
+  double loss = 0;                                            // of the last step
+  std::optional<double> validation_before, validation_after;  // bits per byte
+};
+
+/// Runs the phases. `validation` may be null. Throws Error, status 1, naming the step, where a loss or
+/// gradient norm is not finite (the last checkpoint is from before); status 2 where --resume finds no
+/// checkpoint, a damaged one or another run's.
+RunResult run_phases(Module& module, const TokenizedText& text, const Validation* validation,
+                     const std::vector<Phase>& phases, const RunOptions& options);
+
+/// Warns where a float32 product runs far below what the machine can (libtorch without a fast BLAS). CPU
+/// only.
+void warn_of_slow_products(const Module::Options& options);
+
+/// Removes a finished run's checkpoints.
+void remove_checkpoints(const std::filesystem::path& out);
+
+}  // namespace linnet::train
