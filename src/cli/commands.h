@@ -6,11 +6,14 @@
 namespace linnet::cli {
 
 void describe_attention(CLI::App& app, Work& work);
-void describe_check(CLI::App& app, Work& work);
-void describe_generate(CLI::App& app, Work& work);
 void describe_bench(CLI::App& app, Work& work);
+void describe_check(CLI::App& app, Work& work);
+void describe_finetune(CLI::App& app, Work& work);
+void describe_generate(CLI::App& app, Work& work);
 void describe_inspect(CLI::App& app, Work& work);
+void describe_linearize(CLI::App& app, Work& work);
 void describe_perplexity(CLI::App& app, Work& work);
+void describe_pretrain(CLI::App& app, Work& work);
 void describe_tokenizer(CLI::App& app, Work& work);
 
 }  // namespace linnet::cli

@@ -10,6 +10,8 @@ constexpr Command kCommands[] = {
     {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},
     {"pretrain", "a model from nothing", nullptr},
     {"tokenizer", "train a tokenizer, encode, decode", describe_tokenizer},
+    {"finetune", "next-token loss on a model, softmax or linear", nullptr},
+    {"linearize", "a softmax model with linear attention", nullptr},
 };
 
 }  // namespace

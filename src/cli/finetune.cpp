@@ -1,0 +1,75 @@
+// linnet finetune: next-token loss on a model as it is, softmax or linear.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "cli/training.h"
+#include "train/output.h"
+
+namespace linnet::cli {
+namespace {
+
+struct FinetuneOptions {
+  TrainingOptions training;
+  std::string train = "all";
+  train::Trainable trainable;
+};
+
+train::OutputKind output_kind(const Model& model, train::Train what) {
+  if (what == train::Train::kAll || what == train::Train::kAttention) return train::OutputKind::kFull;
+  const bool linear = model.config().raw.contains("linear_attention");
+  if (what == train::Train::kLora && !linear) return train::OutputKind::kLora;
+  return model.is_sidecar() ? train::OutputKind::kSidecar : train::OutputKind::kFull;
+}
+
+ExitStatus finetune(const FinetuneOptions& options) {
+  const TrainingOptions& training = options.training;
+  check_out(training);
+  train::set_threads(training.shared.threads);
+  const auto model = open_model(training.shared);
+  train::Trainable trainable = options.trainable;
+  trainable.what = train::parse_train(options.train);
+  trainable.seed = training.shared.seed;
+  if (model->lora()) {  // it is trained on, or kept, as it is
+    trainable.lora_rank = model->lora()->rank;
+    trainable.lora_alpha = model->lora()->alpha;
+    trainable.lora_targets = model->lora()->targets;
+  }
+  const train::OutputKind kind = output_kind(*model, trainable.what);
+  train::Module module(model, module_options(training));
+  TrainingRun run{
+      .title = fmt::format("linnet finetune {} --train {}", training.shared.model, options.train),
+      .tokenizer = model->tokenizer_folder(),
+      .model = model.get(),
+      .phases = train::finetune_recipe(numbers_of(training), place_of(training, model->config()), trainable),
+      .identity = {{"command", "finetune"},
+                   {"model", tensors_hash(model->base_tensors())},
+                   {"attention", to_json(model->attention())}}};
+  run.write = [&]() -> std::vector<std::string> {
+    if (training.numbers.tokens == 0) module.set_trainable(trainable);
+    train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes));
+    std::vector<std::string> lines{fmt::format("wrote {}", training.out.string())};
+    if (kind == train::OutputKind::kFull) return lines;
+    const std::string hint = train::base_hint(training.out, *model);
+    if (!hint.empty()) lines.push_back(hint);
+    return lines;
+  };
+  return run_training(training, module, run);
+}
+
+}  // namespace
+
+void describe_finetune(CLI::App& app, Work& work) {
+  const auto options = std::make_shared<FinetuneOptions>();
+  add_model(app, options->training.shared);
+  add_trainable(
+      app, options->train, options->trainable,
+      "What is trained: all; attention (q, k, v, o, their norms, new tensors); lora (and new tensors); "
+      "new (of a linear model, the new tensors alone)");
+  add_training(app, options->training);
+  app.callback([options, &work] { work = [options] { return finetune(*options); }; });
+}
+
+}  // namespace linnet::cli

@@ -1,0 +1,71 @@
+// linnet pretrain: a model from nothing.
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "cli/commands.h"
+#include "cli/training.h"
+#include "train/output.h"
+
+namespace linnet::cli {
+namespace {
+
+struct PretrainOptions {
+  TrainingOptions training;
+  std::filesystem::path config, tokenizer;
+};
+
+/// config.json as it will be written: special tokens from the tokenizer where it names none.
+nlohmann::json read_config(const PretrainOptions& options) {
+  std::filesystem::path file = options.config;
+  if (std::filesystem::is_directory(file)) file /= "config.json";
+  nlohmann::json config = read_json(file);
+  if (!config.is_object()) throw Error(file.string(), "is no object", "a config.json");
+  if (config.contains("linear_attention"))
+    throw Error(file.string(), "has linear_attention", "a softmax model's config: linearize it afterwards");
+  const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
+  const auto bos = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
+  const auto eos = tokenizer.eos() ? tokenizer.eos() : tokenizer.bos();
+  if (!config.contains("bos_token_id") && bos) config["bos_token_id"] = *bos;
+  if (!config.contains("eos_token_id") && eos) config["eos_token_id"] = *eos;
+  return config;
+}
+
+ExitStatus pretrain(const PretrainOptions& options) {
+  const TrainingOptions& training = options.training;
+  check_out(training);
+  train::set_threads(training.shared.threads);
+  const nlohmann::json json = read_config(options);
+  const ModelConfig config = ModelConfig::parse(json, options.config.string());
+  train::Module module(config, training.shared.seed, module_options(training));
+  TrainingRun run{.title = "linnet pretrain",
+                  .tokenizer = options.tokenizer,
+                  .phases = train::pretrain_recipe(numbers_of(training), place_of(training, config)),
+                  .identity = {{"command", "pretrain"}, {"config", json}}};
+  run.write = [&]() -> std::vector<std::string> {
+    int64_t parameters = 0;
+    for (const train::Parameter& parameter : module.tensors()) parameters += parameter.tensor.numel();
+    train::write_pretrained(training.out, module, json, options.tokenizer,
+                            static_cast<size_t>(training.shard_bytes));
+    return {fmt::format("wrote {}: a model of {} parameters", training.out.string(), parameters)};
+  };
+  return run_training(training, module, run);
+}
+
+}  // namespace
+
+void describe_pretrain(CLI::App& app, Work& work) {
+  const auto options = std::make_shared<PretrainOptions>();
+  app.add_option("--config", options->config, "config.json of the model, or a folder with one")
+      ->required()
+      ->type_name("FILE");
+  app.add_option("--tokenizer", options->tokenizer, "tokenizer.json or tokenizer.model, or a folder with one")
+      ->required()
+      ->type_name("FILE");
+  add_training(app, options->training);
+  app.callback([options, &work] { work = [options] { return pretrain(*options); }; });
+}
+
+}  // namespace linnet::cli

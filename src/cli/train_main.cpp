@@ -1,0 +1,16 @@
+// The workshop's program: the commands that train, started by `linnet`.
+#include "cli/commands.h"
+
+namespace linnet::cli {
+namespace {
+
+constexpr Command kCommands[] = {
+    {"pretrain", "a model from nothing", describe_pretrain},
+    {"finetune", "next-token loss on a model, softmax or linear", describe_finetune},
+    {"linearize", "a softmax model with linear attention", describe_linearize},
+};
+
+}  // namespace
+}  // namespace linnet::cli
+
+int main(int argc, char** argv) { return linnet::cli::run_commands(linnet::cli::kCommands, argc, argv); }

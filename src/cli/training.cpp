@@ -1,0 +1,144 @@
+#include "cli/training.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "evaluate/perplexity.h"
+#include "train/data.h"
+
+namespace linnet::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// What each document begins with: as `linnet perplexity` begins it.
+int32_t start_token(const Tokenizer& tokenizer, const TrainingRun& run) {
+  if (run.model != nullptr) return first_input(*run.model, tokenizer);
+  if (tokenizer.bos()) return *tokenizer.bos();
+  if (tokenizer.eos()) return *tokenizer.eos();
+  throw Error(run.tokenizer.string(), "has neither a BOS nor an EOS token", "one to begin documents with");
+}
+
+struct Prepared {
+  train::TokenizedText text;
+  std::optional<train::Validation> validation;
+};
+
+/// Reads and encodes --valid and --data. The pool's threads are gone when libtorch's begin.
+Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const train::Module& module) {
+  if (options.data.empty()) throw Error("--data", "is missing", "at least one file of text");
+  for (const fs::path& file : options.valid)
+    if (std::find(options.data.begin(), options.data.end(), file) != options.data.end())
+      throw Error(file.string(), "stands in --data and in --valid", "held-out text in --valid alone");
+  const Tokenizer tokenizer = Tokenizer::load(run.tokenizer);
+  if (tokenizer.vocabulary() > module.config().vocabulary)
+    throw Error(run.tokenizer.string(), fmt::format("{} tokens", tokenizer.vocabulary()),
+                fmt::format("at most the model's vocabulary of {}", module.config().vocabulary));
+  const int32_t start = start_token(tokenizer, run);
+  ThreadPool pool(options.shared.threads);
+  Prepared prepared;
+  if (!options.valid.empty()) {
+    prepared.validation.emplace(options.valid, tokenizer, start, options.valid_window, options.valid_bytes,
+                                pool);
+  }
+  prepared.text = train::tokenize_files(options.data, tokenizer, start, pool, [&](const Document& document) {
+    return prepared.validation && prepared.validation->contains(document);
+  });
+  if (prepared.text.dropped > 0)
+    warn(fmt::format("{} documents of --data stand in --valid too and are left out of training",
+                     prepared.text.dropped));
+  note(fmt::format("{} documents, {} bytes, {} tokens", prepared.text.documents(),
+                   short_number(static_cast<double>(prepared.text.bytes)),
+                   short_number(static_cast<double>(prepared.text.tokens.size()))));
+  return prepared;
+}
+
+train::RunOptions run_options(const TrainingOptions& options, const TrainingRun& run,
+                              const train::TokenizedText& text, const train::Module& module) {
+  train::RunOptions result{
+      .out = options.out,
+      .title = run.title,
+      .resume = options.resume,
+      .checkpoint_every = options.checkpoint_every,
+      .evaluate_every = options.evaluate_every,
+      .log_every = module.options().device.is_cuda() ? options.log_every : 1,
+      .seed = options.shared.seed,
+      .packing = options.packing == "documents" ? train::Packing::kDocuments : train::Packing::kStream,
+      .identity = run.identity};
+  result.identity.update(train::identity_of(run.phases));
+  result.identity["seed"] = options.shared.seed;
+  result.identity["packing"] = options.packing;
+  result.identity["dtype"] = at::toString(module.options().compute);
+  result.identity["data"] = train::hash_of(text);
+  return result;
+}
+
+nlohmann::ordered_json result_json(const TrainingOptions& options, const train::RunResult& result) {
+  const auto number = [](const std::optional<double>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
+  };
+  return {{"out", options.out.string()},
+          {"steps", result.steps},
+          {"tokens", result.tokens},
+          {"trained_parameters", result.trained_parameters},
+          {"loss", result.loss},
+          {"validation_bits_per_byte_before", number(result.validation_before)},
+          {"validation_bits_per_byte", number(result.validation_after)},
+          {"tokens_per_second", result.tokens_per_second},
+          {"seconds", result.seconds}};
+}
+
+void print_result(const train::RunResult& result) {
+  fmt::print("{} tokens in {} steps, {}: {} tokens/s; {} parameters trained; loss {:.4f}\n",
+             short_number(static_cast<double>(result.tokens)), result.steps, short_time(result.seconds),
+             short_number(result.tokens_per_second),
+             short_number(static_cast<double>(result.trained_parameters)), result.loss);
+  if (result.validation_before && result.validation_after)
+    fmt::print("validation: {:.4f} bits per byte before, {:.4f} after\n", *result.validation_before,
+               *result.validation_after);
+  else if (result.validation_after)
+    fmt::print("validation: {:.4f} bits per byte\n", *result.validation_after);
+}
+
+}  // namespace
+
+void check_out(const TrainingOptions& options) {
+  std::error_code error;
+  const fs::file_status status = fs::status(options.out, error);
+  if (fs::exists(status) && !fs::is_directory(status))
+    throw Error(options.out.string(), "is a file", "a folder's name");
+  if (options.resume) return;
+  if (fs::exists(status) && !fs::is_empty(options.out, error))
+    throw Error(options.out.string(), "is not empty", "a new folder, or --resume to go on with a run");
+}
+
+ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run) {
+  const JsonResult json(options.shared);
+  train::RunResult result;
+  if (options.numbers.tokens > 0) {
+    const Prepared prepared = prepare(options, run, module);
+    train::warn_of_slow_products(module.options());
+    result = train::run_phases(module, prepared.text, prepared.validation ? &*prepared.validation : nullptr,
+                               run.phases, run_options(options, run, prepared.text, module));
+    if (result.interrupted) {
+      note(fmt::format("interrupted after step {}; saved in {}; --resume goes on", result.steps,
+                       result.checkpoint.string()));
+      return ExitStatus::kInterrupted;
+    }
+  } else {
+    fs::create_directories(options.out);
+  }
+  const std::vector<std::string> lines = run.write();
+  train::remove_checkpoints(options.out);
+  if (options.numbers.tokens > 0) print_result(result);
+  for (const std::string& line : lines) fmt::print("{}\n", line);
+  json.write(result_json(options, result));
+  return ExitStatus::kDone;
+}
+
+}  // namespace linnet::cli

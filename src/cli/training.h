@@ -1,0 +1,55 @@
+// What the commands that train share: their options, described once, and the run itself around the recipe.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "cli/options.h"
+#include "train/recipes.h"
+#include "train/trainer.h"
+
+namespace linnet::cli {
+
+struct TrainingOptions {
+  SharedOptions shared;
+  std::vector<std::filesystem::path> data, valid;
+  std::filesystem::path out;
+  train::Numbers numbers;
+  std::string decay, packing = "stream";
+  bool resume = false, activation_checkpointing = false;
+  int64_t checkpoint_every = 500, evaluate_every = 0, log_every = 10;
+  int64_t valid_bytes = 200000, valid_window = 1024;
+  int64_t shard_bytes = int64_t{5} << 30;
+};
+
+/// --data, --valid, --tokens, -o, --resume and all numbers of the optimization.
+void add_training(CLI::App& app, TrainingOptions& options);
+/// --train and LoRA's numbers.
+void add_trainable(CLI::App& app, std::string& train, train::Trainable& trainable, const char* help);
+
+/// What a command is in a run.
+struct TrainingRun {
+  std::string title;                // of the curves
+  std::filesystem::path tokenizer;  // folder or file
+  const Model* model = nullptr;     // what is trained on; null: a model from nothing
+  std::vector<train::Phase> phases;
+  nlohmann::json identity;  // what makes it another run: the model, the attention, …
+  std::function<std::vector<std::string>()> write;  // writes the model into OUT; returns lines to print
+};
+
+/// Checks that OUT can be written, before anything long is begun. Throws Error.
+void check_out(const TrainingOptions& options);
+/// Tokenises, trains (nothing with --tokens 0), writes, prints. The status is kInterrupted after Ctrl-C.
+ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run);
+
+/// The module's place and type from --device, --dtype (auto: bfloat16), --threads,
+/// --activation-checkpointing.
+train::Module::Options module_options(const TrainingOptions& options);
+train::Place place_of(const TrainingOptions& options, const ModelConfig& config);
+train::Numbers numbers_of(const TrainingOptions& options);
+
+}  // namespace linnet::cli

@@ -1,0 +1,105 @@
+// The options of the commands that train.
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cli/training.h"
+
+namespace linnet::cli {
+namespace {
+
+constexpr const char* kOptimization = "Optimization (each has the recipe's own value)";
+
+template <class T>
+void add_number(CLI::App& app, const char* name, std::optional<T>& value, const char* help, double low,
+                double high) {
+  app.add_option(name, value, help)
+      ->check(CLI::Range(low, high))
+      ->group(kOptimization)
+      ->capture_default_str();
+}
+
+void add_numbers(CLI::App& app, TrainingOptions& options) {
+  train::Numbers& numbers = options.numbers;
+  add_number(app, "--batch", numbers.batch, "Rows a step", 1, 1e6);
+  add_number(app, "--micro-batch", numbers.micro_batch, "Rows at once; their gradients are added up", 1, 1e6);
+  add_number(app, "--context", numbers.context, "Tokens a row", 2, 1 << 20);
+  add_number(app, "--lr", numbers.learning_rate, "Peak learning rate", 0, 10);
+  app.add_option("--schedule", options.decay, "constant, linear or cosine")->group(kOptimization);
+  add_number(app, "--floor", numbers.floor, "What the rate decays to, as a fraction of the peak", 0, 1);
+  add_number(app, "--warmup", numbers.warmup, "Steps over which the rate rises", 0, 1e9);
+  add_number(app, "--weight-decay", numbers.weight_decay, "Of tensors with two or more dimensions", 0, 10);
+  add_number(app, "--beta1", numbers.beta1, "AdamW's first", 0, 0.99999);
+  add_number(app, "--beta2", numbers.beta2, "AdamW's second", 0, 0.99999999);
+  add_number(app, "--epsilon", numbers.epsilon, "AdamW's", 0, 1);
+  add_number(app, "--clip", numbers.clip, "Largest L2 norm of the gradients; 0 is no limit", 0, 1e9);
+}
+
+}  // namespace
+
+void add_training(CLI::App& app, TrainingOptions& options) {
+  app.add_option("--data", options.data, "Training text: .txt, .jsonl or .jsonl.xz")->type_name("FILE");
+  app.add_option("--valid", options.valid, "Held-out text: scored while training, never trained on")
+      ->type_name("FILE");
+  app.add_option("--tokens", options.numbers.tokens, "Tokens to train on, in all")
+      ->required()
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50));
+  app.add_option("-o,--out", options.out,
+                 "Folder for the model, training.jsonl, training.svg and, until it is done, checkpoints")
+      ->required()
+      ->type_name("FOLDER");
+  app.add_flag("--resume", options.resume, "Go on from OUT's newest checkpoint, with the same options");
+  app.add_option("--packing", options.packing,
+                 "stream: attention sees across the documents of a row; documents: it starts anew at each")
+      ->check(CLI::IsMember({"stream", "documents"}));
+  app.add_option("--checkpoint-every", options.checkpoint_every, "Steps; 0: at Ctrl-C alone")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--evaluate-every", options.evaluate_every,
+                 "Steps between scores of --valid; 0: before and after alone")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--valid-bytes", options.valid_bytes,
+                 "Bytes of --valid to score, an equal share of each file; 0 is all")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--valid-window", options.valid_window, "Tokens a window of --valid (perplexity's --window)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app.add_option("--log-every", options.log_every, "Steps between looks at a GPU's losses")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  app.add_option("--shard-size", options.shard_bytes, "Bytes of a weight file before another is begun")
+      ->transform(CLI::AsSizeValue(false));
+  app.add_flag("--activation-checkpointing", options.activation_checkpointing,
+               "Keep each layer's input alone and compute the rest again: less memory, a third more work");
+  add_device(app, options.shared);
+  add_dtype(app, options.shared);
+  add_threads(app, options.shared);
+  add_seed(app, options.shared);
+  add_json(app, options.shared);
+  add_numbers(app, options);
+}
+
+void add_trainable(CLI::App& app, std::string& train, train::Trainable& trainable, const char* help) {
+  app.add_option("--train", train, help);
+  app.add_option("--lora-rank", trainable.lora_rank, "LoRA's rank")->check(CLI::Range(1, 4096));
+  app.add_option("--lora-alpha", trainable.lora_alpha, "LoRA's alpha: its product counts alpha/rank times")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--lora-targets", trainable.lora_targets,
+                 "Modules with LoRA (default: the family's q, k, v and o projections)")
+      ->type_name("NAME");
+}
+
+train::Module::Options module_options(const TrainingOptions& options) {
+  const std::string& dtype = options.shared.dtype;
+  return {.device = train::parse_device(options.shared.device),
+          .compute = train::parse_compute(dtype == "auto" ? "bfloat16" : dtype),
+          .checkpointing = options.activation_checkpointing};
+}
+
+train::Place place_of(const TrainingOptions& options, const ModelConfig& config) {
+  return {.cuda = train::parse_device(options.shared.device).is_cuda(), .positions = config.positions};
+}
+
+train::Numbers numbers_of(const TrainingOptions& options) {
+  train::Numbers numbers = options.numbers;
+  if (!options.decay.empty()) numbers.decay = train::decay_of(options.decay, "--schedule");
+  return numbers;
+}
+
+}  // namespace linnet::cli

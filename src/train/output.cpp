@@ -1,0 +1,174 @@
+#include "train/output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <map>
+#include <optional>
+#include <vector>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "model/write_model.h"
+#include "train/lora.h"
+#include "train/tensor_io.h"
+
+namespace linnet::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Tensors for a file, with what they view.
+struct Held {
+  std::vector<at::Tensor> memory;
+  std::vector<NamedTensor> tensors;
+
+  void add(const Parameter& parameter, at::ScalarType type) {
+    memory.push_back(for_file(parameter.tensor, type));
+    tensors.push_back({parameter.name, view_of(memory.back())});
+  }
+};
+
+/// Fills a folder inside `out` by `write`, then moves its files up, config.json last: whoever sees it sees a
+/// complete model.
+void install(const fs::path& out, const std::function<void(const fs::path&)>& write) {
+  const fs::path inside = out / "model.unfinished";
+  std::error_code error;
+  fs::remove_all(inside, error);
+  try {
+    write(inside);
+    std::vector<fs::path> files;
+    for (const auto& entry : fs::directory_iterator(inside)) files.push_back(entry.path());
+    std::sort(files.begin(), files.end(), [](const fs::path& a, const fs::path& b) {
+      const bool a_last = a.filename() == "config.json", b_last = b.filename() == "config.json";
+      return a_last != b_last ? b_last : a < b;
+    });
+    for (const fs::path& file : files) fs::rename(file, out / file.filename());
+  } catch (...) {
+    fs::remove_all(inside, error);
+    throw;
+  }
+  fs::remove_all(inside, error);
+}
+
+at::ScalarType torch_type(DType type) {
+  switch (type) {
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kBF16:
+      return at::kBFloat16;
+    case DType::kF16:
+      return at::kHalf;
+    default:
+      return at::kFloat;
+  }
+}
+
+Held added_tensors(const Module& module) {
+  Held held;
+  for (const Parameter& parameter : module.tensors())
+    if (parameter.kind == ParameterKind::kAdded) held.add(parameter, at::kFloat);
+  return held;
+}
+
+/// The base's own tensors that were trained, in the types they have in its files.
+void add_trained_base(const Module& module, const Model& base, Held& held) {
+  for (const Parameter& parameter : module.parameters()) {
+    if (parameter.kind != ParameterKind::kBase) continue;
+    const TensorView* original = base.base_tensors().find(parameter.name);
+    held.add(parameter, original != nullptr ? torch_type(original->type) : at::kFloat);
+  }
+}
+
+struct HeldLora {
+  Held held;
+  LoraAdapter adapter;
+};
+
+std::optional<HeldLora> lora_of(const Module& module) {
+  HeldLora lora;
+  for (const Parameter& parameter : module.tensors())
+    if (parameter.kind == ParameterKind::kLora) lora.held.add(parameter, at::kFloat);
+  if (lora.held.tensors.empty()) return std::nullopt;
+  lora.adapter.config = {.rank = module.trainable().lora_rank,
+                         .alpha = module.trainable().lora_alpha,
+                         .targets = module.trainable().lora_targets};
+  if (lora.adapter.config.targets.empty()) lora.adapter.config.targets = attention_targets(module.family());
+  lora.adapter.tensors = lora.held.tensors;
+  return lora;
+}
+
+/// What a sidecar or LoRA names as its base: the folder that holds the weights.
+BaseReference reference_of(const Model& base) {
+  if (base.base_folder() == base.folder()) return base_reference(base);
+  return base_reference(*Model::open(base.base_folder()));
+}
+
+}  // namespace
+
+void write_pretrained(const fs::path& out, const Module& module, const nlohmann::json& config,
+                      const fs::path& tokenizer, size_t shard_bytes) {
+  Held held;
+  for (const Parameter& parameter : module.tensors()) held.add(parameter, at::kBFloat16);
+  nlohmann::json written = config;
+  written["architectures"] = {module.family().architecture};
+  written.erase("dtype");
+  written["torch_dtype"] = "bfloat16";
+  install(out, [&](const fs::path& folder) {
+    write_folder(folder, written, held.tensors, tokenizer, shard_bytes, /*replace=*/false);
+    if (fs::exists(folder / "generation_config.json")) return;
+    nlohmann::json generation = nlohmann::json::object();
+    for (const char* key : {"bos_token_id", "eos_token_id"})
+      if (written.contains(key)) generation[key] = written[key];
+    write_file(folder / "generation_config.json", generation.dump(2) + "\n");
+  });
+}
+
+void write_trained(const fs::path& out, const Module& module, const Model& base, OutputKind kind,
+                   size_t shard_bytes) {
+  const Held added = added_tensors(module);
+  const std::optional<HeldLora> lora = lora_of(module);
+  const LoraAdapter* adapter = lora ? &lora->adapter : nullptr;
+  if (kind == OutputKind::kLora) {
+    if (adapter == nullptr) throw Error(out.string(), "no LoRA was trained", "--train lora");
+    return install(out, [&](const fs::path& folder) {
+      write_lora(folder, *adapter, reference_of(base), module.family(), /*replace=*/false);
+    });
+  }
+  const auto sidecar = [&](const fs::path& folder) {
+    write_sidecar(folder, module.attention(), added.tensors, reference_of(base), adapter, module.family(),
+                  /*replace=*/false);
+  };
+  if (kind == OutputKind::kSidecar) return install(out, sidecar);
+
+  Held changed = added;
+  add_trained_base(module, base, changed);
+  std::map<std::string, OwnedTensor> merged;
+  if (adapter != nullptr) {
+    // Merging is the runtime's: it reads LoRA from a folder.
+    const fs::path unmerged = out / "lora.unfinished";
+    std::error_code ignored;
+    fs::remove_all(unmerged, ignored);
+    sidecar(unmerged);
+    merged = merge_lora(*Model::open(unmerged, {.base = base.base_folder()}));
+    fs::remove_all(unmerged, ignored);
+    for (const auto& [name, tensor] : merged) changed.tensors.push_back({name, tensor.view()});
+  }
+  install(out, [&](const fs::path& folder) {
+    write_full(folder, base, changed.tensors, module.attention(), shard_bytes, /*replace=*/false);
+  });
+}
+
+std::string base_hint(const fs::path& out, const Model& base) {
+  std::error_code error;
+  const fs::path folder = fs::absolute(base.base_folder()).lexically_normal();
+  const fs::path named = folder.has_filename() ? folder : folder.parent_path();
+  const fs::path beside = fs::absolute(out).lexically_normal();
+  const fs::path out_folder = beside.has_filename() ? beside : beside.parent_path();
+  if (fs::equivalent(out_folder.parent_path() / named.filename(), base.base_folder(), error)) return {};
+  return fmt::format("{} is not beside {}: pass --base {} wherever it is used", out.string(),
+                     base.base_folder().string(), base.base_folder().string());
+}
+
+}  // namespace linnet::train
