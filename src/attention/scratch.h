@@ -1,34 +1,14 @@
-// Memory that attention works in: slabs aligned for vectors, and scratch that a thread keeps between calls,
-// so that after the first calls nothing is allocated.
+// Scratch that a thread keeps between calls, so that after the first calls nothing is allocated.
 #pragma once
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
-#include <new>
 #include <vector>
 
+#include "base/array.h"
+
 namespace linnet {
-
-constexpr size_t kAlignment = 64;
-
-struct FreeAligned {
-  void operator()(void* memory) const { std::free(memory); }
-};
-template <class T>
-using AlignedArray = std::unique_ptr<T[], FreeAligned>;
-
-/// `count` numbers, 64-byte aligned, all zero.
-template <class T>
-AlignedArray<T> zeroed(int64_t count) {
-  const size_t bytes = (std::max<size_t>(count, 1) * sizeof(T) + kAlignment - 1) / kAlignment * kAlignment;
-  T* memory = static_cast<T*>(std::aligned_alloc(kAlignment, bytes));
-  if (!memory) throw std::bad_alloc();
-  std::fill_n(memory, bytes / sizeof(T), T(0));
-  return AlignedArray<T>(memory);
-}
 
 /// What one thread computes in. take() hands out memory that lives until the scope it was taken in ends.
 class Scratch {

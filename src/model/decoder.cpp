@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "base/array.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "kernels/cpu/elementwise.h"
@@ -36,15 +37,15 @@ kernels::Unary unary_of(Activation activation) {
 template <class T>
 struct Activations {
   int64_t rows = 0;
-  std::vector<T> hidden;                           // [rows, hidden]: the residual stream
-  std::vector<T> normed;                           // [rows, hidden]
-  std::vector<T> delta;                            // [rows, hidden]: what a block adds
-  std::vector<T> mixed;                            // [rows, heads, value_size]: attention's outputs
-  std::vector<T> inner;                            // [rows, intermediate or twice that]
-  std::vector<T> cosines, sines;                   // [rows, rotary size / 2]
-  std::vector<std::vector<T>> projected, rotated;  // a layer: [rows, q k v], [rows, q k]
-  std::vector<int32_t> tokens;                     // [rows]
-  std::vector<int64_t> positions;                  // [rows]
+  Room<T> hidden;                           // [rows, hidden]: the residual stream
+  Room<T> normed;                           // [rows, hidden]
+  Room<T> delta;                            // [rows, hidden]: what a block adds
+  Room<T> mixed;                            // [rows, heads, value_size]: attention's outputs
+  Room<T> inner;                            // [rows, intermediate or twice that]
+  Room<T> cosines, sines;                   // [rows, rotary size / 2]
+  std::vector<Room<T>> projected, rotated;  // a layer: [rows, q k v], [rows, q k]
+  std::vector<int32_t> tokens;              // [rows]
+  std::vector<int64_t> positions;           // [rows]
 };
 
 template <class T>
@@ -84,11 +85,10 @@ class DecoderOf final : public Decoder {
   /// The layers, up to before the final norm. attend(layer, out) writes the attention's outputs of all rows.
   template <class Attend>
   void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
-  void product(Linear& linear, const std::vector<T>& x, int64_t x_stride, int64_t rows, std::vector<T>& y,
-               Stage stage);
+  void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
   void rotate(Activations<T>& a, size_t kept, int64_t rows);
   void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
-  void activate(std::vector<T>& inner, int64_t rows);
+  void activate(Room<T>& inner, int64_t rows);
   /// Final norm and logits of rows at `x`; rows of `logits` are vocabulary apart.
   void finish(const T* x, int64_t rows, Stage stage, float* logits);
   SlotHeader header(int64_t length) const;
@@ -107,10 +107,10 @@ class DecoderOf final : public Decoder {
   ProductScratch scratch_;
   std::vector<Stepped> stepped_;
   std::vector<int32_t> parents_;  // [nodes] of the last step, within each tree
-  std::vector<float> logits_;     // [max_nodes, vocabulary]
-  std::vector<T> normed_;         // [rows, hidden] after the final norm
-  std::vector<T> wide_logits_;    // where T is not float
-  std::vector<float> final_;      // normed_ as float
+  Room<float> logits_;            // [max_nodes, vocabulary]
+  Room<T> normed_;                // [rows, hidden] after the final norm
+  Room<T> wide_logits_;           // where T is not float
+  Room<float> final_;             // normed_ as float
   size_t final_rows_ = 0;
   mutable std::optional<std::array<std::byte, 16>> fingerprint_;
 };
@@ -138,9 +138,9 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
   plan(step_, options_.max_nodes, weights_.layers.size());
   scratch_.plan(options_.max_nodes, weights_.widest_input());
   const auto nodes = static_cast<size_t>(options_.max_nodes);
-  logits_.resize(nodes * static_cast<size_t>(vocabulary()));
-  normed_.resize(nodes * static_cast<size_t>(hidden_));
-  final_.resize(normed_.size());
+  logits_.plan(options_.max_nodes * vocabulary());
+  normed_.plan(options_.max_nodes * hidden_);
+  final_.plan(options_.max_nodes * hidden_);
   stepped_.reserve(nodes);
   parents_.reserve(nodes);
 }
@@ -148,9 +148,7 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
 template <class T>
 void DecoderOf<T>::plan(Activations<T>& a, int64_t rows, size_t kept_layers) const {
   if (a.rows >= rows) return;
-  const auto room = [&](std::vector<T>& numbers, int64_t width) {
-    numbers.resize(static_cast<size_t>(rows * width));
-  };
+  const auto room = [&](Room<T>& numbers, int64_t width) { numbers.plan(rows * width); };
   a.rows = rows;
   room(a.hidden, hidden_);
   room(a.normed, hidden_);
@@ -248,8 +246,8 @@ Rows<T> DecoderOf<T>::rows_of(const Activations<T>& a, size_t layer, int64_t beg
 }
 
 template <class T>
-void DecoderOf<T>::product(Linear& linear, const std::vector<T>& x, int64_t x_stride, int64_t rows,
-                           std::vector<T>& y, Stage stage) {
+void DecoderOf<T>::product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y,
+                           Stage stage) {
   if (stage == Stage::kStep) {
     linear.step(x.data(), x_stride, rows, y.data(), scratch_, pool_);
   } else {
@@ -285,7 +283,7 @@ void DecoderOf<T>::normalize(const NormWeights<T>& norm, const T* x, int64_t row
 }
 
 template <class T>
-void DecoderOf<T>::activate(std::vector<T>& inner, int64_t rows) {
+void DecoderOf<T>::activate(Room<T>& inner, int64_t rows) {
   for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       T* row = inner.data() + r * inner_;
@@ -327,10 +325,10 @@ void DecoderOf<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, cons
 
 template <class T>
 void DecoderOf<T>::finish(const T* x, int64_t rows, Stage stage, float* logits) {
-  const auto size = static_cast<size_t>(rows * hidden_);
-  if (normed_.size() < size) normed_.resize(size), final_.resize(size);
+  normed_.plan(rows * hidden_);
+  final_.plan(rows * hidden_);
   normalize(weights_.final_norm, x, rows, normed_.data());
-  std::copy_n(normed_.data(), size, final_.data());
+  std::copy_n(normed_.data(), rows * hidden_, final_.data());
   final_rows_ = static_cast<size_t>(rows);
   const auto run = [&](T* to) {
     if (stage == Stage::kStep) {
@@ -342,9 +340,9 @@ void DecoderOf<T>::finish(const T* x, int64_t rows, Stage stage, float* logits) 
   if constexpr (std::is_same_v<T, float>) {
     run(logits);
   } else {
-    wide_logits_.resize(static_cast<size_t>(rows * vocabulary()));
+    wide_logits_.plan(rows * vocabulary());
     run(wide_logits_.data());
-    std::copy(wide_logits_.begin(), wide_logits_.end(), logits);
+    std::copy_n(wide_logits_.data(), rows * vocabulary(), logits);
   }
 }
 

@@ -37,10 +37,7 @@ void Matrix::row(int64_t index, T* numbers) const {
 template void Matrix::row(int64_t, float*) const;
 template void Matrix::row(int64_t, double*) const;
 
-void ProductScratch::plan(int64_t count, int64_t in) {
-  const size_t numbers = static_cast<size_t>(count * kernels::prepared_size(in));
-  if (rows.size() < numbers) rows.resize(numbers);
-}
+void ProductScratch::plan(int64_t count, int64_t in) { rows.plan(count * kernels::prepared_size(in)); }
 
 Linear::Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool bfloat16_prefill)
     : matrices_(std::move(matrices)), bias_(std::move(bias)), in_(matrices_.front().in) {
@@ -113,14 +110,14 @@ void Linear::prefill(const float* x, int64_t x_stride, int64_t rows, float* y, P
   // oneDNN wants rows side by side, in the type to multiply.
   const void* from = x;
   if (multiply == WeightType::kBFloat16) {
-    scratch.narrow.resize(std::max(scratch.narrow.size(), static_cast<size_t>(rows * in_)));
+    scratch.narrow.plan(rows * in_);
     for_rows(rows, pool, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r)
         kernels::to_bfloat16(x + r * x_stride, in_, scratch.narrow.data() + r * in_);
     });
     from = scratch.narrow.data();
   } else if (x_stride != in_) {
-    scratch.rows.resize(std::max(scratch.rows.size(), static_cast<size_t>(rows * in_)));
+    scratch.rows.plan(rows * in_);
     for_rows(rows, pool, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r) std::copy_n(x + r * x_stride, in_, scratch.rows.data() + r * in_);
     });

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/array.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/large_product.h"
@@ -30,8 +31,8 @@ struct Matrix {
 
 /// What products need beside their operands; grows to the largest seen and stays.
 struct ProductScratch {
-  std::vector<float> rows;       // prepared or packed inputs
-  std::vector<uint16_t> narrow;  // inputs in bf16
+  Room<float> rows;       // prepared or packed inputs
+  Room<uint16_t> narrow;  // inputs in bf16
 
   /// Room for step() with `rows` rows of `in` numbers.
   void plan(int64_t rows, int64_t in);

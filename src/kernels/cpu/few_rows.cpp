@@ -5,6 +5,7 @@
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/few_rows.cpp"
+#include <hwy/cache_control.h>
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
@@ -61,8 +62,10 @@ HWY_INLINE Pair load(const uint16_t* weights) {
 }
 
 // kOuts × kRows sums live in registers. Enough of them to hide a fused multiply-add's latency; few enough for
-// 32 (AVX-512) registers.
-template <int kRows, int kOuts, class Weight>
+// 32 (AVX-512) registers. The first rows to read weights (kFetch) ask for those of the next tile: the
+// hardware's prefetchers don't follow kOuts short streams. Measured, one thread, [in 384, 31 MB of bf16]: 28
+// GB/s without, 40 with.
+template <int kRows, int kOuts, bool kFetch, class Weight>
 HWY_INLINE void tile(const Weight* weights, int64_t in, const float* prepared, int64_t padded, float* y,
                      int64_t y_stride) {
   const Float d;
@@ -81,7 +84,12 @@ HWY_INLINE void tile(const Weight* weights, int64_t in, const float* prepared, i
     }
   };
   const int64_t whole = in / block * block;
-  for (int64_t i = 0; i < whole; i += block) add(weights + i, in, prepared + i);
+  for (int64_t i = 0; i < whole; i += block) {
+    if (kFetch) {
+      for (int o = 0; o < kOuts; ++o) hwy::Prefetch(weights + i + (o + kOuts) * in);
+    }
+    add(weights + i, in, prepared + i);
+  }
   if (whole < in) {
     Weight last[kOuts * HWY_MAX_BYTES / 2] = {};  // [kOuts, block], zeros past the row's end
     for (int o = 0; o < kOuts; ++o)
@@ -93,22 +101,29 @@ HWY_INLINE void tile(const Weight* weights, int64_t in, const float* prepared, i
   }
 }
 
+template <int kOuts, bool kFetch, class Weight>
+HWY_INLINE void up_to_four(const Weight* weights, int64_t in, const float* prepared, int64_t padded,
+                           int64_t rows, float* y, int64_t y_stride) {
+  switch (rows) {
+    case 1:
+      return tile<1, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
+    case 2:
+      return tile<2, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
+    case 3:
+      return tile<3, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
+    default:
+      return tile<4, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
+  }
+}
+
 template <int kOuts, class Weight>
 HWY_INLINE void all_rows(const Weight* weights, int64_t in, const float* prepared, int64_t rows, float* y,
                          int64_t y_stride) {
   const int64_t padded = padded_size(in);
-  while (rows > 0) {
-    const int64_t now = std::min<int64_t>(rows, 4);
-    if (now == 4) {
-      tile<4, kOuts>(weights, in, prepared, padded, y, y_stride);
-    } else if (now == 3) {
-      tile<3, kOuts>(weights, in, prepared, padded, y, y_stride);
-    } else if (now == 2) {
-      tile<2, kOuts>(weights, in, prepared, padded, y, y_stride);
-    } else {
-      tile<1, kOuts>(weights, in, prepared, padded, y, y_stride);
-    }
-    rows -= now, prepared += now * padded, y += now * y_stride;
+  up_to_four<kOuts, true>(weights, in, prepared, padded, std::min<int64_t>(rows, 4), y, y_stride);
+  for (int64_t r = 4; r < rows; r += 4) {
+    up_to_four<kOuts, false>(weights, in, prepared + r * padded, padded, std::min<int64_t>(rows - r, 4),
+                             y + r * y_stride, y_stride);
   }
 }
 
@@ -118,7 +133,7 @@ void range(const Weight* weights, int64_t in, int64_t begin, int64_t end, const 
   const int64_t padded = padded_size(in);
   int64_t o = begin;
   if (rows == 1) {
-    for (; o + 8 <= end; o += 8) tile<1, 8>(weights + o * in, in, prepared, padded, y + o, y_stride);
+    for (; o + 8 <= end; o += 8) tile<1, 8, true>(weights + o * in, in, prepared, padded, y + o, y_stride);
   }
   for (; o + 4 <= end; o += 4) all_rows<4>(weights + o * in, in, prepared, rows, y + o, y_stride);
   for (; o < end; ++o) all_rows<1>(weights + o * in, in, prepared, rows, y + o, y_stride);
