@@ -147,7 +147,7 @@ void Bpe::encode_segment(std::string_view segment, std::vector<int32_t>& ids, En
   for (const BpeSymbol& symbol : scratch.symbols) {
     if (symbol.id >= 0) ids.push_back(symbol.id);
   }
-  if (entry != nullptr) WordCache::store(*entry, segment, ids.data() + before, ids.size() - before);
+  if (entry != nullptr) scratch.cache.store(*entry, segment, ids.data() + before, ids.size() - before);
 }
 
 void Bpe::split_symbols(std::string_view segment, std::vector<BpeSymbol>& symbols) const {

@@ -15,7 +15,8 @@ namespace linnet {
 constexpr int32_t kMaxVocabulary = 1 << 22;
 constexpr size_t kMaxPieceBytes = 65535;
 
-/// Ids of short words met before: direct-mapped, of fixed size; a collision overwrites.
+/// Ids of short words met before: direct-mapped; a collision overwrites. It begins small, so that a short
+/// text does not pay for clearing what only a long one needs, and grows with use up to 2 MiB.
 class WordCache {
  public:
   /// The ids of `word`, or nothing.
@@ -29,14 +30,18 @@ class WordCache {
   static bool fits(std::string_view word) { return !word.empty() && word.size() <= Entry::kMaxBytes; }
   /// Where `word` is or would be; it is there if holds(). fits(word).
   Entry& slot(std::string_view word) {
-    if (entries_.empty()) entries_.resize(kSlots);
-    return entries_[hash(word) % kSlots];
+    if (stored_ >= entries_.size() && entries_.size() < kMaxSlots) {
+      entries_ = std::vector<Entry>(entries_.empty() ? kMinSlots : entries_.size() * 8);
+      stored_ = 0;
+    }
+    return entries_[hash(word) % entries_.size()];
   }
   static bool holds(const Entry& entry, std::string_view word) {
     return entry.bytes == word.size() && std::memcmp(entry.word.data(), word.data(), word.size()) == 0;
   }
-  static void store(Entry& entry, std::string_view word, const int32_t* ids, size_t count) {
+  void store(Entry& entry, std::string_view word, const int32_t* ids, size_t count) {
     if (count > Entry::kMaxIds) return;
+    ++stored_;
     entry.bytes = static_cast<uint8_t>(word.size());
     entry.count = static_cast<uint8_t>(count);
     std::memcpy(entry.word.data(), word.data(), word.size());
@@ -44,7 +49,7 @@ class WordCache {
   }
 
  private:
-  static constexpr size_t kSlots = 1 << 15;  // of 64 bytes: 2 MiB
+  static constexpr size_t kMinSlots = 1 << 9, kMaxSlots = 1 << 15;  // of 64 bytes
 
   static uint64_t hash(std::string_view word) {
     uint64_t value = word.size();
@@ -58,6 +63,7 @@ class WordCache {
   }
 
   std::vector<Entry> entries_;
+  size_t stored_ = 0;
 };
 
 /// One symbol of a word that is being merged: a doubly linked list in an array.

@@ -110,37 +110,46 @@ std::vector<std::string> read_vocabulary(const JsonView& field, const std::vecto
   return tokens;
 }
 
-/// The two tokens of merges[index]: ["a", "b"], or "a b" as files before 2024 have it.
-std::pair<std::string, std::string> merge_parts(const JsonView& merge) {
-  if (merge.value().is_string()) {
-    const std::string both = merge.string();
+/// The two tokens of merges[index]: ["a", "b"], or "a b" as files before 2024 have it. There may be 300,000:
+/// the place in words is made only for an error.
+std::pair<std::string_view, std::string_view> merge_parts(const JsonView& field, size_t index) {
+  const nlohmann::json& merge = field.value()[index];
+  if (merge.is_string()) {
+    const std::string_view both = merge.get_ref<const std::string&>();
     const size_t space = both.find(' ');
-    if (space == std::string::npos || both.find(' ', space + 1) != std::string::npos) {
-      merge.fail(fmt::format("\"{}\"", printable(both, 40)), "two tokens with a space between them");
+    if (space == std::string_view::npos || both.find(' ', space + 1) != std::string_view::npos) {
+      field.at(index).fail(fmt::format("\"{}\"", printable(both, 40)),
+                           "two tokens with a space between them");
     }
     return {both.substr(0, space), both.substr(space + 1)};
   }
-  if (merge.size() != 2) merge.fail(fmt::format("{} parts", merge.size()), "two tokens");
-  return {merge.at(size_t{0}).string(), merge.at(size_t{1}).string()};
+  if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+    return {merge[0].get_ref<const std::string&>(), merge[1].get_ref<const std::string&>()};
+  }
+  const JsonView view = field.at(index);
+  if (view.size() != 2) view.fail(fmt::format("{} parts", view.size()), "two tokens");
+  view.fail("not two strings", "two tokens");
 }
 
 std::vector<MergeRule> read_merges(const JsonView& field, const Vocabulary& vocabulary,
                                    const std::string& prefix) {
   std::vector<MergeRule> merges;
   merges.reserve(field.size());
+  std::string both;
   for (size_t i = 0; i < field.size(); ++i) {
-    const JsonView merge = field.at(i);
-    const auto [left, right] = merge_parts(merge);
-    const auto id = [&](const std::string& token) {
+    const auto [left, right] = merge_parts(field, i);
+    const auto id = [&](std::string_view token) {
       const auto found = vocabulary.id_of(token);
       if (!found) {
-        merge.fail(fmt::format("token \"{}\" is not in the vocabulary", printable(token, 40)),
-                   "known tokens");
+        field.at(i).fail(fmt::format("token \"{}\" is not in the vocabulary", printable(token, 40)),
+                         "known tokens");
       }
       return *found;
     };
     const bool prefixed = !prefix.empty() && right.starts_with(prefix);
-    merges.push_back({id(left), id(right), id(left + (prefixed ? right.substr(prefix.size()) : right))});
+    both = left;
+    both += prefixed ? right.substr(prefix.size()) : right;
+    merges.push_back({id(left), id(right), id(both)});
   }
   return merges;
 }
@@ -165,13 +174,17 @@ std::unique_ptr<TokenModel> read_unigram(const JsonView& field) {
   std::unordered_set<std::string> seen;
   if (list.size() >= size_t{kMaxVocabulary}) list.fail(fmt::format("{} tokens", list.size()), "fewer");
   for (size_t i = 0; i < list.size(); ++i) {
-    const JsonView entry = list.at(i);
-    if (entry.size() != 2) entry.fail(fmt::format("{} parts", entry.size()), "a token and its score");
-    tokens.push_back(entry.at(size_t{0}).string());
-    scores.push_back(entry.at(size_t{1}).number());
-    check_length(entry, tokens.back());
+    const nlohmann::json& entry = list.value()[i];
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
+      list.at(i).fail(printable(entry.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace), 60),
+                      "a token and its score");
+    }
+    tokens.push_back(entry[0].get_ref<const std::string&>());
+    scores.push_back(entry[1].get<double>());
+    check_length(list, tokens.back());
     if (!seen.insert(tokens.back()).second) {
-      entry.fail(fmt::format("token \"{}\" stands twice", printable(tokens.back(), 40)), "each token once");
+      list.at(i).fail(fmt::format("token \"{}\" stands twice", printable(tokens.back(), 40)),
+                      "each token once");
     }
   }
   const JsonView unk = field["unk_id"];

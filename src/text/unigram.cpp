@@ -84,7 +84,7 @@ void Unigram::encode(std::string_view piece, std::vector<int32_t>& ids, EncodeSc
       ids.push_back(cuts[i].second);
     begin = cuts[i].first;
   }
-  if (entry != nullptr) WordCache::store(*entry, piece, ids.data() + before, ids.size() - before);
+  if (entry != nullptr) scratch.cache.store(*entry, piece, ids.data() + before, ids.size() - before);
 }
 
 void Unigram::viterbi(std::string_view piece, std::vector<ViterbiNode>& path) const {

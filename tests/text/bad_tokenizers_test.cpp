@@ -70,7 +70,7 @@ const Row kRows[] = {
      [](Json& j) {
        j["model"]["merges"][0] = {1, 2};
      },
-     "merges[0][0]: 1, expected a string"},
+     "merges[0]: not two strings"},
     {"a piece of 100 KB", [](Json& j) { j["model"]["vocab"][std::string(100'000, 'x')] = 5; },
      "a token of 100000 bytes"},
     {"unknown unk", [](Json& j) { j["model"]["unk_token"] = "<unk>"; },
@@ -157,11 +157,12 @@ const Row kRows[] = {
     {"unigram token twice", [](Json& j) { j["model"]["vocab"][2][0] = "a"; }, "token \"a\" stands twice",
      true},
     {"unigram score that is a word", [](Json& j) { j["model"]["vocab"][2][1] = "high"; },
-     "vocab[2][1]: \"high\", expected a number", true},
+     "vocab[2]: [\"b\",\"high\"], expected a token and its score", true},
     {"unigram unk past the end", [](Json& j) { j["model"]["unk_id"] = 4; },
      "unk_id 4, expected less than the 4 tokens", true},
     {"unigram unk negative", [](Json& j) { j["model"]["unk_id"] = -1; }, "unk_id: -1", true},
-    {"unigram entry of three", [](Json& j) { j["model"]["vocab"][2].push_back(1); }, "3 parts", true},
+    {"unigram entry of three", [](Json& j) { j["model"]["vocab"][2].push_back(1); },
+     "[\"b\",-2,1], expected a token and its score", true},
     {"unigram of nothing", [](Json& j) { j["model"]["vocab"] = Json::array(); }, "an empty vocabulary", true},
     {"unigram piece of 100 KB", [](Json& j) { j["model"]["vocab"][2][0] = std::string(100'000, 'x'); },
      "a token of 100000 bytes", true},
