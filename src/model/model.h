@@ -65,6 +65,8 @@ class Model {
   };
   std::optional<LoraPair> lora_of(int layer, std::string_view module) const;
 
+  /// What a layer's new tensors begin with: "model.layers.3.self_attn.linear_attention.".
+  std::string linear_prefix(int layer) const;
   /// New tensors of a layer, by their name after `linear_attention.`.
   ParameterTensors linear_parameters(int layer) const;
 
@@ -89,7 +91,6 @@ class Model {
   void check_added() const;
   void check_adapter();
   std::string full_name(std::string_view module) const;
-  std::string linear_prefix(int layer) const;
   const TensorStore& linear_store() const { return added_ ? *added_ : base_; }
 
   ModelConfig config_;

@@ -1,0 +1,50 @@
+// A full folder from a sidecar or a LoRA and its base.
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "model/write_model.h"
+
+namespace linnet::cli {
+namespace {
+
+struct Options : SharedOptions {
+  std::string out;
+  uint64_t shard_megabytes = kShardBytes / 1'000'000;
+};
+
+void merge(const Options& options) {
+  const auto model = open_model(options);
+  if (!model->is_sidecar())
+    throw Error(options.model, "has its own weights", "a sidecar or a PEFT LoRA folder");
+  const auto merged = merge_lora(*model);
+  std::vector<NamedTensor> changed;
+  for (const auto& [name, tensor] : merged) changed.push_back({name, tensor.view()});
+  for (int layer = 0; layer < model->config().layers; ++layer) {
+    for (auto& [name, tensor] : model->linear_parameters(layer)) {
+      changed.push_back({model->linear_prefix(layer) + name, tensor});
+    }
+  }
+  write_full(options.out, *model, changed, model->attention(), options.shard_megabytes * 1'000'000, false);
+  note(fmt::format("wrote {} ({} matrices with LoRA merged)", options.out, merged.size()));
+}
+
+}  // namespace
+
+void describe_merge(CLI::App& app, Work& work) {
+  auto options = std::make_shared<Options>();
+  add_model(app, *options);
+  app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
+  app.add_option("--shard-megabytes", options->shard_megabytes, "Weights go into files of at most so many MB")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000}));
+  app.callback([options, &work] {
+    work = [options] {
+      merge(*options);
+      return ExitStatus::kDone;
+    };
+  });
+}
+
+}  // namespace linnet::cli
