@@ -3,9 +3,11 @@
 
 #include <cstdio>
 
+#include "attention/attention.h"
 #include "attention/method.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "model/checks.h"
 #include "model/model.h"
 
 namespace linnet::cli {
@@ -55,6 +57,27 @@ Json attention_of(const Model& model) {
   return layers;
 }
 
+// Bytes of one sequence's state in float32: what is allocated once, and what each token adds in layers whose
+// state grows. Null where a learned tensor holds no usable numbers.
+Json state_of(const Model& model) {
+  int64_t fixed = 0, growing = 0;
+  const AttentionShape shape = model.attention_shape();
+  for (int layer = 0; layer < model.config().layers; ++layer) {
+    const AttentionConfig& config = model.attention()[static_cast<size_t>(layer)];
+    const ParameterTensors parameters = model.linear_parameters(layer);
+    for (const auto& [name, tensor] : parameters) {
+      if (!is_finite(tensor)) return {{"bytes", nullptr}, {"bytes_a_token", nullptr}};
+    }
+    const auto attention =
+        make_attention<float>(config, shape, parameters, nullptr, model.linear_prefix(layer));
+    fixed += attention->layout().bytes;
+    if (find_method(config.method, "inspect").grows) {
+      growing += int64_t{shape.kv_heads} * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
+    }
+  }
+  return {{"bytes", fixed}, {"bytes_a_token", growing}};
+}
+
 std::vector<std::string> problems_of(const Model& model) {
   std::vector<std::string> problems;
   for (const std::string& tensor : model.broken_tensors())
@@ -88,6 +111,7 @@ Json inspect(const Model& model) {
               {"tied_embeddings", config.tied_embeddings},
               {"weights", weights_of(model)},
               {"attention", attention_of(model)},
+              {"state", state_of(model)},
               {"trained", trained_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
@@ -144,6 +168,14 @@ void print(const Json& out) {
   }
   if (out.contains("lora")) print_row("lora", out["lora"].dump());
   print_attention(out["attention"]);
+  const Json& state = out["state"];
+  if (state["bytes"].is_number()) {
+    std::string text = state["bytes"] > 0 ? bytes_text(state["bytes"]) : "";
+    if (state["bytes_a_token"] > 0) {
+      text += fmt::format("{}{} a token", text.empty() ? "" : " and ", bytes_text(state["bytes_a_token"]));
+    }
+    print_row("state", text + ", a sequence");
+  }
   if (!out["unused_tensors"].empty()) {
     print_row("unused", fmt::format("{} tensors, as {}", out["unused_tensors"].size(),
                                     out["unused_tensors"][0].dump()));

@@ -1,4 +1,4 @@
-// Checks that opening a model makes on its tensors. Internal to model/.
+// Checks that opening a model makes on its tensors.
 #pragma once
 
 #include <cstdint>
