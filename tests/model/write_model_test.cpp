@@ -1,0 +1,167 @@
+#include "model/write_model.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
+
+#include "base/json.h"
+#include "tests/model/tiny_model.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::json;
+using testing::HasSubstr;
+
+LoraAdapter make_lora(const Model& model, TinyModel& holder) {
+  const Family& family = model.family();
+  LoraAdapter lora{{2, 6.0, {std::string(family.q.substr(family.q.rfind('.') + 1))}}, {}};
+  for (int layer = 0; layer < model.config().layers; ++layer) {
+    const ModuleShape shape = module_shape(family, model.config(), family.q);
+    holder.add(lora_name(family, layer, family.q, 'A'), {2, shape.in});
+    holder.add(lora_name(family, layer, family.q, 'B'), {shape.out, 2});
+  }
+  lora.tensors = holder.views();
+  return lora;
+}
+
+TEST(WriteModel, ASidecarOpensAsWhatWasWrittenAndTheBaseIsUntouched) {
+  TemporaryFolder folder;
+  const auto base = Model::open(make_tiny(tiny_llama_config()).write(folder.path, "base"));
+  const auto attention = parse_attention({{"method", "elu1"}, {"local", "softmax"}, {"taps", 2}}, 2, "test");
+  TinyModel added, adapter;
+  for (int layer = 0; layer < 2; ++layer) {
+    for (const auto& spec : parameter_specs(attention[static_cast<size_t>(layer)], base->attention_shape())) {
+      added.add(base->linear_prefix(layer) + spec.name, spec.shape);
+    }
+  }
+  const LoraAdapter lora = make_lora(*base, adapter);
+  const BaseReference reference = base_reference(*base);
+  EXPECT_EQ(reference.name, "base");
+  for (const LoraAdapter* with : {static_cast<const LoraAdapter*>(nullptr), &lora}) {
+    const fs::path out = folder.path / (with ? "with" : "without");
+    write_sidecar(out, attention, added.views(), reference, with, base->family(), false);
+    const auto model = Model::open(out);
+    EXPECT_EQ(model->attention(), attention);
+    EXPECT_EQ(model->added_tensors().size(), added.tensors.size() + (with ? adapter.tensors.size() : 0));
+    EXPECT_EQ(model->lora().has_value(), with != nullptr);
+    EXPECT_EQ(read_json(out / "config.json").size(), 3u);
+  }
+  EXPECT_EQ(tensors_hash(Model::open(base->folder())->base_tensors()), reference.hash);
+}
+
+TEST(WriteModel, AFullFolderKeepsFieldsTensorsAndTokenizer) {
+  TemporaryFolder folder;
+  const fs::path path = make_tiny(tiny_llama_config()).write(folder.path, "base");
+  write_file(path / "tokenizer.json", "{\"a\": 1}");
+  write_file(path / "generation_config.json", "{\"eos_token_id\": 2}");
+  const auto base = Model::open(path);
+  TinyModel changed;
+  changed.add("model.norm.weight", {16});
+  write_full(folder.path / "full", *base, changed.views(), base->attention(), 4000, false);
+  const auto full = Model::open(folder.path / "full");
+  EXPECT_EQ(full->config().raw, base->config().raw);
+  EXPECT_EQ(read_json(folder.path / "full" / "tokenizer.json")["a"], 1);
+  EXPECT_EQ(full->generation().eos, std::vector<int64_t>{2});
+  EXPECT_TRUE(fs::exists(folder.path / "full" / "model.safetensors.index.json"));
+  EXPECT_EQ(full->base_tensors().tensors().size(), base->base_tensors().tensors().size());
+  EXPECT_EQ(to_float(*full->tensor("norm", "weight"), ""),
+            to_float(changed.tensors.at("model.norm.weight").view(), ""));
+  EXPECT_THAT(error_of([&] { write_full(path, *base, {}, base->attention(), 4000, false); }),
+              HasSubstr("already exists"));
+}
+
+TEST(Lora, MergesToWPlusScaledBaInEveryLayout) {
+  for (const Json& config : {tiny_llama_config(), tiny_gpt2_config()}) {
+    TemporaryFolder folder;
+    const auto base = Model::open(make_tiny(config).write(folder.path, "base"));
+    TinyModel holder;
+    write_lora(folder.path / "lora", make_lora(*base, holder), base_reference(*base), base->family(), false);
+    const auto model = Model::open(folder.path / "lora");
+    const Family& family = model->family();
+    EXPECT_EQ(model->lora()->rank, 2);
+    const auto merged = merge_lora(*model);
+    ASSERT_EQ(merged.size(), 2u);
+    const auto shape = module_shape(family, model->config(), family.q);
+    const auto w = to_float(*model->layer_tensor(1, family.q, "weight"), "");
+    const auto a = to_float(*model->lora_of(1, family.q)->a, ""),
+               b = to_float(*model->lora_of(1, family.q)->b, "");
+    const auto sum = to_float(merged.at(model->module_name(1, family.q) + ".weight").view(), "");
+    for (int64_t o = 0; o < shape.out; ++o) {
+      for (int64_t i = 0; i < shape.in; ++i) {
+        const auto at = static_cast<size_t>(family.transposed ? i * shape.out + o : o * shape.in + i);
+        const auto of = [](const std::vector<float>& x, int64_t index) {
+          return x[static_cast<size_t>(index)];
+        };
+        const float expected =
+            w[at] + 3.0f * (of(b, 2 * o) * of(a, i) + of(b, 2 * o + 1) * of(a, shape.in + i));
+        EXPECT_NEAR(sum[at], expected, 1e-6f);
+      }
+    }
+  }
+}
+
+TEST(Lora, RefusesWhatItWouldComputeOtherwise) {
+  const struct {
+    Json change;
+    const char* message;
+  } rows[] = {
+      {{{"use_dora", true}}, "\"use_dora\" is true"},
+      {{{"peft_type", "IA3"}}, "\"peft_type\" is \"IA3\""},
+      {{{"rank_pattern", {{"q_proj", 4}}}}, "\"rank_pattern\""},
+      {{{"modules_to_save", {"lm_head"}}}, "\"modules_to_save\""},
+      {{{"r", 3}}, "shape [2, 16], expected [3, 16]"},
+      {{{"r", 0}}, "\"r\" is 0"},
+      {{{"base_model_name_or_path", "elsewhere/model"}}, "is no folder here, expected --base"},
+  };
+  for (const auto& row : rows) {
+    TemporaryFolder folder;
+    const auto base = Model::open(make_tiny(tiny_llama_config()).write(folder.path, "base"));
+    TinyModel holder;
+    write_lora(folder.path / "lora", make_lora(*base, holder), base_reference(*base), base->family(), false);
+    Json config = read_json(folder.path / "lora" / "adapter_config.json");
+    config.merge_patch(row.change);
+    write_file(folder.path / "lora" / "adapter_config.json", config.dump());
+    EXPECT_THAT(error_of([&] { Model::open(folder.path / "lora"); }), HasSubstr(row.message)) << row.change;
+  }
+}
+
+TEST(Lora, RefusesTensorsOfNoMatrix) {
+  TemporaryFolder folder;
+  const auto base = Model::open(make_tiny(tiny_llama_config()).write(folder.path, "base"));
+  TinyModel holder;
+  holder.add("base_model.model.lm_head.lora_A.weight", {2, 16});
+  LoraAdapter lora = make_lora(*base, holder);
+  write_lora(folder.path / "lora", lora, base_reference(*base), base->family(), false);
+  EXPECT_THAT(error_of([&] { Model::open(folder.path / "lora"); }),
+              HasSubstr("lm_head.lora_A.weight\": no LoRA of"));
+}
+
+// Writes a full folder when files may have at most `limit` bytes, as on a disk that is full.
+int write_within(const fs::path& base, const fs::path& out, size_t limit) {
+  const auto model = Model::open(base);
+  ::signal(SIGXFSZ, SIG_IGN);
+  const rlimit limits{limit, limit};
+  ::setrlimit(RLIMIT_FSIZE, &limits);
+  const std::string error =
+      error_of([&] { write_full(out, *model, {}, model->attention(), 1 << 30, false); });
+  return error.empty() ? 0 : error.find("File too large") != std::string::npos ? 2 : 3;
+}
+
+TEST(WriteModel, AFullDiskLeavesNothingWhereverItFills) {
+  TemporaryFolder folder;
+  const fs::path base = make_tiny(tiny_llama_config()).write(folder.path, "base");
+  const size_t whole = fs::file_size(base / "model.safetensors");
+  for (size_t limit : {size_t{0}, size_t{1}, size_t{100}, whole / 2, whole - 1}) {
+    EXPECT_EXIT(::_exit(write_within(base, folder.path / "out", limit)), testing::ExitedWithCode(2), "")
+        << limit;
+    EXPECT_EQ(folder.entries(), 1u) << limit;
+  }
+  EXPECT_EXIT(::_exit(write_within(base, folder.path / "out", 2 * whole)), testing::ExitedWithCode(0), "");
+  EXPECT_EQ(folder.entries(), 2u);
+}
+
+}  // namespace
+}  // namespace linnet
