@@ -28,6 +28,9 @@ if(LINNET_SANITIZE)
                          -fno-sanitize-recover=all)
   target_link_options(linnet_flags INTERFACE -fsanitize=${LINNET_SANITIZE})
 endif()
+if(LINNET_FUZZ)
+  target_compile_options(linnet_flags INTERFACE -fsanitize=fuzzer-no-link)  # coverage for libFuzzer
+endif()
 
 # linnet_library(NAME SOURCES … [DEPENDS folder …] [LIBRARIES external …] [PRIVATE_LIBRARIES external …])
 # One library a folder, `linnet_NAME`. DEPENDS names the only folders it may include.

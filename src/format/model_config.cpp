@@ -167,8 +167,11 @@ GenerationConfig GenerationConfig::read(const std::filesystem::path& folder) {
   const auto file = folder / "generation_config.json";
   std::error_code error;
   if (!std::filesystem::exists(file, error)) return {};
-  const Json json = read_json(file, {.bytes = 1 << 20, .depth = 16});
-  const Fields fields(json, file.string());
+  return parse(read_json(file, {.bytes = 1 << 20, .depth = 16}), file.string());
+}
+
+GenerationConfig GenerationConfig::parse(const Json& json, const std::string& where) {
+  const Fields fields(json, where);
   GenerationConfig config;
   config.bos = fields.optional_integer("bos_token_id", 0, INT32_MAX);
   config.eos = fields.integers("eos_token_id", 0, INT32_MAX);

@@ -56,6 +56,7 @@ struct GenerationConfig {
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
   std::optional<int64_t> top_k, max_new_tokens;
 
+  static GenerationConfig parse(const nlohmann::json& json, const std::string& where);
   /// An absent file is an empty config.
   static GenerationConfig read(const std::filesystem::path& folder);
 };
