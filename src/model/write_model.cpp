@@ -103,6 +103,8 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
                 const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace) {
   std::map<std::string, TensorView, std::less<>> all = model.base_tensors().tensors();
   for (const NamedTensor& one : changed) all.insert_or_assign(one.name, one.tensor);
+  // A tied head that stands in the base's file too would stay behind a changed embedding.
+  if (model.config().tied_embeddings) all.erase(std::string(model.family().head) + ".weight");
   std::vector<NamedTensor> tensors;
   for (auto& [name, tensor] : all) tensors.push_back({name, std::move(tensor)});
 
