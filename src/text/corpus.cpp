@@ -42,7 +42,10 @@ class Source {
     if (ended_) return {};
     decoder_->next_out = reinterpret_cast<uint8_t*>(buffer_.data());
     decoder_->avail_out = buffer_.size();
-    const lzma_ret code = lzma_code(&*decoder_, LZMA_FINISH);
+    lzma_ret code = LZMA_OK;
+    // Of an archive cut short the first call says nothing yet, the second that it cannot go on.
+    while (code == LZMA_OK && decoder_->avail_out == buffer_.size())
+      code = lzma_code(&*decoder_, LZMA_FINISH);
     if (code == LZMA_STREAM_END) {
       ended_ = true;
     } else if (code == LZMA_MEMLIMIT_ERROR) {
