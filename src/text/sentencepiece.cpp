@@ -2,7 +2,6 @@
 // deal, so the file is walked first: a protocol buffer, of which this needs four messages' fields
 // (sentencepiece_model.proto).
 #include <fmt/format.h>
-#include <sentencepiece_processor.h>
 
 #include <bit>
 #include <cmath>
@@ -13,6 +12,7 @@
 #include "base/error.h"
 #include "text/bpe.h"
 #include "text/charsmap.h"
+#include "text/sentencepiece_plugin.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
 #include "text/vocabulary.h"
@@ -152,31 +152,39 @@ class SentencePieceModel final : public TokenModel {
  public:
   SentencePieceModel(std::string_view bytes, const std::vector<SentencePiece>& pieces,
                      const std::string& where)
-      : where_(where) {
-    const auto status = processor_.LoadFromSerializedProto(bytes);
-    if (!status.ok()) throw Error(where, printable(status.message()), "a sentencepiece model");
+      : library_(sentencepiece_functions()), where_(where) {
+    char message[256] = {};
+    processor_.reset(library_.load(bytes.data(), bytes.size(), message, sizeof(message)));
+    if (processor_ == nullptr) throw Error(where, printable(message), "a sentencepiece model");
     std::vector<std::string> tokens;
     for (const SentencePiece& piece : pieces) tokens.push_back(piece.text);
-    if (static_cast<size_t>(processor_.GetPieceSize()) != tokens.size()) {
+    if (static_cast<size_t>(library_.pieces(processor_.get())) != tokens.size()) {
       throw Error(where, "the pieces do not fit the model", "a sentencepiece model");
     }
     vocabulary_ = Vocabulary(std::move(tokens));
   }
 
   void encode(std::string_view piece, std::vector<int32_t>& ids, EncodeScratch&) const override {
-    std::vector<int> found;
-    const auto status = processor_.Encode(piece, &found);
-    if (!status.ok()) throw Error(where_, printable(status.message()), "a text that sentencepiece takes");
-    ids.insert(ids.end(), found.begin(), found.end());
+    const auto take = [](void* out, const int* found, size_t count) {
+      auto& all = *static_cast<std::vector<int32_t>*>(out);
+      all.insert(all.end(), found, found + count);
+    };
+    char message[256] = {};
+    if (!library_.encode(processor_.get(), piece.data(), piece.size(), take, &ids, message, sizeof(message)))
+      throw Error(where_, printable(message), "a text that sentencepiece takes");
   }
   std::optional<int32_t> id_of(std::string_view token) const override { return vocabulary_.id_of(token); }
   std::string_view token(int32_t id) const override { return vocabulary_.token(id); }
   int32_t size() const override { return vocabulary_.size(); }
-  int bos() const { return processor_.bos_id(); }
-  int eos() const { return processor_.eos_id(); }
+  int bos() const { return library_.bos(processor_.get()); }
+  int eos() const { return library_.eos(processor_.get()); }
 
  private:
-  sentencepiece::SentencePieceProcessor processor_;
+  struct Destroy {
+    void operator()(void* processor) const { sentencepiece_functions().destroy(processor); }
+  };
+  const SentencePieceFunctions& library_;
+  std::unique_ptr<void, Destroy> processor_;
   Vocabulary vocabulary_;
   std::string where_;
 };
