@@ -37,6 +37,8 @@ struct LinearLayout {
     blocks = has_summary ? std::max(config.local_groups, 2) : config.local_groups;
     tokens = blocks * group;
     key_row = kernels::padded(tokens);
+    if (key_row % 64 == 0)
+      key_row += kernels::kPad;  // or a token's column would fall into a few sets of the cache
     sink_row = kernels::padded(sinks);
     value_row = kernels::padded(shape.value_size);
     local_keys = summary;

@@ -275,8 +275,14 @@ constexpr AttentionKernels<T> table() {
   return {matmul<T>,  add_weighted<T>,     exponentials<T>,        sum_of<T>,  dot_of<T>,
           squares<T>, hedgehog_of_rows<T>, hedgehog_of_columns<T>, relu_of<T>, elu1_of<T>};
 }
-AttentionKernels<float> table_f32() { return table<float>(); }
-AttentionKernels<double> table_f64() { return table<double>(); }
+const AttentionKernels<float>* table_f32() {
+  static constexpr AttentionKernels<float> kTable = table<float>();
+  return &kTable;
+}
+const AttentionKernels<double>* table_f64() {
+  static constexpr AttentionKernels<double> kTable = table<double>();
+  return &kTable;
+}
 
 }  // namespace linnet::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -289,15 +295,8 @@ HWY_EXPORT(table_f64);
 
 namespace {
 
-const AttentionKernels<float>& best(float) {
-  static const AttentionKernels<float> chosen = HWY_DYNAMIC_DISPATCH(table_f32)();
-  return chosen;
-}
-
-const AttentionKernels<double>& best(double) {
-  static const AttentionKernels<double> chosen = HWY_DYNAMIC_DISPATCH(table_f64)();
-  return chosen;
-}
+const AttentionKernels<float>& best(float) { return *HWY_DYNAMIC_DISPATCH(table_f32)(); }
+const AttentionKernels<double>& best(double) { return *HWY_DYNAMIC_DISPATCH(table_f64)(); }
 
 }  // namespace
 

@@ -1,0 +1,145 @@
+#include "kernels/cpu/attention_kernels.h"
+
+#include <gtest/gtest.h>
+
+#include <hwy/targets.h>
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "base/random.h"
+
+namespace linnet {
+namespace {
+
+using kernels::padded;
+
+/// Calls `check` once for each instruction set that this machine and this build have.
+template <class Check>
+void on_every_target(const Check& check) {
+  const int64_t all = hwy::SupportedTargets();
+  for (int64_t rest = all; rest != 0; rest &= rest - 1) {
+    const int64_t target = rest & -rest;
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    SCOPED_TRACE(hwy::TargetName(target));
+    check();
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+template <class T>
+std::vector<T> numbers(int64_t count, uint64_t seed) {
+  std::vector<T> out(count);
+  for (int64_t i = 0; i < count; ++i) out[i] = T(normal(seed, 0, i));
+  return out;
+}
+
+template <class T>
+constexpr double kNear = sizeof(T) == 8 ? 1e-13 : 2e-6;
+
+template <class T>
+class AttentionKernels : public testing::Test {};
+using Types = testing::Types<float, double>;
+TYPED_TEST_SUITE(AttentionKernels, Types);
+
+TYPED_TEST(AttentionKernels, AProductIsTheSumsAndARowOfItHasTheSameBitsAlone) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t m : {1, 2, 3, 5, 6, 7, 13, 64}) {
+      for (int64_t n : {16, 32, 48, 64, 80, 144}) {
+        for (int64_t k : {0, 1, 7, 64}) {
+          const auto a = numbers<T>(m * (k + 3), 1), b = numbers<T>(k * (n + 5) + n, 2);
+          const auto start = numbers<T>(m * (n + 1), 3);
+          auto c = start;
+          kernels::matmul(m, n, k, a.data(), k + 3, int64_t{1}, b.data(), n + 5, c.data(), n + 1, true);
+          for (int64_t i = 0; i < m; ++i) {
+            std::vector<T> row(n);
+            kernels::matmul(int64_t{1}, n, k, a.data() + i * (k + 3), int64_t{0}, int64_t{1}, b.data(), n + 5,
+                            row.data(), n, false);
+            std::vector<T> added(start.begin() + i * (n + 1), start.begin() + i * (n + 1) + n);
+            std::vector<int32_t> indices(k);
+            std::iota(indices.begin(), indices.end(), 0);
+            kernels::add_weighted_rows(a.data() + i * (k + 3), indices.data(), k, b.data(), n + 5, n,
+                                       added.data());
+            for (int64_t j = 0; j < n; ++j) {
+              double sum = 0;
+              for (int64_t s = 0; s < k; ++s) sum += double(a[i * (k + 3) + s]) * double(b[s * (n + 5) + j]);
+              ASSERT_NEAR(row[j], sum, 20 * kNear<T>) << m << " " << n << " " << k;
+              ASSERT_NEAR(c[i * (n + 1) + j], sum + double(start[i * (n + 1) + j]), 20 * kNear<T>);
+              ASSERT_EQ(c[i * (n + 1) + j], added[j]);  // the same order, the same bits
+            }
+            ASSERT_EQ(c[i * (n + 1) + n], start[i * (n + 1) + n]);  // nothing past the row
+          }
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(AttentionKernels, RowsOfWeightsAreThoseOfTheDefinition) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t count : {1, 2, 15, 16, 17, 40, 64, 100}) {
+      auto x = numbers<T>(padded(count), 4), y = numbers<T>(padded(count), 5);
+      for (int64_t i = count; i < padded(count); ++i) y[i] = T(0);
+      double whole = 0, product = 0;
+      for (int64_t i = 0; i < count; ++i) whole += double(x[i]), product += double(x[i]) * double(y[i]);
+      EXPECT_NEAR(kernels::sum(x.data(), count), whole, 100 * kNear<T>);
+      EXPECT_NEAR(kernels::dot(x.data(), y.data(), count), product, 100 * kNear<T>);
+      if (count > 1) x[0] = -std::numeric_limits<T>::infinity();  // masked
+      const double most = *std::max_element(x.begin(), x.begin() + count);
+      const std::vector<double> scores(x.begin(), x.begin() + count);
+      double sum = 0;
+      for (double score : scores) sum += std::exp(score - most);
+      EXPECT_NEAR(kernels::exponentiate(x.data(), count) / sum, 1.0, 10 * kNear<T>);
+      for (int64_t i = 0; i < count; ++i) EXPECT_NEAR(x[i], std::exp(scores[i] - most), 4 * kNear<T>);
+      for (int64_t i = count; i < padded(count); ++i) EXPECT_EQ(x[i], T(0));
+    }
+  });
+}
+
+TYPED_TEST(AttentionKernels, FeatureMapsAreThoseOfTheDefinitionAsRowsAndAsColumns) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t size : {1, 8, 16, 20, 40, 64}) {
+      const int64_t n = 32, row = padded(size), phi_row = padded(2 * size);
+      const auto y = numbers<T>(n * row, 6);
+      std::vector<T> columns(size * n), phi(n * phi_row, T(NAN)), phi_columns(2 * size * n), squares(n);
+      for (int64_t r = 0; r < n; ++r) {
+        for (int64_t i = 0; i < size; ++i) columns[i * n + r] = y[r * row + i];
+      }
+      kernels::hedgehog_rows(n, size, y.data(), row, phi.data(), phi_row);
+      kernels::hedgehog_columns(size, n, columns.data(), n, phi_columns.data(), n);
+      kernels::column_squares(size, n, columns.data(), n, squares.data());
+      for (int64_t r = 0; r < n; ++r) {
+        double sums[2] = {0, 0}, square = 0;
+        for (int64_t i = 0; i < size; ++i) {
+          sums[0] += std::exp(double(y[r * row + i])), sums[1] += std::exp(-double(y[r * row + i]));
+          square += double(y[r * row + i]) * double(y[r * row + i]);
+        }
+        ASSERT_NEAR(squares[r] / square, 1.0, 100 * kNear<T>);
+        for (int64_t i = 0; i < 2 * size; ++i) {
+          const double sign = i < size ? 1 : -1;
+          const double expected = std::exp(sign * double(y[r * row + i % size])) / sums[i / size];
+          ASSERT_NEAR(phi[r * phi_row + i], expected, 4 * kNear<T>) << size;
+          ASSERT_NEAR(phi_columns[i * n + r], expected, 4 * kNear<T>) << size;
+        }
+        for (int64_t i = 2 * size; i < phi_row; ++i) ASSERT_EQ(phi[r * phi_row + i], T(0));
+      }
+      std::vector<T> relu(n * row), elu(n * row);
+      kernels::relu(n * row, y.data(), relu.data());
+      kernels::elu1(n * row, y.data(), elu.data());
+      for (int64_t i = 0; i < n * row; ++i) {
+        ASSERT_EQ(relu[i], std::max(y[i], T(0)));
+        ASSERT_NEAR(elu[i], y[i] > 0 ? 1 + y[i] : std::exp(y[i]), 4 * kNear<T>);
+      }
+    }
+  });
+}
+
+}  // namespace
+}  // namespace linnet
