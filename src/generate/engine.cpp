@@ -135,6 +135,8 @@ bool Engine::prefill(Sequence& sequence, const std::function<bool()>& interrupte
     decoder_.prefill(sequence.slot, piece, last ? piece.size() - 1 : piece.size(),
                      last ? std::span<float>(logits) : std::span<float>());
   }
+  const std::span<const float> hidden = decoder_.hidden();  // of the one row that has logits
+  sequence.hidden.assign(hidden.begin(), hidden.end());
   const int32_t first = sequence.sampler.choose(logits, sequence.tokens.size());
   sequence.result.prefill_seconds = seconds_since(sequence.start);
   sequence.start = Clock::now();

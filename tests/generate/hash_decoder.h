@@ -16,7 +16,7 @@
 
 namespace linnet {
 
-class HashDecoder final : public Decoder {
+class HashDecoder : public Decoder {
  public:
   HashDecoder(int64_t vocabulary, int slots, int max_nodes = 64)
       : size_(static_cast<size_t>(vocabulary)), max_nodes_(max_nodes), slots_(static_cast<size_t>(slots)) {}
@@ -31,6 +31,7 @@ class HashDecoder final : public Decoder {
   const Model& model() const override { throw std::logic_error("a HashDecoder has no model"); }
   void reset(int slot) override { at(slot) = {}; }
   int64_t length(int slot) const override { return slots_[static_cast<size_t>(slot)].length; }
+  size_t weight_bytes() const override { return 0; }
   size_t state_bytes(int) const override { return sizeof(Slot); }
 
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
@@ -40,6 +41,7 @@ class HashDecoder final : public Decoder {
       if (i >= first) fill(at(slot).hash, logits.subspan((i - first) * size_, size_));
     }
     prefilled_ += static_cast<int64_t>(tokens.size());
+    hidden_.assign({static_cast<float>(at(slot).hash % 1000003), -1});
   }
 
   std::span<const float> step(std::span<const Branch> branches) override {

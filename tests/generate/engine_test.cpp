@@ -1,0 +1,244 @@
+#include "generate/engine.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "tests/generate/hash_decoder.h"
+
+namespace linnet {
+namespace {
+
+constexpr int64_t kVocabulary = 24;
+constexpr int32_t kEnd = 1;
+
+/// 0 <s>, 1 </s>, then short pieces; two of them are halves of one code point.
+Tokenizer small_tokenizer() {
+  const char* pieces[] = {"a", "b", "c", "Ġ",  "Ã",  "©",  "ab",   "ba", "Ġa", "cc", "d",
+                          "e", "f", "g", "Ġb", "Ġc", "Ġd", "abba", "h",  "i",  "j",  "k"};
+  nlohmann::json vocab = {{"<s>", 0}, {"</s>", 1}};
+  for (const char* piece : pieces) vocab[piece] = vocab.size();
+  const auto special = [](int id, const char* text) {
+    return nlohmann::json{{"id", id},        {"content", text}, {"special", true},    {"single_word", false},
+                          {"lstrip", false}, {"rstrip", false}, {"normalized", false}};
+  };
+  const nlohmann::json json = {
+      {"version", "1.0"},
+      {"added_tokens", {special(0, "<s>"), special(1, "</s>")}},
+      {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}}},
+      {"decoder", {{"type", "ByteLevel"}}},
+      {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}}};
+  return Tokenizer::from_json(json.dump(), "small");
+}
+
+/// What a request generates in this world, token by token, written down without an engine.
+Generation reference(const Request& request) {
+  Sampler sampler(request.sampling, request.seed, request.sequence, kVocabulary);
+  std::vector<int32_t> tokens = request.prompt;
+  for (const int32_t token : tokens) sampler.observe(token);
+  Generation result;
+  const Tokenizer tokenizer = small_tokenizer();
+  std::vector<float> logits(kVocabulary);
+  for (;;) {
+    HashDecoder::logits_after(tokens, logits);
+    const int32_t token = sampler.choose(logits, tokens.size());
+    sampler.observe(token);
+    tokens.push_back(token);
+    result.tokens.push_back(token);
+    const bool end = std::find(request.end.begin(), request.end.end(), token) != request.end.end();
+    const std::string text = tokenizer.decode(tokens).substr(tokenizer.decode(request.prompt).size());
+    size_t first = std::string::npos;
+    for (const std::string& stop : request.stop) {
+      // Stop strings of these tests never end together or inside a half code point.
+      const size_t at = text.find(stop);
+      if (at != std::string::npos && (first == std::string::npos || at + stop.size() < first)) {
+        first = at + stop.size();
+        result.text = text.substr(0, at);
+      }
+    }
+    if (!end && first != std::string::npos) {
+      result.finish = Finish::kStop;
+      return result;
+    }
+    if (end || static_cast<int64_t>(result.tokens.size()) == request.max_new_tokens) {
+      result.finish = end ? Finish::kEnd : Finish::kLength;
+      result.text = text;
+      return result;
+    }
+  }
+}
+
+/// Proposes trees that hold the true continuation (known beforehand) down to `right` tokens, hidden among
+/// wrong guesses, duplicates included, and checks what it is told.
+struct Guesser : Drafter {
+  Guesser(const std::vector<Request>& requests, int right_tokens, int wrong_nodes)
+      : right(right_tokens), wrong(wrong_nodes) {
+    for (const Request& request : requests) {
+      std::vector<int32_t> text = request.prompt;
+      Request longer = request;
+      longer.stop.clear();
+      longer.end.clear();
+      longer.max_new_tokens += 10;
+      const auto generated = reference(longer).tokens;
+      text.insert(text.end(), generated.begin(), generated.end());
+      texts.push_back(text);
+    }
+  }
+  TokenTree propose(const Context& context, int max_nodes, int max_depth) override {
+    EXPECT_EQ(context.hidden.size(), 2u);
+    EXPECT_EQ(context.hidden[0], HashDecoder::hidden_after(context.tokens.first(context.tokens.size() - 1)));
+    TokenTree tree = TokenTree::single(context.tokens.back());
+    for (const auto& text : texts) {
+      if (text.size() < context.tokens.size() ||
+          !std::equal(context.tokens.begin(), context.tokens.end(), text.begin())) {
+        continue;
+      }
+      int32_t node = 0;
+      for (int i = 0; i < right && i < max_depth; ++i) {
+        const size_t at = context.tokens.size() + static_cast<size_t>(i);
+        if (at >= text.size()) break;
+        for (int w = 0; w < wrong && tree.size() + 1 < max_nodes; ++w) {
+          tree.add(static_cast<int32_t>((static_cast<size_t>(text[at]) + 1 + static_cast<size_t>(w)) %
+                                        kVocabulary),
+                   node);
+        }
+        if (tree.size() == max_nodes) break;
+        node = tree.add(text[at], node);
+        if (tree.size() + 1 < max_nodes && tree.depth(node) < max_depth) tree.add(text[at], node);
+      }
+      break;
+    }
+    return tree;
+  }
+  int right, wrong;
+  std::vector<std::vector<int32_t>> texts;
+};
+
+std::vector<Request> requests() {
+  std::vector<Request> table;
+  const Sampling samplings[] = {{},
+                                {.temperature = 1.0},
+                                {.temperature = 0.7, .top_k = 6, .top_p = 0.9, .repetition_penalty = 1.3},
+                                {.repetition_penalty = 1.2}};
+  for (uint64_t i = 0; i < 24; ++i) {
+    Request request;
+    for (uint64_t t = 0; t <= i % 5; ++t) {
+      request.prompt.push_back(2 + static_cast<int32_t>(uniform_integer(9, i, t, 4)));  // whole code points
+    }
+    request.sampling = samplings[i % 4];
+    request.seed = i / 3;
+    request.sequence = i;
+    request.max_new_tokens = 1 + static_cast<int64_t>(i * 5 % 37);
+    if (i % 2 == 0) request.end = {kEnd};
+    if (i % 3 == 0) request.stop = {"ab a", "cc", "d e"};
+    if (i % 3 == 1) request.stop = {"bab", "é"};
+    table.push_back(request);
+  }
+  return table;
+}
+
+TEST(Engine, TextIsTheSameWithAnyDrafterAnySlotsAndWithout) {
+  const auto table = requests();
+  std::map<Finish, int> finishes;
+  struct Row {
+    int right, wrong, slots, max_depth;
+  };
+  for (const Row& row :
+       {Row{0, 0, 1, 8}, {1, 0, 1, 8}, {4, 2, 1, 8}, {8, 0, 1, 3}, {8, 1, 3, 8}, {3, 5, 7, 8}}) {
+    HashDecoder decoder(kVocabulary, row.slots, 48);
+    Guesser guesser(table, row.right, row.wrong);
+    Engine engine(decoder, {kVocabulary, 0, row.max_depth}, small_tokenizer(), guesser, {row.slots, 48});
+    std::vector<std::string> streamed(table.size());
+    const auto results =
+        engine.run(table, [&](size_t request, std::string_view text) { streamed[request] += text; });
+    int64_t steps = 0, tokens = 0;
+    for (size_t i = 0; i < table.size(); ++i) {
+      const Generation expected = reference(table[i]);
+      EXPECT_EQ(results[i].tokens, expected.tokens) << "request " << i;
+      EXPECT_EQ(results[i].text, expected.text) << "request " << i;
+      EXPECT_EQ(results[i].finish, expected.finish) << "request " << i;
+      EXPECT_EQ(streamed[i], results[i].text) << "request " << i;
+      ++finishes[expected.finish];
+      steps += results[i].steps;
+      tokens += static_cast<int64_t>(results[i].tokens.size()) - 1;
+    }
+    if (row.right == 0) {
+      EXPECT_EQ(steps, tokens);
+    } else if (row.wrong == 0) {
+      EXPECT_LT(steps, tokens * 2 / 3) << "right guesses were not accepted";
+    }
+  }
+  EXPECT_THAT(finishes, testing::Contains(testing::Pair(Finish::kEnd, testing::Gt(5))));
+  EXPECT_THAT(finishes, testing::Contains(testing::Pair(Finish::kStop, testing::Gt(5))));
+  EXPECT_THAT(finishes, testing::Contains(testing::Pair(Finish::kLength, testing::Gt(5))));
+}
+
+TEST(Engine, LeavesEveryTokenButTheLastCommitted) {
+  const auto table = requests();
+  for (const Request& request : table) {
+    HashDecoder decoder(kVocabulary, 1, 48);
+    Guesser guesser(table, 5, 1);
+    Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), guesser, {1, 48});
+    const auto result = engine.run(std::span(&request, 1)).front();
+    EXPECT_EQ(decoder.length(0), static_cast<int64_t>(request.prompt.size() + result.tokens.size()) - 1);
+  }
+}
+
+TEST(Engine, StopsWhereLearnedPositionsEnd) {
+  Request request{.prompt = {2, 3, 4}, .max_new_tokens = 100};
+  for (int right : {0, 6}) {
+    HashDecoder decoder(kVocabulary, 1);
+    Guesser guesser({request}, right, 0);
+    Engine engine(decoder, {kVocabulary, 20, 8}, small_tokenizer(), guesser, {});
+    const auto result = engine.run(std::span(&request, 1)).front();
+    EXPECT_EQ(result.tokens.size(), 18u);  // the last stands where no position is left to compute from
+    EXPECT_EQ(decoder.length(0), 20);
+    EXPECT_EQ(result.finish, Finish::kLength);
+  }
+}
+
+TEST(Engine, ReturnsWhatThereIsOnceInterrupted) {
+  const auto table = requests();
+  HashDecoder decoder(kVocabulary, 2, 48);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {2, 48});
+  int calls = 0;
+  const auto results = engine.run(table, {}, [&] { return ++calls > 12; });
+  EXPECT_EQ(results.back().finish, Finish::kInterrupted);
+  EXPECT_TRUE(results.back().tokens.empty());
+  for (size_t i = 0; i < table.size(); ++i) {
+    const auto whole = reference(table[i]).tokens;
+    ASSERT_LE(results[i].tokens.size(), whole.size());
+    EXPECT_TRUE(std::equal(results[i].tokens.begin(), results[i].tokens.end(), whole.begin()));
+  }
+}
+
+TEST(Engine, RefusesABadRequestBeforeAnythingIsComputed) {
+  const std::pair<Request, const char*> rows[] = {
+      {{.prompt = {}}, "prompt: empty"},
+      {{.prompt = {2, 24}}, "prompt: token 24 is not in the model's vocabulary"},
+      {{.prompt = {-1}}, "prompt: token -1"},
+      {{.prompt = {2}, .max_new_tokens = 0}, "--max-new-tokens: 0"},
+      {{.prompt = {2}, .sampling = {.top_p = 3}}, "--top-p: 3"},
+      {{.prompt = std::vector<int32_t>(33, 2)}, "prompt: 33 tokens, more than the model has positions"},
+  };
+  for (const auto& [bad, message] : rows) {
+    HashDecoder decoder(kVocabulary, 1);
+    const auto drafter = make_no_drafter();
+    Engine engine(decoder, {kVocabulary, 32, 8}, small_tokenizer(), *drafter, {});
+    const Request both[] = {{.prompt = {2}}, bad};
+    try {
+      engine.run(both);
+      ADD_FAILURE() << message;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(message));
+    }
+    EXPECT_EQ(decoder.prefilled(), 0);
+  }
+}
+
+}  // namespace
+}  // namespace linnet
