@@ -1,0 +1,49 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "evaluate/check.h"
+
+namespace linnet {
+namespace {
+
+constexpr int64_t kMostTokens = 2048;
+
+double tolerance_of(ComputeType compute) {
+  // What rounding alone leaves after all layers; an error of substance is orders of magnitude above.
+  if (compute == ComputeType::kFloat64) return 1e-6;  // logits are handed out as float32
+  return compute == ComputeType::kFloat32 ? 1e-5 : 2e-2;
+}
+
+}  // namespace
+
+std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const CheckOptions& options,
+                                     ThreadPool& pool,
+                                     const std::function<void(const CheckResult&)>& report) {
+  const bool learned = model->family().positions == PositionKind::kLearned;
+  // Past the first fold that follows a fold, and a little: everything that can happen has happened.
+  int64_t enough = 64;
+  int group = 0;
+  bool fixed = true;
+  for (const AttentionConfig& layer : model->attention()) {
+    if (layer.method == "softmax") {
+      fixed = fixed && layer.window > 0;
+      enough = std::max<int64_t>(enough, layer.window + 7);
+      continue;
+    }
+    group = std::max(group, layer.group);
+    enough = std::max<int64_t>(enough, int64_t{std::max(layer.local_groups, 2) + 2} * layer.group + 7);
+  }
+  int64_t tokens = options.tokens > 0 ? options.tokens : std::min(enough, kMostTokens);
+  if (learned) tokens = std::min(tokens, model->config().positions - CheckSubject::kDepth - 1);
+  if (tokens < 8)
+    throw Error("--tokens", fmt::format("{} tokens", tokens), "at least 8, and positions for them");
+  const auto decoder = Decoder::make(
+      model, {.compute = options.compute, .slots = 2, .max_nodes = CheckSubject::kNodes + 1}, pool);
+  return check_decoder({decoder.get(), model->config().vocabulary, tokens, group > 0 ? group : 16, fixed,
+                        tolerance_of(options.compute), options.seed},
+                       report);
+}
+
+}  // namespace linnet

@@ -1,0 +1,136 @@
+#include "evaluate/check.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/generate/hash_decoder.h"
+
+namespace linnet {
+namespace {
+
+using testing::ElementsAre;
+using testing::IsEmpty;
+
+std::vector<std::string> broken_checks(Decoder& decoder, bool fixed = true) {
+  std::vector<std::string> names;
+  const CheckSubject subject = {&decoder, 29, 61, 8, fixed, 1e-6, 3};
+  for (const CheckResult& result : check_decoder(subject)) {
+    if (!result.holds()) names.push_back(result.name);
+  }
+  return names;
+}
+
+struct Sound : HashDecoder {
+  Sound() : HashDecoder(29, 2) {}
+};
+
+TEST(Check, FindsNothingInASoundDecoder) {
+  Sound decoder;
+  EXPECT_THAT(broken_checks(decoder), IsEmpty());
+}
+
+/// Logits know the last token of the piece they were computed in.
+struct Leaks : Sound {
+  void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
+    HashDecoder::prefill(slot, tokens, first, logits);
+    for (float& x : logits) x += 1e-6f * static_cast<float>(tokens.back());
+  }
+};
+
+TEST(Check, FindsALeakOfLaterTokens) {
+  Leaks decoder;
+  EXPECT_THAT(broken_checks(decoder), testing::Contains("causality"));
+}
+
+/// A long piece loses its ninth token.
+struct DependsOnPieces : Sound {
+  void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
+    std::vector<int32_t> wrong(tokens.begin(), tokens.end());
+    if (wrong.size() == 9) wrong[8] = 0;
+    HashDecoder::prefill(slot, wrong, first, logits);
+  }
+};
+
+TEST(Check, FindsThatPiecesMatter) {
+  DependsOnPieces decoder;
+  EXPECT_THAT(broken_checks(decoder), ElementsAre("forms"));
+}
+
+struct Grows : Sound {
+  size_t state_bytes(int slot) const override { return 100 + static_cast<size_t>(length(slot)) / 50; }
+};
+
+TEST(Check, FindsAStateThatGrowsUnlessALayerKeepsEveryToken) {
+  Grows decoder;
+  EXPECT_THAT(broken_checks(decoder), ElementsAre("state"));
+  EXPECT_THAT(broken_checks(decoder, /*fixed=*/false), IsEmpty());
+}
+
+/// A node sees the node before it, whatever branch that is on.
+struct SeesSiblings : Sound {
+  std::span<const float> step(std::span<const Branch> branches) override {
+    chains.clear();
+    wrong.assign(branches.begin(), branches.end());
+    for (const Branch& branch : branches) {
+      chains.push_back(std::make_unique<TokenTree>(TokenTree::chain(branch.tree->tokens())));
+    }
+    for (size_t i = 0; i < wrong.size(); ++i) wrong[i].tree = chains[i].get();
+    const auto logits = HashDecoder::step(wrong);
+    const std::vector<float> kept(logits.begin(), logits.end());
+    HashDecoder::step(branches);  // so that commit stays sound
+    result = kept;
+    return result;
+  }
+  std::vector<std::unique_ptr<TokenTree>> chains;
+  std::vector<Branch> wrong;
+  std::vector<float> result;
+};
+
+TEST(Check, FindsThatANodeSeesAnotherBranch) {
+  SeesSiblings decoder;
+  EXPECT_THAT(broken_checks(decoder), ElementsAre("trees"));
+}
+
+struct CommitsTooLittle : Sound {
+  void commit(int branch, std::span<const int32_t> path) override {
+    HashDecoder::commit(branch, path.size() > 2 ? path.first(path.size() - 1) : path);
+  }
+};
+
+TEST(Check, FindsAPathCommittedInPart) {
+  CommitsTooLittle decoder;
+  EXPECT_THAT(broken_checks(decoder), ElementsAre("commit"));
+}
+
+/// Sums in another order where there are more branches.
+struct MindsNeighbours : Sound {
+  std::span<const float> step(std::span<const Branch> branches) override {
+    const auto logits = HashDecoder::step(branches);
+    result.assign(logits.begin(), logits.end());
+    if (branches.size() > 1) result.back() += 1e-6f;
+    return result;
+  }
+  std::vector<float> result;
+};
+
+TEST(Check, FindsOneBitThatANeighbourChanges) {
+  MindsNeighbours decoder;
+  EXPECT_THAT(broken_checks(decoder), ElementsAre("neighbours"));
+}
+
+/// Takes what is there of a truncated state.
+struct LoadsAnything : Sound {
+  void load(int slot, std::span<const std::byte> bytes) override {
+    std::vector<std::byte> whole(bytes.begin(), bytes.end());
+    whole.resize(save(slot).size());
+    HashDecoder::load(slot, whole);
+  }
+};
+
+TEST(Check, FindsATruncatedStateThatWasLoaded) {
+  LoadsAnything decoder;
+  EXPECT_THAT(broken_checks(decoder), ElementsAre("save"));
+}
+
+}  // namespace
+}  // namespace linnet
