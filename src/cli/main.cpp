@@ -5,14 +5,17 @@ namespace linnet::cli {
 namespace {
 
 constexpr Command kCommands[] = {
-    {"attention", "one attention applied to the tensors of a file", describe_attention},
-    {"bench", "how fast a model runs, and how far that is from what the machine can do", describe_bench},
+    {"generate", "text from a prompt", describe_generate},
+    {"perplexity", "how well a model predicts text", describe_perplexity},
     {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},
-    {"merge", "a full folder from a sidecar or LoRA and its base", describe_merge},
-    {"pretrain", "a model from nothing", nullptr},
+    {"check", "causality, forms, state and trees of a model with its own weights", describe_check},
+    {"bench", "how fast a model runs, and how far that is from what the machine can do", describe_bench},
     {"tokenizer", "train a tokenizer, encode, decode", describe_tokenizer},
+    {"attention", "one attention applied to the tensors of a file", describe_attention},
+    {"pretrain", "a model from nothing", nullptr},
     {"finetune", "next-token loss on a model, softmax or linear", nullptr},
     {"linearize", "a softmax model with linear attention", nullptr},
+    {"merge", "a full folder from a sidecar or LoRA and its base", describe_merge},
 };
 
 }  // namespace

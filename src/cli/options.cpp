@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <filesystem>
 
 #include "base/error.h"
@@ -62,6 +65,22 @@ std::shared_ptr<const Model> open_model(const SharedOptions& options) {
   Model::OpenOptions how;
   if (!options.base.empty()) how.base = options.base;
   return Model::open(options.model, how);
+}
+
+Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
+  check_device(options);
+  how.compute = compute_type(options.dtype);
+  Runtime runtime;
+  runtime.model = open_model(options);
+  runtime.pool = std::make_unique<ThreadPool>(options.threads);
+  runtime.decoder = Decoder::make(runtime.model, how, *runtime.pool);
+  return runtime;
+}
+
+void print(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    throw Error("standard output", fmt::format("cannot write ({})", std::strerror(errno)), "room to write");
+  }
 }
 
 JsonResult::JsonResult(const SharedOptions& options) : path_(options.json) {

@@ -7,6 +7,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "base/thread_pool.h"
 #include "model/decoder.h"
@@ -38,6 +39,18 @@ void check_device(const SharedOptions& options);
 
 /// Opens MODEL with --base.
 std::shared_ptr<const Model> open_model(const SharedOptions& options);
+
+/// A model ready to run.
+struct Runtime {
+  std::shared_ptr<const Model> model;
+  std::unique_ptr<ThreadPool> pool;
+  std::unique_ptr<Decoder> decoder;
+};
+/// Opens MODEL on --device with --threads and --dtype, which takes the place of how.compute.
+Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {});
+
+/// Writes to standard output now; throws Error if that fails (a full disk).
+void print(std::string_view text);
 
 /// The result file of --json: checked for a writable place when made, so that no work is lost; written whole
 /// by write(), or not at all. Does nothing where --json is absent.

@@ -1,0 +1,148 @@
+// linnet perplexity: how well a model predicts text (docs/perplexity.md says exactly what is computed).
+#include "evaluate/perplexity.h"
+
+#include <fmt/format.h>
+
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "text/corpus.h"
+
+namespace linnet::cli {
+namespace {
+
+struct Options : SharedOptions {
+  std::vector<std::string> files;
+  PerplexityOptions how;
+  std::optional<int64_t> window, stride;
+};
+
+/// A number for JSON: null where there is none.
+nlohmann::json finite(double x) { return std::isfinite(x) ? nlohmann::json(x) : nlohmann::json(); }
+
+nlohmann::ordered_json result_of(const PerplexityTotals& totals, const PerplexityOptions& how,
+                                 double seconds) {
+  nlohmann::ordered_json result = {
+      {"token_perplexity", finite(totals.token_perplexity())},
+      {"word_perplexity", finite(totals.word_perplexity())},
+      {"byte_perplexity", finite(totals.byte_perplexity())},
+      {"bits_per_byte", finite(totals.bits_per_byte())},
+      {"tokens", totals.tokens},
+      {"words", totals.words},
+      {"bytes", totals.bytes},
+      {"seconds", seconds},
+  };
+  if (how.far_pairs) {
+    const auto mean = [](double nats, int64_t count) {
+      return finite(nats / static_cast<double>(count));  // 0/0 is not finite
+    };
+    const int64_t counted = totals.far_tokens + totals.other_tokens;
+    result["far_pair_nats"] = mean(totals.far_nats, totals.far_tokens);
+    result["far_pair_share"] = mean(static_cast<double>(totals.far_tokens), counted);
+    result["other_nats"] = mean(totals.other_nats, totals.other_tokens);
+  }
+  return result;
+}
+
+std::string table_of(const nlohmann::ordered_json& result) {
+  std::string table;
+  for (const auto& [name, value] : result.items()) {
+    table += fmt::format("{:<18}", name);
+    table += value.is_null()             ? "none"
+             : value.is_number_integer() ? fmt::format("{}", value.get<int64_t>())
+                                         : fmt::format("{:.6g}", value.get<double>());
+    table += '\n';
+  }
+  return table;
+}
+
+ExitStatus perplexity(const Options& options) {
+  PerplexityOptions how = options.how;
+  if (options.window && *options.window < 1) {
+    throw Error("--window", fmt::format("{} tokens", *options.window), "at least 1");
+  }
+  if (options.stride && *options.stride < 1) {
+    throw Error("--stride", fmt::format("{} tokens", *options.stride), "at least 1");
+  }
+  how.window = options.window.value_or(0);
+  how.stride = options.stride.value_or(0);
+  how.check();
+  const JsonResult json(options);
+  catch_interrupts();
+  const Runtime runtime = open_runtime(options);
+  const Model& model = *runtime.model;
+  const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
+
+  const auto start = std::chrono::steady_clock::now();
+  PerplexityMeter meter(*runtime.decoder, tokenizer, how, *runtime.pool);
+  Progress progress("perplexity", "tokens", 0);
+  int64_t read = 0;
+  bool whole = true;
+  for (const std::string& file : options.files) {
+    for_each_document(file, [&](Document&& document) {
+      whole = meter.add(document.text, fmt::format("{} ({})", file, document.id), [&](int64_t more) {
+        progress.update(static_cast<double>(read += more),
+                        fmt::format("{:.4f} bits/byte", meter.totals().bits_per_byte()));
+        return !interrupted();
+      });
+      return whole;
+    });
+    if (!whole) break;
+  }
+  progress.finish();
+  if (!whole) {
+    note(fmt::format("interrupted after {} tokens; nothing written", read));
+    return ExitStatus::kInterrupted;
+  }
+  const PerplexityTotals& totals = meter.totals();
+  if (totals.tokens == 0)
+    throw Error("perplexity", "no token to score", "documents that have tokens to score");
+  if (model.family().positions == PositionKind::kRotary && totals.longest > model.config().positions) {
+    warn(fmt::format(
+        "{} tokens in one {}, past the {} positions that the model was trained on (max_position_embeddings)",
+        totals.longest, how.window > 0 ? "window" : "stream", model.config().positions));
+  }
+  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
+  const auto result = result_of(totals, how, seconds.count());
+  json.write(result);
+  print(table_of(result));
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void describe_perplexity(CLI::App& app, Work& work) {
+  const auto options = std::make_shared<Options>();
+  add_runtime(app, *options);
+  app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
+      ->required();
+  app.add_option(
+         "--window", options->window,
+         "Most tokens that are read at once, from the empty state (default: each document is one stream)")
+      ->type_name("TOKENS");
+  app.add_option("--stride", options->stride,
+                 "Tokens that each window after the first scores, 1 to --window "
+                 "(default: --window)")
+      ->type_name("TOKENS");
+  app.add_option("--score-from", options->how.score_from, "First token of each document that counts")
+      ->type_name("TOKEN");
+  app.add_option("--score-to", options->how.score_to,
+                 "The token after the last that counts (default: to the end)")
+      ->type_name("TOKEN");
+  app.add_option(
+         "--far-pairs", options->how.far_pairs,
+         "Also the mean loss of tokens whose pair (input before, token) stood in the window more than N "
+         "tokens ago, and of all others")
+      ->type_name("N");
+  app.callback([&work, options] { work = [options] { return perplexity(*options); }; });
+}
+
+}  // namespace linnet::cli
