@@ -92,7 +92,7 @@ const char* ended_by(Finish finish) {
   return "";
 }
 
-void report(const Model& model, const Request& request, const Generation& result, const JsonResult& json) {
+void report(const Request& request, const Generation& result, const JsonResult& json) {
   const auto prompt = static_cast<double>(request.prompt.size());
   const auto generated = static_cast<double>(result.tokens.size());
   std::optional<double> prefill_rate, decode_rate;
@@ -102,11 +102,6 @@ void report(const Model& model, const Request& request, const Generation& result
       "prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {:.1f} tokens/s; state {} bytes; ended by {}",
       prompt, prefill_rate.value_or(0), generated, decode_rate.value_or(0), result.state_bytes,
       ended_by(result.finish)));
-  const bool rotary = model.family().positions == PositionKind::kRotary;
-  if (rotary && prompt + generated > static_cast<double>(model.config().positions)) {
-    warn(fmt::format("{} tokens, past the {} positions that the model was trained on", prompt + generated,
-                     model.config().positions));
-  }
   const auto number = [](const std::optional<double>& x) {
     return x ? nlohmann::json(*x) : nlohmann::json();
   };
@@ -140,7 +135,7 @@ ExitStatus generate(const Options& options) {
   const auto results = engine.run(
       std::span(&request, 1), [](size_t, std::string_view piece) { print(piece); }, interrupted);
   if (::isatty(STDOUT_FILENO) == 1) print("\n");
-  report(*runtime.model, request, results.front(), json);
+  report(request, results.front(), json);
   return results.front().finish == Finish::kInterrupted ? ExitStatus::kInterrupted : ExitStatus::kDone;
 }
 

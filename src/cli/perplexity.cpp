@@ -78,8 +78,7 @@ ExitStatus perplexity(const Options& options) {
   const JsonResult json(options);
   catch_interrupts();
   const Runtime runtime = open_runtime(options);
-  const Model& model = *runtime.model;
-  const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
+  const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
 
   const auto start = std::chrono::steady_clock::now();
   PerplexityMeter meter(*runtime.decoder, tokenizer, how, *runtime.pool);
@@ -105,11 +104,6 @@ ExitStatus perplexity(const Options& options) {
   const PerplexityTotals& totals = meter.totals();
   if (totals.tokens == 0)
     throw Error("perplexity", "no token to score", "documents that have tokens to score");
-  if (model.family().positions == PositionKind::kRotary && totals.longest > model.config().positions) {
-    warn(fmt::format(
-        "{} tokens in one {}, past the {} positions that the model was trained on (max_position_embeddings)",
-        totals.longest, how.window > 0 ? "window" : "stream", model.config().positions));
-  }
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   const auto result = result_of(totals, how, seconds.count());
   json.write(result);

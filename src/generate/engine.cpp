@@ -226,7 +226,9 @@ void Engine::take(Sequence& sequence, int32_t token) {
   if (std::find(request.end.begin(), request.end.end(), token) != request.end.end()) {
     return finish_as(Finish::kEnd);
   }
-  const std::string text = sequence.stops.push(sequence.detokenizer.push(token));
+  // A model's vocabulary may be padded past the tokenizer's: such a token has no text.
+  const bool has_text = token < tokenizer_.vocabulary();
+  const std::string text = has_text ? sequence.stops.push(sequence.detokenizer.push(token)) : std::string();
   result.text += text;
   if (on_text_ != nullptr && !text.empty()) (*on_text_)(sequence.index, text);
   const auto length = static_cast<int64_t>(sequence.tokens.size());
