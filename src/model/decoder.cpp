@@ -79,7 +79,7 @@ class DecoderOf final : public Decoder {
   enum class Stage { kStep, kPrefill };
 
   void plan(Activations<T>& a, int64_t rows, size_t kept_layers) const;
-  void check_tokens(std::span<const int32_t> tokens, int64_t end) const;
+  void check_tokens(std::span<const int32_t> tokens, int64_t end);
   void embed(Activations<T>& a, int64_t rows);
   Rows<T> rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const;
   /// The layers, up to before the final norm. attend(layer, out) writes the attention's outputs of all rows.
@@ -100,6 +100,7 @@ class DecoderOf final : public Decoder {
   int64_t hidden_, heads_, kv_heads_, head_size_, value_size_, inner_;
   RopeFrequencies rope_;   // empty where positions are learned
   int64_t positions_ = 0;  // past the last position that the model knows
+  bool warned_ = false;    // of being past them
   bool gated_;
   kernels::Unary activation_;
   std::vector<Slot> slots_;
@@ -194,7 +195,7 @@ Decoder::Cost DecoderOf<T>::cost() const {
 
 /// `end` is the position after the last of the tokens.
 template <class T>
-void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) const {
+void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) {
   for (int32_t token : tokens) {
     if (token < 0 || token >= vocabulary())
       throw Error("token", fmt::format("{}", token), fmt::format("an id from 0 to {}", vocabulary() - 1));
@@ -203,7 +204,10 @@ void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) co
   if (rope_.inverse.empty())
     throw Error("position", fmt::format("{} tokens", end),
                 fmt::format("at most {}, where the model's learned positions end", positions_));
-  warn(fmt::format("the sequence is longer than the {} positions that the model was trained on", positions_));
+  if (!warned_)
+    warn(fmt::format("the sequence is longer than the {} positions that the model was trained on",
+                     positions_));
+  warned_ = true;
 }
 
 template <class T>
@@ -375,25 +379,29 @@ void DecoderOf<T>::prefill(int slot, std::span<const int32_t> tokens, size_t fir
 
 template <class T>
 std::span<const float> DecoderOf<T>::step(std::span<const Branch> branches) {
-  int64_t rows = 0;
-  for (const Branch& branch : branches) rows += branch.tree->size();
-  if (rows > options_.max_nodes)
-    throw Error("step", fmt::format("{} nodes", rows), fmt::format("at most {}", options_.max_nodes));
   stepped_.clear();
   parents_.clear();
+  int64_t rows = 0;
+  for (const Branch& branch : branches) {
+    const auto depths = branch.tree->depths();
+    if (depths.empty()) throw Error("step", "an empty tree", "a root at least");
+    const int32_t deepest = *std::max_element(depths.begin(), depths.end());
+    check_tokens(branch.tree->tokens(), slots_[branch.slot].length + deepest + 1);
+    rows += branch.tree->size();
+  }
+  if (rows > options_.max_nodes)
+    throw Error("step", fmt::format("{} nodes", rows), fmt::format("at most {}", options_.max_nodes));
+  if (rows == 0) return {};
   for (const Branch& branch : branches) {
     const TokenTree& tree = *branch.tree;
-    const int64_t length = slots_[branch.slot].length;
-    const auto begin = static_cast<int32_t>(parents_.size());
-    int32_t deepest = -1;
+    const Stepped at{branch.slot, static_cast<int32_t>(parents_.size()), tree.size(),
+                     slots_[branch.slot].length};
     for (int32_t i = 0; i < tree.size(); ++i) {
-      step_.tokens[begin + i] = tree.token(i);
-      step_.positions[begin + i] = length + tree.depth(i);
-      deepest = std::max(deepest, tree.depth(i));
+      step_.tokens[at.begin + i] = tree.token(i);
+      step_.positions[at.begin + i] = at.length + tree.depth(i);
     }
-    check_tokens(tree.tokens(), length + deepest + 1);
     parents_.insert(parents_.end(), tree.parents().begin(), tree.parents().end());
-    stepped_.push_back({branch.slot, begin, tree.size(), length});
+    stepped_.push_back(at);
   }
   run_layers(step_, rows, Stage::kStep, [&](size_t layer, HeadRows<T> out) {
     for (size_t b = 0; b < branches.size(); ++b) {

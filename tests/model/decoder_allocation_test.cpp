@@ -32,7 +32,7 @@ namespace linnet {
 namespace {
 
 TEST(DecoderAllocations, AStepAndACommitAllocateNothingOnceWarm) {
-  RandomModel spec{.type = DType::kBF16};
+  RandomModel spec{.positions = 50, .type = DType::kBF16};  // steps go past them, and warn once
   spec.attention = {{"method", "grouped"}, {"group", 8}, {"local_groups", 2}, {"sinks", 3}};
   const TemporaryModel model(spec);
   ThreadPool pool(2);

@@ -282,7 +282,12 @@ TEST(DecoderErrors, NameTheLimit) {
   };
   EXPECT_EQ(message([&] { step(TokenTree::chain(std::span(tokens).first(3))); }),
             "position: 13 tokens, expected at most 12, where the model's learned positions end");
-  EXPECT_EQ(message([&] { step(random_tree(5, 60, 1)); }), "step: 5 nodes, expected at most 4");
+  EXPECT_EQ(message([&] {
+              step(TokenTree({1, 2, 3, 4, 5}, {-1, 0, 0, 0, 0}));
+            }),
+            "step: 5 nodes, expected at most 4");
+  EXPECT_EQ(message([&] { step(TokenTree()); }), "step: an empty tree, expected a root at least");
+  EXPECT_TRUE(decoder->step({}).empty());
   EXPECT_EQ(message([&] { step(TokenTree::single(61)); }), "token: 61, expected an id from 0 to 60");
   EXPECT_EQ(message([&] { decoder->commit(0, std::vector<int32_t>{0}); }),
             "commit: branch 0, expected one of the last step");
