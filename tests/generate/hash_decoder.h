@@ -31,7 +31,7 @@ class HashDecoder : public Decoder {
   const Model& model() const override { throw std::logic_error("a HashDecoder has no model"); }
   void reset(int slot) override { at(slot) = {}; }
   int64_t length(int slot) const override { return slots_[static_cast<size_t>(slot)].length; }
-  size_t weight_bytes() const override { return 0; }
+  Cost cost() const override { return {}; }
   size_t state_bytes(int) const override { return sizeof(Slot); }
 
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
