@@ -62,8 +62,7 @@ class PairIndex {
     for (const uint32_t place : places) merge_in(place, pair, merged);
     pairs_[pair] = {};
     std::ranges::sort(changed_);
-    const auto repeated = std::ranges::unique(changed_);
-    changed_.erase(repeated.begin(), repeated.end());
+    changed_.erase(std::unique(changed_.begin(), changed_.end()), changed_.end());
     for (const Pair fresh : changed_) queue_.push({pairs_[fresh].count, fresh});
     changed_.clear();
   }
