@@ -14,7 +14,8 @@ using torch::autograd::Function;
 namespace {
 
 /// Rows a chunk: logits of 64 MiB in float32 on a GPU, 16 MiB on a CPU, where they shall stay in its cache.
-int64_t chunk_rows(const at::Tensor& hidden, int64_t vocabulary) {
+int64_t chunk_rows(const at::Tensor& hidden, int64_t vocabulary, int64_t chunk) {
+  if (chunk > 0) return chunk;
   const int64_t numbers = hidden.is_cuda() ? 1 << 24 : 1 << 22;
   return std::max<int64_t>(64, numbers / vocabulary);
 }
@@ -30,9 +31,10 @@ struct Chunked {
   at::Tensor loss, dhidden, dhead;  // gradients undefined where not wanted
 
   template <class Score>
-  Chunked(const at::Tensor& hidden, const at::Tensor& head, bool wants_hidden, bool wants_head, Score score) {
+  Chunked(const at::Tensor& hidden, const at::Tensor& head, bool wants_hidden, bool wants_head, int64_t chunk,
+          Score score) {
     const auto type = sum_type(hidden.scalar_type());
-    const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0));
+    const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0), chunk);
     loss = at::zeros({}, hidden.options().dtype(type));
     if (wants_hidden) dhidden = at::empty_like(hidden);
     if (wants_head) dhead = at::zeros(head.sizes(), head.options().dtype(type));
@@ -71,8 +73,8 @@ struct Chunked {
 struct CrossEntropy : Function<CrossEntropy> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets, const at::Tensor& weights, bool wants_hidden,
-                            bool wants_head) {
-    const Chunked chunked(hidden, head, wants_hidden, wants_head,
+                            bool wants_head, int64_t chunk) {
+    const Chunked chunked(hidden, head, wants_hidden, wants_head, chunk,
                           [&](int64_t first, int64_t count, at::Tensor& log_p) {
                             const at::Tensor target = targets.narrow(0, first, count).unsqueeze(1);
                             const at::Tensor weight = weights.narrow(0, first, count).unsqueeze(1);
@@ -90,16 +92,16 @@ struct CrossEntropy : Function<CrossEntropy> {
   static Tensors backward(AutogradContext* context, const Tensors& gradients) {
     const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
     const Tensors d = Chunked::scaled(context, gradients[0], type);
-    return {d[0], d[1], {}, {}, {}, {}};
+    return {d[0], d[1], {}, {}, {}, {}, {}};
   }
 };
 
 struct Divergence : Function<Divergence> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& teacher, const at::Tensor& teacher_head,
-                            const at::Tensor& weights, bool wants_hidden, bool wants_head) {
+                            const at::Tensor& weights, bool wants_hidden, bool wants_head, int64_t chunk) {
     const Chunked chunked(
-        hidden, head, wants_hidden, wants_head, [&](int64_t first, int64_t count, at::Tensor& log_p) {
+        hidden, head, wants_hidden, wants_head, chunk, [&](int64_t first, int64_t count, at::Tensor& log_p) {
           at::Tensor log_t = log_probabilities(teacher.narrow(0, first, count), teacher_head);
           const at::Tensor weight = weights.narrow(0, first, count), t = log_t.exp();
           const at::Tensor loss = log_t.sub_(log_p).mul_(t).sum(-1).mul_(weight).sum();
@@ -114,7 +116,7 @@ struct Divergence : Function<Divergence> {
   static Tensors backward(AutogradContext* context, const Tensors& gradients) {
     const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
     const Tensors d = Chunked::scaled(context, gradients[0], type);
-    return {d[0], d[1], {}, {}, {}, {}, {}};
+    return {d[0], d[1], {}, {}, {}, {}, {}, {}};
   }
 };
 
@@ -123,20 +125,21 @@ bool wants(const at::Tensor& x) { return at::GradMode::is_enabled() && x.require
 }  // namespace
 
 at::Tensor cross_entropy(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                         const at::Tensor& weights) {
-  return CrossEntropy::apply(hidden, head, targets, weights, wants(hidden), wants(head));
+                         const at::Tensor& weights, int64_t chunk) {
+  return CrossEntropy::apply(hidden, head, targets, weights, wants(hidden), wants(head), chunk);
 }
 
 at::Tensor kl_divergence(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& teacher,
-                         const at::Tensor& teacher_head, const at::Tensor& weights) {
+                         const at::Tensor& teacher_head, const at::Tensor& weights, int64_t chunk) {
   return Divergence::apply(hidden, head, teacher.detach(), teacher_head.detach(), weights, wants(hidden),
-                           wants(head));
+                           wants(head), chunk);
 }
 
-at::Tensor row_losses(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets) {
+at::Tensor row_losses(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
+                      int64_t chunk) {
   at::NoGradGuard off;
   Tensors parts;
-  const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0));
+  const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0), chunk);
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t count = std::min(step, rows - first);
     parts.push_back(log_probabilities(hidden.narrow(0, first, count), head)

@@ -140,8 +140,13 @@ void rotate_into(at::Tensor out, const at::Tensor& in, const at::Tensor& cos, co
   const double sign = back ? -1.0 : 1.0;
   const at::Tensor a = in.narrow(-1, 0, m), b = in.narrow(-1, m, m);
   at::Tensor first = out.narrow(-1, 0, m), second = out.narrow(-1, m, m);
-  at::mul_out(first, a, cos).addcmul_(b, sin, -sign);
-  at::mul_out(second, b, cos).addcmul_(a, sin, sign);
+  if (in.scalar_type() == cos.scalar_type()) {
+    at::mul_out(first, a, cos).addcmul_(b, sin, -sign);
+    at::mul_out(second, b, cos).addcmul_(a, sin, sign);
+  } else {  // products in the angles' type; not every libtorch multiplies and adds across types
+    at::sub_out(first, a * cos, b * sin, sign);
+    at::add_out(second, b * cos, a * sin, sign);
+  }
   if (rest > 0) out.narrow(-1, 2 * m, rest).copy_(in.narrow(-1, 2 * m, rest));
 }
 

@@ -25,20 +25,20 @@ at::Tensor hedgehog_features(const at::Tensor& x, const ParameterMap& parameters
 
 // The scan goes by blocks of groups: within a block one small matrix of powers of λ, between blocks a carried
 // sum.
-at::Tensor scan_groups(const at::Tensor& x, const at::Tensor& number, const at::Tensor& log_decay) {
-  if (number.size(0) == 1 && !log_decay.defined()) return at::cumsum(x, 2);
+at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay) {
+  if (!layout.index.defined() && !log_decay.defined()) return at::cumsum(x, 2);
   constexpr int64_t kBlock = 32;
   const int64_t heads = x.size(0), rows = x.size(1), groups = x.size(2);
   at::Tensor carry;
   Tensors parts;
   for (int64_t first = 0; first < groups; first += kBlock) {
     const int64_t count = std::min(kBlock, groups - first), carried = first > 0 ? 1 : 0;
-    const auto options = number.options();
+    const auto options = layout.number.options();
     // [.., count, carried + count]: how many groups j lies before i; the carried sum is that of group −1.
     const at::Tensor distance =
         at::arange(count, options).unsqueeze(-1) - at::arange(-carried, count, options);
     const at::Tensor seen =
-        (distance >= 0).logical_and(distance <= number.narrow(1, first, count).unsqueeze(-1));
+        (distance >= 0).logical_and(distance <= layout.number.narrow(1, first, count).unsqueeze(-1));
     at::Tensor power = seen.to(x.scalar_type()).unsqueeze(0);  // [1, B or 1, count, ..]
     if (log_decay.defined()) {
       power = power * at::exp(log_decay.to(x.scalar_type()).view({heads, 1, 1, 1}) * distance.clamp_min(0));
@@ -108,10 +108,9 @@ SummaryRead read_summary(const SummaryRows& rows, const GroupLayout& layout, con
   const at::Tensor k = fk.narrow(2, 0, seen), v = rows.v.narrow(2, 0, seen);
   const int64_t f = k.size(-1), e = v.size(-1);
   const at::Tensor log_decay = log_decay_of(parameters, config, kv_heads, rows.v.options());
-  const at::Tensor number = layout.number.narrow(1, 0, seen);
   const at::Tensor added = at::matmul(k.transpose(-1, -2), v).to(type).view({kv_heads, batch, seen, f * e});
-  const at::Tensor s = scan_groups(added, number, log_decay).to(compute).view({kv_heads, batch, seen, f, e});
-  const at::Tensor z = scan_groups(k.sum(3, false, type), number, log_decay).to(compute).unsqueeze(-1);
+  const at::Tensor s = scan_groups(added, layout, log_decay).to(compute).view({kv_heads, batch, seen, f, e});
+  const at::Tensor z = scan_groups(k.sum(3, false, type), layout, log_decay).to(compute).unsqueeze(-1);
   const at::Tensor readers = plain ? fq.narrow(2, lag, seen) : fq;
   SummaryRead read{at::matmul(readers, s).to(type), at::matmul(readers, z).to(type)};
   if (!plain) return read;

@@ -31,7 +31,8 @@ struct SummaryRows {
 SummaryRead read_summary(const SummaryRows& rows, const GroupLayout& layout, const ParameterMap& parameters,
                          const AttentionConfig& config, FeatureMap features);
 
-/// Σ_{j ≤ g, same document} λ^(g−j) x[j] over groups: x [G, B, groups, X]; log_decay [G], undefined: λ = 1.
-at::Tensor scan_groups(const at::Tensor& x, const at::Tensor& number, const at::Tensor& log_decay);
+/// Σ_{j ≤ g, same document} λ^(g−j) x[j] over the layout's first groups: x [G, B, groups, X]; log_decay [G],
+/// undefined: λ = 1.
+at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay);
 
 }  // namespace linnet::train

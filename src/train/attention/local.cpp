@@ -14,8 +14,14 @@ constexpr double kEpsilon = 1e-6;
 /// Places of sinks in a window: a multiple of 8 keeps rows of scores aligned for the matrix units.
 int64_t sink_places(const AttentionConfig& config) { return (config.sinks + 7) / 8 * 8; }
 
+/// Whether sinks are turned for a layout's groups at all.
+bool turns(const GroupLayout& layout, const SinkRotation& sinks) {
+  return !sinks.inverse_frequencies.empty() && layout.groups * layout.size > sinks.trained_positions;
+}
+
 /// What a group's queries don't see: [B or 1, groups, 1, C, places + W·C] bool.
-at::Tensor hidden_keys(const GroupLayout& layout, const AttentionConfig& config) {
+at::Tensor hidden_keys(const GroupLayout& layout, const AttentionConfig& config,
+                       const SinkRotation& rotation) {
   const int64_t c = layout.size, w = config.local_groups, places = sink_places(config);
   const auto options = layout.number.options();
   const at::Tensor number = layout.number.view({layout.number.size(0), -1, 1, 1, 1});
@@ -24,9 +30,18 @@ at::Tensor hidden_keys(const GroupLayout& layout, const AttentionConfig& config)
   const at::Tensor query = at::arange(c, options).unsqueeze(-1);
   at::Tensor hidden = (distance > number).logical_or((slot - (w - 1) * c) > query);
   if (places == 0) return hidden;
-  // Where the first group is in the window its sinks are too.
+  // Sinks stand in the window's own places while the first group does; apart, once that is past or they are
+  // turned.
   const at::Tensor sink = at::arange(places, options);
-  const at::Tensor absent = (sink >= config.sinks).logical_or(number < w);
+  at::Tensor apart = number >= w;
+  if (turns(layout, rotation)) {
+    const at::Tensor turned = (number + 1) * c > rotation.trained_positions;
+    const at::Tensor first = (distance == number).logical_and(slot.remainder(c) < config.sinks);
+    hidden = hidden.logical_or(turned.logical_and(first));
+    apart = apart.logical_or(turned);
+  }
+  const at::Tensor later = (number == 0).logical_and(sink > query);
+  const at::Tensor absent = (sink >= config.sinks).logical_or(apart.logical_not()).logical_or(later);
   return at::cat({absent.expand({hidden.size(0), layout.groups, 1, c, places}), hidden}, -1);
 }
 
@@ -44,7 +59,7 @@ at::Tensor windows(const at::Tensor& x, int64_t w) {
 at::Tensor first_tokens(const at::Tensor& x, const GroupLayout& layout, int64_t sinks, int64_t places) {
   const int64_t rows = x.size(1), groups = x.size(2), d = x.size(4);
   const at::Tensor own = at::constant_pad_nd(x.narrow(3, 0, sinks), {0, 0, 0, places - sinks});
-  if (layout.number.size(0) == 1) return own.narrow(2, 0, 1).expand({-1, -1, groups, -1, -1});
+  if (!layout.index.defined()) return own.narrow(2, 0, 1).expand({-1, -1, groups, -1, -1});
   const auto options = layout.number.options();
   const at::Tensor first =
       at::arange(rows * groups, options) - layout.number.reshape({-1});  // the document's first group
@@ -55,7 +70,6 @@ at::Tensor first_tokens(const at::Tensor& x, const GroupLayout& layout, int64_t 
 
 /// Past the trained positions P, sink i is turned from position i to (g + 1)C − P + i.
 at::Tensor turned(const at::Tensor& keys, const GroupLayout& layout, const SinkRotation& sinks) {
-  if (layout.groups * layout.size <= sinks.trained_positions) return keys;
   const auto options = layout.number.options().dtype(at::kDouble);
   const at::Tensor by =
       ((layout.number + 1) * layout.size - sinks.trained_positions).clamp_min(0).to(at::kDouble);
@@ -116,11 +130,12 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
     at::Tensor k = windows(in[1], config.local_groups), v = windows(in[2], config.local_groups);
     if (places > 0) {
       at::Tensor first = first_tokens(in[1], layout, config.sinks, places);
-      if (!rotation.inverse_frequencies.empty()) first = turned(first, layout, rotation);
+      if (turns(layout, rotation)) first = turned(first, layout, rotation);
       k = at::cat({first, k}, 3);
       v = at::cat({first_tokens(in[2], layout, config.sinks, places), v}, 3);
     }
-    const at::Tensor hidden = hidden_keys(layout, config).expand({-1, -1, repeats, -1, -1}).flatten(2, 3);
+    const at::Tensor hidden =
+        hidden_keys(layout, config, rotation).expand({-1, -1, repeats, -1, -1}).flatten(2, 3);
     const double scale = 1.0 / std::sqrt(static_cast<double>(in[0].size(4)));
     const bool cosines = config.local == LocalWeight::kYoso;
     const at::Tensor q = cosines ? unit(in[0]) : in[0] * scale;

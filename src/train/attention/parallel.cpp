@@ -17,8 +17,9 @@ constexpr double kEpsilon = 1e-6;
 constexpr int64_t kPlainChunk = 64;  // where groups mean nothing, chunks that suit the matrix units
 
 constexpr Form kForms[] = {
-    {"softmax", nullptr},    {"grouped", hedgehog_features}, {"hedgehog", hedgehog_features},
-    {"relu", relu_features}, {"elu1", elu1_features},
+    {"softmax", nullptr},           {"relu", relu_features},
+    {"elu1", elu1_features},        {"hedgehog", hedgehog_features},
+    {"grouped", hedgehog_features},
 };
 
 /// [H, B, groups, C, d] -> [G, B, groups, R · C, d].
