@@ -1,0 +1,158 @@
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <filesystem>
+
+#include "attention/method.h"
+#include "format/safetensors.h"
+#include "tests/train/random_rows.h"
+#include "train/weights.h"
+
+namespace linnet::train {
+namespace {
+
+constexpr AttentionShape kShape{6, 2, 40, 24};
+
+TEST(TrainingForms, HaveTheRegistrysNamesInItsOrder) {
+  std::vector<std::string> runtime, workshop;
+  for (const Method* method : methods()) runtime.emplace_back(method->name);
+  for (const Form& form : forms()) workshop.emplace_back(form.name);
+  EXPECT_EQ(workshop, runtime);
+}
+
+bool has_form(const std::string& method) {
+  for (const Form& form : forms()) {
+    if (form.name == method) return true;
+  }
+  return false;
+}
+
+TEST(TrainingForms, GiveTheOraclesOutputs) {
+  const std::filesystem::path folder = std::filesystem::path(LINNET_TEST_DATA) / "attention";
+  int cases = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+    if (entry.path().extension() != ".safetensors") continue;
+    const SafetensorsFile file = SafetensorsFile::open(entry.path());
+    const auto json = nlohmann::json::parse(file.metadata().find("linear_attention")->second);
+    if (!has_form(json.at("method"))) continue;
+    ++cases;
+    for (const auto type : {at::kDouble, at::kFloat}) {
+      const auto load = [&](const std::string& name) {
+        const auto found = file.tensors().find(name);
+        return found == file.tensors().end() ? at::Tensor()
+                                             : load_tensor(found->second, at::kCPU, type, name);
+      };
+      const auto row = [&](const std::string& name) {
+        const at::Tensor x = load(name);
+        return x.defined() ? x.unsqueeze(0) : x;
+      };
+      const Rows rows{row("q"), row("k"), row("v"), row("q.plain"), row("k.plain")};
+      ParameterMap parameters;
+      for (const auto& [name, view] : file.tensors()) {
+        if (name.rfind("parameter.", 0) == 0) parameters[name.substr(10)] = load(name);
+      }
+      const at::Tensor o = parallel(rows, Documents({}, 1, rows.q.size(2), at::kCPU), parameters,
+                                    parse_layer_attention(json, "test"), nullptr);
+      EXPECT_LT(relative_error(o[0].transpose(0, 1), load("o")), type == at::kDouble ? 1e-10 : 1e-5)
+          << entry.path().filename() << " in " << type;
+    }
+  }
+  EXPECT_GE(cases, 18);
+}
+
+TEST(TrainingForms, EqualTheRuntimesPrefillAtOddLengths) {
+  for (const std::string& json : test_configs()) {
+    const AttentionConfig config = config_of(json);
+    const int64_t c = config.group;
+    for (const int64_t n : {int64_t{1}, c - 1, c, c + 1, 3 * c + 7, 9 * c + 2}) {
+      if (n < 1) continue;
+      const Sample sample(config, kShape, 2, n, 17);
+      EXPECT_LT(relative_error(sample.run(), runtime_prefill<double>(sample)), 1e-10)
+          << json << " at length " << n;
+      const Sample single(config, kShape, 2, n, 17, at::kFloat);
+      EXPECT_LT(relative_error(single.run(), runtime_prefill<float>(single)), 1e-5)
+          << json << " at length " << n;
+    }
+  }
+}
+
+TEST(TrainingForms, StayNearFloat64InBfloat16) {
+  for (const std::string& json : test_configs()) {
+    Sample sample(config_of(json), kShape, 2, 50, 23, at::kBFloat16);
+    const at::Tensor half = sample.run();
+    EXPECT_EQ(half.scalar_type(), at::kBFloat16);
+    for (at::Tensor* x :
+         {&sample.rows.q, &sample.rows.k, &sample.rows.v, &sample.rows.q_plain, &sample.rows.k_plain}) {
+      if (x->defined()) *x = x->to(at::kDouble);
+    }
+    for (auto& [name, x] : sample.parameters) x = x.to(at::kDouble);
+    EXPECT_LT(relative_error(half, sample.run()), 2e-2) << json;
+  }
+}
+
+TEST(TrainingForms, TurnSinksPastTheTrainedPositionsAsTheRuntimeDoes) {
+  const SinkRotation sinks{{1.0, 0.3, 0.09, 0.027}, 9};
+  for (const std::string& json : test_configs()) {
+    const Sample sample(config_of(json), kShape, 2, 31, 29);
+    EXPECT_LT(relative_error(sample.run({}, &sinks), runtime_prefill<double>(sample, &sinks)), 1e-10) << json;
+  }
+}
+
+/// Rows of documents: starts of each in a row of n tokens.
+at::Tensor documents_of(const std::vector<std::vector<int64_t>>& starts, int64_t n) {
+  at::Tensor documents = at::zeros({static_cast<int64_t>(starts.size()), n}, at::kInt);
+  for (size_t row = 0; row < starts.size(); ++row) {
+    for (const int64_t start : starts[row])
+      documents[static_cast<int64_t>(row)].narrow(0, start, n - start).add_(1);
+  }
+  return documents;
+}
+
+void check_packed(const std::vector<std::vector<int64_t>>& starts) {
+  const int64_t n = 41;
+  const SinkRotation sinks{{1.0, 0.3}, 9};
+  for (const std::string& json : test_configs()) {
+    const Sample sample(config_of(json), kShape, static_cast<int64_t>(starts.size()), n, 31);
+    const at::Tensor packed = sample.run(documents_of(starts, n), &sinks);
+    for (size_t row = 0; row < starts.size(); ++row) {
+      for (size_t i = 0; i < starts[row].size(); ++i) {
+        const int64_t first = starts[row][i], last = i + 1 < starts[row].size() ? starts[row][i + 1] : n;
+        Sample alone = sample;
+        for (at::Tensor* x :
+             {&alone.rows.q, &alone.rows.k, &alone.rows.v, &alone.rows.q_plain, &alone.rows.k_plain}) {
+          if (x->defined()) *x = x->narrow(0, static_cast<int64_t>(row), 1).narrow(2, first, last - first);
+        }
+        const at::Tensor part = packed.narrow(0, static_cast<int64_t>(row), 1).narrow(1, first, last - first);
+        EXPECT_LT(relative_error(part, alone.run({}, &sinks)), 1e-10)
+            << json << ", row " << row << ", document " << i;
+      }
+    }
+  }
+}
+
+TEST(TrainingForms, GivePackedDocumentsWhatEachGetsAlone) {
+  check_packed({{0, 1, 9, 30}, {0, 20}, {0}});
+  check_packed({{0, 17}});
+}
+
+TEST(TrainingForms, GiveLaterTokensNoGradient) {
+  for (const std::string& json : test_configs()) {
+    Sample sample(config_of(json), {4, 2, 8, 6}, 1, 23, 37);
+    std::vector<at::Tensor> inputs;
+    for (at::Tensor* x :
+         {&sample.rows.q, &sample.rows.k, &sample.rows.v, &sample.rows.q_plain, &sample.rows.k_plain}) {
+      if (x->defined()) inputs.push_back(x->set_requires_grad(true));
+    }
+    const at::Tensor out = sample.run();
+    for (const int64_t t : {0, 3, 4, 11, 21}) {
+      const auto gradients = torch::autograd::grad({out.select(1, t).sum()}, inputs, {}, true, false, true);
+      for (const at::Tensor& g : gradients) {
+        if (!g.defined()) continue;
+        EXPECT_EQ(g.narrow(2, t + 1, 22 - t).abs().max().item<double>(), 0.0) << json << " at " << t;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace linnet::train

@@ -1,0 +1,128 @@
+// Central differences in float64 along random directions, for every input and every learned tensor.
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <functional>
+
+#include "tests/train/random_rows.h"
+#include "train/loss.h"
+#include "train/ops.h"
+
+namespace linnet::train {
+namespace {
+
+/// f's gradient at `inputs` against differences along random directions.
+void check_gradients(const std::function<at::Tensor(const Tensors&)>& f, const Tensors& inputs,
+                     const std::vector<std::string>& names, const std::string& what) {
+  auto generator = at::detail::createCPUGenerator(5);
+  Tensors leaves;
+  for (const at::Tensor& x : inputs) leaves.push_back(x.detach().clone().set_requires_grad(true));
+  const at::Tensor out = f(leaves);
+  const at::Tensor weight = at::randn(out.sizes(), generator, at::kDouble);
+  const Tensors gradients = torch::autograd::grad({(out * weight).sum()}, leaves, {}, false, false, true);
+  at::NoGradGuard off;
+  constexpr double kStep = 1e-5;
+  for (size_t i = 0; i < leaves.size(); ++i) {
+    for (int direction = 0; direction < 2; ++direction) {
+      const at::Tensor toward = at::randn(leaves[i].sizes(), generator, at::kDouble);
+      const auto at_step = [&](double step) {
+        Tensors moved = leaves;
+        moved[i] = leaves[i] + toward * step;
+        return (f(moved) * weight).sum().item<double>();
+      };
+      const double expected = (at_step(kStep) - at_step(-kStep)) / (2 * kStep);
+      const double actual = gradients[i].defined() ? (gradients[i] * toward).sum().item<double>() : 0.0;
+      EXPECT_NEAR(actual, expected, 1e-6 * (1.0 + std::abs(expected))) << what << ", " << names[i];
+    }
+  }
+}
+
+void check_attention(const std::string& json, int64_t n, const at::Tensor& documents, int64_t batch) {
+  const SinkRotation sinks{{1.0, 0.4}, 9};
+  const Sample sample(config_of(json), {4, 2, 4, 3}, batch, n, 41);
+  Tensors inputs = {sample.rows.q, sample.rows.k, sample.rows.v};
+  std::vector<std::string> names = {"q", "k", "v"};
+  if (sample.rows.q_plain.defined()) {
+    inputs.insert(inputs.end(), {sample.rows.q_plain, sample.rows.k_plain});
+    names.insert(names.end(), {"q.plain", "k.plain"});
+  }
+  for (const auto& [name, x] : sample.parameters) {
+    inputs.push_back(x);
+    names.push_back(name);
+  }
+  const auto f = [&](const Tensors& in) {
+    Sample moved = sample;
+    moved.rows = {in[0], in[1], in[2], {}, {}};
+    size_t next = 3;
+    if (sample.rows.q_plain.defined()) {
+      moved.rows.q_plain = in[next++];
+      moved.rows.k_plain = in[next++];
+    }
+    for (auto& [name, x] : moved.parameters) x = in[next++];
+    return moved.run(documents, &sinks);
+  };
+  check_gradients(f, inputs, names, json);
+}
+
+TEST(Gradients, OfEveryTrainingFormAreDifferences) {
+  for (const std::string& json : test_configs()) check_attention(json, 22, {}, 2);
+}
+
+TEST(Gradients, OfPackedDocumentsAreDifferences) {
+  const at::Tensor documents =
+      at::tensor(at::ArrayRef<int>({0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3,
+                                    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}),
+                 at::kInt)
+          .view({2, 22});
+  for (const std::string& json : test_configs()) check_attention(json, 22, documents, 2);
+}
+
+TEST(Gradients, OfTheModulesOperationsAreDifferences) {
+  auto generator = at::detail::createCPUGenerator(3);
+  const auto draw = [&](std::vector<int64_t> shape) { return random_tensor(shape, generator); };
+  check_gradients([](const Tensors& in) { return rms_norm(in[0], in[1], 1e-5, at::kDouble); },
+                  {draw({3, 5, 8}), draw({8})}, {"x", "gain"}, "rms_norm");
+  check_gradients([](const Tensors& in) { return silu_gate(in[0]); }, {draw({3, 5, 8})}, {"gate_up"},
+                  "silu_gate");
+  const at::Tensor angle = draw({1, 5, 3});
+  const RotaryTable table{angle.cos() * 1.3, angle.sin() * 1.3};
+  for (const bool first : {false, true}) {
+    for (const RotaryTable* rotary : {static_cast<const RotaryTable*>(nullptr), &table}) {
+      check_gradients(
+          [&](const Tensors& in) {
+            const Rows r = split_heads(in[0], 4, 2, rotary, true, first);
+            return at::cat({r.q, r.k, r.v, r.q_plain, r.k_plain}, 1);
+          },
+          {draw({2, 5, 8 * 8})}, {"qkv"}, "split_heads");
+    }
+  }
+}
+
+TEST(Gradients, OfTheLossesAreDifferencesOverManyChunks) {
+  auto generator = at::detail::createCPUGenerator(9);
+  const int64_t rows = 10, vocabulary = 12, chunk = 4;
+  const at::Tensor hidden = random_tensor({rows, 3}, generator),
+                   head = random_tensor({vocabulary, 3}, generator);
+  const at::Tensor weights = at::rand({rows}, generator, at::kDouble);
+  const at::Tensor targets = at::randint(vocabulary, {rows}, generator, at::kLong);
+  check_gradients([&](const Tensors& in) { return cross_entropy(in[0], in[1], targets, weights, chunk); },
+                  {hidden, head}, {"hidden", "head"}, "cross_entropy");
+  const at::Tensor teacher = random_tensor({rows, 3}, generator),
+                   other = random_tensor({vocabulary, 3}, generator);
+  check_gradients(
+      [&](const Tensors& in) { return kl_divergence(in[0], in[1], teacher, other, weights, chunk); },
+      {hidden, head}, {"hidden", "head"}, "kl_divergence");
+  // And their values, against the plain formulas.
+  const at::Tensor log_p = at::log_softmax(hidden.matmul(head.t()), -1);
+  const at::Tensor nll = -log_p.gather(1, targets.unsqueeze(1)).squeeze(1);
+  EXPECT_LT(relative_error(cross_entropy(hidden, head, targets, weights, chunk), (nll * weights).sum()),
+            1e-12);
+  EXPECT_LT(relative_error(row_losses(hidden, head, targets, chunk), nll), 1e-12);
+  const at::Tensor log_t = at::log_softmax(teacher.matmul(other.t()), -1);
+  const at::Tensor kl = (log_t.exp() * (log_t - log_p)).sum(-1);
+  EXPECT_LT(relative_error(kl_divergence(hidden, head, teacher, other, weights, chunk), (kl * weights).sum()),
+            1e-12);
+}
+
+}  // namespace
+}  // namespace linnet::train

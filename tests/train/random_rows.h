@@ -1,0 +1,120 @@
+// Random attentions and sequences as tensors, and the same ones as the runtime takes them.
+#pragma once
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/attention.h"
+#include "train/attention/documents.h"
+#include "train/attention/parallel.h"
+
+namespace linnet::train {
+
+inline AttentionConfig config_of(const std::string& json) {
+  return parse_layer_attention(nlohmann::json::parse(json), "test");
+}
+
+/// Every part of the augmentation on every kind of feature map.
+inline std::vector<std::string> test_configs() {
+  return {
+      R"({"method": "softmax"})",
+      R"({"method": "softmax", "window": 5})",
+      R"({"method": "relu", "group": 4})",
+      R"({"method": "elu1", "group": 4, "taps": 3})",
+      R"({"method": "hedgehog", "group": 4, "feature_position": "none"})",
+      R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 0.25})",
+      R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 1})",
+      R"({"method": "elu1", "group": 4, "local": "relu2", "decay": 0.75})",
+      R"({"method": "relu", "group": 4, "local": "laplace", "local_groups": 2, "gate": true})",
+      R"({"method": "elu1", "group": 4, "local": "relu", "sinks": 4})",
+      R"({"method": "elu1", "group": 4, "local": "yoso", "bits": 3, "sinks": 1})",
+      R"({"method": "hedgehog", "group": 4, "local": "softmax", "denominator": "shared", "decay": "learned",
+          "gate": true, "taps": 5, "local_groups": 2, "sinks": 3})",
+      R"({"method": "grouped", "group": 4, "local_groups": 3, "sinks": 2})",
+      R"({"method": "grouped", "group": 1, "local_groups": 2, "sinks": 1})",
+  };
+}
+
+inline at::Tensor random_tensor(std::vector<int64_t> shape, at::Generator& generator,
+                                at::ScalarType type = at::kDouble) {
+  return at::randn(shape, generator, at::kDouble).to(type);
+}
+
+struct Sample {
+  AttentionConfig config;
+  AttentionShape shape;
+  Rows rows;  // [B, H | G, n, ...]
+  ParameterMap parameters;
+
+  Sample(const AttentionConfig& c, const AttentionShape& s, int64_t batch, int64_t n, uint64_t seed,
+         at::ScalarType type = at::kDouble)
+      : config(c), shape(s) {
+    auto generator = at::detail::createCPUGenerator(seed);
+    const auto draw = [&](int64_t heads, int64_t size) {
+      return random_tensor({batch, heads, n, size}, generator, type);
+    };
+    rows = {
+        draw(s.heads, s.head_size), draw(s.kv_heads, s.head_size), draw(s.kv_heads, s.value_size), {}, {}};
+    if (c.feature_position == FeaturePosition::kNone) {
+      rows.q_plain = draw(s.heads, s.head_size);
+      rows.k_plain = draw(s.kv_heads, s.head_size);
+    }
+    for (const ParameterSpec& spec : parameter_specs(c, s)) {
+      parameters[spec.name] =
+          random_tensor(spec.shape, generator, type == at::kDouble ? type : at::kFloat) * 0.5;
+    }
+  }
+
+  at::Tensor run(const at::Tensor& documents = {}, const SinkRotation* sinks = nullptr) const {
+    return parallel(rows, Documents(documents, rows.q.size(0), rows.q.size(2), at::kCPU), parameters, config,
+                    sinks);
+  }
+};
+
+/// A contiguous tensor's numbers as a file would hold them.
+inline TensorView view_of(const at::Tensor& x) {
+  return {x.scalar_type() == at::kDouble ? DType::kF64 : DType::kF32,
+          x.sizes().vec(),
+          {static_cast<const std::byte*>(x.data_ptr()), x.nbytes()}};
+}
+
+/// The runtime's prefill of each row of the batch: [B, n, H, e].
+template <class T>
+at::Tensor runtime_prefill(const Sample& sample, const SinkRotation* sinks = nullptr) {
+  ParameterTensors parameters;
+  std::map<std::string, at::Tensor> kept;
+  for (const auto& [name, x] : sample.parameters)
+    parameters[name] = view_of(kept[name] = x.detach().contiguous());
+  const auto attention = make_attention<T>(sample.config, sample.shape, parameters, sinks, "test");
+  ThreadPool pool(1);
+  const auto type = c10::CppTypeToScalarType<T>::value;
+  const int64_t batch = sample.rows.q.size(0), n = sample.rows.q.size(2);
+  at::Tensor out = at::empty({batch, sample.shape.heads, n, sample.shape.value_size}, type);
+  for (int64_t b = 0; b < batch; ++b) {
+    std::vector<at::Tensor> held;
+    const auto rows = [&](const at::Tensor& x) -> HeadRows<const T> {
+      if (!x.defined()) return {};
+      held.push_back(x.select(0, b).detach().to(type).contiguous());
+      return {held.back().data_ptr<T>(), held.back().stride(0), held.back().stride(1)};
+    };
+    const auto& r = sample.rows;
+    const linnet::Rows<T> in{n, rows(r.q), rows(r.k), rows(r.v), rows(r.q_plain), rows(r.k_plain)};
+    const at::Tensor to = out.select(0, b);
+    const auto state = attention->make_state();
+    attention->prefill(*state, in, {to.data_ptr<T>(), to.stride(0), to.stride(1)}, pool);
+  }
+  return out.transpose(1, 2);
+}
+
+/// Root mean square of the difference over that of what is expected.
+inline double relative_error(const at::Tensor& actual, const at::Tensor& expected) {
+  const at::Tensor a = actual.detach().to(at::kDouble), b = expected.detach().to(at::kDouble);
+  return ((a - b).norm() / b.norm().clamp_min(1e-300)).item<double>();
+}
+
+}  // namespace linnet::train
