@@ -5,6 +5,8 @@ namespace linnet::cli {
 namespace {
 
 constexpr Command kCommands[] = {
+    {"attention", "the training form of an attention, applied to the tensors of a file",
+     describe_attention_parallel},
     {"pretrain", "a model from nothing", describe_pretrain},
     {"finetune", "next-token loss on a model, softmax or linear", describe_finetune},
     {"linearize", "a softmax model with linear attention", describe_linearize},
