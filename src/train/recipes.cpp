@@ -33,11 +33,13 @@ Phase phase_of(std::string name, const Numbers& numbers, const Place& place, con
   return phase;
 }
 
-/// The phase's schedule over `tokens` of text.
-void schedule(Phase& phase, double tokens, const Schedule& shape) {
+/// The phase's schedule over `tokens` of text. The recipe's own warm-up is at most a tenth of the steps: a
+/// short run would never leave it.
+void schedule(Phase& phase, double tokens, const std::optional<int64_t>& warmup, const Schedule& shape) {
   phase.schedule = shape;
   phase.schedule.steps =
       std::max<int64_t>(1, static_cast<int64_t>(tokens / static_cast<double>(phase.tokens_a_step())));
+  phase.schedule.warmup = warmup.value_or(std::min(shape.warmup, phase.schedule.steps / 10));
 }
 
 Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} : Shape{4, 512}; }
@@ -47,22 +49,22 @@ Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} 
 std::vector<Phase> pretrain_recipe(const Numbers& numbers, const Place& place) {
   Phase phase = phase_of("pretrain", numbers, place, {.batch = 96, .context = 1024}, 0.1);
   phase.trainable.what = Train::kAll;
-  schedule(phase, static_cast<double>(numbers.tokens),
+  schedule(phase, static_cast<double>(numbers.tokens), numbers.warmup,
            {.decay = numbers.decay.value_or(Decay::kCosine),
             .peak = numbers.learning_rate.value_or(1.5e-3),
             .floor = numbers.floor.value_or(0.1),
-            .warmup = numbers.warmup.value_or(200)});
+            .warmup = 200});
   return {phase};
 }
 
 std::vector<Phase> finetune_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable) {
   Phase phase = phase_of("finetune", numbers, place, linearize_shape(place), 0.0);
   phase.trainable = trainable;
-  schedule(phase, static_cast<double>(numbers.tokens),
+  schedule(phase, static_cast<double>(numbers.tokens), numbers.warmup,
            {.decay = numbers.decay.value_or(Decay::kConstant),
             .peak = numbers.learning_rate.value_or(2e-5),
             .floor = numbers.floor.value_or(0.1),
-            .warmup = numbers.warmup.value_or(20)});
+            .warmup = 20});
   return {phase};
 }
 
@@ -74,7 +76,7 @@ std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, c
     Phase phase = phase_of("transfer", numbers, place, linearize_shape(place), 0.0);
     phase.objective = Objective::kTransfer;
     phase.trainable.what = Train::kNew;
-    schedule(phase, tokens * share * (1.0 - numbers.long_share),
+    schedule(phase, tokens * share * (1.0 - numbers.long_share), 0,
              {.decay = Decay::kCosine, .peak = numbers.transfer_learning_rate.value_or(1e-2), .floor = 0.0});
     phases.push_back(phase);
   }
@@ -84,11 +86,11 @@ std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, c
     phase.objective = Objective::kDistill;
     phase.trainable = trainable;
     phase.trainable.keep_teacher = true;
-    schedule(phase, tokens * (1.0 - share) * (1.0 - numbers.long_share),
+    schedule(phase, tokens * (1.0 - share) * (1.0 - numbers.long_share), numbers.warmup,
              {.decay = numbers.decay.value_or(Decay::kCosine),
               .peak = rate,
               .floor = numbers.floor.value_or(0.1),
-              .warmup = numbers.warmup.value_or(20)});
+              .warmup = 20});
     phases.push_back(phase);
   }
   if (numbers.long_share > 0) {
@@ -97,9 +99,8 @@ std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, c
     phase.context *= numbers.long_factor;
     phase.batch = std::max<int64_t>(1, phase.batch / numbers.long_factor);
     phase.micro_batch = std::max<int64_t>(1, phase.micro_batch / numbers.long_factor);
-    schedule(
-        phase, tokens * numbers.long_share,
-        {.decay = Decay::kCosine, .peak = 0.1 * rate, .floor = 0.1, .warmup = numbers.warmup.value_or(20)});
+    schedule(phase, tokens * numbers.long_share, numbers.warmup,
+             {.decay = Decay::kCosine, .peak = 0.1 * rate, .floor = 0.1, .warmup = 20});
     phases.push_back(phase);
   }
   return phases;
