@@ -1,0 +1,41 @@
+#include "train/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace linnet::train {
+namespace {
+
+struct Case {
+  Schedule schedule;
+  int64_t step;
+  double rate;
+};
+
+TEST(Schedule, FollowsItsFormula) {
+  const Schedule constant{.decay = Decay::kConstant, .peak = 2.0, .floor = 0.1, .warmup = 4, .steps = 10};
+  const Schedule linear{.decay = Decay::kLinear, .peak = 2.0, .floor = 0.5, .warmup = 0, .steps = 10};
+  const Schedule cosine{.decay = Decay::kCosine, .peak = 2.0, .floor = 0.1, .warmup = 2, .steps = 8};
+  const Case cases[] = {
+      {constant, 0, 0.5}, {constant, 1, 1.0}, {constant, 3, 2.0},
+      {constant, 9, 2.0}, {linear, 0, 2.0},   {linear, 5, 1.5},
+      {linear, 9, 1.1},   {linear, 10, 1.0},  {cosine, 0, 1.0},
+      {cosine, 4, 1.1},   {cosine, 8, 0.2},   {cosine, 2, 2.0 * (0.1 + 0.9 * 0.85355339059)},
+  };
+  for (const Case& c : cases)
+    EXPECT_NEAR(c.schedule.at(c.step), c.rate, 1e-9) << name_of(c.schedule.decay) << " step " << c.step;
+}
+
+TEST(Schedule, AnUnknownNameIsAnErrorThatListsTheKnown) {
+  EXPECT_EQ(decay_of("linear", "--schedule"), Decay::kLinear);
+  try {
+    decay_of("step", "--schedule");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "--schedule: step, expected constant, linear or cosine");
+  }
+}
+
+}  // namespace
+}  // namespace linnet::train
