@@ -21,7 +21,7 @@ import traceback
 
 import sentencepiece
 import tokenizers
-from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, post_processors,
+from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, processors,
                         pre_tokenizers, trainers)
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -129,7 +129,7 @@ def byte_level_gpt2(out):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = post_processors.ByteLevel(trim_offsets=False)
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
     tokenizer.train_from_iterator(corpus(), trainers.BpeTrainer(
         vocab_size=700, special_tokens=["<|endoftext|>"], show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
@@ -145,7 +145,7 @@ def byte_level_prefix_space(out):
     tokenizer.train_from_iterator(corpus(), trainers.BpeTrainer(
         vocab_size=500, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet())))
-    tokenizer.post_processor = post_processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
     save(out, "byte_level_prefix_space", tokenizer)
 
 
@@ -167,11 +167,11 @@ def byte_level_llama3(out):
         added["id"] += 1
     vocabulary["Ġzymurgy"] = begin
     tokenizer = Tokenizer.from_str(json.dumps(content))
-    tokenizer.post_processor = post_processors.Sequence([
-        post_processors.ByteLevel(trim_offsets=False),
-        post_processors.TemplateProcessing(single="<|begin_of_text|> $A",
-                                           pair="<|begin_of_text|> $A <|begin_of_text|> $B",
-                                           special_tokens=[("<|begin_of_text|>", begin + 1)])])
+    tokenizer.post_processor = processors.Sequence([
+        processors.ByteLevel(trim_offsets=False),
+        processors.TemplateProcessing(single="<|begin_of_text|> $A",
+                                      pair="<|begin_of_text|> $A <|begin_of_text|> $B",
+                                      special_tokens=[("<|begin_of_text|>", begin + 1)])])
     save(out, "byte_level_llama3", tokenizer)
 
 
@@ -191,7 +191,7 @@ def byte_fallback_model(vocab_size):
     tokenizer = Tokenizer.from_str(json.dumps(content))
     tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
                                            decoders.Strip(" ", 1, 0)])
-    tokenizer.post_processor = post_processors.TemplateProcessing(
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)])
     return tokenizer
 
@@ -218,7 +218,7 @@ def bpe_word_ends(out):
     tokenizer.train_from_iterator(corpus(), trainers.BpeTrainer(
         vocab_size=500, special_tokens=["<unk>", "<s>"], end_of_word_suffix="</w>", limit_alphabet=80,
         show_progress=False))
-    tokenizer.post_processor = post_processors.TemplateProcessing(
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A <unk>", special_tokens=[("<s>", 1), ("<unk>", 0)])
     save(out, "bpe_word_ends", tokenizer)
 
@@ -232,7 +232,7 @@ def unigram_albert(out):
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.train_from_iterator(corpus(), trainers.UnigramTrainer(
         vocab_size=500, special_tokens=["<pad>", "<unk>", "[CLS]", "[SEP]"], unk_token="<unk>", show_progress=False))
-    tokenizer.post_processor = post_processors.TemplateProcessing(
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
     save(out, "unigram_albert", tokenizer)
 
@@ -333,7 +333,7 @@ def unigram_t5(out):
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
     tokenizer.train_from_iterator(corpus(), trainers.UnigramTrainer(
         vocab_size=600, special_tokens=["<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False))
-    tokenizer.post_processor = post_processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     save(out, "unigram_t5", tokenizer)
 
 

@@ -25,13 +25,11 @@ AddedTokens::AddedTokens(std::vector<AddedToken> tokens, const Normalizer& norma
     : tokens_(std::move(tokens)) {
   std::vector<std::pair<std::string, int32_t>> raw, normalized;
   for (size_t i = 0; i < tokens_.size(); ++i) {
-    const AddedToken& token = tokens_[i];
+    AddedToken& token = tokens_[i];
     by_id_.emplace(token.id, i);
-    if (!token.in_text) continue;
-    if (token.normalized)
-      normalized.emplace_back(normalizer.apply(token.content), static_cast<int32_t>(i));
-    else
-      raw.emplace_back(token.content, static_cast<int32_t>(i));
+    token.decoded = token.normalized ? normalizer.apply(token.content) : token.content;
+    if (token.in_text)
+      (token.normalized ? normalized : raw).emplace_back(token.decoded, static_cast<int32_t>(i));
   }
   raw_ = trie_of(raw);
   normalized_ = trie_of(normalized);

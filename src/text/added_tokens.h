@@ -22,6 +22,7 @@ struct AddedToken {
   bool rstrip = false;       // takes the white space behind it
   bool normalized = true;    // found in the normalized text
   bool in_text = true;       // looked for in texts at all
+  std::string decoded;       // what the decoder is given: `content`, normalized where `normalized` says so
 };
 
 class AddedTokens {

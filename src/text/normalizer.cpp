@@ -46,7 +46,7 @@ void lower(char32_t c, std::string& out) {
 }
 
 void without_marks(char32_t c, std::string& out) {
-  if (category(c) != Category::kNonspacingMark) append_utf8(out, c);
+  if (category(c) != Category::kMark) append_utf8(out, c);
 }
 
 /// Control characters go, other separators become spaces: as in NMT's preprocessing.

@@ -202,9 +202,9 @@ void PreTokenizer::add(const JsonView& step) {
   if (type == "Metaspace") return steps_.push_back(metaspace(step));
   if (type == "Split") return steps_.push_back(split_step(step));
   if (type == "WhitespaceSplit") return splitting(Behavior::kRemoved, by_character(&is_space));
-  if (type == "Whitespace") {
-    return splitting(Behavior::kRemoved,
-                     by_regex(std::make_shared<const Regex>(R"(\w+|[^\w\s]+)", step.where()), true));
+  if (type == "Whitespace") {  // joiners are in a word here, as in Rust's \w but not in Oniguruma's
+    const char* parts = R"([\w\x{200C}\x{200D}]+|[^\w\x{200C}\x{200D}\s]+)";
+    return splitting(Behavior::kRemoved, by_regex(std::make_shared<const Regex>(parts, step.where()), true));
   }
   if (type == "Punctuation") {
     return splitting(behavior_of(step["behavior"], "Isolated"), by_character(&is_punctuation));

@@ -67,7 +67,7 @@ std::optional<int32_t> Tokenizer::Impl::id_of(std::string_view token) const {
 std::optional<std::string> Tokenizer::Impl::token_to_decode(int32_t id, bool skip_special) const {
   const AddedToken* added_token = added.find(id);
   if (added_token != nullptr) {
-    return skip_special && added_token->special ? std::nullopt : std::optional(added_token->content);
+    return skip_special && added_token->special ? std::nullopt : std::optional(added_token->decoded);
   }
   if (id < 0 || id >= vocabulary) {
     throw Error(where, fmt::format("token id {}", id), fmt::format("0 to {}", vocabulary - 1));

@@ -26,7 +26,9 @@ Category category(char32_t code_point) {
     case UTF8PROC_CATEGORY_NO:
       return Category::kNumber;
     case UTF8PROC_CATEGORY_MN:
-      return Category::kNonspacingMark;
+    case UTF8PROC_CATEGORY_MC:
+    case UTF8PROC_CATEGORY_ME:
+      return Category::kMark;
     case UTF8PROC_CATEGORY_PC:
     case UTF8PROC_CATEGORY_PD:
     case UTF8PROC_CATEGORY_PS:

@@ -6,7 +6,7 @@
 
 namespace linnet {
 
-enum class Category { kLetter, kNumber, kNonspacingMark, kPunctuation, kOther };
+enum class Category { kLetter, kNumber, kMark, kPunctuation, kOther };
 
 Category category(char32_t code_point);
 /// White_Space, as Rust's char::is_whitespace.
