@@ -308,6 +308,11 @@ class SoftmaxAttention final : public Attention<T> {
 
 }  // namespace
 
+size_t windowed_state_bytes(const AttentionShape& shape, int64_t window, size_t number_size) {
+  const int64_t numbers = int64_t{shape.kv_heads} * (shape.head_size + shape.value_size);
+  return static_cast<size_t>((window + kBlock) * numbers) * number_size;
+}
+
 template <class T>
 std::unique_ptr<Attention<T>> make_softmax(const AttentionConfig& config, const AttentionShape& shape) {
   return std::make_unique<SoftmaxAttention<T>>(config, shape);

@@ -16,4 +16,8 @@ namespace linnet {
 template <class T>
 std::unique_ptr<Attention<T>> make_softmax(const AttentionConfig& config, const AttentionShape& shape);
 
+/// The most bytes that a sequence's state reaches with `window` > 0, of numbers of `number_size` bytes:
+/// tokens leave it a block at a time.
+size_t windowed_state_bytes(const AttentionShape& shape, int64_t window, size_t number_size);
+
 }  // namespace linnet

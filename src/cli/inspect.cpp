@@ -5,6 +5,7 @@
 
 #include "attention/attention.h"
 #include "attention/method.h"
+#include "attention/softmax.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "model/checks.h"
@@ -57,7 +58,7 @@ Json attention_of(const Model& model) {
   return layers;
 }
 
-// Bytes of one sequence's state in float32: what is allocated once, and what each token adds in layers whose
+// Bytes of one sequence's state in float32: what it reaches, and what each token adds in layers whose
 // state grows. Null where a learned tensor holds no usable numbers.
 Json state_of(const Model& model) {
   int64_t fixed = 0, growing = 0;
@@ -71,7 +72,9 @@ Json state_of(const Model& model) {
     const auto attention =
         make_attention<float>(config, shape, parameters, nullptr, model.linear_prefix(layer));
     fixed += attention->layout().bytes;
-    if (find_method(config.method, "inspect").grows) {
+    if (config.window > 0) {
+      fixed += static_cast<int64_t>(windowed_state_bytes(shape, config.window, sizeof(float)));
+    } else if (find_method(config.method, "inspect").grows) {
       growing += int64_t{shape.kv_heads} * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
     }
   }

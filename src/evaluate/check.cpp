@@ -105,12 +105,13 @@ class Checker {
       growth = std::max(growth,
                         std::abs(static_cast<double>(decoder_.state_bytes(0)) - static_cast<double>(empty)));
     }
-    if (subject_.state_is_fixed) {
-      return {"state", fmt::format("{} bytes a sequence, at every length", empty), growth, 0,
-              "bytes of growth"};
+    std::string claim = "grows with the text: a layer keeps every token";
+    if (subject_.growth == 0) {
+      claim = fmt::format("{} bytes a sequence, at every length", empty);
+    } else if (std::isfinite(subject_.growth)) {
+      claim = fmt::format("{} bytes a sequence, and what windows hold", empty);
     }
-    return {"state", "grows with the text: a layer keeps every token", growth,
-            std::numeric_limits<double>::infinity(), "bytes of growth"};
+    return {"state", claim, growth, subject_.growth, "bytes of growth"};
   }
 
   CheckResult trees() {

@@ -38,10 +38,10 @@ struct CheckSubject {
 
   Decoder* decoder;
   int64_t vocabulary;
-  int64_t tokens;       // of the sequence, at least 8
-  int group;            // trees grow around its multiples
-  bool state_is_fixed;  // no layer keeps every token
-  double tolerance;     // relative RMS between forms
+  int64_t tokens;    // of the sequence, at least 8
+  int group;         // trees grow around its multiples
+  double growth;     // bytes that a state may grow by: 0, what windows hold, infinite for full softmax
+  double tolerance;  // relative RMS between forms
   uint64_t seed;
 };
 std::vector<CheckResult> check_decoder(const CheckSubject& subject,

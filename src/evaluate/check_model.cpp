@@ -1,7 +1,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 
+#include "attention/softmax.h"
 #include "base/error.h"
 #include "evaluate/check.h"
 
@@ -25,11 +27,18 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
   // Past the first fold that follows a fold, and a little: everything that can happen has happened.
   int64_t enough = 64;
   int group = 0;
-  bool fixed = true;
+  double growth = 0;
+  const size_t number_size = options.compute == ComputeType::kFloat64 ? sizeof(double) : sizeof(float);
   for (const AttentionConfig& layer : model->attention()) {
     if (layer.method == "softmax") {
-      fixed = fixed && layer.window > 0;
-      enough = std::max<int64_t>(enough, layer.window + 7);
+      if (layer.window == 0) {
+        growth = std::numeric_limits<double>::infinity();
+        continue;
+      }
+      const size_t most = windowed_state_bytes(model->attention_shape(), layer.window, number_size);
+      growth += static_cast<double>(most);
+      // Until a state that keeps every token would be too large.
+      enough = std::max<int64_t>(enough, 2 * layer.window + 135);
       continue;
     }
     group = std::max(group, layer.group);
@@ -41,7 +50,7 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
     throw Error("--tokens", fmt::format("{} tokens", tokens), "at least 8, and positions for them");
   const auto decoder = Decoder::make(
       model, {.compute = options.compute, .slots = 2, .max_nodes = CheckSubject::kNodes + 1}, pool);
-  return check_decoder({decoder.get(), model->config().vocabulary, tokens, group > 0 ? group : 16, fixed,
+  return check_decoder({decoder.get(), model->config().vocabulary, tokens, group > 0 ? group : 16, growth,
                         tolerance_of(options.compute), options.seed},
                        report);
 }

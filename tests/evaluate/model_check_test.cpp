@@ -1,0 +1,47 @@
+// linnet check's promises on whole random models, softmax and linear, on the decoder as it is.
+#include <gtest/gtest.h>
+
+#include "base/thread_pool.h"
+#include "evaluate/check.h"
+#include "tests/model/random_model.h"
+
+namespace linnet {
+namespace {
+
+TEST(ModelCheck, HoldsForEveryKindOfLayer) {
+  const nlohmann::json attentions[] = {
+      nullptr,
+      {{"method", "grouped"}, {"group", 8}},
+      {{"method", "grouped"}, {"group", 4}, {"local_groups", 1}, {"sinks", 2}},
+      {{"method", "elu1"}, {"group", 8}},
+      {{"method", "relu"}, {"group", 8}, {"local", "softmax"}, {"local_groups", 2}, {"taps", 3}},
+      {{"method", "grouped"}, {"group", 8}, {"layers", {{"1", {{"method", "softmax"}}}}}},
+      {{"method", "grouped"}, {"group", 8}, {"layers", {{"1", {{"method", "softmax"}, {"window", 16}}}}}},
+  };
+  ThreadPool pool(2);
+  for (const auto& attention : attentions) {
+    RandomModel spec;
+    spec.attention = attention;
+    const TemporaryModel model(spec);
+    for (const ComputeType compute : {ComputeType::kFloat32, ComputeType::kFloat64}) {
+      for (const CheckResult& result : check_model(model.get(), {.compute = compute}, pool)) {
+        EXPECT_TRUE(result.holds()) << attention << ": " << result.name << ", " << result.measured << " "
+                                    << result.unit << ", allowed " << result.limit;
+      }
+    }
+  }
+}
+
+TEST(ModelCheck, LeavesRoomForTreesWherePositionsAreLearned) {
+  RandomModel spec;
+  spec.gpt2 = true;
+  spec.kv_heads = spec.heads;
+  spec.positions = 40;
+  const TemporaryModel model(spec);
+  ThreadPool pool(1);
+  for (const CheckResult& result : check_model(model.get(), {}, pool))
+    EXPECT_TRUE(result.holds()) << result.name;
+}
+
+}  // namespace
+}  // namespace linnet
