@@ -12,6 +12,12 @@
 #include "base/file.h"
 
 namespace linnet::cli {
+CLI::Validator not_negative() {
+  return {[](const std::string& text) {
+            return text.starts_with('-') ? fmt::format("{} is negative, expected 0 or more", text) : "";
+          },
+          ""};
+}
 
 void add_model(CLI::App& app, SharedOptions& options) {
   app.add_option("MODEL", options.model, "Model folder: plain, linearized, a sidecar or a LoRA")->required();
@@ -34,7 +40,7 @@ void add_threads(CLI::App& app, SharedOptions& options) {
 }
 
 void add_seed(CLI::App& app, SharedOptions& options) {
-  app.add_option("--seed", options.seed, "Seed of every random number");
+  app.add_option("--seed", options.seed, "Seed of every random number")->check(not_negative());
 }
 
 void add_json(CLI::App& app, SharedOptions& options) {

@@ -34,6 +34,9 @@ void add_json(CLI::App& app, SharedOptions& options);
 /// All of the above, for commands that run a model.
 void add_runtime(CLI::App& app, SharedOptions& options);
 
+/// For unsigned numbers: CLI11 reads "-1" as 2⁶⁴ − 1.
+CLI::Validator not_negative();
+
 /// A device that is not there, or an unknown name, is an Error: called first, before anything is read.
 void check_device(const SharedOptions& options);
 

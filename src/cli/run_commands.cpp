@@ -6,6 +6,7 @@
 #include <new>
 
 #include "base/file.h"
+#include "base/nearest.h"
 #include "cli/command.h"
 
 #ifndef LINNET_VERSION
@@ -18,6 +19,24 @@ namespace {
 int report(const std::string& message, ExitStatus status) {
   fmt::print(stderr, "linnet: error: {}\n", message);
   return static_cast<int>(status);
+}
+
+/// What the deepest command named could have meant by the first argument that it does not know.
+std::string expected_instead(const CLI::App& app) {
+  const CLI::App* command = &app;
+  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  std::vector<std::string> names;
+  for (const CLI::App* sub : command->get_subcommands([](const CLI::App*) { return true; })) {
+    names.push_back(sub->get_name());
+  }
+  for (const CLI::Option* option : command->get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  }
+  const std::vector<std::string> unknown = app.remaining(true);
+  const std::vector<std::string_view> candidates(names.begin(), names.end());
+  const std::string_view meant = unknown.empty() ? "" : nearest(unknown.front(), candidates);
+  const std::string asked = command == &app ? "linnet" : "linnet " + command->get_name();
+  return fmt::format("{}what `{} --help` lists", meant.empty() ? "" : fmt::format("{} or ", meant), asked);
 }
 
 }  // namespace
@@ -59,8 +78,7 @@ int run_commands(std::span<const Command> commands, int argc, char** argv) {
   } catch (const CLI::Success& done) {  // --help, --version
     return app.exit(done);
   } catch (const CLI::ParseError& error) {
-    return report(Error("command line", error.what(), "what `linnet COMMAND --help` lists").what(),
-                  ExitStatus::kBadInput);
+    return report(Error("command line", error.what(), expected_instead(app)).what(), ExitStatus::kBadInput);
   }
   try {
     return static_cast<int>(work ? work() : ExitStatus::kDone);

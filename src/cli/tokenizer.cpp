@@ -107,7 +107,8 @@ void describe_train(CLI::App& app, Work& work) {
                  "Special tokens, ids from 0; the first is BOS and begins every text, the last is EOS")
       ->take_all();
   app.add_option("--sample-bytes", options->sample_bytes,
-                 "Bytes of text to learn from, an equal share of each file's beginning; 0 is all");
+                 "Bytes of text to learn from, an equal share of each file's beginning; 0 is all")
+      ->check(not_negative());
   add_threads(app, *options);
   add_json(app, *options);
   app.callback([options, &work] { work = [options] { return train(*options); }; });

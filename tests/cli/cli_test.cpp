@@ -1,0 +1,296 @@
+// The program as a user runs it.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/run.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+/// A golden checkpoint with a tokenizer of printable ASCII: a whole model folder, small enough for every
+/// test.
+class Program : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    inputs_ = new TemporaryFolder;
+    fs::copy(fs::path(LINNET_TEST_DATA) / "hf/llama-gqa-tied", model());
+    write_file(model() / "tokenizer.json", tokenizer().dump());
+    write_file(inputs_->path() / "empty.txt", "");
+    write_file(inputs_->path() / "text.txt", "a story about nothing. it is short, and it ends.");
+    write_file(inputs_->path() / "broken.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n");
+    fs::create_directory(inputs_->path() / "nothing");
+    fs::copy(model(), inputs_->path() / "gpt2");
+    for (const char* file : {"config.json", "generation_config.json", "model.safetensors"}) {
+      fs::copy_file(fs::path(LINNET_TEST_DATA) / "hf/gpt2" / file, inputs_->path() / "gpt2" / file,
+                    fs::copy_options::overwrite_existing);
+    }
+  }
+  static void TearDownTestSuite() { delete inputs_; }
+
+  static fs::path model() { return inputs_->path() / "model"; }
+  static std::string input(const char* name) { return inputs_->path() / name; }
+  /// "{m}" and "{i}" stand for the model and the folder of inputs.
+  static std::vector<std::string> fill_in(std::vector<std::string> arguments) {
+    for (std::string& argument : arguments) {
+      const auto replace = [&](std::string_view what, const std::string& with) {
+        const size_t at = argument.find(what);
+        if (at != std::string::npos) argument.replace(at, what.size(), with);
+      };
+      replace("{m}", model());
+      replace("{i}", inputs_->path());
+    }
+    return arguments;
+  }
+  static Outcome run(std::vector<std::string> arguments, const RunOptions& options = {}) {
+    return run_linnet(fill_in(std::move(arguments)), options);
+  }
+
+ private:
+  static nlohmann::json tokenizer() {
+    nlohmann::json vocab = {{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}, {"Ġ", 3}, {"Ċ", 4}};
+    for (char c = '!'; c <= '~'; ++c) vocab[std::string(1, c)] = vocab.size();
+    nlohmann::json added = nlohmann::json::array();
+    for (const char* name : {"<unk>", "<s>", "</s>"}) {
+      added.push_back({{"id", vocab[name]},
+                       {"content", name},
+                       {"special", true},
+                       {"single_word", false},
+                       {"lstrip", false},
+                       {"rstrip", false},
+                       {"normalized", false}});
+    }
+    return {
+        {"version", "1.0"},
+        {"added_tokens", added},
+        {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
+        {"decoder", {{"type", "ByteLevel"}}},
+        {"model",
+         {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}, {"unk_token", "<unk>"}}}};
+  }
+  static TemporaryFolder* inputs_;
+};
+
+TemporaryFolder* Program::inputs_ = nullptr;
+
+struct BadRow {
+  std::vector<std::string> arguments;
+  const char* message;
+};
+
+TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
+  const std::vector<std::string> generate = {"generate", "{m}", "--json", "out.json"};
+  const std::vector<std::string> perplexity = {"perplexity", "{m}", "--json", "out.json"};
+  const auto with = [](std::vector<std::string> arguments, const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  const BadRow rows[] = {
+      {{}, "command line: A subcommand is required"},
+      {{"generat", "{m}"}, "expected generate or what `linnet --help` lists"},
+      {{"generate"}, "MODEL is required"},
+      {{"generate", "/nonexistent", "--prompt", "a"}, "/nonexistent: "},
+      {{"generate", "{i}/nothing", "--prompt", "a"}, "nothing"},
+      {{"generate", "{i}/text.txt", "--prompt", "a"}, "text.txt"},
+      {generate, "--prompt: absent"},
+      {with(generate, {"--prompt", ""}), "--prompt: an empty prompt"},
+      {with(generate, {"--prompt", "a", "--prompt-file", "{i}/text.txt"}), "--prompt: given together"},
+      {with(generate, {"--prompt-file", "/nonexistent"}), "/nonexistent: cannot read (No such file"},
+      {with(generate, {"--prompt-file", "{i}/nothing"}), "nothing: cannot read (Is a directory)"},
+      {with(generate, {"--prompt-file", "{i}/empty.txt"}), "empty.txt: an empty prompt"},
+      {with(generate, {"--prompt-file", "-"}), "-: an empty prompt"},
+      {with(generate, {"--prompt", "a", "--temperature", "-1"}), "--temperature: -1"},
+      {with(generate, {"--prompt", "a", "--temperature", "nan"}), "--temperature: nan"},
+      {with(generate, {"--prompt", "a", "--temperature", "hot"}), "--temperature = hot"},
+      {with(generate, {"--prompt", "a", "--top-k", "-1"}), "--top-k: -1"},
+      {with(generate, {"--prompt", "a", "--top-p", "1.5"}), "--top-p: 1.5"},
+      {with(generate, {"--prompt", "a", "--min-p", "-0.1"}), "--min-p: -0.1"},
+      {with(generate, {"--prompt", "a", "--repetition-penalty", "0"}), "--repetition-penalty: 0"},
+      {with(generate, {"--prompt", "a", "--max-new-tokens", "0"}), "--max-new-tokens: 0"},
+      {with(generate, {"--prompt", "a", "--max-new-tokens", "1e99"}), "--max-new-tokens"},
+      {with(generate, {"--prompt", "a", "--threads", "-1"}), "--threads"},
+      {with(generate, {"--prompt", "a", "--seed", "-1"}), "--seed"},
+      {with(generate, {"--prompt", "a", "--dtype", "int3"}), "--dtype"},
+      {with(generate, {"--prompt", "a", "--device", "cuda"}), "--device: device unavailable"},
+      {with(generate, {"--prompt", "a", "--device", "tpu"}), "--device: unknown device \"tpu\""},
+      {with(generate, {"--prompt", "a", "--base", "/nonexistent"}), "base"},
+      {with(generate, {"--prompt", "a", "--tempratur", "1"}), "--temperature or what `linnet generate --help` lists"},
+      {{"generate", "{m}", "--prompt", "a", "--json", "/nonexistent/out.json"},
+       "/nonexistent/out.json: cannot be written"},
+      {{"generate", "{m}", "--prompt", "a", "--json", "/dev/full"}, "/dev/full: not a regular file"},
+      {perplexity, "FILE is required"},
+      {with(perplexity, {"/nonexistent.txt"}), "/nonexistent.txt"},
+      {with(perplexity, {"{i}/model"}), "model"},
+      {with(perplexity, {"{i}/empty.txt"}), "no token to score"},
+      {with(perplexity, {"{i}/broken.jsonl"}), "broken.jsonl:2"},
+      {with(perplexity, {"{i}/text.txt", "--window", "0"}), "--window: 0"},
+      {with(perplexity, {"{i}/text.txt", "--window", "-8"}), "--window: -8"},
+      {with(perplexity, {"{i}/text.txt", "--window", "8", "--stride", "9"}), "--stride: 9"},
+      {with(perplexity, {"{i}/text.txt", "--window", "8", "--stride", "0"}), "--stride: 0"},
+      {with(perplexity, {"{i}/text.txt", "--stride", "8"}), "--stride: given without --window"},
+      {with(perplexity, {"{i}/text.txt", "--score-from", "-1"}), "--score-from: -1"},
+      {with(perplexity, {"{i}/text.txt", "--score-from", "5", "--score-to", "5"}), "--score-to: 5"},
+      {with(perplexity, {"{i}/text.txt", "--score-from", "5000"}), "no token to score"},
+      {with(perplexity, {"{i}/text.txt", "--far-pairs", "-1"}), "--far-pairs: -1"},
+      {{"check", "{m}", "--tokens", "-1"}, "--tokens"},
+      {{"check", "{m}", "--tokens", "3"}, "--tokens: 3"},
+      {{"check", "/nonexistent"}, "/nonexistent"},
+  };
+  for (const BadRow& row : rows) {
+    const Outcome outcome = run(row.arguments);
+    const std::string command = fmt::format("{}", fmt::join(row.arguments, " "));
+    EXPECT_EQ(outcome.status, 2) << command;
+    EXPECT_THAT(outcome.err, StartsWith("linnet: error: ")) << command;
+    EXPECT_THAT(outcome.err, HasSubstr(row.message)) << command;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << command << outcome.err;
+    EXPECT_THAT(outcome.out, IsEmpty()) << command;
+    EXPECT_THAT(outcome.files, IsEmpty()) << command;
+  }
+}
+
+TEST_F(Program, NamesTheLimitOfLearnedPositions) {
+  write_file(input("long.txt"), std::string(3000, 'a'));
+  const Outcome stream = run({"perplexity", "{i}/gpt2", "{i}/long.txt"});
+  EXPECT_EQ(stream.status, 2);
+  EXPECT_THAT(stream.err, HasSubstr("--window 64"));
+  EXPECT_THAT(stream.out, IsEmpty());
+  EXPECT_EQ(run({"perplexity", "{i}/gpt2", "{i}/long.txt", "--window", "64"}).status, 0);
+  const Outcome prompt = run({"generate", "{i}/gpt2", "--prompt-file", "{i}/long.txt"});
+  EXPECT_EQ(prompt.status, 2);
+  EXPECT_THAT(prompt.err, HasSubstr("at most 64"));
+}
+
+TEST_F(Program, SaysSoOnAFullDisk) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"generate", "{m}", "--prompt", "a", "--max-new-tokens", "3", "--json",
+                                 "out.json"},
+        {"perplexity", "{m}", "{i}/text.txt", "--json", "out.json"},
+        {"check", "{m}", "--tokens", "24", "--json", "out.json"}}) {
+    const Outcome outcome = run(arguments, {.full_disk = true});
+    EXPECT_EQ(outcome.status, 2) << arguments[0];
+    EXPECT_THAT(outcome.err, HasSubstr("linnet: error: out.json: cannot write")) << arguments[0];
+    EXPECT_THAT(outcome.files, IsEmpty()) << arguments[0];
+  }
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"generate", "{m}", "--prompt", "a", "--json", "out.json"},
+        {"perplexity", "{m}", "{i}/text.txt"},
+        {"check", "{m}", "--tokens", "24"}}) {
+    const Outcome outcome = run(arguments, {.full_output = true});
+    EXPECT_EQ(outcome.status, 2) << arguments[0];
+    EXPECT_THAT(outcome.err, HasSubstr("linnet: error: standard output: cannot write")) << arguments[0];
+    EXPECT_THAT(outcome.files, IsEmpty()) << arguments[0];
+  }
+}
+
+TEST_F(Program, DescribesItselfAndEveryOption) {
+  EXPECT_THAT(run({"--version"}).out, StartsWith("linnet "));
+  const std::pair<const char*, std::vector<const char*>> rows[] = {
+      {"generate",
+       {"--prompt", "--prompt-file", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
+        "--repetition-penalty", "--stop", "--ignore-eos", "--seed", "--threads", "--dtype", "--device",
+        "--base", "--json"}},
+      {"perplexity", {"--window", "--stride", "--score-from", "--score-to", "--far-pairs", "--json"}},
+      {"check", {"--tokens", "--dtype", "--json"}}};
+  for (const auto& [command, options] : rows) {
+    const Outcome help = run({command, "--help"});
+    EXPECT_EQ(help.status, 0);
+    for (const char* option : options) EXPECT_THAT(help.out, HasSubstr(option)) << command;
+    EXPECT_THAT(run({"--help"}).out, HasSubstr(command));
+  }
+}
+
+TEST_F(Program, GeneratesTheSameTextForTheSameSeed) {
+  const std::vector<std::string> sampled = {"generate",         "{m}", "--prompt",      "a story",
+                                            "--max-new-tokens", "20",  "--temperature", "1",
+                                            "--seed",           "5",   "--json",        "out.json"};
+  const Outcome first = run(sampled), second = run(sampled);
+  EXPECT_EQ(first.status, 0) << first.err;
+  EXPECT_EQ(first.out, second.out);
+  auto other = sampled;
+  other[9] = "6";
+  EXPECT_NE(run(other).out, first.out);
+  const nlohmann::json json = parse_json(first.files.at("out.json"), "out.json");
+  EXPECT_EQ(json["text"].get<std::string>(), first.out);
+  EXPECT_EQ(json["prompt_tokens"], 7);
+  EXPECT_LE(json["generated_tokens"].get<int>(), 20);
+  EXPECT_GT(json["prefill_tokens_per_second"].get<double>(), 0);
+  EXPECT_GT(json["state_bytes"].get<int64_t>(), 0);
+  EXPECT_THAT(first.err, HasSubstr("tokens/s"));
+}
+
+TEST_F(Program, ReadsThePromptFromAFileOrStandardInput) {
+  const std::vector<std::string> common = {"generate", "{m}", "--max-new-tokens", "9", "--ignore-eos"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return more;
+  };
+  const std::string text = std::string(MappedFile(input("text.txt")).text());
+  const Outcome expected = run(with({"--prompt", text}));
+  EXPECT_EQ(expected.status, 0) << expected.err;
+  EXPECT_EQ(run(with({"--prompt-file", "{i}/text.txt"})).out, expected.out);
+  EXPECT_EQ(run(with({"--prompt-file", "-"}), {.input = text}).out, expected.out);
+}
+
+TEST_F(Program, ScoresTextAndWritesTheFieldsThatAreAgreed) {
+  const Outcome outcome =
+      run({"perplexity", "{m}", "{i}/text.txt", "--far-pairs", "2", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  const int64_t bytes = static_cast<int64_t>(MappedFile(input("text.txt")).text().size());
+  EXPECT_EQ(json["bytes"], bytes);
+  EXPECT_EQ(json["tokens"], bytes);  // this tokenizer has a token a byte
+  EXPECT_EQ(json["words"], 10);
+  EXPECT_NEAR(json["bits_per_byte"].get<double>(), std::log2(json["byte_perplexity"].get<double>()), 1e-9);
+  for (const char* field :
+       {"token_perplexity", "word_perplexity", "seconds", "far_pair_nats", "far_pair_share", "other_nats"}) {
+    EXPECT_TRUE(json[field].is_number()) << field;
+  }
+  EXPECT_THAT(outcome.out, HasSubstr("bits_per_byte"));
+}
+
+TEST_F(Program, WarnsOnceOfAStreamPastTheTrainedPositions) {
+  write_file(input("long.txt"), std::string(100, 'a'));
+  const std::vector<std::string> stream = {"perplexity", "{m}", "{i}/long.txt", "{i}/long.txt"};
+  const Outcome warned = run(stream);
+  EXPECT_EQ(warned.status, 0) << warned.err;
+  const size_t at = warned.err.find("linnet: warning: ");
+  ASSERT_NE(at, std::string::npos) << warned.err;
+  EXPECT_EQ(warned.err.find("linnet: warning: ", at + 1), std::string::npos);
+  auto windows = stream;
+  windows.insert(windows.end(), {"--window", "64"});
+  EXPECT_THAT(run(windows).err, testing::Not(HasSubstr("warning")));
+}
+
+TEST_F(Program, ChecksAModel) {
+  const Outcome outcome = run({"check", "{m}", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err << outcome.out;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_TRUE(json["holds"].get<bool>());
+  EXPECT_EQ(json["checks"].size(), 7u);
+}
+
+TEST_F(Program, TellsTheStoryThatARealModelIsKnownFor) {
+  const fs::path stories = fs::path(LINNET_SHARED) / "data/models/stories260k";
+  if (!fs::exists(stories)) GTEST_SKIP() << stories << " is not here";
+  const auto greedy = read_json(stories / "reference.json")["greedy"][0];
+  const std::string prompt = greedy["prompt"];
+  const std::vector<std::string> arguments = {
+      "generate", stories, "--prompt", prompt, "--max-new-tokens", std::to_string(greedy["ids"].size())};
+  EXPECT_EQ(prompt + run_linnet(arguments).out, greedy["text"].get<std::string>());
+  auto stopped = arguments;
+  stopped.insert(stopped.end(), {"--stop", "Lily", "--stop", "big, red"});
+  EXPECT_EQ(run_linnet(stopped).out, ", there was a little girl named ");
+}
+
+}  // namespace
+}  // namespace linnet

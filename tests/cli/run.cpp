@@ -1,0 +1,107 @@
+#include "tests/cli/run.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+namespace linnet {
+namespace {
+
+struct Pipe {
+  int ends[2];
+  Pipe() {
+    if (::pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
+  }
+};
+
+[[noreturn]] void become_linnet(const std::vector<std::string>& arguments, const RunOptions& options,
+                                const std::string& folder, int in, int out, int err) {
+  if (options.full_output) out = ::open("/dev/full", O_WRONLY);
+  ::dup2(in, 0);
+  ::dup2(out, 1);
+  ::dup2(err, 2);
+  if (options.full_disk) {
+    const rlimit none = {0, 0};
+    ::setrlimit(RLIMIT_FSIZE, &none);
+    ::signal(SIGXFSZ, SIG_IGN);
+  }
+  const std::string program = std::string(LINNET_BIN) + "/linnet";
+  std::vector<char*> argv = {const_cast<char*>("linnet")};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  if (::chdir(folder.c_str()) == 0) ::execv(program.c_str(), argv.data());
+  ::_exit(127);
+}
+
+/// Writes `input` and reads both outputs until all are closed.
+void talk(int in, const std::string& input, int out, int err, Outcome& outcome) {
+  ::signal(SIGPIPE, SIG_IGN);
+  size_t written = 0;
+  pollfd ends[] = {{out, POLLIN, 0}, {err, POLLIN, 0}, {in, POLLOUT, 0}};
+  while (ends[0].fd >= 0 || ends[1].fd >= 0) {
+    if (ends[2].fd >= 0 && written == input.size()) {
+      ::close(ends[2].fd);
+      ends[2].fd = -1;
+    }
+    if (::poll(ends, 3, -1) < 0) throw std::runtime_error("poll");
+    for (int i = 0; i < 2; ++i) {
+      if (ends[i].fd < 0 || ends[i].revents == 0) continue;
+      char buffer[4096];
+      const ssize_t count = ::read(ends[i].fd, buffer, sizeof buffer);
+      if (count > 0) {
+        (i == 0 ? outcome.out : outcome.err).append(buffer, static_cast<size_t>(count));
+      } else {
+        ::close(ends[i].fd);
+        ends[i].fd = -1;
+      }
+    }
+    if (ends[2].fd >= 0 && ends[2].revents != 0) {
+      const ssize_t count = ::write(ends[2].fd, input.data() + written, input.size() - written);
+      written = count < 0 ? input.size() : written + static_cast<size_t>(count);
+    }
+  }
+  if (ends[2].fd >= 0) ::close(ends[2].fd);
+}
+
+}  // namespace
+
+Outcome run_linnet(const std::vector<std::string>& arguments, const RunOptions& options) {
+  const TemporaryFolder folder;
+  Pipe in, out, err;
+  const pid_t child = ::fork();
+  if (child == 0) become_linnet(arguments, options, folder.path(), in.ends[0], out.ends[1], err.ends[1]);
+  ::close(in.ends[0]);
+  ::close(out.ends[1]);
+  ::close(err.ends[1]);
+  Outcome outcome;
+  talk(in.ends[1], options.input, out.ends[0], err.ends[0], outcome);
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) {
+    std::ifstream file(entry.path(), std::ios::binary);
+    outcome.files[entry.path().filename()] = {std::istreambuf_iterator<char>(file), {}};
+  }
+  return outcome;
+}
+
+TemporaryFolder::TemporaryFolder() {
+  std::string name = (std::filesystem::temp_directory_path() / "linnet-test-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
+  path_ = name;
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+}  // namespace linnet

@@ -1,0 +1,39 @@
+// Runs the built program in an empty folder of its own and keeps what it said and wrote.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace linnet {
+
+struct Outcome {
+  int status = -1;  // of exit; −signal if one ended it
+  std::string out, err;
+  std::map<std::string, std::string> files;  // that it left in its folder, by name
+};
+
+struct RunOptions {
+  std::string input;         // standard input
+  bool full_disk = false;    // no file may grow past 0 bytes (standard output and error are pipes)
+  bool full_output = false;  // standard output is /dev/full
+};
+
+/// `linnet ARGUMENTS…`, in a new empty folder.
+Outcome run_linnet(const std::vector<std::string>& arguments, const RunOptions& options = {});
+
+/// A temporary folder, gone with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace linnet
