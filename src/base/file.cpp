@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/remove_folder.h"
 
 namespace linnet {
 namespace {
@@ -142,8 +143,7 @@ AtomicFolder::AtomicFolder(std::filesystem::path target, bool replace)
 }
 
 AtomicFolder::~AtomicFolder() {
-  std::error_code ignored;
-  if (!temporary_.empty()) std::filesystem::remove_all(temporary_, ignored);
+  if (!temporary_.empty()) remove_folder(temporary_);
 }
 
 void AtomicFolder::commit() {
@@ -163,7 +163,7 @@ void AtomicFolder::commit() {
   }
   temporary_.clear();
   sync_folder(target_.parent_path());
-  if (!old.empty()) std::filesystem::remove_all(old, error);
+  if (!old.empty()) remove_folder(old);
 }
 
 }  // namespace linnet

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/remove_folder.h"
 #include "format/safetensors.h"
 #include "train/hash.h"
 #include "train/tensor_io.h"
@@ -83,7 +84,7 @@ Checkpoints::Checkpoints(fs::path folder, nlohmann::json identity)
 fs::path Checkpoints::save(const RunProgress& progress, const AdamW& optimizer) const {
   const fs::path target = folder_ / fmt::format("step-{:08d}", progress.step);
   std::error_code error;
-  fs::remove_all(target, error);
+  remove_folder(target);
   fs::create_directories(target, error);
   if (error)
     throw Error(target.string(), fmt::format("cannot write: {}", error.message()), "a writable folder");
@@ -102,13 +103,13 @@ fs::path Checkpoints::save(const RunProgress& progress, const AdamW& optimizer) 
     manifest["hash"] = manifest_hash(manifest);
     write_file(target / kManifest, manifest.dump(2) + "\n");
   } catch (...) {
-    fs::remove_all(target, error);
+    remove_folder(target);
     throw;
   }
   std::vector<fs::path> all = list(folder_);
   for (size_t i = 0; i + 2 < all.size(); ++i) {
     fs::remove(all[i] / kManifest, error);  // what makes it valid goes first
-    fs::remove_all(all[i], error);
+    remove_folder(all[i]);
   }
   return target;
 }
@@ -159,9 +160,6 @@ void Checkpoints::load(const fs::path& folder, AdamW& optimizer, int64_t optimiz
   optimizer.set_steps(optimizer_steps);
 }
 
-void Checkpoints::remove_all() const {
-  std::error_code ignored;
-  std::filesystem::remove_all(folder_, ignored);
-}
+void Checkpoints::remove_all() const { remove_folder(folder_); }
 
 }  // namespace linnet::train

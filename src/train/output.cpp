@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/remove_folder.h"
 #include "model/write_model.h"
 #include "train/lora.h"
 #include "train/tensor_io.h"
@@ -34,8 +35,7 @@ struct Held {
 /// complete model.
 void install(const fs::path& out, const std::function<void(const fs::path&)>& write) {
   const fs::path inside = out / "model.unfinished";
-  std::error_code error;
-  fs::remove_all(inside, error);
+  remove_folder(inside);
   try {
     write(inside);
     std::vector<fs::path> files;
@@ -46,10 +46,10 @@ void install(const fs::path& out, const std::function<void(const fs::path&)>& wr
     });
     for (const fs::path& file : files) fs::rename(file, out / file.filename());
   } catch (...) {
-    fs::remove_all(inside, error);
+    remove_folder(inside);
     throw;
   }
-  fs::remove_all(inside, error);
+  remove_folder(inside);
 }
 
 at::ScalarType torch_type(DType type) {
@@ -148,11 +148,10 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
   if (adapter != nullptr) {
     // Merging is the runtime's: it reads LoRA from a folder.
     const fs::path unmerged = out / "lora.unfinished";
-    std::error_code ignored;
-    fs::remove_all(unmerged, ignored);
+    remove_folder(unmerged);
     sidecar(unmerged);
     merged = merge_lora(*Model::open(unmerged, {.base = base.base_folder()}));
-    fs::remove_all(unmerged, ignored);
+    remove_folder(unmerged);
     for (const auto& [name, tensor] : merged) changed.tensors.push_back({name, tensor.view()});
   }
   install(out, [&](const fs::path& folder) {
