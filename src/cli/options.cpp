@@ -14,7 +14,7 @@
 namespace linnet::cli {
 CLI::Validator not_negative() {
   return {[](const std::string& text) {
-            return text.starts_with('-') ? fmt::format("{} is negative, expected 0 or more", text) : "";
+            return text.starts_with('-') ? fmt::format("{} is negative", text) : "";
           },
           ""};
 }

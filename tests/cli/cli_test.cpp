@@ -8,6 +8,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "model/model.h"
 #include "tests/cli/run.h"
 
 namespace linnet {
@@ -30,6 +31,7 @@ class Program : public testing::Test {
     write_file(inputs_->path() / "text.txt", "a story about nothing. it is short, and it ends.");
     write_file(inputs_->path() / "broken.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n");
     fs::create_directory(inputs_->path() / "nothing");
+    make_sidecar(inputs_->path() / "sidecar");
     fs::copy(model(), inputs_->path() / "gpt2");
     for (const char* file : {"config.json", "generation_config.json", "model.safetensors"}) {
       fs::copy_file(fs::path(LINNET_TEST_DATA) / "hf/gpt2" / file, inputs_->path() / "gpt2" / file,
@@ -78,6 +80,16 @@ class Program : public testing::Test {
         {"model",
          {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}, {"unk_token", "<unk>"}}}};
   }
+  /// Linear attention without learned tensors on the model's own weights.
+  static void make_sidecar(const fs::path& folder) {
+    const std::string header = "{}      ";
+    fs::create_directory(folder);
+    write_file(folder / "linear_attention.safetensors", std::string("\x08\0\0\0\0\0\0\0", 8) + header);
+    const nlohmann::json config = {{"linear_attention", {{"method", "relu"}, {"group", 8}}},
+                                   {"base", "model"},
+                                   {"base_hash", tensors_hash(Model::open(model())->base_tensors())}};
+    write_file(folder / "config.json", config.dump());
+  }
   static TemporaryFolder* inputs_;
 };
 
@@ -124,7 +136,8 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(generate, {"--prompt", "a", "--device", "cuda"}), "--device: device unavailable"},
       {with(generate, {"--prompt", "a", "--device", "tpu"}), "--device: unknown device \"tpu\""},
       {with(generate, {"--prompt", "a", "--base", "/nonexistent"}), "base"},
-      {with(generate, {"--prompt", "a", "--tempratur", "1"}), "--temperature or what `linnet generate --help` lists"},
+      {with(generate, {"--prompt", "a", "--tempratur", "1"}),
+       "--temperature or what `linnet generate --help` lists"},
       {{"generate", "{m}", "--prompt", "a", "--json", "/nonexistent/out.json"},
        "/nonexistent/out.json: cannot be written"},
       {{"generate", "{m}", "--prompt", "a", "--json", "/dev/full"}, "/dev/full: not a regular file"},
@@ -142,6 +155,14 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(perplexity, {"{i}/text.txt", "--score-from", "5", "--score-to", "5"}), "--score-to: 5"},
       {with(perplexity, {"{i}/text.txt", "--score-from", "5000"}), "no token to score"},
       {with(perplexity, {"{i}/text.txt", "--far-pairs", "-1"}), "--far-pairs: -1"},
+      {{"inspect", "/nonexistent"}, "/nonexistent"},
+      {{"merge", "{m}", "-o", "out"}, "model: has its own weights"},
+      {{"merge", "{i}/sidecar"}, "--out is required"},
+      {{"methods", "--head-size", "0"}, "--head-size"},
+      {{"tokenizer", "encode", "{m}", "--txt", "a"},
+       "expected --text or what `linnet tokenizer encode --help` lists"},
+      {{"tokenizer", "decode", "{m}", "--ids", "1 x"}, "--ids: \"x\", expected token ids"},
+      {{"tokenizer", "train", "{i}/empty.txt", "-o", "out"}, "no text in the files"},
       {{"check", "{m}", "--tokens", "-1"}, "--tokens"},
       {{"check", "{m}", "--tokens", "3"}, "--tokens: 3"},
       {{"check", "/nonexistent"}, "/nonexistent"},
@@ -277,6 +298,56 @@ TEST_F(Program, ChecksAModel) {
   const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
   EXPECT_TRUE(json["holds"].get<bool>());
   EXPECT_EQ(json["checks"].size(), 7u);
+}
+
+TEST_F(Program, InspectsAModel) {
+  const Outcome outcome = run({"inspect", "{m}", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("llama"));
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_EQ(json["kind"], "plain");
+  EXPECT_EQ(json["layers"], 2);
+  EXPECT_EQ(json["vocabulary"], 160);
+  EXPECT_EQ(json["state"]["bytes_a_token"], 2 * 2 * (8 + 8) * 4);  // layers, key-value heads, sizes, bytes
+  EXPECT_THAT(json["problems"], IsEmpty());
+}
+
+TEST_F(Program, MergesASidecarIntoAFolderThatScoresTheSame) {
+  const Outcome merged = run({"merge", "{i}/sidecar", "-o", "{i}/full"});
+  EXPECT_EQ(merged.status, 0) << merged.err;
+  const auto score = [&](const char* folder) {
+    const Outcome outcome = run({"perplexity", folder, "{i}/text.txt", "--json", "out.json"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return parse_json(outcome.files.at("out.json"), "out.json").at("token_perplexity").get<double>();
+  };
+  EXPECT_EQ(score("{i}/full"), score("{i}/sidecar"));
+  EXPECT_NE(score("{i}/full"), score("{m}"));
+  EXPECT_EQ(run({"merge", "{i}/sidecar", "-o", "{i}/full"}).status, 2);  // it exists now
+}
+
+TEST_F(Program, TrainsATokenizerThatGivesTheTextBack) {
+  const Outcome trained = run({"tokenizer", "train", "{i}/text.txt", "-o", "{i}/bpe", "--vocabulary", "262"});
+  EXPECT_EQ(trained.status, 0) << trained.err;
+  const std::string text = "it ends: é";
+  const Outcome encoded = run({"tokenizer", "encode", "{i}/bpe", "--text", text});
+  EXPECT_EQ(encoded.status, 0) << encoded.err;
+  EXPECT_LT(std::count(encoded.out.begin(), encoded.out.end(), ' ') + 1, static_cast<int64_t>(text.size()));
+  EXPECT_EQ(run({"tokenizer", "decode", "{i}/bpe", "--ids", encoded.out}).out, text);
+}
+
+TEST_F(Program, ListsWhatEachMethodLearnsAndKeeps) {
+  const Outcome outcome = run({"methods", "--head-size", "16", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  std::map<std::string, nlohmann::json> rows;
+  for (const auto& row : json["methods"]) rows[row["method"]] = row;
+  for (const auto& [name, row] : rows) EXPECT_THAT(outcome.out, HasSubstr(name + ": "));
+  EXPECT_EQ(rows["softmax"]["state"]["numbers_a_token"], 16 + 16);
+  EXPECT_EQ(rows["softmax"]["learned"].size(), 0u);
+  EXPECT_EQ(rows["hedgehog"]["learned"]["q.weight"], nlohmann::json({1, 16, 16}));
+  EXPECT_EQ(rows["hedgehog"]["state"]["numbers_a_token"], 0);
+  EXPECT_GT(rows["hedgehog"]["state"]["summary"], 16 * 16);
+  EXPECT_TRUE(rows.contains("grouped") && rows.contains("relu") && rows.contains("elu1"));
 }
 
 TEST_F(Program, TellsTheStoryThatARealModelIsKnownFor) {

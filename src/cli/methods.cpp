@@ -1,0 +1,89 @@
+// The attention methods of the registry: what each is, starts from, learns and keeps.
+#include <fmt/format.h>
+
+#include "attention/attention.h"
+#include "attention/method.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+
+namespace linnet::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct Options : SharedOptions {
+  int head_size = 64;
+};
+
+// What one query head on one key-value head keeps of a sequence, in numbers.
+Json state_of(const AttentionConfig& config, const AttentionShape& shape,
+              const std::vector<ParameterSpec>& specs) {
+  std::vector<std::vector<float>> values;
+  ParameterTensors parameters;
+  for (const ParameterSpec& spec : specs) {
+    values.push_back(initial_parameter(spec, config, shape, 0, 0));
+    parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
+  }
+  const StateLayout layout =
+      make_attention<float>(config, shape, parameters, nullptr, config.method)->layout();
+  const int64_t token = shape.head_size + shape.value_size, tokens = layout.waiting + layout.sinks;
+  const bool grows = find_method(config.method, "methods").grows;
+  return {{"summary", layout.summary},
+          {"tokens", tokens},
+          {"numbers", layout.summary + tokens * token + layout.recent},
+          {"numbers_a_token", grows ? token : 0}};
+}
+
+Json describe(const Method& method, int head_size) {
+  const AttentionShape shape = {1, 1, head_size, head_size};
+  const AttentionConfig config = parse_layer_attention({{"method", method.name}}, "methods");
+  const Json defaults = linnet::to_json(std::vector{config});  // null says all softmax
+  const auto specs = parameter_specs(config, shape);
+  Json learned = Json::object();
+  for (const ParameterSpec& spec : specs) learned[spec.name] = spec.shape;
+  return {{"method", method.name},
+          {"summary", method.line},
+          {"defaults", defaults.is_null() ? Json{{"method", method.name}} : defaults},
+          {"learned", learned},
+          {"state", state_of(config, shape, specs)}};
+}
+
+std::string state_text(const Json& state) {
+  if (state["numbers_a_token"] > 0) return fmt::format("{} numbers a token", state["numbers_a_token"].dump());
+  return fmt::format("{} numbers: {} of the summary, {} tokens", state["numbers"].dump(),
+                     state["summary"].dump(), state["tokens"].dump());
+}
+
+std::string text_of(const Json& row) {
+  std::string learned;
+  for (const auto& [name, tensor_shape] : row["learned"].items()) {
+    learned += fmt::format("{}{} {}", learned.empty() ? "" : ", ", name, tensor_shape.dump());
+  }
+  return fmt::format("{}: {}\n  defaults  {}\n  learned   {}\n  state     {}\n",
+                     row["method"].get<std::string>(), row["summary"].get<std::string>(),
+                     row["defaults"].dump(), learned.empty() ? "nothing" : learned, state_text(row["state"]));
+}
+
+ExitStatus list(const Options& options) {
+  const JsonResult result(options);
+  Json rows = Json::array();
+  for (const Method* method : methods()) {
+    rows.push_back(describe(*method, options.head_size));
+    print(text_of(rows.back()));
+  }
+  result.write({{"head_size", options.head_size}, {"methods", rows}});
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void describe_methods(CLI::App& app, Work& work) {
+  auto options = std::make_shared<Options>();
+  app.add_option("--head-size", options->head_size,
+                 "Numbers of a query, key and value, for the shapes and the state of one head")
+      ->check(CLI::Range(1, 1024));
+  add_json(app, *options);
+  app.callback([options, &work] { work = [options] { return list(*options); }; });
+}
+
+}  // namespace linnet::cli
