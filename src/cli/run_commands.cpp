@@ -24,7 +24,11 @@ int report(const std::string& message, ExitStatus status) {
 /// What the deepest command named could have meant by the first argument that it does not know.
 std::string expected_instead(const CLI::App& app) {
   const CLI::App* command = &app;
-  while (!command->get_subcommands().empty()) command = command->get_subcommands().front();
+  std::string path = app.get_name();
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    path += " " + command->get_name();
+  }
   std::vector<std::string> names;
   for (const CLI::App* sub : command->get_subcommands([](const CLI::App*) { return true; })) {
     names.push_back(sub->get_name());
@@ -35,8 +39,7 @@ std::string expected_instead(const CLI::App& app) {
   const std::vector<std::string> unknown = app.remaining(true);
   const std::vector<std::string_view> candidates(names.begin(), names.end());
   const std::string_view meant = unknown.empty() ? "" : nearest(unknown.front(), candidates);
-  const std::string asked = command == &app ? "linnet" : "linnet " + command->get_name();
-  return fmt::format("{}what `{} --help` lists", meant.empty() ? "" : fmt::format("{} or ", meant), asked);
+  return fmt::format("{}what `{} --help` lists", meant.empty() ? "" : fmt::format("{} or ", meant), path);
 }
 
 }  // namespace
