@@ -37,15 +37,15 @@ class WordCache {
     return entries_[hash(word) % entries_.size()];
   }
   static bool holds(const Entry& entry, std::string_view word) {
-    return entry.bytes == word.size() && std::memcmp(entry.word.data(), word.data(), word.size()) == 0;
+    return std::string_view(entry.word.data(), entry.bytes) == word;
   }
   void store(Entry& entry, std::string_view word, const int32_t* ids, size_t count) {
     if (count > Entry::kMaxIds) return;
     ++stored_;
     entry.bytes = static_cast<uint8_t>(word.size());
     entry.count = static_cast<uint8_t>(count);
-    std::memcpy(entry.word.data(), word.data(), word.size());
-    std::memcpy(entry.ids.data(), ids, count * sizeof(int32_t));
+    std::copy_n(word.data(), word.size(), entry.word.data());
+    std::copy_n(ids, count, entry.ids.data());  // a word of no tokens may have no ids to point at
   }
 
  private:
