@@ -60,7 +60,7 @@ struct RunOptions {
   int64_t log_every = 1;         // steps between looks at the device
   uint64_t seed = 0;
   Packing packing = Packing::kStream;
-  nlohmann::json identity;  // what a resumed run must share with the one before
+  nlohmann::json identity;               // what a resumed run must share with the one before
   std::function<void(int64_t)> on_step;  // called after each step with its number; may be empty
 };
 
