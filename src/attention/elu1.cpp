@@ -5,32 +5,15 @@
 //
 // over the tokens that t sees globally. Katharopoulos et al. 2020, equations 5 and 7.
 // State: d(e + 1) numbers a key-value head. Cost of a token: 2de multiply-adds a head, nothing learned.
-#include "attention/features.h"
 #include "attention/method.h"
+#include "attention/pointwise.h"
 #include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {
-namespace {
-
-template <class T>
-std::unique_ptr<Summary<T>> make(const AttentionConfig&, const AttentionShape& shape, const Parameters<T>&) {
-  return make_features<T>(std::make_unique<PointwiseMap<T>>(kernels::elu1<T>, shape.head_size),
-                          shape.value_size);
-}
-
-}  // namespace
 
 const Method& elu1_method() {
-  static const Method row = [] {
-    Method m;
-    m.name = "elu1";
-    m.line = "features 1 + elu(x), normalized by their sum";
-    m.defaults.method = "elu1";
-    m.summary = SummaryKind::kFeatures;
-    m.make_float = make<float>;
-    m.make_double = make<double>;
-    return m;
-  }();
+  static const Method row = pointwise_row<kernels::elu1<float>, kernels::elu1<double>>(
+      "elu1", "features 1 + elu(x), normalized by their sum");
   return row;
 }
 

@@ -1,0 +1,30 @@
+// Rows of methods whose feature map acts on each number by itself and learns nothing: a function and a line.
+#pragma once
+
+#include <memory>
+
+#include "attention/features.h"
+#include "attention/method.h"
+
+namespace linnet {
+
+template <class T, typename PointwiseMap<T>::Function kMap>
+std::unique_ptr<Summary<T>> make_pointwise(const AttentionConfig&, const AttentionShape& shape,
+                                           const Parameters<T>&) {
+  return make_features<T>(std::make_unique<PointwiseMap<T>>(kMap, shape.head_size), shape.value_size);
+}
+
+/// The row of features φ(x) = map(x), normalized by their sum.
+template <PointwiseMap<float>::Function kFloat, PointwiseMap<double>::Function kDouble>
+Method pointwise_row(std::string_view name, std::string_view line) {
+  Method row;
+  row.name = name;
+  row.line = line;
+  row.defaults.method = name;
+  row.summary = SummaryKind::kFeatures;
+  row.make_float = make_pointwise<float, kFloat>;
+  row.make_double = make_pointwise<double, kDouble>;
+  return row;
+}
+
+}  // namespace linnet
