@@ -10,14 +10,13 @@
 // Autoregressive Decoding", sections 3 and 4), its parts chosen by our own runs (docs/methods/grouped.md).
 // State: 2d(e + 1) + (256 + 4)(2d + e) + 3e numbers a key-value head. Cost of a token: about 230(d + e)
 // multiply-adds a query head in the local branch, d² + 2de in the summary.
-#include "attention/hedgehog.h"
 #include "attention/method.h"
 
 namespace linnet {
 
 const Method& grouped_method() {
   static const Method row = [] {
-    Method m;
+    Method m = hedgehog_method();
     m.name = "grouped";
     m.line = "hedgehog with softmax over four groups and sinks, gate, decay, taps: what Linnet recommends";
     m.defaults.method = "grouped";
@@ -29,11 +28,6 @@ const Method& grouped_method() {
     m.defaults.decay_learned = true;
     m.defaults.feature_position = FeaturePosition::kNone;
     m.defaults.taps = 4;
-    m.summary = SummaryKind::kFeatures;
-    m.parameters = hedgehog_parameters;
-    m.initial = hedgehog_initial;
-    m.make_float = make_hedgehog<float>;
-    m.make_double = make_hedgehog<double>;
     return m;
   }();
   return row;

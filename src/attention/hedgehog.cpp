@@ -1,5 +1,13 @@
-#include "attention/hedgehog.h"
-
+// `hedgehog`:
+//
+//     o_t = φ_q(q_t)ᵀ S_t / max(φ_q(q_t)·z_t, 10⁻⁶),   S_t = Σ_s φ_k(k_s) v_sᵀ,  z_t = Σ_s φ_k(k_s),
+//     φ(x) = [softmax(Wx), softmax(−Wx)],  W learned, its own for each query head and key-value head
+//
+// over the tokens that t sees globally (Zhang et al. 2024, "The Hedgehog & the Porcupine", section 4.1; W
+// from the identity). State: 2d(e + 1) numbers a key-value head. Cost of a token: d² + 2de multiply-adds a
+// query head and the same a key-value head, 2d exponentials each.
+//
+// `grouped` reads with the same map: its row is this one with other defaults.
 #include "attention/features.h"
 #include "attention/method.h"
 #include "kernels/cpu/attention_kernels.h"
@@ -51,17 +59,11 @@ class HedgehogMap final : public FeatureMap<T> {
   std::vector<T> queries_, keys_;  // [H, d, padded d] transposed, [G, d, d]
 };
 
-}  // namespace
-
 template <class T>
 std::unique_ptr<Summary<T>> make_hedgehog(const AttentionConfig&, const AttentionShape& shape,
                                           const Parameters<T>& parameters) {
   return make_features<T>(std::make_unique<HedgehogMap<T>>(shape, parameters), shape.value_size);
 }
-template std::unique_ptr<Summary<float>> make_hedgehog(const AttentionConfig&, const AttentionShape&,
-                                                       const Parameters<float>&);
-template std::unique_ptr<Summary<double>> make_hedgehog(const AttentionConfig&, const AttentionShape&,
-                                                        const Parameters<double>&);
 
 std::vector<ParameterSpec> hedgehog_parameters(const AttentionConfig&, const AttentionShape& shape) {
   const int64_t d = shape.head_size;
@@ -77,6 +79,8 @@ std::vector<float> hedgehog_initial(const ParameterSpec& spec, const AttentionCo
   }
   return weight;
 }
+
+}  // namespace
 
 const Method& hedgehog_method() {
   static const Method row = [] {
