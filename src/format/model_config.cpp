@@ -88,7 +88,8 @@ void check_supported(const Fields& fields) {
   }
   if (const Json* layers = fields.find("layer_types")) {
     for (const Json& type : layers->is_array() ? *layers : Json::array({*layers})) {
-      if (type != "full_attention") fields.refuse("layer_types", "full_attention in every layer");
+      if (!type.is_string() || type.get_ref<const std::string&>() != "full_attention")
+        fields.refuse("layer_types", "full_attention in every layer");
     }
   }
 }
