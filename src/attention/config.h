@@ -36,6 +36,8 @@ struct AttentionConfig {
   int tables = 0;    // yoso's m
   int bits = 0;      // yoso's bits
 
+  /// α fixed at 1: the local branch is all, and no summary is kept, computed or learned.
+  bool local_alone() const { return local != LocalWeight::kNone && !alpha_learned && alpha == 1.0; }
   bool operator==(const AttentionConfig&) const = default;
 };
 

@@ -25,8 +25,7 @@ std::vector<T> padded_rows(const std::vector<T>& from, int64_t size) {
 
 /// With α fixed at 1 the summary adds nothing: it is neither kept nor computed.
 bool reads_summary(const Method& method, const AttentionConfig& config) {
-  const bool local_alone = config.local != LocalWeight::kNone && !config.alpha_learned && config.alpha == 1.0;
-  return method.summary != SummaryKind::kNone && !local_alone;
+  return method.summary != SummaryKind::kNone && !config.local_alone();
 }
 
 std::unique_ptr<Summary<float>> make_summary(const Method& method, const AttentionConfig& config,

@@ -17,7 +17,7 @@ std::vector<ParameterSpec> parameter_specs(const AttentionConfig& config, const 
   if (config.decay_learned) specs.push_back({"decay", {kv_heads}, {}});
   if (config.taps > 0) specs.push_back({"taps", {heads, config.taps, shape.value_size}, {}});
   if (config.local == LocalWeight::kRelu) specs.push_back({"local_gain", {heads, shape.value_size}, 1.0});
-  if (method.parameters) {
+  if (method.parameters && !config.local_alone()) {
     for (auto& spec : method.parameters(config, shape)) specs.push_back(std::move(spec));
   }
   return specs;

@@ -17,6 +17,7 @@ void describe_merge(CLI::App& app, Work& work);
 void describe_methods(CLI::App& app, Work& work);
 void describe_perplexity(CLI::App& app, Work& work);
 void describe_pretrain(CLI::App& app, Work& work);
+void describe_reach(CLI::App& app, Work& work);
 void describe_tokenizer(CLI::App& app, Work& work);
 
 }  // namespace linnet::cli

@@ -1,7 +1,9 @@
 // linnet linearize: a softmax model's attention replaced by linear attention, and the new tensors trained.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
+#include <optional>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -16,6 +18,8 @@ struct LinearizeOptions {
   TrainingOptions training;
   std::string method = "grouped", attention, recipe = "transfer", train;
   std::vector<std::string> set;
+  std::vector<int> exact_layers;
+  std::optional<int> exact_window;
   train::Trainable trainable;
 };
 
@@ -31,6 +35,29 @@ nlohmann::json attention_object(const LinearizeOptions& options) {
     const std::string value = item.substr(equals + 1);
     nlohmann::json parsed = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
     object[item.substr(0, equals)] = parsed.is_discarded() ? nlohmann::json(value) : parsed;
+  }
+  return object;
+}
+
+/// Adds the layers of --exact-layers: the local branch alone, as wide as --exact-window, for which nothing is
+/// learned.
+nlohmann::json with_exact_layers(nlohmann::json object, const LinearizeOptions& options,
+                                 const ModelConfig& config) {
+  if (options.exact_window && options.exact_layers.empty())
+    throw Error("--exact-window", "given without --exact-layers", "the layers whose window it is");
+  constexpr int kGroups = 16;
+  const int64_t window = options.exact_window.value_or(static_cast<int>(config.positions));
+  const int64_t group = std::min<int64_t>((window + kGroups - 1) / kGroups, 4096);
+  for (const int layer : options.exact_layers) {
+    if (layer < 0 || layer >= config.layers)
+      throw Error("--exact-layers", fmt::format("layer {}", layer),
+                  fmt::format("layers 0 to {}, such as 4,6", config.layers - 1));
+    object["layers"][std::to_string(layer)] = {{"method", "grouped"},
+                                               {"alpha", 1},
+                                               {"taps", 0},
+                                               {"group", group},
+                                               {"local_groups", (window + group - 1) / group},
+                                               {"sinks", std::min<int64_t>(4, group)}};
   }
   return object;
 }
@@ -66,7 +93,8 @@ ExitStatus linearize(const LinearizeOptions& options) {
     throw Error(training.shared.model, "is linearized already",
                 "a softmax model (finetune trains this one on)");
   const train::Trainable trainable = trainable_of(options);
-  const auto layers = parse_attention(attention_object(options), static_cast<int>(model->config().layers),
+  const auto object = with_exact_layers(attention_object(options), options, model->config());
+  const auto layers = parse_attention(object, static_cast<int>(model->config().layers),
                                       options.attention.empty() ? "--method" : "--attention");
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
@@ -106,6 +134,14 @@ void describe_linearize(CLI::App& app, Work& work) {
       ->type_name("JSON");
   app.add_option("--set", options->set, "Sets keys of that object: group=32 local_groups=2 …")
       ->type_name("KEY=VALUE");
+  app.add_option("--exact-layers", options->exact_layers,
+                 "Layers that keep exact attention, over a window, and get no summary: those that look far "
+                 "(`linnet reach` finds them), such as 4,6")
+      ->delimiter(',')
+      ->type_name("LAYER,…");
+  app.add_option("--exact-window", options->exact_window,
+                 "Tokens that those layers see [the context that the model was trained on]")
+      ->check(CLI::Range(1, 65536));
   app.add_option("--recipe", options->recipe,
                  "transfer: attention transfer by layer, then KL to the softmax model's logits; "
                  "finetune: next-token loss, the paper's");

@@ -7,6 +7,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"generate", "text from a prompt", describe_generate},
     {"perplexity", "how well a model predicts text", describe_perplexity},
+    {"reach", "which layers of a softmax model look far", describe_reach},
     {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},
     {"check", "causality, forms, state and trees of a model with its own weights", describe_check},
     {"bench", "how fast a model runs, and how far that is from what the machine can do", describe_bench},

@@ -87,6 +87,13 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   return model;
 }
 
+std::shared_ptr<const Model> Model::with_window(int layer, int window) const {
+  auto limited = std::shared_ptr<Model>(new Model(*this));
+  limited->attention_[static_cast<size_t>(layer)] = AttentionConfig{};
+  limited->attention_[static_cast<size_t>(layer)].window = window;
+  return limited;
+}
+
 void Model::open_plain(const fs::path& folder) {
   const fs::path file = folder / "config.json";
   const Json json = read_json(file, kConfigLimits);

@@ -50,11 +50,23 @@ TEST(AttentionConfig, AlphaIsLearnedOnceThereAreALocalBranchAndASummary) {
 }
 
 TEST(AttentionConfig, ANumberForAlphaMakesGatesDefaultFalse) {
-  const AttentionConfig window = parse(R"({"method": "grouped", "alpha": 1, "decay": 1})");
+  const AttentionConfig window = parse(R"({"method": "grouped", "alpha": 0.5, "decay": 1})");
   EXPECT_FALSE(window.gate || window.alpha_learned || window.decay_learned);
-  EXPECT_EQ(window.alpha, 1.0);
+  EXPECT_EQ(window.alpha, 0.5);
   EXPECT_EQ(window.decay, 1.0);
   EXPECT_EQ(window.local_groups, 4);
+}
+
+TEST(AttentionConfig, AnAlphaOf1IsTheLocalBranchAloneForWhichNoSummaryIsLearned) {
+  const AttentionConfig alone = parse(R"({"method": "grouped", "alpha": 1})");
+  EXPECT_TRUE(alone.local_alone());
+  EXPECT_FALSE(alone.gate || alone.decay_learned);
+  EXPECT_EQ(alone, parse(R"({"method": "grouped", "alpha": 1, "decay": 0.5, "feature_position": "rotary"})"));
+  const AttentionShape shape{.heads = 6, .kv_heads = 2, .head_size = 8, .value_size = 8};
+  const auto specs = parameter_specs(alone, shape);
+  ASSERT_EQ(specs.size(), 1u);
+  EXPECT_EQ(specs[0].name, "taps");
+  EXPECT_FALSE(parse(R"({"method": "grouped", "alpha": 0})").local_alone());
 }
 
 TEST(AttentionConfig, LayersChangeOnlyTheKeysTheyNameUnlessTheyNameAMethod) {

@@ -42,7 +42,7 @@ class ReferenceHead {
     std::vector<int64_t> local, global;
     for (int64_t s = 0; s <= t; ++s) {
       if (is_local(s, t)) local.push_back(s);
-      if (is_global(s, t)) global.push_back(s);
+      if (is_global(s, t) && !config_.local_alone()) global.push_back(s);
     }
     const bool has_local = config_.local != LocalWeight::kNone || config_.method == "softmax";
     const bool plain = config_.feature_position == FeaturePosition::kNone;

@@ -1,4 +1,5 @@
 #include "base/file.h"
+#include "base/remove_folder.h"
 
 #include <gtest/gtest.h>
 
@@ -14,7 +15,7 @@ namespace fs = std::filesystem;
 struct Folder {
   fs::path path = fs::path(testing::TempDir()) / ("linnet-file-" + std::to_string(::getpid()));
   Folder() { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
+  ~Folder() { remove_folder(path); }
   size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(path), {})); }
 };
 

@@ -155,6 +155,9 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(perplexity, {"{i}/text.txt", "--score-from", "5", "--score-to", "5"}), "--score-to: 5"},
       {with(perplexity, {"{i}/text.txt", "--score-from", "5000"}), "no token to score"},
       {with(perplexity, {"{i}/text.txt", "--far-pairs", "-1"}), "--far-pairs: -1"},
+      {{"reach", "{m}", "{i}/text.txt", "--near", "8", "--context", "8"}, "--near: 8"},
+      {{"reach", "{m}", "{i}/empty.txt"}, "reach: 0 tokens of text"},
+      {{"reach", "{i}/sidecar", "{i}/text.txt", "--near", "8"}, "not all softmax over everything"},
       {{"inspect", "/nonexistent"}, "/nonexistent"},
       {{"merge", "{m}", "-o", "out"}, "model: has its own weights"},
       {{"merge", "{i}/sidecar"}, "--out is required"},
@@ -277,6 +280,37 @@ TEST_F(Program, ScoresTextAndWritesTheFieldsThatAreAgreed) {
     EXPECT_TRUE(json[field].is_number()) << field;
   }
   EXPECT_THAT(outcome.out, HasSubstr("bits_per_byte"));
+}
+
+// What reach says of a layer is what perplexity says of the model whose config limits that layer.
+TEST_F(Program, MeasuresWhatEachLayerLosesWithoutItsFarTokens) {
+  const std::vector<std::string> context = {"{i}/text.txt", "--json", "out.json"};
+  const auto with = [&](std::vector<std::string> arguments, const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), context.begin(), context.end());
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  const Outcome outcome = run(with({"reach", "{m}"}, {"--near", "5", "--context", "32"}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json reach = parse_json(outcome.files.at("out.json"), "out.json");
+  const auto score = [&](const std::string& folder) {
+    const Outcome scored = run(with({"perplexity", folder}, {"--window", "32"}));
+    EXPECT_EQ(scored.status, 0) << scored.err;
+    return parse_json(scored.files.at("out.json"), "out.json")["bits_per_byte"].get<double>();
+  };
+  EXPECT_EQ(reach["whole"]["bits_per_byte"].get<double>(), score("{m}"));
+  nlohmann::json config = parse_json(MappedFile(model() / "config.json").text(), "config.json");
+  ASSERT_EQ(reach["layers"].size(), config["num_hidden_layers"].get<size_t>());
+  for (size_t layer = 0; layer < reach["layers"].size(); ++layer) {
+    const std::string name = fmt::format("limited-{}", layer);
+    const fs::path folder = input(name.c_str());
+    fs::copy(model(), folder);
+    config["linear_attention"] = {
+        {"method", "softmax"}, {"layers", {{std::to_string(layer), {{"method", "softmax"}, {"window", 5}}}}}};
+    write_file(folder / "config.json", config.dump());
+    EXPECT_EQ(reach["layers"][layer]["bits_per_byte"].get<double>(), score("{i}/" + name)) << layer;
+  }
+  EXPECT_THAT(outcome.out, HasSubstr("--exact-layers"));
 }
 
 TEST_F(Program, WarnsOnceOfAStreamPastTheTrainedPositions) {

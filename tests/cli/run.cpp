@@ -1,4 +1,5 @@
 #include "tests/cli/run.h"
+#include "base/remove_folder.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -100,8 +101,7 @@ TemporaryFolder::TemporaryFolder() {
 }
 
 TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
+  remove_folder(path_);
 }
 
 }  // namespace linnet

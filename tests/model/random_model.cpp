@@ -1,4 +1,5 @@
 #include "tests/model/random_model.h"
+#include "base/remove_folder.h"
 
 #include <fmt/format.h>
 #include <unistd.h>
@@ -148,9 +149,8 @@ TemporaryModel::TemporaryModel(const RandomModel& spec) {
 }
 
 TemporaryModel::~TemporaryModel() {
-  std::error_code ignored;
   model_.reset();
-  std::filesystem::remove_all(folder_, ignored);
+  remove_folder(folder_);
 }
 
 std::vector<int32_t> random_tokens(size_t count, int64_t vocabulary, uint64_t seed) {

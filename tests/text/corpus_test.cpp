@@ -1,4 +1,5 @@
 #include "text/corpus.h"
+#include "base/remove_folder.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -21,7 +22,7 @@ class Corpus : public testing::Test {
               ("linnet_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
     fs::create_directories(folder_);
   }
-  void TearDown() override { fs::remove_all(folder_); }
+  void TearDown() override { remove_folder(folder_); }
 
   fs::path file(const std::string& name, std::string_view content) {
     write_file(folder_ / name, content);

@@ -1,4 +1,5 @@
 #include "train/log.h"
+#include "base/remove_folder.h"
 
 #include <gtest/gtest.h>
 
@@ -18,10 +19,10 @@ class Log : public testing::Test {
   void SetUp() override {
     folder_ = fs::path(testing::TempDir()) /
               ("log_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
-    fs::remove_all(folder_);
+    remove_folder(folder_);
     fs::create_directories(folder_);
   }
-  void TearDown() override { fs::remove_all(folder_); }
+  void TearDown() override { remove_folder(folder_); }
   std::string read(const char* name) const {
     std::ifstream file(folder_ / name);
     std::stringstream text;

@@ -1,4 +1,5 @@
 #include "train/output.h"
+#include "base/remove_folder.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -41,7 +42,7 @@ class OutputTest : public testing::Test {
   void SetUp() override {
     root_ = fs::path(testing::TempDir()) /
             ("output_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
-    fs::remove_all(root_);
+    remove_folder(root_);
     fs::create_directories(root_ / "tokenizer");
     const std::vector<std::string> special{"<s>", "</s>"}, texts{some_text(40)};
     WordCounts words;
@@ -54,7 +55,7 @@ class OutputTest : public testing::Test {
     const Module fresh(ModelConfig::parse(json, "test"), 4, {});
     write_pretrained(make("base"), fresh, json, root_ / "tokenizer", size_t{1} << 30);
   }
-  void TearDown() override { fs::remove_all(root_); }
+  void TearDown() override { remove_folder(root_); }
 
   fs::path make(const char* name) const {
     fs::create_directories(root_ / name);
@@ -67,7 +68,7 @@ class OutputTest : public testing::Test {
     const std::vector<fs::path> files{root_ / "valid.txt"};
     const TokenizedText text = tokenize_files(files, tokenizer, 0, pool_);
     run_phases(module, text, nullptr, phases, {.out = make("run"), .seed = 1});
-    fs::remove_all(root_ / "run");
+    remove_folder(root_ / "run");
     return module;
   }
   double workshop(const Module& module, int64_t window) {

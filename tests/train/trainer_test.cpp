@@ -1,4 +1,5 @@
 #include "train/trainer.h"
+#include "base/remove_folder.h"
 
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -50,10 +51,10 @@ class TrainerTest : public testing::Test {
   void SetUp() override {
     out_ = fs::path(testing::TempDir()) /
            ("trainer_" + std::string(testing::UnitTest::GetInstance()->current_test_info()->name()));
-    fs::remove_all(out_);
+    remove_folder(out_);
     fs::create_directories(out_);
   }
-  void TearDown() override { fs::remove_all(out_); }
+  void TearDown() override { remove_folder(out_); }
 
   RunOptions options(bool resume = false) const {
     return {.out = out_,
@@ -97,7 +98,7 @@ TEST_F(TrainerTest, AResumedRunContinuesTheSameLossesBitForBit) {
   const auto whole = logged();
   ASSERT_EQ(whole.size(), 16u);
   for (const int64_t killed_after : {4, 6, 9, 12}) {  // in the first phase, at its end, in the second
-    fs::remove_all(out_);
+    remove_folder(out_);
     fs::create_directories(out_);
     RunOptions dying = options();
     dying.on_step = [&](int64_t step) {
@@ -114,7 +115,7 @@ TEST_F(TrainerTest, CtrlCSavesAndTheResumedRunContinuesTheSameLosses) {
   const auto all = phases(16 * 64);
   run(options(), all);
   const auto whole = logged();
-  fs::remove_all(out_);
+  remove_folder(out_);
   fs::create_directories(out_);
   RunOptions interrupted = options();
   interrupted.on_step = [](int64_t step) {
@@ -171,7 +172,7 @@ TEST_F(TrainerTest, DamagedAndForeignCheckpointsAreRejected) {
     c.damage();
     const std::string message = message_of([&] { run(options(true), all); }, ExitStatus::kBadInput);
     EXPECT_NE(message.find(c.message), std::string::npos) << c.name << ": " << message;
-    fs::remove_all(newest);
+    remove_folder(newest);
     fs::copy(kept, newest, fs::copy_options::recursive);
   }
   RunOptions other = options(true);
@@ -179,7 +180,7 @@ TEST_F(TrainerTest, DamagedAndForeignCheckpointsAreRejected) {
   EXPECT_NE(
       message_of([&] { run(other, all); }, ExitStatus::kBadInput).find("model was \"tiny\", now \"another\""),
       std::string::npos);
-  fs::remove_all(out_ / "checkpoints");
+  remove_folder(out_ / "checkpoints");
   EXPECT_NE(message_of([&] { run(options(true), all); }, ExitStatus::kBadInput).find("no checkpoint"),
             std::string::npos);
 }
@@ -229,7 +230,7 @@ TEST_F(TrainerTest, MicroBatchesAddUpToTheBatch) {
     Numbers numbers{.tokens = 5 * 4 * 32, .batch = 4, .micro_batch = micro_batch, .context = 32};
     numbers.transfer_share = 0;  // its loss divides by each micro-batch's own mean square
     Module module = linear_module(at::kDouble);
-    fs::remove_all(out_);
+    remove_folder(out_);
     fs::create_directories(out_);
     run_phases(module, random_text(900), nullptr, transfer_recipe(numbers, {}, {.what = Train::kNew}),
                options());

@@ -98,7 +98,6 @@ at::Tensor linear_attention(const Rows& rows, const Documents& documents, const 
                             const AttentionConfig& config, FeatureMap features, const SinkRotation* sinks) {
   const bool has_local = config.local != LocalWeight::kNone;
   const bool plain_rows = config.feature_position == FeaturePosition::kNone;
-  const bool reads = config.alpha_learned || config.alpha != 1.0 || !has_local;
   const int64_t heads = rows.q.size(1), kv_heads = rows.k.size(1);
   const GroupLayout& layout = documents.groups(has_local ? config.group : kPlainChunk);
   const at::Tensor v = to_groups(rows.v, layout);
@@ -108,7 +107,7 @@ at::Tensor linear_attention(const Rows& rows, const Documents& documents, const 
   const at::Tensor q = to_groups(rows.q, layout), k = to_groups(rows.k, layout);
   const at::Tensor fq = plain_rows ? to_groups(rows.q_plain, layout) : q;
   const at::Tensor fk = plain_rows ? to_groups(rows.k_plain, layout) : k;
-  if (reads) read = read_summary({fq, fk, v}, layout, parameters, config, features);
+  if (!config.local_alone()) read = read_summary({fq, fk, v}, layout, parameters, config, features);
   if (!has_local) {
     out = read.numerator / read.denominator.clamp_min(kEpsilon);
   } else {
