@@ -43,7 +43,8 @@ std::filesystem::path without_trailing_slash(std::filesystem::path path) {
 }  // namespace
 
 MappedFile::MappedFile(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  // Without O_NONBLOCK opening a pipe that stands in a folder would wait for a writer.
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
   if (descriptor < 0)
     throw Error(path.string(), fmt::format("cannot open ({})", std::strerror(errno)), "a readable file");
   struct stat status;

@@ -79,14 +79,15 @@ std::vector<int64_t> shape_of(const Json& entry, const std::string& where) {
   return shape;
 }
 
+// Signed, like TensorView::numbers(): no product of leading sizes overflows there, whatever follows them.
 uint64_t bytes_of(const std::vector<int64_t>& shape, DType type, const std::string& where) {
-  uint64_t product = size_of(type);
+  auto product = static_cast<int64_t>(size_of(type));
   for (int64_t size : shape) {
-    if (__builtin_mul_overflow(product, static_cast<uint64_t>(size), &product)) {
+    if (__builtin_mul_overflow(product, size, &product)) {
       throw Error(where, fmt::format("shape {} overflows", to_string(shape)), "a tensor that fits in memory");
     }
   }
-  return product;
+  return static_cast<uint64_t>(product);
 }
 
 TensorView read_entry(const Json& entry, std::span<const std::byte> data, const std::string& where) {

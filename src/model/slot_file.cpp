@@ -79,13 +79,21 @@ std::array<std::byte, 16> fingerprint(const Model& model) {
   Fingerprint hash;
   hash.add(tensors_hash(model.base_tensors()));
   const Family& family = model.family();
-  for (int layer = 0; layer < model.config().layers; ++layer) {
+  const ModelConfig& config = model.config();
+  // The same weights under another config make other keys.
+  hash.add(fmt::format("{} {} {} {}", config.heads, config.positions, config.norm_epsilon,
+                       static_cast<int>(config.activation)));
+  if (family.positions == PositionKind::kRotary) {
+    const RopeFrequencies rope = rope_frequencies(config);
+    hash.add(fmt::format("{} {}", rope.factor, fmt::join(rope.inverse, " ")));
+  }
+  for (int layer = 0; layer < config.layers; ++layer) {
     for (const auto& [name, tensor] : model.linear_parameters(layer)) hash.add(name, tensor);
     for (std::string_view module :
          {family.q, family.k, family.v, family.o, family.gate, family.up, family.down}) {
       const auto lora = module.empty() ? std::nullopt : model.lora_of(layer, module);
       if (!lora) continue;
-      hash.add(module, *lora->a);
+      hash.add(model.module_name(layer, module), *lora->a);
       hash.add(fmt::format("{}", model.lora()->alpha), *lora->b);
     }
   }

@@ -23,7 +23,8 @@ struct SlotHeader {
   uint32_t layers = 0;
 };
 
-/// XXH3-128 over everything that a state depends on: the base's tensors, LoRA, the new tensors.
+/// XXH3-128 over everything that a state depends on: the base's tensors, what of its config changes rows,
+/// LoRA, the new tensors.
 std::array<std::byte, 16> fingerprint(const Model& model);
 
 /// Begins a slot's bytes; layers' states are appended, then seal() ends them.

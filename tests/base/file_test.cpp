@@ -2,6 +2,7 @@
 #include "base/remove_folder.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 
 #include <fstream>
 
@@ -59,6 +60,9 @@ TEST(AtomicFolder, AppearsWholeAndRefusesToReplaceUnasked) {
 }
 
 TEST(MappedFile, RefusesWhatIsNoRegularFile) {
+  Folder folder;
+  ASSERT_EQ(::mkfifo((folder.path / "pipe").c_str(), 0600), 0);
+  EXPECT_THROW(MappedFile(folder.path / "pipe"), Error);  // at once, though nothing writes into it
   EXPECT_THROW(MappedFile("/dev/null"), Error);
   EXPECT_THROW(MappedFile("/nonexistent"), Error);
 }

@@ -5,8 +5,10 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "tests/format/files.h"
 
 namespace linnet {
@@ -65,6 +67,7 @@ TEST(Safetensors, RefusesEveryBrokenFileWithItsReason) {
       {safetensors(one("[1e400]", "[0,4]"), "abcd"), "header: "},
       {safetensors(one("[18446744073709551615]", "[0,4]"), "abcd"), "shape with 18446744073709551615"},
       {safetensors(one("[8589934592,8589934592]", "[0,4]"), "abcd"), "overflows"},
+      {safetensors(one("[9223372036854775807,2,0]", "[0,0]"), ""), "overflows"},
       {safetensors(one(many, "[0,4]"), "abcd"), "1000000 dimensions"},
       {safetensors(one("[4]", "[4,0]"), "abcd"), "offsets [4, 0], expected begin not after end"},
       {safetensors(one("[4]", "[0,5]"), "abcd"), "past the end"},
@@ -168,10 +171,49 @@ TEST(Safetensors, ShardsStayUnderTheLimitAndHashAsOneFile) {
   const TensorStore one = TensorStore::open_folder(whole.path), many = TensorStore::open_folder(shards.path);
   EXPECT_EQ(many.tensors().size(), 10u);
   EXPECT_EQ(tensors_hash(one), tensors_hash(many));
+  EXPECT_EQ(read_json(shards.path / "model.safetensors.index.json")["metadata"]["total_size"], 10045);
   tensors[3].tensor.bytes = bytes_of(std::string_view(data).substr(4, 1003));
   TemporaryFolder other;
   write_sharded(other.path, tensors, 4000);
   EXPECT_NE(tensors_hash(one), tensors_hash(TensorStore::open_folder(other.path)));
+}
+
+TEST(Safetensors, TheHashKeepsNamesAndTypesApart) {
+  TemporaryFolder folder;
+  const NamedTensor narrow{"aB", view(DType::kF16, {1}, "xy")}, brain{"a", view(DType::kBF16, {1}, "xy")};
+  write_safetensors(folder.path / "1", {&narrow, 1});
+  write_safetensors(folder.path / "2", {&brain, 1});
+  EXPECT_NE(tensors_hash(TensorStore::open_file(folder.path / "1")),
+            tensors_hash(TensorStore::open_file(folder.path / "2")));
+}
+
+TEST(Tensor, RoundsToNearestAndTiesToEven) {
+  const struct {
+    DType type;
+    float number;
+    uint16_t bits;
+  } rows[] = {
+      {DType::kF16, 1 + 0x1p-11f, 0x3C00},
+      {DType::kF16, 1 + 3 * 0x1p-11f, 0x3C02},
+      {DType::kF16, -(1 + 0x1.8p-11f), 0xBC01},
+      {DType::kF16, 65519, 0x7BFF},
+      {DType::kF16, 65520, 0x7C00},
+      {DType::kF16, -INFINITY, 0xFC00},
+      {DType::kF16, 0x1.8p-24f, 0x0002},
+      {DType::kF16, 0x1p-25f, 0x0000},
+      {DType::kF16, NAN, 0x7E00},
+      {DType::kBF16, 1 + 0x1p-8f, 0x3F80},
+      {DType::kBF16, 1 + 3 * 0x1p-8f, 0x3F82},
+      {DType::kBF16, -(1 + 0x1.8p-8f), 0xBF81},
+      {DType::kBF16, 0x1.FFp127f, 0x7F80},
+      {DType::kBF16, NAN, 0x7FC0},
+  };
+  for (const auto& row : rows) {
+    const auto bytes = from_float({&row.number, 1}, row.type);
+    uint16_t bits = 0;
+    std::memcpy(&bits, bytes.data(), sizeof(bits));
+    EXPECT_EQ(bits, row.bits) << row.number << " as " << name_of(row.type);
+  }
 }
 
 TEST(Tensor, ConvertsEveryFloatingTypeWhereverItStands) {

@@ -212,6 +212,24 @@ TEST_P(DecoderForms, ASavedStateContinuesBitForBit) {
   }
 }
 
+TEST(DecoderSinks, KeepTheirDistanceOnceTheTextIsLongerThanWhatWasTrained) {
+  ThreadPool pool(1);
+  const auto logits = [&](int64_t positions) {
+    const RandomModel spec{.positions = positions, .attention = kGrouped};
+    const TemporaryModel model(spec);
+    const auto decoder = Decoder::make(model.get(), {.compute = ComputeType::kFloat64}, pool);
+    std::vector<float> out(40 * 61);
+    decoder->prefill(0, random_tokens(40, spec.vocabulary, 1), 0, out);
+    return out;
+  };
+  const auto trained = logits(512), past = logits(24);
+  for (size_t t = 0; t < 40; ++t) {
+    EXPECT_EQ(std::equal(trained.begin() + t * 61, trained.begin() + (t + 1) * 61, past.begin() + t * 61),
+              t < 24)
+        << t;
+  }
+}
+
 TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
   const RandomModel spec{.attention = kGrouped};
   const TemporaryModel model(spec);
@@ -245,6 +263,9 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
   };
   RandomModel other = spec;
   other.seed = 2;
+  rejected(of(other), "other weights");
+  other = spec;
+  other.theta = 500000.0;  // the same tensors, other keys
   rejected(of(other), "other weights");
   other = spec;
   other.attention["group"] = 16;

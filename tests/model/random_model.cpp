@@ -101,7 +101,7 @@ nlohmann::json config_of(const RandomModel& m) {
               {"head_dim", m.head_size},        {"intermediate_size", m.intermediate},
               {"vocab_size", m.vocabulary},     {"max_position_embeddings", m.positions},
               {"rms_norm_eps", 1e-5},           {"hidden_act", "silu"},
-              {"rope_theta", 10000.0},          {"attention_bias", m.biased},
+              {"rope_theta", m.theta},          {"attention_bias", m.biased},
               {"mlp_bias", m.biased},           {"tie_word_embeddings", m.tied}};
   }
   config["bos_token_id"] = 1;

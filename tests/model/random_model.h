@@ -19,6 +19,7 @@ struct RandomModel {
   DType type = DType::kF32;  // of every original tensor; new ones are float32
   nlohmann::json attention;  // the `linear_attention` object; null: plain
   uint64_t seed = 1;
+  double theta = 10000.0;  // rope_theta
 };
 
 /// Writes config.json and model.safetensors into `folder`, which is made.
