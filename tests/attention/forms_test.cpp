@@ -60,6 +60,40 @@ TYPED_TEST(AttentionForms, AgreeAtEveryLengthNearAGroupsEdge) {
   }
 }
 
+// softmax's cache has blocks of 64 tokens and prefills 512 at a time, linear layers prefill 64: texts that
+// are longer than those, in groups that are, and windows that begin anywhere.
+TYPED_TEST(AttentionForms, AgreePastTheBlocksAndPiecesTheyComputeIn) {
+  using T = TypeParam;
+  const char* const rows[] = {
+      R"({"method": "softmax"})",
+      R"({"method": "softmax", "window": 5})",
+      R"({"method": "softmax", "window": 64})",
+      R"({"method": "softmax", "window": 130})",
+      R"({"method": "relu", "group": 150, "taps": 3})",
+      R"({"method": "relu", "group": 70, "local": "softmax", "sinks": 66, "taps": 3, "decay": 0.5})",
+      R"({"method": "grouped", "group": 100, "local_groups": 1})",
+  };
+  const AttentionShape shape{2, 1, 10, 6};
+  const Tokens<T> tokens(shape, 600, 5);
+  for (const char* text : rows) {
+    const Instance<T> instance(parse_layer_attention(nlohmann::json::parse(text), "test"), shape, 3);
+    const auto state = instance.attention->make_state(), prefilled = instance.attention->make_state();
+    const auto decoded = by_decoding(instance, tokens, *state, this->pool_);
+    for (int64_t chunk : {int64_t{77}, tokens.count}) {
+      prefilled->reset();
+      const auto out = by_prefill(instance, tokens, chunk, *prefilled, this->pool_);
+      EXPECT_EQ(out.numbers, decoded.numbers) << text << " in chunks of " << chunk;
+    }
+    HeadSequence sequence;
+    for (int32_t t = 0; t < tokens.count; ++t) {
+      tokens.append(1, {t}, sequence);
+      if (t % 64 > 1 && t % 64 < 63 && t % 29 != 0) continue;
+      EXPECT_LT(relative_error(decoded.row(1, t), instance.reference_last(1, sequence)), kTolerance<T>)
+          << text << " at " << t;
+    }
+  }
+}
+
 TYPED_TEST(AttentionForms, ThreadsChangeNothing) {
   using T = TypeParam;
   ThreadPool three(3);

@@ -31,6 +31,13 @@ TEST(Json, RejectsWhatIsNotOneBoundedDocument) {
   for (const auto& [text, message] : rows) EXPECT_THAT(error_of(text), testing::HasSubstr(message));
 }
 
+TEST(Json, HoldsACallersLimits) {
+  EXPECT_THROW(parse_json("[1, 2]", "a", {.bytes = 5}), Error);
+  EXPECT_EQ(parse_json("[1,2]", "a", {.bytes = 5}).size(), 2u);
+  EXPECT_THROW(parse_json("[[[]]]", "a", {.depth = 2}), Error);
+  EXPECT_EQ(parse_json("[[]]", "a", {.depth = 2}).size(), 1u);
+}
+
 TEST(Json, AllowsAKeyAgainInAnotherObject) {
   EXPECT_EQ(parse_json(R"({"a": {"b": 1}, "c": {"b": 2}})", "file.json")["c"]["b"], 2);
 }

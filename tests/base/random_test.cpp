@@ -14,6 +14,13 @@ TEST(Philox, GivesTheKnownAnswers) {
             (std::array<uint32_t, 4>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1}));
 }
 
+// Every initial weight and every draw follows from these: Box and Muller's cosine, Lemire's product.
+TEST(Philox, NormalAndIntegerAreTheirDefinitions) {
+  EXPECT_NEAR(normal(1, 2, 3), -0.5249057783837429, 1e-14);
+  EXPECT_NEAR(normal(7, 0, 5), 1.155300907061564, 1e-14);
+  EXPECT_EQ(uniform_integer(9, 8, 7, 1000), 40u);
+}
+
 TEST(Philox, UniformStaysBelowOne) {
   for (uint64_t i = 0; i < 1000; ++i) {
     const double x = uniform(7, 3, i);

@@ -42,6 +42,19 @@ TEST(Check, FindsALeakOfLaterTokens) {
   EXPECT_THAT(broken_checks(decoder), testing::Contains("causality"));
 }
 
+/// Logits know the next token, and nothing beyond it.
+struct Peeks : Sound {
+  void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
+    HashDecoder::prefill(slot, tokens, first, logits);
+    for (size_t t = first; t + 1 < tokens.size(); ++t) logits[(t - first) * 29] += 1e-6f * tokens[t + 1];
+  }
+};
+
+TEST(Check, FindsALeakOfTheNextTokenAlone) {
+  Peeks decoder;
+  EXPECT_THAT(broken_checks(decoder), testing::Contains("causality"));
+}
+
 /// A long piece loses its ninth token.
 struct DependsOnPieces : Sound {
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
@@ -100,6 +113,25 @@ struct CommitsTooLittle : Sound {
 TEST(Check, FindsAPathCommittedInPart) {
   CommitsTooLittle decoder;
   EXPECT_THAT(broken_checks(decoder), ElementsAre("commit"));
+}
+
+/// A path leaves a mark in the state that no logit shows yet.
+struct LeavesAMark : Sound {
+  void commit(int branch, std::span<const int32_t> path) override {
+    HashDecoder::commit(branch, path);
+    marked = marked || path.size() > 1;
+  }
+  std::vector<std::byte> save(int slot) const override {
+    auto bytes = HashDecoder::save(slot);
+    if (slot == 0 && marked) bytes.back() ^= std::byte{1};
+    return bytes;
+  }
+  bool marked = false;
+};
+
+TEST(Check, FindsAStateThatDiffersThoughNoLogitDoes) {
+  LeavesAMark decoder;
+  EXPECT_THAT(broken_checks(decoder), testing::Contains("commit"));
 }
 
 /// Sums in another order where there are more branches.

@@ -156,6 +156,7 @@ TEST(Words, StandBetweenWhiteSpaceOfAnyScript) {
                                                   {"a", 1},
                                                   {" a ", 1},
                                                   {"a\tb\nc\r\nd", 4},
+                                                  {"a\rb\vc\fd", 4},
                                                   {"a\u00A0b", 2},
                                                   {"\u3000", 0},
                                                   {"\u4F60\u3000\u597D", 2},

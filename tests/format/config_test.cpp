@@ -70,6 +70,13 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}}), "\"factor\" is 0"},
       {with(llama(), {{"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}}}),
        "no \"original_max_position_embeddings\""},
+      {with(llama(), {{"rope_scaling",
+                       {{"rope_type", "llama3"},
+                        {"factor", 8.0},
+                        {"original_max_position_embeddings", 128},
+                        {"low_freq_factor", 4.0},
+                        {"high_freq_factor", 4.0}}}}),
+       "\"high_freq_factor\" is 4.0, expected more than low_freq_factor"},
       {with(llama(), {{"rms_norm_eps", 0}}), "\"rms_norm_eps\" is 0"},
       {with(llama(), {{"hidden_act", "mish"}}), "\"hidden_act\" is \"mish\""},
       {with(llama(), {{"model_type", "bert"}}), "\"model_type\" is \"bert\", expected one of llama, mistral"},
@@ -80,6 +87,8 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"model_type", "mistral"}, {"sliding_window", 256}}), "\"sliding_window\" is 256"},
       {with(llama(), {{"model_type", "qwen2"}, {"use_sliding_window", true}}),
        "\"use_sliding_window\" is true"},
+      {with(llama(), {{"layer_types", {"full_attention", "sliding_attention"}}}),
+       "expected full_attention in every layer"},
       {with(gpt2(), {{"n_head", 5}}), "expected a divisor of n_embd 48"},
       {with(gpt2(), {{"scale_attn_by_inverse_layer_idx", true}}),
        "\"scale_attn_by_inverse_layer_idx\" is true"},
@@ -128,6 +137,10 @@ TEST(Config, TakesWhatTransformersTakesWhereAKeyIsAbsent) {
   EXPECT_FALSE(config.tied_embeddings);
   EXPECT_EQ(config.norm_epsilon, 1e-6);
   EXPECT_EQ(config.positions, 2048);
+  EXPECT_EQ(parse(with(bare, {{"model_type", "mistral"}, {"num_attention_heads", 16}})).kv_heads, 8);
+  EXPECT_EQ(
+      parse(with(bare, {{"model_type", "qwen2"}, {"num_attention_heads", 64}, {"head_dim", 8}})).kv_heads,
+      32);
 }
 
 TEST(Config, ReadsGpt2) {
@@ -201,6 +214,20 @@ TEST(Rope, YarnInterpolatesSlowPairsAndScalesTheAngles) {
   for (size_t i = 0; i < 4; ++i) {
     EXPECT_NEAR(scaled.inverse[i], plain.inverse[i] * (part[i] / 4 + 1 - part[i]), 1e-15) << i;
   }
+  const auto exact =
+      rope_frequencies(parse(with(llama(), {{"rope_scaling", with(yarn, {{"truncate", false}})}})));
+  const double high = 8 * std::log(128 / (2 * std::numbers::pi)) / (2 * std::log(1e4));
+  EXPECT_NEAR(exact.inverse[1], plain.inverse[1] * (1 / high / 4 + 1 - 1 / high), 1e-15);
+  const Json longer = with(yarn, {{"original_max_position_embeddings", 4096}});  // 1.31 and 2.81: 1 and 3
+  const auto middle = rope_frequencies(parse(with(llama(), {{"rope_scaling", longer}})));
+  const double later[] = {0, 0, 0.5, 1};
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_NEAR(middle.inverse[i], plain.inverse[i] * (later[i] / 4 + 1 - later[i]), 1e-15) << i;
+  }
+  // Where low and high fall together (ln(6/2π) < 0) all pairs but the first are divided.
+  const Json few = with(yarn, {{"original_max_position_embeddings", 6}});
+  const auto steep = rope_frequencies(parse(with(llama(), {{"rope_scaling", few}})));
+  for (size_t i = 0; i < 4; ++i) EXPECT_NEAR(steep.inverse[i], plain.inverse[i] / (i == 0 ? 1 : 4), 1e-15);
   const auto factor = [&](const Json& more) {
     return rope_frequencies(parse(with(llama(), {{"rope_scaling", with(yarn, more)}}))).factor;
   };

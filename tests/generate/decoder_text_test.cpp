@@ -108,6 +108,17 @@ TEST(EngineOnDecoders, SpeculationAndNeighboursChangeNoToken) {
   }
 }
 
+TEST(EngineLimits, AreTheModels) {
+  RandomModel linear, learned{.gpt2 = true, .positions = 40};
+  linear.attention = {{"method", "elu1"}, {"group", 5}, {"layers", {{"1", {{"group", 3}}}}}};
+  const TemporaryModel one(linear), other(learned);
+  EXPECT_EQ(limits_of(*one.get(), 8).max_depth, 3);  // of the smallest group
+  EXPECT_EQ(limits_of(*one.get(), 2).max_depth, 2);
+  EXPECT_EQ(limits_of(*one.get(), 8).positions, 0);  // rotary ones have no end
+  EXPECT_EQ(limits_of(*other.get(), 8).max_depth, 8);
+  EXPECT_EQ(limits_of(*other.get(), 8).positions, 40);
+}
+
 TEST(EngineOnDecoders, TellTheStoriesThatARealModelIsKnownFor) {
   const fs::path folder = fs::path(LINNET_SHARED) / "data/models/stories260k";
   if (!fs::exists(folder)) GTEST_SKIP() << folder << " is not here";

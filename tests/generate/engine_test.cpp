@@ -90,6 +90,7 @@ struct Guesser : Drafter {
   TokenTree propose(const Context& context, int max_nodes, int max_depth) override {
     EXPECT_EQ(context.hidden.size(), 2u);
     EXPECT_EQ(context.hidden[0], HashDecoder::hidden_after(context.tokens.first(context.tokens.size() - 1)));
+    EXPECT_LE(static_cast<int64_t>(context.tokens.size()) + max_depth, most);
     TokenTree tree = TokenTree::single(context.tokens.back());
     for (const auto& text : texts) {
       if (text.size() < context.tokens.size() ||
@@ -114,6 +115,7 @@ struct Guesser : Drafter {
     return tree;
   }
   int right, wrong;
+  int64_t most = INT64_MAX;  // tokens of the text and a path that may ever count
   std::vector<std::vector<int32_t>> texts;
 };
 
@@ -181,6 +183,7 @@ TEST(Engine, LeavesEveryTokenButTheLastCommitted) {
   for (const Request& request : table) {
     HashDecoder decoder(kVocabulary, 1, 48);
     Guesser guesser(table, 5, 1);
+    guesser.most = static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens - 1;
     Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), guesser, {1, 48});
     const auto result = engine.run(std::span(&request, 1)).front();
     EXPECT_EQ(decoder.length(0), static_cast<int64_t>(request.prompt.size() + result.tokens.size()) - 1);
@@ -192,12 +195,38 @@ TEST(Engine, StopsWhereLearnedPositionsEnd) {
   for (int right : {0, 6}) {
     HashDecoder decoder(kVocabulary, 1);
     Guesser guesser({request}, right, 0);
+    guesser.most = 20;
     Engine engine(decoder, {kVocabulary, 20, 8}, small_tokenizer(), guesser, {});
     const auto result = engine.run(std::span(&request, 1)).front();
     EXPECT_EQ(result.tokens.size(), 18u);  // the last stands where no position is left to compute from
     EXPECT_EQ(decoder.length(0), 20);
     EXPECT_EQ(result.finish, Finish::kLength);
   }
+}
+
+TEST(Engine, TokensPastTheTokenizersVocabularyHaveNoText) {
+  constexpr int64_t kPadded = 60;
+  const Request request{.prompt = {2, 3}, .max_new_tokens = 40};
+  HashDecoder decoder(kPadded, 1);
+  const auto drafter = make_no_drafter();
+  const Tokenizer tokenizer = small_tokenizer();
+  Engine engine(decoder, {kPadded, 0, 8}, tokenizer, *drafter, {});
+  const auto result = engine.run(std::span(&request, 1)).front();
+  EXPECT_THAT(result.tokens, testing::Contains(testing::Ge(kVocabulary)));
+  std::vector<int32_t> known = request.prompt;
+  for (const int32_t token : result.tokens) {
+    if (token < tokenizer.vocabulary()) known.push_back(token);
+  }
+  EXPECT_EQ(result.text, tokenizer.decode(known).substr(tokenizer.decode(request.prompt).size()));
+}
+
+TEST(Engine, AnInterruptBeforeThePromptComputesNothing) {
+  const Request request{.prompt = {2, 3}};
+  HashDecoder decoder(kVocabulary, 1);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+  EXPECT_EQ(engine.run(std::span(&request, 1), {}, [] { return true; }).front().finish, Finish::kInterrupted);
+  EXPECT_EQ(decoder.prefilled(), 0);
 }
 
 TEST(Engine, ReturnsWhatThereIsOnceInterrupted) {

@@ -112,6 +112,13 @@ TEST(Sampler, GreedyTakesTheLowestOfEqualsAndMindsThePenalty) {
   EXPECT_EQ(penalized.choose(logits, 0), 4);
 }
 
+TEST(Sampler, TopPIsReachedByAMassThatEqualsIt) {
+  Sampler half({.temperature = 1, .top_p = 0.5}, 0, 0, 2);
+  for (uint64_t position = 0; position < 20; ++position) {
+    EXPECT_EQ(half.choose(std::vector<float>{3, 3}, position), 0);
+  }
+}
+
 TEST(Sampler, GivesTheSameTokenForSeedSequenceAndPositionWhateverCameBefore) {
   const auto logits = random_logits(5);
   Sampler once({.temperature = 1}, 11, 2, kVocabulary), other({.temperature = 1}, 11, 3, kVocabulary);

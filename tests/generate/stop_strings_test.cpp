@@ -27,8 +27,9 @@ Outcome reference(const std::string& text, const std::vector<std::string>& stops
 }
 
 TEST(StopStrings, CutTheSameTextHoweverItArrives) {
-  const std::vector<std::vector<std::string>> tables = {
-      {"aab"}, {"ab", "bb"}, {"abab", "ba"}, {"b", "abba"}, {"aaaa"}, {"abc"}, {}};
+  const std::vector<std::vector<std::string>> tables = {{"aab"},       {"ab", "bb"},  {"abab", "ba"},
+                                                        {"b", "abba"}, {"aaaa"},      {"abc"},
+                                                        {"b", "ab"},   {"bab", "ab"}, {}};
   for (const auto& stops : tables) {
     for (uint64_t seed = 0; seed < 300; ++seed) {
       std::string text;

@@ -107,7 +107,9 @@ TYPED_TEST(AttentionKernels, FeatureMapsAreThoseOfTheDefinitionAsRowsAndAsColumn
   on_every_target([] {
     for (int64_t size : {1, 8, 16, 20, 40, 64}) {
       const int64_t n = 32, row = padded(size), phi_row = padded(2 * size);
-      const auto y = numbers<T>(n * row, 6);
+      auto y = numbers<T>(n * row, 6);
+      for (int64_t i = 0; i < row; ++i) y[i] *= T(100);           // sums that would overflow without a shift
+      for (int64_t i = size; i < row; ++i) y[row + i] = T(1e30);  // padding is whatever it is
       std::vector<T> columns(size * n), phi(n * phi_row, T(NAN)), phi_columns(2 * size * n), squares(n);
       for (int64_t r = 0; r < n; ++r) {
         for (int64_t i = 0; i < size; ++i) columns[i * n + r] = y[r * row + i];

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/cpu/rotary.h"
 #include "tests/kernels/numbers.h"
 
 namespace linnet {
@@ -88,6 +89,16 @@ TEST(Add, AddsEveryNumber) {
     kernels::add(x.data(), y.data(), size);
     EXPECT_EQ(bits(x), bits(expected)) << size;
   }
+}
+
+TEST(Rotary, TurnsPairsOfTheFirstPartAndCopiesTheRest) {
+  const std::vector<double> x = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10};  // two heads of five numbers
+  const double cosines[] = {0.6, 0.8}, sines[] = {0.8, -0.6};
+  std::vector<double> y(10);
+  kernels::rotate(x.data(), 2, 5, 2, cosines, sines, y.data());
+  const double expected[] = {0.6 - 2.4, 1.6 + 2.4, 1.8 + 0.8, 3.2 - 1.2, 5,
+                             3.6 - 6.4, 5.6 + 5.4, 4.8 + 4.8, 7.2 - 4.2, 10};
+  for (size_t i = 0; i < 10; ++i) EXPECT_NEAR(y[i], expected[i], 1e-12) << i;
 }
 
 }  // namespace

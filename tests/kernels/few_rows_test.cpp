@@ -79,10 +79,14 @@ TEST(FewRows, ARowHasTheSameBitsAloneAndBesideOthersAndInAnyCut) {
 TEST(FewRows, WriteNothingOutsideTheirRange) {
   const Shape shape{40, 21};
   const Weights weights(shape, WeightType::kBFloat16);
-  const auto y = product(weights, shape, normals(6 * shape.in, 3), 6, 5, 16);
-  for (int64_t i = 0; i < 6 * shape.out; ++i) {
-    const int64_t o = i % shape.out;
-    EXPECT_EQ(std::isnan(y[i]), o < 5 || o >= 16) << i;
+  for (int64_t rows : {1, 6}) {
+    for (int64_t end : {9, 12, 13, 16, 20}) {
+      const auto y = product(weights, shape, normals(rows * shape.in, 3), rows, 5, end);
+      for (int64_t i = 0; i < rows * shape.out; ++i) {
+        const int64_t o = i % shape.out;
+        EXPECT_EQ(std::isnan(y[i]), o < 5 || o >= end) << i << " of " << rows << " rows to " << end;
+      }
+    }
   }
 }
 

@@ -5,7 +5,10 @@
 #include <signal.h>
 #include <sys/resource.h>
 
+#include <cmath>
+
 #include "base/json.h"
+#include "model/decoder.h"
 #include "tests/model/tiny_model.h"
 
 namespace linnet {
@@ -99,6 +102,42 @@ TEST(Lora, MergesToWPlusScaledBaInEveryLayout) {
             w[at] + 3.0f * (of(b, 2 * o) * of(a, i) + of(b, 2 * o + 1) * of(a, shape.in + i));
         EXPECT_NEAR(sum[at], expected, 1e-6f);
       }
+    }
+  }
+}
+
+TEST(Lora, ComputesWhatTheMergedFolderComputes) {
+  ThreadPool pool(1);
+  const std::vector<int32_t> tokens = {1, 7, 3, 29, 4, 4, 12};
+  const auto logits = [&](const fs::path& folder) {
+    const auto decoder = Decoder::make(Model::open(folder), {.compute = ComputeType::kFloat32}, pool);
+    std::vector<float> out(tokens.size() * 30);
+    decoder->prefill(0, tokens, 0, out);
+    return out;
+  };
+  for (const Json& config : {tiny_llama_config(), tiny_gpt2_config()}) {
+    for (DType type : {DType::kF32, DType::kBF16}) {  // of bf16 matrices side by side one becomes float32
+      TemporaryFolder folder;
+      const fs::path path = make_tiny(config, type).write(folder.path, "base");
+      const auto base = Model::open(path);
+      TinyModel holder;
+      write_lora(folder.path / "lora", make_lora(*base, holder), base_reference(*base), base->family(),
+                 false);
+      const auto model = Model::open(folder.path / "lora");
+      const auto merged = merge_lora(*model);
+      std::vector<NamedTensor> changed;
+      for (const auto& [name, tensor] : merged) changed.push_back({name, tensor.view()});
+      write_full(folder.path / "full", *model, changed, model->attention(), kShardBytes, false);
+      const auto lora = logits(folder.path / "lora"), full = logits(folder.path / "full");
+      double away = 0, size = 0, far = 0;
+      const auto plain = logits(path);
+      for (size_t i = 0; i < full.size(); ++i) {
+        away += std::pow(lora[i] - full[i], 2);
+        far += std::pow(plain[i] - full[i], 2);
+        size += std::pow(full[i], 2);
+      }
+      EXPECT_LT(std::sqrt(away / size), type == DType::kF32 ? 1e-5 : 1e-2);
+      EXPECT_GT(far, 10 * away);  // the LoRA does something
     }
   }
 }
