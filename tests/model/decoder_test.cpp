@@ -6,6 +6,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "model/linear.h"
+#include "model/slot_file.h"
 #include "tests/kernels/numbers.h"
 #include "tests/model/random_model.h"
 
@@ -212,6 +214,46 @@ TEST_P(DecoderForms, ASavedStateContinuesBitForBit) {
   }
 }
 
+TEST(DecoderHidden, IsTheRowThatTheHeadTurnsIntoLogits) {
+  const RandomModel spec;
+  const TemporaryModel model(spec);
+  ThreadPool pool(1);
+  const auto decoder = Decoder::make(model.get(), {.compute = ComputeType::kFloat32}, pool);
+  std::vector<float> logits(61);
+  decoder->prefill(0, random_tokens(5, spec.vocabulary, 1), 4, logits);
+  const auto head = to_float(*model.get()->tensor(model.get()->family().embedding, "weight"), "head");
+  const auto hidden = decoder->hidden();
+  ASSERT_EQ(hidden.size(), 48u);
+  for (size_t v = 0; v < 61; ++v) {
+    double sum = 0;
+    for (size_t i = 0; i < 48; ++i) sum += double{head[v * 48 + i]} * double{hidden[i]};
+    EXPECT_NEAR(logits[v], sum, 1e-4) << v;
+  }
+}
+
+TEST(Linear, BiasesFollowTheirOutputsThroughEveryPieceAndMatrix) {
+  constexpr int64_t kIn = 64, kOut = 600, kRows = 3;  // enough bytes for several pieces
+  const auto weights = normals(2 * kOut * kIn, 1), bias = normals(2 * kOut, 2), x = normals(kRows * kIn, 3);
+  std::vector<Matrix> matrices;
+  for (int64_t m : {0, 1}) {
+    const auto* data = reinterpret_cast<const std::byte*>(weights.data() + m * kOut * kIn);
+    matrices.push_back({kernels::WeightType::kFloat32, kOut, kIn, data, nullptr});
+  }
+  const Linear linear(matrices, bias, false);
+  ThreadPool pool(3);
+  ProductScratch scratch;
+  auto y = poison(kRows * 2 * kOut);
+  linear.step(x.data(), kIn, kRows, y.data(), scratch, pool);
+  std::vector<double> expected(y.size());
+  for (int64_t r = 0; r < kRows; ++r) {
+    for (int64_t o = 0; o < 2 * kOut; ++o) {
+      double& sum = expected[r * 2 * kOut + o] = bias[o];
+      for (int64_t i = 0; i < kIn; ++i) sum += double{weights[o * kIn + i]} * double{x[r * kIn + i]};
+    }
+  }
+  EXPECT_LT(relative_rms(y, expected), 1e-6);
+}
+
 TEST(DecoderSinks, KeepTheirDistanceOnceTheTextIsLongerThanWhatWasTrained) {
   ThreadPool pool(1);
   const auto logits = [&](int64_t positions) {
@@ -255,6 +297,11 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
     flipped[at] ^= std::byte{0x10};
     rejected(flipped, "");
   }
+  auto longer = good;  // sealed anew: what stands past the last layer
+  longer.resize(good.size() - sizeof(uint64_t));
+  longer.push_back(std::byte{0});
+  seal(longer);
+  rejected(longer, "1 bytes too many");
   const auto of = [&](RandomModel other, ComputeType compute = ComputeType::kAuto) {
     const TemporaryModel other_model(other);
     const auto other_decoder = Decoder::make(other_model.get(), {.compute = compute}, pool);
