@@ -50,7 +50,9 @@ struct Chunked {
     }
   }
 
-  void save(AutogradContext* context) const {
+  /// Leaves the gradients for backward(); gives the loss.
+  at::Tensor save(AutogradContext* context, at::ScalarType type) const {
+    context->saved_data["type"] = static_cast<int64_t>(type);
     context->saved_data["hidden"] = dhidden.defined();
     context->saved_data["head"] = dhead.defined();
     Tensors kept;
@@ -58,19 +60,25 @@ struct Chunked {
       if (x.defined()) kept.push_back(x);
     }
     context->save_for_backward(kept);
+    return loss;
   }
+};
 
-  /// The gradients of hidden and head, in the types of those.
-  static Tensors scaled(AutogradContext* context, const at::Tensor& gradient, at::ScalarType type) {
-    Tensors kept = context->get_saved_variables(), result(2);
+/// A loss of (hidden, head, …), `Inputs` arguments in all, that Chunked computed: the first two alone have
+/// gradients, in the types of those.
+template <class Loss, size_t Inputs>
+struct ChunkedLoss : Function<Loss> {
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
+    Tensors kept = context->get_saved_variables(), result(Inputs);
     size_t next = 0;
-    if (context->saved_data["hidden"].toBool()) result[0] = kept[next++] * gradient.to(type);
-    if (context->saved_data["head"].toBool()) result[1] = (kept[next++] * gradient).to(type);
+    if (context->saved_data["hidden"].toBool()) result[0] = kept[next++] * gradients[0].to(type);
+    if (context->saved_data["head"].toBool()) result[1] = (kept[next++] * gradients[0]).to(type);
     return result;
   }
 };
 
-struct CrossEntropy : Function<CrossEntropy> {
+struct CrossEntropy : ChunkedLoss<CrossEntropy, 7> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets, const at::Tensor& weights, bool wants_hidden,
                             bool wants_head, int64_t chunk) {
@@ -84,19 +92,11 @@ struct CrossEntropy : Function<CrossEntropy> {
                             }
                             return loss;
                           });
-    context->saved_data["type"] = static_cast<int64_t>(hidden.scalar_type());
-    chunked.save(context);
-    return chunked.loss;
-  }
-
-  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
-    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
-    const Tensors d = Chunked::scaled(context, gradients[0], type);
-    return {d[0], d[1], {}, {}, {}, {}, {}};
+    return chunked.save(context, hidden.scalar_type());
   }
 };
 
-struct Divergence : Function<Divergence> {
+struct Divergence : ChunkedLoss<Divergence, 8> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& teacher, const at::Tensor& teacher_head,
                             const at::Tensor& weights, bool wants_hidden, bool wants_head, int64_t chunk) {
@@ -108,15 +108,7 @@ struct Divergence : Function<Divergence> {
           if (wants_hidden || wants_head) log_p.exp_().sub_(t).mul_(weight.unsqueeze(1));
           return loss;
         });
-    context->saved_data["type"] = static_cast<int64_t>(hidden.scalar_type());
-    chunked.save(context);
-    return chunked.loss;
-  }
-
-  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
-    const auto type = static_cast<at::ScalarType>(context->saved_data["type"].toInt());
-    const Tensors d = Chunked::scaled(context, gradients[0], type);
-    return {d[0], d[1], {}, {}, {}, {}, {}, {}};
+    return chunked.save(context, hidden.scalar_type());
   }
 };
 
