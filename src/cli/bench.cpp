@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
@@ -15,6 +16,7 @@
 #include "cli/options.h"
 #include "kernels/cpu/machine_rate.h"
 #include "model/decoder.h"
+#include "model/state_size.h"
 
 namespace linnet::cli {
 namespace {
@@ -75,6 +77,8 @@ std::vector<int64_t> usable_contexts(const BenchOptions& options, const Model& m
     if (model.family().positions == PositionKind::kLearned && context + more > model.config().positions) {
       note(fmt::format("context {} left out: the model's learned positions end at {}", context,
                        model.config().positions));
+    } else if (context + more > tokens_that_fit(model)) {
+      note(fmt::format("context {} left out: its state does not fit into memory", context));
     } else {
       usable.push_back(context);
     }
@@ -91,6 +95,7 @@ Json measure_prefill(Decoder& decoder, const BenchOptions& options) {
   std::vector<double> seconds;
   for (int i = 0; i < 6; ++i) {
     decoder.reset(0);
+    stop_if_interrupted();
     const Clock clock;
     decoder.prefill(0, tokens, tokens.size() - 1, logits);
     if (i > 0) seconds.push_back(clock.seconds());  // the first packs weights
@@ -109,6 +114,7 @@ Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::ve
   }
   for (int window = -1; window < options.windows; ++window) {  // in turns: a slow spell hits all alike
     for (size_t c = 0; c < contexts.size(); ++c) {
+      stop_if_interrupted();
       const Clock clock;
       token[c] = decode(decoder, static_cast<int>(c), token[c], options.window_tokens);
       if (window >= 0) seconds[c].push_back(clock.seconds() / options.window_tokens);
@@ -144,18 +150,19 @@ void hold_against_machine(const Decoder::Cost& cost, ThreadPool& pool, Json& res
   }
 }
 
-void print(const Json& result) {
+std::string text_of(const Json& result) {
   const auto number = [&](const char* key) { return result[key].get<double>(); };
-  fmt::print(
+  std::string text = fmt::format(
       "machine     read {:.1f} GB/s, matrix products bf16 {:.0f}, float32 {:.0f} GFLOP/s, {} threads\n",
       number("read_bytes_per_second") * 1e-9, number("bfloat16_operations_per_second") * 1e-9,
       number("float32_operations_per_second") * 1e-9, result["threads"].get<int>());
-  fmt::print("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
-  fmt::print("prefill     {:.0f} tokens/s over {} tokens, {:.0f}% of the matrix rate\n",
-             number("prefill_tokens_per_second"), result["prefill_tokens"].get<int64_t>(),
-             number("prefill_fraction_of_matrix_rate") * 100);
+  text +=
+      fmt::format("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
+  text += fmt::format("prefill     {:.0f} tokens/s over {} tokens, {:.0f}% of the matrix rate\n",
+                      number("prefill_tokens_per_second"), result["prefill_tokens"].get<int64_t>(),
+                      number("prefill_fraction_of_matrix_rate") * 100);
   for (const Json& row : result["decode"]) {
-    fmt::print(
+    text += fmt::format(
         "decode      {:.0f} tokens/s (best window {:.0f}) after {} tokens; {:.1f} MB read a token, {:.0f}% "
         "of the "
         "roofline; state {:.2f} MB\n",
@@ -163,8 +170,8 @@ void print(const Json& result) {
         row["context"].get<int64_t>(), row["bytes_per_token"].get<double>() * 1e-6,
         row["fraction_of_roofline"].get<double>() * 100, row["state_bytes"].get<double>() * 1e-6);
   }
-  fmt::print("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
-             number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
+  return text + fmt::format("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
+                            number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
 }
 
 double peak_memory() {
@@ -198,7 +205,7 @@ ExitStatus bench(const BenchOptions& options) {
   result["decode"] = measure_decode(*decoder, options, contexts);
   result["peak_memory_bytes"] = peak_memory();  // before the machine's own measurements take theirs
   hold_against_machine(decoder->cost(), pool, result);
-  print(result);
+  print(text_of(result));
   json.write(result);
   return ExitStatus::kDone;
 }
@@ -210,14 +217,14 @@ void describe_bench(CLI::App& app, Work& work) {
   add_runtime(app, *options);
   app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens")
       ->delimiter(',')
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+      ->check(from_to(1, 1 << 24));
   app.add_option("--prefill-tokens", options->prefill_tokens, "Tokens of the prefill that is measured")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+      ->check(from_to(1, 1 << 24));
   app.add_option("--windows", options->windows, "Windows of decoding at each context; their median counts")
-      ->check(CLI::Range(1, 10000));
+      ->check(from_to(1, 10000));
   app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")
-      ->check(CLI::Range(1, 100000));
-  work = [options] { return bench(*options); };
+      ->check(from_to(1, 100000));
+  app.callback([options, &work] { work = [options] { return bench(*options); }; });
 }
 
 }  // namespace linnet::cli

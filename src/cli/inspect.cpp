@@ -4,12 +4,14 @@
 #include <cstdio>
 
 #include "attention/attention.h"
-#include "attention/method.h"
 #include "attention/softmax.h"
+#include "base/error.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "model/checks.h"
 #include "model/model.h"
+#include "model/state_size.h"
+#include "text/tokenizer.h"
 
 namespace linnet::cli {
 namespace {
@@ -61,7 +63,7 @@ Json attention_of(const Model& model) {
 // Bytes of one sequence's state in float32: what it reaches, and what each token adds in layers whose
 // state grows. Null where a learned tensor holds no usable numbers.
 Json state_of(const Model& model) {
-  int64_t fixed = 0, growing = 0;
+  int64_t fixed = 0;
   const AttentionShape shape = model.attention_shape();
   for (int layer = 0; layer < model.config().layers; ++layer) {
     const AttentionConfig& config = model.attention()[static_cast<size_t>(layer)];
@@ -72,13 +74,22 @@ Json state_of(const Model& model) {
     const auto attention =
         make_attention<float>(config, shape, parameters, nullptr, model.linear_prefix(layer));
     fixed += attention->layout().bytes;
-    if (config.window > 0) {
+    if (config.window > 0)
       fixed += static_cast<int64_t>(windowed_state_bytes(shape, config.window, sizeof(float)));
-    } else if (find_method(config.method, "inspect").grows) {
-      growing += int64_t{shape.kv_heads} * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
-    }
   }
-  return {{"bytes", fixed}, {"bytes_a_token", growing}};
+  return {{"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
+}
+
+std::string tokenizer_problem(const Model& model) {
+  try {
+    const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
+    const int64_t ids = tokenizer.vocabulary(), rows = model.config().vocabulary;
+    return ids <= rows ? ""
+                       : fmt::format("tokenizer: {} ids, expected at most the vocabulary's {}", ids, rows);
+  } catch (const Error& error) {
+    if (error.status() == ExitStatus::kInterrupted) throw;
+    return error.what();
+  }
 }
 
 std::vector<std::string> problems_of(const Model& model) {
@@ -88,6 +99,7 @@ std::vector<std::string> problems_of(const Model& model) {
   if (!model.base_hash().empty() && tensors_hash(model.base_tensors()) != model.base_hash()) {
     problems.push_back(model.base_folder().string() + ": another base than the sidecar was made from");
   }
+  if (const std::string problem = tokenizer_problem(model); !problem.empty()) problems.push_back(problem);
   return problems;
 }
 
@@ -131,59 +143,65 @@ std::string bytes_text(int64_t bytes) {
                             : fmt::format("{:.1f} MB", static_cast<double>(bytes) / 1e6);
 }
 
-void print_row(std::string_view name, std::string_view value) { fmt::print("{:<12} {}\n", name, value); }
+std::string row(std::string_view name, std::string_view value) {
+  return fmt::format("{:<12} {}\n", name, value);
+}
 
 // Layers that follow each other with the same attention share a line.
-void print_attention(const Json& layers) {
+std::string attention_rows(const Json& layers) {
+  std::string text;
   for (size_t first = 0; first < layers.size();) {
     size_t end = first + 1;
     while (end < layers.size() && layers[end] == layers[first]) ++end;
     const std::string range =
         end - first == 1 ? fmt::format("layer {}", first) : fmt::format("layers {}–{}", first, end - 1);
-    print_row(first == 0 ? "attention" : "", fmt::format("{}: {}", range, layers[first].dump()));
+    text += row(first == 0 ? "attention" : "", fmt::format("{}: {}", range, layers[first].dump()));
     first = end;
   }
+  return text;
 }
 
-void print(const Json& out) {
+std::string text_of(const Json& out) {
+  std::string rows;
   const Json& weights = out["weights"];
   const Json& trained = out["trained"];
-  print_row("kind", out["base"].is_null() ? out["kind"].get<std::string>()
-                                          : fmt::format("{} of {}", out["kind"].get<std::string>(),
-                                                        out["base"].get<std::string>()));
-  print_row("family",
-            fmt::format("{} ({})", out["family"].get<std::string>(), out["architecture"].get<std::string>()));
-  print_row("sizes",
-            fmt::format("{} layers, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
-                        out["layers"].dump(), out["hidden_size"].dump(), out["heads"].dump(),
-                        out["kv_heads"].dump(), out["head_size"].dump(), out["intermediate_size"].dump()));
-  print_row("vocabulary",
-            fmt::format("{}{}", out["vocabulary"].dump(),
-                        out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
-  print_row("positions", out["positions"].dump());
+  rows += row("kind", out["base"].is_null() ? out["kind"].get<std::string>()
+                                            : fmt::format("{} of {}", out["kind"].get<std::string>(),
+                                                          out["base"].get<std::string>()));
+  rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
+                                    out["architecture"].get<std::string>()));
+  rows += row("sizes",
+              fmt::format("{} layers, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
+                          out["layers"].dump(), out["hidden_size"].dump(), out["heads"].dump(),
+                          out["kv_heads"].dump(), out["head_size"].dump(), out["intermediate_size"].dump()));
+  rows += row("vocabulary",
+              fmt::format("{}{}", out["vocabulary"].dump(),
+                          out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
+  rows += row("positions", out["positions"].dump());
   std::string types;
   for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
-  print_row("weights", fmt::format("{} parameters, {}{}", weights["parameters"].dump(),
-                                   bytes_text(weights["bytes"]), types));
+  rows += row("weights", fmt::format("{} parameters, {}{}", weights["parameters"].dump(),
+                                     bytes_text(weights["bytes"]), types));
   if (trained["parameters"] > 0) {
-    print_row("trained",
-              fmt::format("{} parameters, {}", trained["parameters"].dump(), bytes_text(trained["bytes"])));
+    rows += row("trained",
+                fmt::format("{} parameters, {}", trained["parameters"].dump(), bytes_text(trained["bytes"])));
   }
-  if (out.contains("lora")) print_row("lora", out["lora"].dump());
-  print_attention(out["attention"]);
+  if (out.contains("lora")) rows += row("lora", out["lora"].dump());
+  rows += attention_rows(out["attention"]);
   const Json& state = out["state"];
   if (state["bytes"].is_number()) {
     std::string text = state["bytes"] > 0 ? bytes_text(state["bytes"]) : "";
     if (state["bytes_a_token"] > 0) {
       text += fmt::format("{}{} a token", text.empty() ? "" : " and ", bytes_text(state["bytes_a_token"]));
     }
-    print_row("state", text + ", a sequence");
+    rows += row("state", text + ", a sequence");
   }
   if (!out["unused_tensors"].empty()) {
-    print_row("unused", fmt::format("{} tensors, as {}", out["unused_tensors"].size(),
-                                    out["unused_tensors"][0].dump()));
+    rows += row("unused", fmt::format("{} tensors, as {}", out["unused_tensors"].size(),
+                                      out["unused_tensors"][0].dump()));
   }
-  for (const Json& problem : out["problems"]) print_row("problem", problem.get<std::string>());
+  for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
+  return rows;
 }
 
 }  // namespace
@@ -198,7 +216,7 @@ void describe_inspect(CLI::App& app, Work& work) {
       Model::OpenOptions how{.check_numbers = false, .check_hash = false};  // both are reported, not refused
       if (!options->base.empty()) how.base = options->base;
       const Json out = inspect(*Model::open(options->model, how));
-      print(out);
+      print(text_of(out));
       result.write(out);
       return ExitStatus::kDone;
     };

@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "evaluate/words.h"
+#include "model/state_size.h"
 
 namespace linnet {
 namespace {
@@ -98,6 +99,11 @@ bool PerplexityMeter::add(std::string_view text, std::string_view where,
         where,
         fmt::format("{} tokens in one stream or window, past the model's learned positions", totals_.longest),
         fmt::format("at most {} (--window {})", positions_, positions_));
+  }
+  if (const int64_t most = tokens_that_fit(decoder_.model()); totals_.longest > most) {
+    throw Error(where,
+                fmt::format("{} tokens in one stream, whose state does not fit into memory", totals_.longest),
+                fmt::format("at most {} (--window)", most));
   }
   const auto scores = score_windows(decoder_, decoder_.vocabulary(), inputs, windows, pool_, progress);
   if (static_cast<int64_t>(scores.size()) != to - from) return false;

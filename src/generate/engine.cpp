@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "generate/stop_strings.h"
+#include "model/state_size.h"
 
 namespace linnet {
 namespace {
@@ -27,6 +28,7 @@ EngineLimits limits_of(const Model& model, int max_depth) {
   EngineLimits limits;
   limits.vocabulary = model.config().vocabulary;
   if (model.family().positions == PositionKind::kLearned) limits.positions = model.config().positions;
+  limits.memory = tokens_that_fit(model);
   limits.max_depth = max_depth;
   for (const AttentionConfig& layer : model.attention()) {
     if (layer.method != "softmax") limits.max_depth = std::min(limits.max_depth, layer.group);
@@ -92,6 +94,10 @@ void Engine::check(const Request& request) const {
   if (limits_.positions > 0 && length > limits_.positions) {
     throw Error("prompt", fmt::format("{} tokens, more than the model has positions", length),
                 fmt::format("at most {}", limits_.positions));
+  }
+  if (limits_.memory > 0 && length > limits_.memory) {
+    throw Error("prompt", fmt::format("{} tokens, whose state does not fit into memory", length),
+                fmt::format("at most {}, or a linear model", limits_.memory));
   }
 }
 

@@ -44,6 +44,7 @@ struct EngineLimits {
   int64_t vocabulary = 0;
   int64_t positions = 0;  // learned positions end here; 0: no end
   int max_depth = 8;      // of trees: at most a group, so that no bit depends on them (mathematics, 4)
+  int64_t memory = 0;     // tokens of a sequence whose state fits into it; 0: any number
 };
 EngineLimits limits_of(const Model& model, int max_depth = 8);
 

@@ -10,43 +10,19 @@
 #include "base/array.h"
 #include "base/error.h"
 #include "base/log.h"
-#include "kernels/cpu/elementwise.h"
-#include "kernels/cpu/rotary.h"
+#include "model/forward.h"
 #include "model/slot_file.h"
-#include "model/weights.h"
 
 namespace linnet {
 namespace {
 
-kernels::Unary unary_of(Activation activation) {
-  switch (activation) {
-    case Activation::kSilu:
-      return kernels::Unary::kSilu;
-    case Activation::kGeluTanh:
-      return kernels::Unary::kGeluTanh;
-    case Activation::kGelu:
-      return kernels::Unary::kGelu;
-    case Activation::kRelu:
-      return kernels::Unary::kRelu;
-  }
-  return kernels::Unary::kSilu;
+/// Whether old tokens keep positions that no trained one is so far from: those of softmax over all tokens,
+/// and of a summary of rotated keys. A window has near ones alone, its sinks turned along.
+bool depends_on_far_positions(const AttentionConfig& config) {
+  if (config.method == "softmax") return config.window == 0;
+  const bool summary = config.local == LocalWeight::kNone || config.alpha_learned || config.alpha < 1;
+  return summary && config.feature_position == FeaturePosition::kRotary;
 }
-
-/// Rows on their way through the layers; planned once for `rows` of them. A step keeps queries, keys and
-/// values of all layers until commit; a prefill needs one layer's at a time.
-template <class T>
-struct Activations {
-  int64_t rows = 0;
-  Room<T> hidden;                           // [rows, hidden]: the residual stream
-  Room<T> normed;                           // [rows, hidden]
-  Room<T> delta;                            // [rows, hidden]: what a block adds
-  Room<T> mixed;                            // [rows, heads, value_size]: attention's outputs
-  Room<T> inner;                            // [rows, intermediate or twice that]
-  Room<T> cosines, sines;                   // [rows, rotary size / 2]
-  std::vector<Room<T>> projected, rotated;  // a layer: [rows, q k v], [rows, q k]
-  std::vector<int32_t> tokens;              // [rows]
-  std::vector<int64_t> positions;           // [rows]
-};
 
 template <class T>
 class DecoderOf final : public Decoder {
@@ -60,7 +36,7 @@ class DecoderOf final : public Decoder {
   Cost cost() const override;
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override;
   std::span<const float> step(std::span<const Branch> branches) override;
-  std::span<const float> hidden() const override { return {final_.data(), final_rows_ * hidden_}; }
+  std::span<const float> hidden() const override { return forward_.hidden(); }
   void commit(int branch, std::span<const int32_t> path) override;
   std::vector<std::byte> save(int slot) const override;
   void load(int slot, std::span<const std::byte> bytes) override;
@@ -76,96 +52,39 @@ class DecoderOf final : public Decoder {
     int32_t begin = 0, count = 0;  // its nodes among all
     int64_t length = 0;            // of the slot then
   };
-  enum class Stage { kStep, kPrefill };
 
-  void plan(Activations<T>& a, int64_t rows, size_t kept_layers) const;
+  const std::vector<LayerWeights<T>>& layers() const { return forward_.weights().layers; }
   void check_tokens(std::span<const int32_t> tokens, int64_t end);
-  void embed(Activations<T>& a, int64_t rows);
-  Rows<T> rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const;
-  /// The layers, up to before the final norm. attend(layer, out) writes the attention's outputs of all rows.
-  template <class Attend>
-  void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
-  void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
-  void rotate(Activations<T>& a, size_t kept, int64_t rows);
-  void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
-  void activate(Room<T>& inner, int64_t rows);
-  /// Final norm and logits of rows at `x`; rows of `logits` are vocabulary apart.
-  void finish(const T* x, int64_t rows, Stage stage, float* logits);
   SlotHeader header(int64_t length) const;
 
   std::shared_ptr<const Model> model_;
   Options options_;
   ThreadPool& pool_;
-  ModelWeights<T> weights_;
-  int64_t hidden_, heads_, kv_heads_, head_size_, value_size_, inner_;
-  RopeFrequencies rope_;   // empty where positions are learned
+  Forward<T> forward_;
   int64_t positions_ = 0;  // past the last position that the model knows
   bool warned_ = false;    // of being past them
-  bool gated_;
-  kernels::Unary activation_;
   std::vector<Slot> slots_;
   Activations<T> step_, prefill_;
-  ProductScratch scratch_;
   std::vector<Stepped> stepped_;
   std::vector<int32_t> parents_;  // [nodes] of the last step, within each tree
   Room<float> logits_;            // [max_nodes, vocabulary]
-  Room<T> normed_;                // [rows, hidden] after the final norm
-  Room<T> wide_logits_;           // where T is not float
-  Room<float> final_;             // normed_ as float
-  size_t final_rows_ = 0;
   mutable std::optional<std::array<std::byte, 16>> fingerprint_;
 };
 
 template <class T>
 DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& options, ThreadPool& pool)
-    : model_(std::move(model)), options_(options), pool_(pool), weights_(*model_, options.compute) {
-  const ModelConfig& config = model_->config();
-  const AttentionShape shape = model_->attention_shape();
-  hidden_ = config.hidden, heads_ = shape.heads, kv_heads_ = shape.kv_heads;
-  head_size_ = shape.head_size, value_size_ = shape.value_size;
-  gated_ = model_->family().gated;
-  inner_ = config.intermediate * (gated_ ? 2 : 1);
-  activation_ = unary_of(config.activation);
-  positions_ = config.positions;
-  if (model_->family().positions == PositionKind::kRotary) {
-    rope_ = rope_frequencies(config);
-  } else {
-    positions_ = weights_.position_embedding.out;
-  }
+    : model_(std::move(model)), options_(options), pool_(pool), forward_(*model_, options.compute, pool) {
+  positions_ = forward_.rotary() ? model_->config().positions : forward_.weights().position_embedding.out;
   slots_.resize(static_cast<size_t>(options_.slots));
   for (Slot& slot : slots_) {
-    for (const auto& layer : weights_.layers) slot.layers.push_back(layer.attention->make_state());
+    for (const auto& layer : layers()) slot.layers.push_back(layer.attention->make_state());
   }
-  plan(step_, options_.max_nodes, weights_.layers.size());
-  scratch_.plan(options_.max_nodes, weights_.widest_input());
+  forward_.plan(step_, options_.max_nodes, layers().size());
+  forward_.plan_steps(options_.max_nodes);
   const auto nodes = static_cast<size_t>(options_.max_nodes);
   logits_.plan(options_.max_nodes * vocabulary());
-  normed_.plan(options_.max_nodes * hidden_);
-  final_.plan(options_.max_nodes * hidden_);
   stepped_.reserve(nodes);
   parents_.reserve(nodes);
-}
-
-template <class T>
-void DecoderOf<T>::plan(Activations<T>& a, int64_t rows, size_t kept_layers) const {
-  if (a.rows >= rows) return;
-  const auto room = [&](Room<T>& numbers, int64_t width) { numbers.plan(rows * width); };
-  a.rows = rows;
-  room(a.hidden, hidden_);
-  room(a.normed, hidden_);
-  room(a.delta, hidden_);
-  room(a.mixed, heads_ * value_size_);
-  room(a.inner, inner_);
-  room(a.cosines, static_cast<int64_t>(rope_.inverse.size()));
-  room(a.sines, static_cast<int64_t>(rope_.inverse.size()));
-  a.projected.resize(kept_layers);
-  a.rotated.resize(kept_layers);
-  for (size_t i = 0; i < kept_layers; ++i) {
-    room(a.projected[i], (heads_ + kv_heads_) * head_size_ + kv_heads_ * value_size_);
-    if (!rope_.inverse.empty()) room(a.rotated[i], (heads_ + kv_heads_) * head_size_);
-  }
-  a.tokens.resize(static_cast<size_t>(rows));
-  a.positions.resize(static_cast<size_t>(rows));
 }
 
 template <class T>
@@ -183,8 +102,8 @@ size_t DecoderOf<T>::state_bytes(int slot) const {
 
 template <class T>
 Decoder::Cost DecoderOf<T>::cost() const {
-  Cost cost{weights_.bytes_a_step(), 0, std::is_same_v<T, float>};
-  for (const auto& layer : weights_.layers) {
+  Cost cost{forward_.weights().bytes_a_step(), 0, std::is_same_v<T, float>};
+  for (const auto& layer : layers()) {
     for (const Linear* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down}) {
       cost.layer_parameters += linear->in() * linear->out();
       cost.bfloat16_prefill &= linear->bfloat16_prefill();
@@ -201,153 +120,14 @@ void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) {
       throw Error("token", fmt::format("{}", token), fmt::format("an id from 0 to {}", vocabulary() - 1));
   }
   if (end <= positions_) return;
-  if (rope_.inverse.empty())
+  if (!forward_.rotary())
     throw Error("position", fmt::format("{} tokens", end),
                 fmt::format("at most {}, where the model's learned positions end", positions_));
-  if (!warned_)
+  const auto& attention = model_->attention();
+  if (!warned_ && std::any_of(attention.begin(), attention.end(), depends_on_far_positions))
     warn(fmt::format("the sequence is longer than the {} positions that the model was trained on",
                      positions_));
   warned_ = true;
-}
-
-template <class T>
-void DecoderOf<T>::embed(Activations<T>& a, int64_t rows) {
-  const auto half = static_cast<int64_t>(rope_.inverse.size());
-  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      T* row = a.hidden.data() + r * hidden_;
-      weights_.embedding.row(a.tokens[r], row);
-      if (half > 0) {
-        kernels::rotary_angles<T>(rope_.inverse, rope_.factor, a.positions[r], a.cosines.data() + r * half,
-                                  a.sines.data() + r * half);
-      } else {
-        T* position = a.delta.data() + r * hidden_;
-        weights_.position_embedding.row(a.positions[r], position);
-        kernels::add(row, position, hidden_);
-      }
-    }
-  });
-}
-
-template <class T>
-Rows<T> DecoderOf<T>::rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const {
-  const size_t kept = layer % a.projected.size();
-  const int64_t q_size = heads_ * head_size_, k_size = kv_heads_ * head_size_;
-  const int64_t stride = q_size + k_size + kv_heads_ * value_size_;
-  const T* projected = a.projected[kept].data() + begin * stride;
-  Rows<T> rows;
-  rows.count = count;
-  rows.q = {projected, head_size_, stride};
-  rows.k = {projected + q_size, head_size_, stride};
-  rows.v = {projected + q_size + k_size, value_size_, stride};
-  if (weights_.layers[layer].plain_rows) rows.q_plain = rows.q, rows.k_plain = rows.k;
-  if (!rope_.inverse.empty()) {
-    const T* rotated = a.rotated[kept].data() + begin * (q_size + k_size);
-    rows.q = {rotated, head_size_, q_size + k_size};
-    rows.k = {rotated + q_size, head_size_, q_size + k_size};
-  }
-  return rows;
-}
-
-template <class T>
-void DecoderOf<T>::product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y,
-                           Stage stage) {
-  if (stage == Stage::kStep) {
-    linear.step(x.data(), x_stride, rows, y.data(), scratch_, pool_);
-  } else {
-    linear.prefill(x.data(), x_stride, rows, y.data(), scratch_, pool_);
-  }
-}
-
-template <class T>
-void DecoderOf<T>::rotate(Activations<T>& a, size_t kept, int64_t rows) {
-  const auto half = static_cast<int64_t>(rope_.inverse.size());
-  if (half == 0) return;
-  const int64_t turned = (heads_ + kv_heads_) * head_size_, stride = turned + kv_heads_ * value_size_;
-  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r)
-      kernels::rotate(a.projected[kept].data() + r * stride, heads_ + kv_heads_, head_size_, half,
-                      a.cosines.data() + r * half, a.sines.data() + r * half,
-                      a.rotated[kept].data() + r * turned);
-  });
-}
-
-template <class T>
-void DecoderOf<T>::normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y) {
-  const double epsilon = model_->config().norm_epsilon;
-  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-    const T* from = x + begin * hidden_;
-    T* to = y + begin * hidden_;
-    if (model_->family().norm == NormKind::kRms) {
-      kernels::rms_norm(from, end - begin, hidden_, norm.gain.data(), epsilon, to);
-    } else {
-      kernels::layer_norm(from, end - begin, hidden_, norm.gain.data(), norm.bias.data(), epsilon, to);
-    }
-  });
-}
-
-template <class T>
-void DecoderOf<T>::activate(Room<T>& inner, int64_t rows) {
-  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-    for (int64_t r = begin; r < end; ++r) {
-      T* row = inner.data() + r * inner_;
-      if (gated_) {
-        kernels::activate_gated(activation_, row, row + inner_ / 2, inner_ / 2);
-      } else {
-        kernels::activate(activation_, row, inner_);
-      }
-    }
-  });
-}
-
-template <class T>
-template <class Attend>
-void DecoderOf<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
-  const auto add_delta = [&] {
-    for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-      kernels::add(a.hidden.data() + begin * hidden_, a.delta.data() + begin * hidden_,
-                   (end - begin) * hidden_);
-    });
-  };
-  embed(a, rows);
-  for (size_t i = 0; i < weights_.layers.size(); ++i) {
-    LayerWeights<T>& layer = weights_.layers[i];
-    const size_t kept = i % a.projected.size();
-    normalize(layer.attention_norm, a.hidden.data(), rows, a.normed.data());
-    product(layer.qkv, a.normed, hidden_, rows, a.projected[kept], stage);
-    rotate(a, kept, rows);
-    attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
-    product(layer.o, a.mixed, heads_ * value_size_, rows, a.delta, stage);
-    add_delta();
-    normalize(layer.feed_forward_norm, a.hidden.data(), rows, a.normed.data());
-    product(layer.up, a.normed, hidden_, rows, a.inner, stage);
-    activate(a.inner, rows);
-    product(layer.down, a.inner, inner_, rows, a.delta, stage);
-    add_delta();
-  }
-}
-
-template <class T>
-void DecoderOf<T>::finish(const T* x, int64_t rows, Stage stage, float* logits) {
-  normed_.plan(rows * hidden_);
-  final_.plan(rows * hidden_);
-  normalize(weights_.final_norm, x, rows, normed_.data());
-  std::copy_n(normed_.data(), rows * hidden_, final_.data());
-  final_rows_ = static_cast<size_t>(rows);
-  const auto run = [&](T* to) {
-    if (stage == Stage::kStep) {
-      weights_.head.step(normed_.data(), hidden_, rows, to, scratch_, pool_);
-    } else {
-      weights_.head.prefill(normed_.data(), hidden_, rows, to, scratch_, pool_);
-    }
-  };
-  if constexpr (std::is_same_v<T, float>) {
-    run(logits);
-  } else {
-    wide_logits_.plan(rows * vocabulary());
-    run(wide_logits_.data());
-    std::copy_n(wide_logits_.data(), rows * vocabulary(), logits);
-  }
 }
 
 template <class T>
@@ -355,7 +135,7 @@ void DecoderOf<T>::prefill(int slot, std::span<const int32_t> tokens, size_t fir
   Slot& sequence = slots_[slot];
   check_tokens(tokens, sequence.length + static_cast<int64_t>(tokens.size()));
   const auto chunk = static_cast<size_t>(options_.chunk);
-  plan(prefill_, static_cast<int64_t>(std::min(tokens.size(), chunk)), 1);
+  forward_.plan(prefill_, static_cast<int64_t>(std::min(tokens.size(), chunk)), 1);
   stepped_.clear();
   for (size_t begin = 0; begin < tokens.size(); begin += chunk) {
     const size_t count = std::min(chunk, tokens.size() - begin);
@@ -364,16 +144,16 @@ void DecoderOf<T>::prefill(int slot, std::span<const int32_t> tokens, size_t fir
       prefill_.tokens[r] = tokens[begin + r];
       prefill_.positions[r] = sequence.length + static_cast<int64_t>(r);
     }
-    run_layers(prefill_, rows, Stage::kPrefill, [&](size_t layer, HeadRows<T> out) {
-      weights_.layers[layer].attention->prefill(*sequence.layers[layer], rows_of(prefill_, layer, 0, rows),
-                                                out, pool_);
+    forward_.run(prefill_, rows, Stage::kPrefill, [&](size_t layer, HeadRows<T> out) {
+      layers()[layer].attention->prefill(*sequence.layers[layer], forward_.rows_of(prefill_, layer, 0, rows),
+                                         out, pool_);
     });
     sequence.length += rows;
     const size_t from = std::max(first, begin);
     if (from >= begin + count) continue;
-    finish(prefill_.hidden.data() + static_cast<int64_t>(from - begin) * hidden_,
-           static_cast<int64_t>(begin + count - from), Stage::kPrefill,
-           logits.data() + (from - first) * static_cast<size_t>(vocabulary()));
+    forward_.logits(prefill_.hidden.data() + static_cast<int64_t>(from - begin) * model_->config().hidden,
+                    static_cast<int64_t>(begin + count - from), Stage::kPrefill,
+                    logits.data() + (from - first) * static_cast<size_t>(vocabulary()));
   }
 }
 
@@ -403,16 +183,16 @@ std::span<const float> DecoderOf<T>::step(std::span<const Branch> branches) {
     parents_.insert(parents_.end(), tree.parents().begin(), tree.parents().end());
     stepped_.push_back(at);
   }
-  run_layers(step_, rows, Stage::kStep, [&](size_t layer, HeadRows<T> out) {
+  forward_.run(step_, rows, Stage::kStep, [&](size_t layer, HeadRows<T> out) {
     for (size_t b = 0; b < branches.size(); ++b) {
       const Stepped& at = stepped_[b];
       HeadRows<T> to = out;
       to.data += at.begin * out.row_stride;
-      weights_.layers[layer].attention->attend(*slots_[at.slot].layers[layer], *branches[b].tree,
-                                               rows_of(step_, layer, at.begin, at.count), to, pool_);
+      layers()[layer].attention->attend(*slots_[at.slot].layers[layer], *branches[b].tree,
+                                        forward_.rows_of(step_, layer, at.begin, at.count), to, pool_);
     }
   });
-  finish(step_.hidden.data(), rows, Stage::kStep, logits_.data());
+  forward_.logits(step_.hidden.data(), rows, Stage::kStep, logits_.data());
   return {logits_.data(), static_cast<size_t>(rows * vocabulary())};
 }
 
@@ -430,9 +210,9 @@ void DecoderOf<T>::commit(int branch, std::span<const int32_t> path) {
       throw Error("commit", fmt::format("node {} after {}", node, last), "a path from the tree's root");
     last = node;
   }
-  for (size_t layer = 0; layer < weights_.layers.size(); ++layer) {
-    weights_.layers[layer].attention->commit(*sequence.layers[layer], path,
-                                             rows_of(step_, layer, at.begin, at.count), pool_);
+  for (size_t layer = 0; layer < layers().size(); ++layer) {
+    layers()[layer].attention->commit(*sequence.layers[layer], path,
+                                      forward_.rows_of(step_, layer, at.begin, at.count), pool_);
   }
   sequence.length += static_cast<int64_t>(path.size());
 }
@@ -441,7 +221,7 @@ template <class T>
 SlotHeader DecoderOf<T>::header(int64_t length) const {
   if (!fingerprint_) fingerprint_ = fingerprint(*model_);
   return {sizeof(T), *fingerprint_, to_json(model_->attention()).dump(), length,
-          static_cast<uint32_t>(weights_.layers.size())};
+          static_cast<uint32_t>(layers().size())};
 }
 
 template <class T>
@@ -458,7 +238,7 @@ void DecoderOf<T>::load(int slot, std::span<const std::byte> bytes) {
   const SlotBody body = read_header(bytes, header(0));
   Slot loaded{body.length, {}};
   std::span<const std::byte> in = body.states;
-  for (const auto& layer : weights_.layers) {
+  for (const auto& layer : layers()) {
     loaded.layers.push_back(layer.attention->make_state());
     loaded.layers.back()->load(in);
     if (loaded.layers.back()->length() != body.length)

@@ -245,6 +245,15 @@ TEST(Engine, ReturnsWhatThereIsOnceInterrupted) {
   }
 }
 
+TEST(Engine, RefusesAPromptWhoseStateDoesNotFitIntoMemory) {
+  HashDecoder decoder(kVocabulary, 1);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, {.vocabulary = kVocabulary, .memory = 3}, small_tokenizer(), *drafter, {});
+  const Request fits{.prompt = {2, 3, 4}, .max_new_tokens = 2}, too_long{.prompt = {2, 3, 4, 5}};
+  EXPECT_EQ(engine.run(std::span(&fits, 1)).size(), 1u);
+  EXPECT_THROW(engine.run(std::span(&too_long, 1)), Error);
+}
+
 TEST(Engine, RefusesABadRequestBeforeAnythingIsComputed) {
   const std::pair<Request, const char*> rows[] = {
       {{.prompt = {}}, "prompt: empty"},

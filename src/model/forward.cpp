@@ -1,0 +1,211 @@
+#include "model/forward.h"
+
+#include <algorithm>
+
+#include "kernels/cpu/rotary.h"
+
+namespace linnet {
+namespace {
+
+kernels::Unary unary_of(Activation activation) {
+  switch (activation) {
+    case Activation::kSilu:
+      return kernels::Unary::kSilu;
+    case Activation::kGeluTanh:
+      return kernels::Unary::kGeluTanh;
+    case Activation::kGelu:
+      return kernels::Unary::kGelu;
+    case Activation::kRelu:
+      return kernels::Unary::kRelu;
+  }
+  return kernels::Unary::kSilu;
+}
+
+}  // namespace
+
+template <class T>
+Forward<T>::Forward(const Model& model, ComputeType compute, ThreadPool& pool)
+    : pool_(pool), weights_(model, compute) {
+  const ModelConfig& config = model.config();
+  const AttentionShape shape = model.attention_shape();
+  hidden_ = config.hidden, heads_ = shape.heads, kv_heads_ = shape.kv_heads;
+  head_size_ = shape.head_size, value_size_ = shape.value_size;
+  vocabulary_ = config.vocabulary, norm_epsilon_ = config.norm_epsilon;
+  norm_ = model.family().norm, gated_ = model.family().gated;
+  inner_ = config.intermediate * (gated_ ? 2 : 1);
+  activation_ = unary_of(config.activation);
+  if (model.family().positions == PositionKind::kRotary) rope_ = rope_frequencies(config);
+}
+
+template <class T>
+void Forward<T>::plan_steps(int64_t rows) {
+  scratch_.plan(rows, weights_.widest_input());
+  normed_.plan(rows * hidden_);
+  final_.plan(rows * hidden_);
+}
+
+template <class T>
+void Forward<T>::plan(Activations<T>& a, int64_t rows, size_t kept_layers) const {
+  if (a.rows >= rows) return;
+  const auto room = [&](Room<T>& numbers, int64_t width) { numbers.plan(rows * width); };
+  a.rows = rows;
+  room(a.hidden, hidden_);
+  room(a.normed, hidden_);
+  room(a.delta, hidden_);
+  room(a.mixed, heads_ * value_size_);
+  room(a.inner, inner_);
+  room(a.cosines, static_cast<int64_t>(rope_.inverse.size()));
+  room(a.sines, static_cast<int64_t>(rope_.inverse.size()));
+  a.projected.resize(kept_layers);
+  a.rotated.resize(kept_layers);
+  for (size_t i = 0; i < kept_layers; ++i) {
+    room(a.projected[i], (heads_ + kv_heads_) * head_size_ + kv_heads_ * value_size_);
+    if (!rope_.inverse.empty()) room(a.rotated[i], (heads_ + kv_heads_) * head_size_);
+  }
+  a.tokens.resize(static_cast<size_t>(rows));
+  a.positions.resize(static_cast<size_t>(rows));
+}
+
+template <class T>
+void Forward<T>::embed(Activations<T>& a, int64_t rows) {
+  const auto half = static_cast<int64_t>(rope_.inverse.size());
+  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      T* row = a.hidden.data() + r * hidden_;
+      weights_.embedding.row(a.tokens[r], row);
+      if (half > 0) {
+        kernels::rotary_angles<T>(rope_.inverse, rope_.factor, a.positions[r], a.cosines.data() + r * half,
+                                  a.sines.data() + r * half);
+      } else {
+        T* position = a.delta.data() + r * hidden_;
+        weights_.position_embedding.row(a.positions[r], position);
+        kernels::add(row, position, hidden_);
+      }
+    }
+  });
+}
+
+template <class T>
+Rows<T> Forward<T>::rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const {
+  const size_t kept = layer % a.projected.size();
+  const int64_t q_size = heads_ * head_size_, k_size = kv_heads_ * head_size_;
+  const int64_t stride = q_size + k_size + kv_heads_ * value_size_;
+  const T* projected = a.projected[kept].data() + begin * stride;
+  Rows<T> rows;
+  rows.count = count;
+  rows.q = {projected, head_size_, stride};
+  rows.k = {projected + q_size, head_size_, stride};
+  rows.v = {projected + q_size + k_size, value_size_, stride};
+  if (weights_.layers[layer].plain_rows) rows.q_plain = rows.q, rows.k_plain = rows.k;
+  if (!rope_.inverse.empty()) {
+    const T* rotated = a.rotated[kept].data() + begin * (q_size + k_size);
+    rows.q = {rotated, head_size_, q_size + k_size};
+    rows.k = {rotated + q_size, head_size_, q_size + k_size};
+  }
+  return rows;
+}
+
+template <class T>
+void Forward<T>::product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y,
+                         Stage stage) {
+  if (stage == Stage::kStep) {
+    linear.step(x.data(), x_stride, rows, y.data(), scratch_, pool_);
+  } else {
+    linear.prefill(x.data(), x_stride, rows, y.data(), scratch_, pool_);
+  }
+}
+
+template <class T>
+void Forward<T>::rotate(Activations<T>& a, size_t kept, int64_t rows) {
+  const auto half = static_cast<int64_t>(rope_.inverse.size());
+  if (half == 0) return;
+  const int64_t turned = (heads_ + kv_heads_) * head_size_, stride = turned + kv_heads_ * value_size_;
+  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      kernels::rotate(a.projected[kept].data() + r * stride, heads_ + kv_heads_, head_size_, half,
+                      a.cosines.data() + r * half, a.sines.data() + r * half,
+                      a.rotated[kept].data() + r * turned);
+  });
+}
+
+template <class T>
+void Forward<T>::normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y) {
+  const double epsilon = norm_epsilon_;
+  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+    const T* from = x + begin * hidden_;
+    T* to = y + begin * hidden_;
+    if (norm_ == NormKind::kRms) {
+      kernels::rms_norm(from, end - begin, hidden_, norm.gain.data(), epsilon, to);
+    } else {
+      kernels::layer_norm(from, end - begin, hidden_, norm.gain.data(), norm.bias.data(), epsilon, to);
+    }
+  });
+}
+
+template <class T>
+void Forward<T>::activate(Room<T>& inner, int64_t rows) {
+  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r) {
+      T* row = inner.data() + r * inner_;
+      if (gated_) {
+        kernels::activate_gated(activation_, row, row + inner_ / 2, inner_ / 2);
+      } else {
+        kernels::activate(activation_, row, inner_);
+      }
+    }
+  });
+}
+
+template <class T>
+void Forward<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
+  const auto add_delta = [&] {
+    for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+      kernels::add(a.hidden.data() + begin * hidden_, a.delta.data() + begin * hidden_,
+                   (end - begin) * hidden_);
+    });
+  };
+  embed(a, rows);
+  for (size_t i = 0; i < weights_.layers.size(); ++i) {
+    LayerWeights<T>& layer = weights_.layers[i];
+    const size_t kept = i % a.projected.size();
+    normalize(layer.attention_norm, a.hidden.data(), rows, a.normed.data());
+    product(layer.qkv, a.normed, hidden_, rows, a.projected[kept], stage);
+    rotate(a, kept, rows);
+    attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
+    product(layer.o, a.mixed, heads_ * value_size_, rows, a.delta, stage);
+    add_delta();
+    normalize(layer.feed_forward_norm, a.hidden.data(), rows, a.normed.data());
+    product(layer.up, a.normed, hidden_, rows, a.inner, stage);
+    activate(a.inner, rows);
+    product(layer.down, a.inner, inner_, rows, a.delta, stage);
+    add_delta();
+  }
+}
+
+template <class T>
+void Forward<T>::logits(const T* x, int64_t rows, Stage stage, float* out) {
+  normed_.plan(rows * hidden_);
+  final_.plan(rows * hidden_);
+  normalize(weights_.final_norm, x, rows, normed_.data());
+  std::copy_n(normed_.data(), rows * hidden_, final_.data());
+  final_rows_ = static_cast<size_t>(rows);
+  const auto run = [&](T* to) {
+    if (stage == Stage::kStep) {
+      weights_.head.step(normed_.data(), hidden_, rows, to, scratch_, pool_);
+    } else {
+      weights_.head.prefill(normed_.data(), hidden_, rows, to, scratch_, pool_);
+    }
+  };
+  if constexpr (std::is_same_v<T, float>) {
+    run(out);
+  } else {
+    wide_logits_.plan(rows * vocabulary_);
+    run(wide_logits_.data());
+    std::copy_n(wide_logits_.data(), rows * vocabulary_, out);
+  }
+}
+
+template class Forward<float>;
+template class Forward<double>;
+
+}  // namespace linnet

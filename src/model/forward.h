@@ -1,0 +1,92 @@
+// Rows on their way through a model: embedding, layers, final norm and logits. Knows no sequence and no
+// state: whoever calls it says what the attention of a layer does with its rows.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "base/array.h"
+#include "base/thread_pool.h"
+#include "format/rope.h"
+#include "kernels/cpu/elementwise.h"
+#include "model/weights.h"
+
+namespace linnet {
+
+/// A step gives a row the same bits whatever rows it goes with; a prefill may multiply in larger blocks.
+enum class Stage { kStep, kPrefill };
+
+/// What a stage computes; planned once for `rows` rows. A step keeps queries, keys and
+/// values of all layers until commit; a prefill needs one layer's at a time.
+template <class T>
+struct Activations {
+  int64_t rows = 0;
+  Room<T> hidden;                           // [rows, hidden]: the residual stream
+  Room<T> normed;                           // [rows, hidden]
+  Room<T> delta;                            // [rows, hidden]: what a block adds
+  Room<T> mixed;                            // [rows, heads, value_size]: attention's outputs
+  Room<T> inner;                            // [rows, intermediate or twice that]
+  Room<T> cosines, sines;                   // [rows, rotary size / 2]
+  std::vector<Room<T>> projected, rotated;  // a layer: [rows, q k v], [rows, q k]
+  std::vector<int32_t> tokens;              // [rows]
+  std::vector<int64_t> positions;           // [rows]
+};
+
+template <class T>
+class Forward {
+ public:
+  Forward(const Model& model, ComputeType compute, ThreadPool& pool);
+
+  const ModelWeights<T>& weights() const { return weights_; }
+  bool rotary() const { return !rope_.inverse.empty(); }
+
+  /// Room for `rows` rows in `a`, keeping queries, keys and values of the last `kept_layers` layers.
+  void plan(Activations<T>& a, int64_t rows, size_t kept_layers) const;
+  /// Room for logits of steps of up to `rows` rows, so that they allocate nothing.
+  void plan_steps(int64_t rows);
+
+  /// The layers, up to before the final norm, of the rows whose tokens and positions stand in `a`.
+  /// attend(layer, out) writes the attention's outputs [rows, heads, value_size] of all rows; rows_of gives
+  /// it the queries, keys and values.
+  template <class Attend>
+  void run(Activations<T>& a, int64_t rows, Stage stage, Attend&& attend) {
+    run_layers(a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)));
+  }
+  Rows<T> rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const;
+
+  /// Final norm and logits `out` [rows, vocabulary] of the rows `x` [rows, hidden] of a residual stream.
+  void logits(const T* x, int64_t rows, Stage stage, float* out);
+  /// The rows [rows, hidden] after the final norm that the last call of logits() read.
+  std::span<const float> hidden() const { return {final_.data(), final_rows_ * hidden_}; }
+
+ private:
+  using Attend = std::function<void(size_t layer, HeadRows<T> out)>;
+
+  void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
+  void embed(Activations<T>& a, int64_t rows);
+  void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
+  void rotate(Activations<T>& a, size_t kept, int64_t rows);
+  void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
+  void activate(Room<T>& inner, int64_t rows);
+
+  ThreadPool& pool_;
+  ModelWeights<T> weights_;
+  int64_t hidden_, heads_, kv_heads_, head_size_, value_size_, inner_, vocabulary_;
+  double norm_epsilon_;
+  RopeFrequencies rope_;  // empty where positions are learned
+  NormKind norm_;
+  bool gated_;
+  kernels::Unary activation_;
+  ProductScratch scratch_;
+  Room<T> normed_;       // [rows, hidden] after the final norm
+  Room<T> wide_logits_;  // where T is not float
+  Room<float> final_;    // normed_ as float
+  size_t final_rows_ = 0;
+};
+
+extern template class Forward<float>;
+extern template class Forward<double>;
+
+}  // namespace linnet
