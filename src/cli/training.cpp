@@ -6,6 +6,8 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "evaluate/perplexity.h"
@@ -93,16 +95,28 @@ nlohmann::ordered_json result_json(const TrainingOptions& options, const train::
           {"seconds", result.seconds}};
 }
 
-void print_result(const train::RunResult& result) {
-  fmt::print("{} tokens in {} steps, {}: {} tokens/s; {} parameters trained; loss {:.4f}\n",
-             short_number(static_cast<double>(result.tokens)), result.steps, short_time(result.seconds),
-             short_number(result.tokens_per_second),
-             short_number(static_cast<double>(result.trained_parameters)), result.loss);
+std::string text_of(const train::RunResult& result) {
+  std::string text =
+      fmt::format("{} tokens in {} steps, {}: {} tokens/s; {} parameters trained; loss {:.4f}\n",
+                  short_number(static_cast<double>(result.tokens)), result.steps, short_time(result.seconds),
+                  short_number(result.tokens_per_second),
+                  short_number(static_cast<double>(result.trained_parameters)), result.loss);
   if (result.validation_before && result.validation_after)
-    fmt::print("validation: {:.4f} bits per byte before, {:.4f} after\n", *result.validation_before,
-               *result.validation_after);
+    text += fmt::format("validation: {:.4f} bits per byte before, {:.4f} after\n", *result.validation_before,
+                        *result.validation_after);
   else if (result.validation_after)
-    fmt::print("validation: {:.4f} bits per byte\n", *result.validation_after);
+    text += fmt::format("validation: {:.4f} bits per byte\n", *result.validation_after);
+  return text;
+}
+
+/// Whether a folder is empty but for the log of a run that ended before its first checkpoint.
+bool holds_no_more_than_a_log(const fs::path& folder) {
+  const auto is_log = [](const fs::directory_entry& entry) {
+    const fs::path name = entry.path().filename();
+    return name == "training.jsonl" || name == "training.svg" ||
+           (name == "checkpoints" && entry.is_directory() && fs::is_empty(entry));
+  };
+  return std::all_of(fs::directory_iterator(folder), fs::directory_iterator(), is_log);
 }
 
 }  // namespace
@@ -112,16 +126,22 @@ void check_out(const TrainingOptions& options) {
   const fs::file_status status = fs::status(options.out, error);
   if (fs::exists(status) && !fs::is_directory(status))
     throw Error(options.out.string(), "is a file", "a folder's name");
-  if (options.resume) return;
-  if (fs::exists(status) && !fs::is_empty(options.out, error))
+  if (options.resume) {
+    if (!fs::is_directory(options.out / "checkpoints", error))
+      throw Error((options.out / "checkpoints").string(), "no checkpoint", "one to --resume from");
+  } else if (fs::exists(status) && !holds_no_more_than_a_log(options.out)) {
     throw Error(options.out.string(), "is not empty", "a new folder, or --resume to go on with a run");
+  }
+  check_writable(options.out);
 }
 
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run) {
   const JsonResult json(options.shared);
   train::RunResult result;
+  stop_if_interrupted();
   if (options.numbers.tokens > 0) {
     const Prepared prepared = prepare(options, run, module);
+    stop_if_interrupted();
     train::warn_of_slow_products(module.options());
     result = train::run_phases(module, prepared.text, prepared.validation ? &*prepared.validation : nullptr,
                                run.phases, run_options(options, run, prepared.text, module));
@@ -133,11 +153,12 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
   } else {
     fs::create_directories(options.out);
   }
+  const KeepWorking keep;
   const std::vector<std::string> lines = run.write();
   train::remove_checkpoints(options.out);
-  if (options.numbers.tokens > 0) print_result(result);
-  for (const std::string& line : lines) fmt::print("{}\n", line);
   json.write(result_json(options, result));
+  if (options.numbers.tokens > 0) print(text_of(result));
+  for (const std::string& line : lines) print(line + "\n");
   return ExitStatus::kDone;
 }
 

@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "evaluate/windows.h"
 
 namespace linnet::train {
@@ -56,11 +57,12 @@ void Validation::add(std::span<const int32_t> document, int32_t start_token, int
 
 bool Validation::contains(const Document& document) const { return hashes_.contains(hash_of(document)); }
 
-double Validation::bits_per_byte(const Module& module, int64_t rows, Mode mode) const {
+std::optional<double> Validation::bits_per_byte(const Module& module, int64_t rows, Mode mode) const {
   at::NoGradGuard no_gradients;
   const at::Device device = module.options().device;
   at::Tensor total = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
   for (size_t begin = 0; begin < rows_.size(); begin += static_cast<size_t>(rows)) {
+    if (interrupted()) return std::nullopt;
     const size_t end = std::min(begin + static_cast<size_t>(rows), rows_.size());
     const auto batch = static_cast<int64_t>(end - begin);
     const auto length = static_cast<int64_t>(rows_[begin].tokens.size()) - 1;  // the longest: sorted

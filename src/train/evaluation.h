@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_set>
@@ -25,7 +26,8 @@ class Validation {
              int64_t window, int64_t max_bytes, ThreadPool& pool);
 
   /// Total −log2 p over all tokens of the text, divided by its UTF-8 bytes. `rows` windows at a time.
-  double bits_per_byte(const Module& module, int64_t rows, Mode mode = Mode::kStudent) const;
+  /// Nothing once interrupted().
+  std::optional<double> bits_per_byte(const Module& module, int64_t rows, Mode mode = Mode::kStudent) const;
 
   int64_t tokens() const { return tokens_; }
   int64_t bytes() const { return bytes_; }

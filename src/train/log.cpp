@@ -4,6 +4,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
@@ -15,14 +16,18 @@ namespace {
 
 LogLine parse_line(const std::string& text, const std::string& where) {
   const nlohmann::json json = parse_json(text, where);
+  const auto number = [&](const char* key) {
+    const nlohmann::json& value = json.at(key);
+    return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+  };
   try {
     LogLine line{.step = json.at("step").get<int64_t>(),
                  .tokens = json.at("tokens").get<int64_t>(),
                  .phase = json.at("phase").get<std::string>(),
-                 .loss = json.at("loss").get<double>(),
-                 .learning_rate = json.at("learning_rate").get<double>(),
-                 .gradient_norm = json.at("gradient_norm").get<double>(),
-                 .tokens_per_second = json.at("tokens_per_second").get<double>(),
+                 .loss = number("loss"),
+                 .learning_rate = number("learning_rate"),
+                 .gradient_norm = number("gradient_norm"),
+                 .tokens_per_second = number("tokens_per_second"),
                  .seconds = json.at("seconds").get<double>()};
     if (json.contains("validation_bits_per_byte"))
       line.validation_bits_per_byte = json.at("validation_bits_per_byte").get<double>();
@@ -70,7 +75,8 @@ TrainingLog::TrainingLog(const std::filesystem::path& folder, std::string title,
   write_file(path, kept);
   file_.open(path, std::ios::app);
   if (!file_)
-    throw Error(path.string(), std::strerror(errno), "a file that can be written", ExitStatus::kFailed);
+    throw Error(path.string(), fmt::format("cannot write ({})", std::strerror(errno)),
+                "a file that can be written");
 }
 
 void TrainingLog::remember(const LogLine& line) {
@@ -79,13 +85,12 @@ void TrainingLog::remember(const LogLine& line) {
     phases_.push_back(line.phase);
     losses_.push_back({.title = fmt::format("loss, {}", line.phase), .curves = {{.name = line.phase}}});
   }
-  if (line.step > 0) {
-    losses_.back().curves[0].points.push_back({tokens, line.loss});
-    rate_.points.push_back({tokens, line.learning_rate});
-    norm_.points.push_back({tokens, line.gradient_norm});
-  }
+  losses_.back().curves[0].points.push_back({tokens, line.loss});
+  rate_.points.push_back({tokens, line.learning_rate});
+  norm_.points.push_back({tokens, line.gradient_norm});
   if (line.validation_bits_per_byte) {
     validation_.points.push_back({tokens, *line.validation_bits_per_byte});
+    if (line.step == 0) first_validation_ = line.validation_bits_per_byte;
     last_validation_ = line.validation_bits_per_byte;
   }
 }
@@ -97,8 +102,8 @@ void TrainingLog::write(const std::vector<LogLine>& lines) {
   }
   file_.flush();
   if (!file_)
-    throw Error((folder_ / "training.jsonl").string(), fmt::format("cannot write: {}", std::strerror(errno)),
-                "space on the disk", ExitStatus::kFailed);
+    throw Error((folder_ / "training.jsonl").string(), fmt::format("cannot write ({})", std::strerror(errno)),
+                "space on the disk");
 }
 
 void TrainingLog::plot() const {

@@ -12,6 +12,7 @@
 
 namespace linnet::train {
 
+/// A step's numbers; of step 0, before training, all that a step has are NaN (null in the file).
 struct LogLine {
   int64_t step = 0;    // 1 is the first
   int64_t tokens = 0;  // seen after this step
@@ -32,11 +33,12 @@ class TrainingLog {
   /// Throws Error where the file cannot be written, or a line to keep is malformed.
   TrainingLog(const std::filesystem::path& folder, std::string title, std::optional<int64_t> resume_after);
 
-  /// Appends and flushes. Throws Error (status 1) on a full disk.
+  /// Appends and flushes. Throws Error on a full disk.
   void write(const std::vector<LogLine>& lines);
   /// Writes training.svg anew.
   void plot() const;
-  /// Validation bits per byte as last written, and the lines' number.
+  /// Validation bits per byte before training, and as last written.
+  std::optional<double> first_validation() const { return first_validation_; }
   std::optional<double> last_validation() const { return last_validation_; }
 
  private:
@@ -48,7 +50,7 @@ class TrainingLog {
   std::vector<std::string> phases_;
   std::vector<Panel> losses_;  // one a phase
   Curve rate_, norm_, validation_;
-  std::optional<double> last_validation_;
+  std::optional<double> first_validation_, last_validation_;
 };
 
 }  // namespace linnet::train

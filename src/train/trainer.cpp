@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cmath>
 #include <ctime>
+#include <limits>
 #include <memory>
 
 #include "base/error.h"
@@ -41,6 +42,7 @@ class Runner {
 
  private:
   size_t begin();  // the phase to start in
+  void open_log(size_t phase);
   void enter(size_t phase);
   void step(const Phase& phase);
   RowBatch rows(const Phase& phase, int64_t first, int64_t count);
@@ -91,10 +93,33 @@ size_t Runner::begin() {
     checkpoints_.load(*saved, *optimizer_, progress_.step - phase_begin_);
     note(fmt::format("resuming after step {}", progress_.step));
   }
+  return phase;
+}
+
+/// The log, with what the model scores before it is trained. Nothing is written before that is known.
+void Runner::open_log(size_t phase) {
+  const bool anew = progress_.step == 0;
+  if (anew && validation_ != nullptr) {
+    evaluate();
+    stop_if_interrupted();
+  }
   std::filesystem::create_directories(options_.out);
   log_ = std::make_unique<TrainingLog>(options_.out, options_.title,
-                                       saved ? std::optional(progress_.step) : std::nullopt);
-  return phase;
+                                       options_.resume ? std::optional(progress_.step) : std::nullopt);
+  if (anew && result_.validation_after) {
+    note(fmt::format("validation before training: {:.4f} bits per byte", *result_.validation_after));
+    constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+    log_->write({{.step = 0,
+                  .tokens = 0,
+                  .phase = phases_[phase].name,
+                  .loss = kNone,
+                  .learning_rate = kNone,
+                  .gradient_norm = kNone,
+                  .tokens_per_second = kNone,
+                  .seconds = 0,
+                  .validation_bits_per_byte = result_.validation_after}});
+  }
+  result_.validation_before = log_->first_validation();
 }
 
 void Runner::enter(size_t index) {
@@ -223,17 +248,14 @@ void Runner::checkpoint() {
 
 RunResult Runner::run() {
   began_ = now();
+  catch_interrupts();
   size_t index = begin();
   tokens_before_ = progress_.tokens;
   const int64_t last = last_step();
   int64_t total_tokens = 0;
   for (const Phase& phase : phases_) total_tokens += phase.schedule.steps * phase.tokens_a_step();
-  if (validation_ != nullptr && progress_.step == 0) {
-    evaluate();
-    result_.validation_before = result_.validation_after;
-    note(fmt::format("validation before training: {:.4f} bits per byte", *result_.validation_before));
-  }
-  catch_interrupts();
+  open_log(index);
+  const KeepWorking keep;  // from now on there is something to keep
   mark_ = now();
   while (true) {
     const Phase& phase = phases_[index];

@@ -74,7 +74,7 @@ class OutputTest : public testing::Test {
   double workshop(const Module& module, int64_t window) {
     const Tokenizer tokenizer = Tokenizer::load(root_ / "tokenizer");
     const std::vector<fs::path> files{root_ / "valid.txt"};
-    return Validation(files, tokenizer, 0, window, 0, pool_).bits_per_byte(module, 3);
+    return Validation(files, tokenizer, 0, window, 0, pool_).bits_per_byte(module, 3).value();
   }
   double runtime(const fs::path& folder, int64_t window) {
     const auto model = Model::open(folder);
