@@ -8,7 +8,13 @@
 namespace linnet {
 
 /// What a process ends with.
-enum class ExitStatus { kDone = 0, kFailed = 1, kBadInput = 2, kInterrupted = 130 };
+enum class ExitStatus {
+  kDone = 0,
+  kFailed = 1,
+  kBadInput = 2,
+  kInterrupted = 130,  // Ctrl-C
+  kNoReader = 141,     // whoever read standard output closed it, as `| head -1` does
+};
 
 /// Says where (a file, a tensor, an option), what was wrong with which value, and what was expected.
 /// Printed by main as `linnet: error: WHERE: WHAT, expected WHAT`, one line.

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -10,9 +11,11 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/remove_folder.h"
 
 namespace linnet {
@@ -79,6 +82,30 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   return *this;
 }
 
+std::string read_whole(const std::string& path) {
+  constexpr size_t kMost = size_t{1} << 30;
+  const bool standard = path == "-";
+  const std::string where = standard ? "standard input" : path;
+  // Not blocking: waiting is poll's, which a signal ends.
+  const int descriptor = standard ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+  if (descriptor < 0) fail(where, "read", errno);
+  const std::unique_ptr<const int, void (*)(const int*)> closer(&descriptor, [](const int* opened) {
+    if (*opened != STDIN_FILENO) ::close(*opened);
+  });
+  std::string text, buffer(1 << 16, '\0');
+  while (true) {
+    pollfd wait = {descriptor, POLLIN, 0};
+    if (::poll(&wait, 1, -1) < 0 && errno != EINTR) fail(where, "read", errno);
+    stop_if_interrupted();
+    if (wait.revents == 0) continue;
+    const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
+    if (count == 0) return text;
+    if (count < 0 && errno != EINTR && errno != EAGAIN) fail(where, "read", errno);
+    if (count > 0) text.append(buffer, 0, static_cast<size_t>(count));
+    if (text.size() > kMost) throw Error(where, "more than 1 GiB", "a smaller text");
+  }
+}
+
 void install_truncation_handler() {
   struct sigaction action = {};
   action.sa_handler = [](int) {
@@ -89,6 +116,24 @@ void install_truncation_handler() {
     ::_exit(2);
   };
   ::sigaction(SIGBUS, &action, nullptr);
+}
+
+void check_writable(const std::filesystem::path& target) {
+  std::error_code error;
+  std::filesystem::path place = std::filesystem::absolute(target, error);
+  while (place.has_relative_path() && !std::filesystem::exists(place, error)) place = place.parent_path();
+  const bool folder = std::filesystem::is_directory(place, error);
+  if (folder && ::access(place.c_str(), W_OK | X_OK) == 0) return;
+  throw Error(target.string(), fmt::format("cannot write ({})", std::strerror(folder ? errno : ENOTDIR)),
+              "a place in a folder that may be written");
+}
+
+void open_standard_files() {
+  for (int wanted = STDIN_FILENO; wanted <= STDERR_FILENO; ++wanted) {
+    if (::fcntl(wanted, F_GETFD) != -1) continue;
+    // The lowest number free is the one wanted.
+    [[maybe_unused]] const int got = ::open("/dev/null", wanted == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
 }
 
 AtomicFile::AtomicFile(std::filesystem::path target)

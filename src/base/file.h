@@ -28,8 +28,19 @@ class MappedFile {
   size_t size_ = 0;
 };
 
+/// All of a file, or of standard input where `path` is "-"; of a pipe, until its writers are gone. For what
+/// is no regular file, or small. Throws Error if it cannot be read, is larger than 1 GiB, or upon Ctrl-C.
+std::string read_whole(const std::string& path);
+
 /// Makes SIGBUS (a mapped file was truncated) one error line and exit status 2. Called once, by main.
 void install_truncation_handler();
+
+/// Where standard input, output or error is closed, opens something in its place that fails at every read and
+/// write: else the next file opened would take its number. Called once, by main.
+void open_standard_files();
+
+/// Throws Error unless `target`, a file or folder that may not be there yet, can be made or written into.
+void check_writable(const std::filesystem::path& target);
 
 /// A file that appears only when it is complete: written to a temporary name beside the target, flushed to
 /// disk, renamed by commit(). Destroyed before commit(), it leaves whatever was there.

@@ -4,9 +4,12 @@
 
 #include <atomic>
 
+#include "base/error.h"
+
 namespace linnet {
 namespace {
 
+std::atomic<int> kept{0};
 std::atomic<bool> flag{false};
 static_assert(std::atomic<bool>::is_always_lock_free);  // it is written in a signal handler
 
@@ -21,5 +24,14 @@ void catch_interrupts() {
 }
 
 bool interrupted() { return flag.load(std::memory_order_relaxed); }
+
+void stop_if_interrupted() {
+  if (interrupted() && kept.load(std::memory_order_relaxed) == 0)
+    throw Error("interrupted", "nothing written", {}, ExitStatus::kInterrupted);
+}
+
+KeepWorking::KeepWorking() { ++kept; }
+
+KeepWorking::~KeepWorking() { --kept; }
 
 }  // namespace linnet

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "attention/attention_file.h"
+#include "base/file.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 
@@ -24,6 +25,7 @@ void run(const AttentionFile& file, FileForm form, FileType type, const Options&
 ExitStatus work(const Options& options) {
   const FileForm form = file_form(options.form);
   const FileType type = file_type(options.shared.dtype);
+  check_writable(options.output);
   if (form == FileForm::kParallel) {
     return start_workshop({"attention", options.file, "-o", options.output, "--form", options.form, "--dtype",
                            options.shared.dtype, "--threads", std::to_string(options.shared.threads)});
@@ -50,7 +52,7 @@ void describe_attention(CLI::App& app, Work& run) {
       "--form", options->form,
       "prefill, decode (token by token), tree (nodes after all tokens) or parallel (the training form)");
   app.add_option("--chunk", options->chunk, "Tokens of a prefill's chunk; 0 is all at once")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");
   add_threads(app, options->shared);

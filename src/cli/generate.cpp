@@ -4,13 +4,11 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstdio>
-#include <cstring>
 #include <memory>
 #include <optional>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -28,30 +26,12 @@ struct Options : SharedOptions {
   bool ignore_eos = false;
 };
 
-std::string read_all(const std::string& path) {
-  const bool standard = path == "-";
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> opened(
-      standard ? nullptr : std::fopen(path.c_str(), "rb"), [](std::FILE* file) { return std::fclose(file); });
-  std::FILE* file = standard ? stdin : opened.get();
-  std::string text;
-  char buffer[1 << 16];
-  size_t count = 0;
-  while (file != nullptr && (count = std::fread(buffer, 1, sizeof buffer, file)) > 0) {
-    text.append(buffer, count);
-  }
-  if (file == nullptr || std::ferror(file) != 0) {
-    throw Error(standard ? "standard input" : path, fmt::format("cannot read ({})", std::strerror(errno)),
-                "a readable file");
-  }
-  return text;
-}
-
 std::string prompt_text(const Options& options) {
   if (options.prompt.has_value() == options.prompt_file.has_value()) {
     throw Error("--prompt", options.prompt ? "given together with --prompt-file" : "absent",
                 "one of --prompt TEXT and --prompt-file FILE");
   }
-  std::string text = options.prompt ? *options.prompt : read_all(*options.prompt_file);
+  std::string text = options.prompt ? *options.prompt : read_whole(*options.prompt_file);
   if (text.empty()) {
     throw Error(options.prompt ? "--prompt" : *options.prompt_file, "an empty prompt", "some text");
   }
@@ -118,7 +98,6 @@ ExitStatus generate(const Options& options) {
   const std::string text = prompt_text(options);
   // Before the model is opened, for a quick answer; what its generation_config.json adds is checked later.
   sampling_of(options, {}).check();
-  catch_interrupts();
   const Runtime runtime = open_runtime(options, {.max_nodes = 1});
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
   const GenerationConfig& config = runtime.model->generation();

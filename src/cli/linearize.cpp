@@ -150,14 +150,16 @@ void describe_linearize(CLI::App& app, Work& work) {
       "What is trained: new (transfer's default), lora (finetune's), attention or all; transfer's first "
       "phase trains the new tensors alone");
   train::Numbers& numbers = options->training.numbers;
-  app.add_option("--transfer-lr", numbers.transfer_learning_rate, "Peak rate of attention transfer [0.01]")
-      ->check(CLI::Range(0.0, 10.0));
-  app.add_option("--transfer-share", numbers.transfer_share, "Of the tokens, to attention transfer [0.375]")
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--long-share", numbers.long_share, "Of the tokens, to a last phase on long rows")
-      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--transfer-lr", numbers.transfer_learning_rate,
+                 "Peak rate of attention transfer, by default 0.01")
+      ->check(from_to(0, 10));
+  app.add_option("--transfer-share", numbers.transfer_share,
+                 "Share of the tokens for attention transfer, by default 0.375")
+      ->check(from_to(0, 1));
+  app.add_option("--long-share", numbers.long_share, "Share of the tokens for a last phase on long rows")
+      ->check(from_to(0, 1));
   app.add_option("--long-factor", numbers.long_factor, "How many times longer those rows are")
-      ->check(CLI::Range(1, 1024));
+      ->check(from_to(1, 1024));
   add_training(app, options->training);
   app.callback([options, &work] { work = [options] { return linearize(*options); }; });
 }

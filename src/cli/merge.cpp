@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -15,7 +16,16 @@ struct Options : SharedOptions {
   uint64_t shard_megabytes = kShardBytes / 1'000'000;
 };
 
+/// Before anything is read: a large model takes minutes.
+void check_out(const std::filesystem::path& out) {
+  std::error_code error;
+  if (std::filesystem::exists(out, error) && !std::filesystem::is_empty(out, error))
+    throw Error(out.string(), "already exists", "a new folder's name");
+  check_writable(out);
+}
+
 void merge(const Options& options) {
+  check_out(options.out);
   const auto model = open_model(options);
   if (!model->is_sidecar())
     throw Error(options.model, "has its own weights", "a sidecar or a PEFT LoRA folder");
@@ -38,7 +48,7 @@ void describe_merge(CLI::App& app, Work& work) {
   add_model(app, *options);
   app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
   app.add_option("--shard-megabytes", options->shard_megabytes, "Weights go into files of at most so many MB")
-      ->check(CLI::Range(uint64_t{1}, uint64_t{1'000'000}));
+      ->check(from_to(1, 1e6));
   app.callback([options, &work] {
     work = [options] {
       merge(*options);

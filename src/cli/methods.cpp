@@ -81,7 +81,7 @@ void describe_methods(CLI::App& app, Work& work) {
   auto options = std::make_shared<Options>();
   app.add_option("--head-size", options->head_size,
                  "Numbers of a query, key and value, for the shapes and the state of one head")
-      ->check(CLI::Range(1, 1024));
+      ->check(from_to(1, 1024));
   add_json(app, *options);
   app.callback([options, &work] { work = [options] { return list(*options); }; });
 }

@@ -1,22 +1,59 @@
 #include "cli/options.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/nearest.h"
 
 namespace linnet::cli {
-CLI::Validator not_negative() {
-  return {[](const std::string& text) {
-            return text.starts_with('-') ? fmt::format("{} is negative", text) : "";
+namespace {
+
+/// Refuses a text that is no number, or one that `allowed` does not want; NaN is never wanted.
+CLI::Validator number_where(std::function<bool(double)> allowed, std::string range) {
+  return {[=](const std::string& text) -> std::string {
+            char* end = nullptr;
+            const double number = std::strtod(text.c_str(), &end);
+            const bool whole = end != text.c_str() && *end == '\0';
+            if (whole && allowed(number)) return "";
+            return fmt::format("{}, expected {}{}", printable(text, 60), whole ? "" : "a number ", range);
           },
-          ""};
+          range};
+}
+
+}  // namespace
+
+CLI::Validator from_to(double low, double high) {
+  return number_where([=](double x) { return x >= low && x <= high; }, fmt::format("{} to {}", low, high));
+}
+
+CLI::Validator at_least(double low) {
+  return number_where([=](double x) { return x >= low; }, fmt::format("at least {}", low));
+}
+
+CLI::Validator positive() {
+  return number_where([](double x) { return x > 0 && std::isfinite(x); }, "above 0");
+}
+
+CLI::Validator one_of_words(std::vector<std::string> words) {
+  const std::string list = fmt::format("{}", fmt::join(words, ", "));
+  return {[=](const std::string& text) -> std::string {
+            if (std::find(words.begin(), words.end(), text) != words.end()) return "";
+            const std::vector<std::string_view> candidates(words.begin(), words.end());
+            return fmt::format("\"{}\", expected {}", printable(text, 60), one_of(text, candidates));
+          },
+          list};
 }
 
 void add_model(CLI::App& app, SharedOptions& options) {
@@ -36,11 +73,11 @@ void add_dtype(CLI::App& app, SharedOptions& options) {
 
 void add_threads(CLI::App& app, SharedOptions& options) {
   app.add_option("--threads", options.threads, "Threads; 0 is one for each processor")
-      ->check(CLI::Range(0, 1024));
+      ->check(from_to(0, 1024));
 }
 
 void add_seed(CLI::App& app, SharedOptions& options) {
-  app.add_option("--seed", options.seed, "Seed of every random number")->check(not_negative());
+  app.add_option("--seed", options.seed, "Seed of every random number")->check(at_least(0));
 }
 
 void add_json(CLI::App& app, SharedOptions& options) {
@@ -85,7 +122,8 @@ Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
 
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw Error("standard output", fmt::format("cannot write ({})", std::strerror(errno)), "room to write");
+    throw Error("standard output", fmt::format("cannot write ({})", std::strerror(errno)), "room to write",
+                errno == EPIPE ? ExitStatus::kNoReader : ExitStatus::kBadInput);
   }
 }
 

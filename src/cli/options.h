@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/thread_pool.h"
 #include "model/decoder.h"
@@ -34,8 +35,13 @@ void add_json(CLI::App& app, SharedOptions& options);
 /// All of the above, for commands that run a model.
 void add_runtime(CLI::App& app, SharedOptions& options);
 
-/// For unsigned numbers: CLI11 reads "-1" as 2⁶⁴ − 1.
-CLI::Validator not_negative();
+/// A number from `low` to `high`, both allowed, or at least `low`; --help shows it. NaN is out.
+CLI::Validator from_to(double low, double high);
+CLI::Validator at_least(double low);
+/// A number above 0.
+CLI::Validator positive();
+/// One of these words.
+CLI::Validator one_of_words(std::vector<std::string> words);
 
 /// A device that is not there, or an unknown name, is an Error: called first, before anything is read.
 void check_device(const SharedOptions& options);
@@ -52,7 +58,7 @@ struct Runtime {
 /// Opens MODEL on --device with --threads and --dtype, which takes the place of how.compute.
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {});
 
-/// Writes to standard output now; throws Error if that fails (a full disk).
+/// Writes to standard output now; throws Error if that fails: a full disk, or nobody who reads (kNoReader).
 void print(std::string_view text);
 
 /// The result file of --json: checked for a writable place when made, so that no work is lost; written whole

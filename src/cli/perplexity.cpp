@@ -76,7 +76,6 @@ ExitStatus perplexity(const Options& options) {
   how.stride = options.stride.value_or(0);
   how.check();
   const JsonResult json(options);
-  catch_interrupts();
   const Runtime runtime = open_runtime(options);
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
 
@@ -88,8 +87,10 @@ ExitStatus perplexity(const Options& options) {
   for (const std::string& file : options.files) {
     for_each_document(file, [&](Document&& document) {
       whole = meter.add(document.text, fmt::format("{} ({})", file, document.id), [&](int64_t more) {
-        progress.update(static_cast<double>(read += more),
-                        fmt::format("{:.4f} bits/byte", meter.totals().bits_per_byte()));
+        const PerplexityTotals& totals = meter.totals();  // of the documents before
+        progress.update(
+            static_cast<double>(read += more),
+            totals.tokens > 0 ? fmt::format("{:.4f} bits/byte", totals.bits_per_byte()) : std::string());
         return !interrupted();
       });
       return whole;

@@ -84,7 +84,6 @@ ExitStatus reach(const Options& options) {
                 fmt::format("fewer than the {} of --context", options.how.context));
   }
   const JsonResult json(options);
-  catch_interrupts();
   check_device(options);
   ReachOptions how = options.how;
   how.compute = compute_type(options.dtype);
@@ -145,13 +144,13 @@ void describe_reach(CLI::App& app, Work& work) {
   app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
       ->required();
   app.add_option("--near", options->how.near, "Last tokens that the limited layer sees")
-      ->check(CLI::Range(1, 1 << 20))
+      ->check(from_to(1, 1 << 20))
       ->type_name("TOKENS");
   app.add_option("--context", options->how.context, "Tokens that are read at once, from the empty state")
-      ->check(CLI::Range(2, 1 << 20))
+      ->check(from_to(2, 1 << 20))
       ->type_name("TOKENS");
   app.add_option("--tokens", options->tokens, "Tokens to score of each FILE, about")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40))
+      ->check(at_least(1))
       ->type_name("TOKENS");
   app.callback([&work, options] { work = [options] { return reach(*options); }; });
 }

@@ -1,13 +1,19 @@
 #include <fmt/format.h>
+#include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <new>
+#include <utility>
 
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/nearest.h"
 #include "cli/command.h"
+#include "cli/help.h"
+#include "cli/options.h"
 
 #ifndef LINNET_VERSION
 #define LINNET_VERSION "unknown"
@@ -16,30 +22,96 @@
 namespace linnet::cli {
 namespace {
 
-int report(const std::string& message, ExitStatus status) {
-  fmt::print(stderr, "linnet: error: {}\n", message);
-  return static_cast<int>(status);
+constexpr auto kAll = [](const CLI::App*) { return true; };
+
+/// Whether it can be written or not: fmt::print throws where it cannot.
+void say(const std::string& line) { std::fputs(line.c_str(), stderr); }
+
+int report(const Error& error) {
+  // Who closed the pipe wants nothing more; who pressed Ctrl-C made no error.
+  if (error.status() == ExitStatus::kInterrupted) {
+    say(fmt::format("linnet: {}\n", error.what()));
+  } else if (error.status() != ExitStatus::kNoReader) {
+    say(fmt::format("linnet: error: {}\n", error.what()));
+  }
+  return static_cast<int>(error.status());
 }
 
-/// What the deepest command named could have meant by the first argument that it does not know.
-std::string expected_instead(const CLI::App& app) {
+/// `linnet help A B` is `linnet A B --help`.
+std::vector<std::string> arguments_of(int argc, char** argv) {
+  std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
+  if (!arguments.empty() && arguments.front() == "help") {
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--help");
+  }
+  return arguments;
+}
+
+/// The deepest command named, and its names from the program's on.
+std::pair<const CLI::App*, std::string> deepest(const CLI::App& app) {
   const CLI::App* command = &app;
   std::string path = app.get_name();
   while (!command->get_subcommands().empty()) {
     command = command->get_subcommands().front();
     path += " " + command->get_name();
   }
+  return {command, path};
+}
+
+/// What is wrong with a command line, from the first argument that nobody knows: most other errors follow
+/// from it.
+Error explain(const CLI::App& app, const CLI::Error& error) {
+  const auto [command, path] = deepest(app);
+  const auto commands = command->get_subcommands(kAll);
   std::vector<std::string> names;
-  for (const CLI::App* sub : command->get_subcommands([](const CLI::App*) { return true; })) {
-    names.push_back(sub->get_name());
-  }
+  for (const CLI::App* sub : commands) names.push_back(sub->get_name());
   for (const CLI::Option* option : command->get_options()) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   }
-  const std::vector<std::string> unknown = app.remaining(true);
+  std::string unknown, what = error.what();
+  for (const std::string& argument : app.remaining(true)) {
+    const bool option = argument.size() > 1 && argument.front() == '-';
+    if (!unknown.empty() && !option) continue;  // an unknown option says more than the value after it
+    unknown = argument.substr(0, argument.find('='));
+    what = fmt::format("unknown {} \"{}\"",
+                       option             ? "option"
+                       : commands.empty() ? "argument"
+                                          : "command",
+                       printable(unknown, 60));
+    if (option) break;
+  }
+  if (unknown.empty() && !commands.empty()) what = "no command";
   const std::vector<std::string_view> candidates(names.begin(), names.end());
-  const std::string_view meant = unknown.empty() ? "" : nearest(unknown.front(), candidates);
-  return fmt::format("{}what `{} --help` lists", meant.empty() ? "" : fmt::format("{} or ", meant), path);
+  const std::string_view meant = unknown.empty() ? "" : nearest(unknown, candidates);
+  return Error(
+      "command line", what,
+      fmt::format("{}what `{} --help` lists", meant.empty() ? "" : fmt::format("{} or ", meant), path));
+}
+
+/// Whether the first argument after a group of commands names none of them.
+bool names_no_command(const CLI::App& app) {
+  const auto rest = app.remaining(true);
+  return !deepest(app).first->get_subcommands(kAll).empty() && !rest.empty() &&
+         !rest.front().starts_with('-');
+}
+
+/// Parses; what is left to do then lies in `work`, empty where --help or --version was all.
+void parse(CLI::App& app, std::vector<std::string> arguments) {
+  std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
+  try {
+    app.parse(std::move(arguments));
+  } catch (const CLI::CallForHelp& help) {
+    if (names_no_command(app)) throw explain(app, help);
+    print(app.help());
+  } catch (const CLI::Success& version) {
+    print(version.what() + std::string("\n"));
+  } catch (const CLI::ValidationError& error) {  // says what was expected itself
+    const std::string text = error.what();
+    const size_t colon = std::min(text.find(": "), text.size());
+    throw Error(text.substr(0, colon), text.substr(std::min(colon + 2, text.size())));
+  } catch (const CLI::ParseError& error) {
+    throw explain(app, error);
+  }
 }
 
 }  // namespace
@@ -55,42 +127,40 @@ ExitStatus start_workshop(const std::vector<std::string>& arguments) {
 }
 
 int run_commands(std::span<const Command> commands, int argc, char** argv) {
+  open_standard_files();
+  ::signal(SIGPIPE, SIG_IGN);  // print() notices, and temporary files are cleaned up
   install_truncation_handler();
-  CLI::App app("Linnet: pretrained language models with linear attention", "linnet");
-  app.require_subcommand(1);
-  app.set_version_flag("--version", "linnet " LINNET_VERSION);
-  Work work;
-  for (const Command& command : commands) {
-    if (command.describe == nullptr) {
-      if (argc > 1 && std::string_view(argv[1]) == command.name) {
-        try {
-          start_workshop({argv + 1, argv + argc});
-        } catch (const Error& error) {
-          return report(error.what(), error.status());
-        }
+  try {
+    const std::vector<std::string> arguments = arguments_of(argc, argv);
+    CLI::App app("Linnet: pretrained language models with linear attention", "linnet");
+    app.formatter(help_formatter());
+    app.require_subcommand(1);
+    app.set_version_flag("--version", "linnet " LINNET_VERSION, "The program's version");
+    app.set_help_flag("-h,--help", "This text; also `linnet help COMMAND`");
+    app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+    Work work;
+    for (const Command& command : commands) {
+      CLI::App* sub = app.add_subcommand(command.name, command.summary)->group("Commands");
+      if (command.describe == nullptr) {
+        if (!arguments.empty() && arguments.front() == command.name) start_workshop(arguments);
+        continue;
       }
-      app.add_subcommand(command.name, command.summary);
-      continue;
+      sub->option_defaults()->always_capture_default();
+      command.describe(*sub, work);
     }
-    CLI::App* sub = app.add_subcommand(command.name, command.summary);
-    sub->option_defaults()->always_capture_default();
-    command.describe(*sub, work);
-  }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& done) {  // --help, --version
-    return app.exit(done);
-  } catch (const CLI::ParseError& error) {
-    return report(Error("command line", error.what(), expected_instead(app)).what(), ExitStatus::kBadInput);
-  }
-  try {
-    return static_cast<int>(work ? work() : ExitStatus::kDone);
+    parse(app, arguments);
+    if (!work) return static_cast<int>(ExitStatus::kDone);
+    catch_interrupts();
+    return static_cast<int>(work());
   } catch (const Error& error) {
-    return report(error.what(), error.status());
+    return report(error);
   } catch (const std::bad_alloc&) {
-    return report("memory: out of memory, expected a smaller request", ExitStatus::kFailed);
+    return report(
+        Error("memory", "not enough for this", "a shorter text, smaller sizes or a larger machine"));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return report(Error(error.path1().string(), error.code().message(), "a file or folder that can be used"));
   } catch (const std::exception& error) {
-    return report(Error("linnet", error.what()).what(), ExitStatus::kFailed);
+    return report(Error("linnet", error.what(), {}, ExitStatus::kFailed));
   }
 }
 

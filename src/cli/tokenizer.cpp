@@ -4,11 +4,10 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
-#include <iostream>
-#include <iterator>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/commands.h"
@@ -77,8 +76,10 @@ ExitStatus train(const TrainOptions& options) {
   TrainedBpe trained;
   {
     Progress progress("merge pairs", "merges", merges);
-    trained = train_bpe(words, options.vocabulary, options.special,
-                        [&](size_t done) { progress.update(static_cast<double>(done)); });
+    trained = train_bpe(words, options.vocabulary, options.special, [&](size_t done) {
+      stop_if_interrupted();
+      progress.update(static_cast<double>(done));
+    });
   }
   const auto vocabulary = static_cast<int32_t>(trained.tokens.size());
   if (vocabulary < options.vocabulary) {
@@ -108,7 +109,7 @@ void describe_train(CLI::App& app, Work& work) {
       ->take_all();
   app.add_option("--sample-bytes", options->sample_bytes,
                  "Bytes of text to learn from, an equal share of each file's beginning; 0 is all")
-      ->check(not_negative());
+      ->check(at_least(0));
   add_threads(app, *options);
   add_json(app, *options);
   app.callback([options, &work] { work = [options] { return train(*options); }; });
@@ -135,13 +136,9 @@ Tokenizer open_tokenizer(const CodeOptions& options) {
   return Tokenizer::load(path);
 }
 
-std::string standard_input() {
-  return {std::istreambuf_iterator<char>(std::cin), std::istreambuf_iterator<char>()};
-}
-
 std::vector<Document> documents_of(const CodeOptions& options) {
   if (options.text_given->count() > 0) return {{"--text", "--text", options.text}};
-  if (options.file == "-") return {{"standard input", "standard input", standard_input()}};
+  if (options.file == "-") return {{"standard input", "standard input", read_whole("-")}};
   const std::filesystem::path file = options.file;
   return read_documents(std::span(&file, 1));
 }
@@ -162,7 +159,7 @@ ExitStatus encode(const CodeOptions& options) {
   const double taken = seconds() - start;
   auto list = nlohmann::ordered_json::array();
   for (size_t i = 0; i < documents.size(); ++i) {
-    fmt::print("{}\n", fmt::join(ids[i], " "));
+    print(fmt::format("{}\n", fmt::join(ids[i], " ")));
     tokens += ids[i].size();
     if (!options.json.empty()) list.push_back({{"id", documents[i].id}, {"ids", ids[i]}});
   }
@@ -194,11 +191,11 @@ ExitStatus decode(const CodeOptions& options) {
   std::string where = "--ids", text = options.text;
   if (options.text_given->count() == 0) {
     where = options.file == "-" ? "standard input" : options.file;
-    text = options.file == "-" ? standard_input() : std::string(MappedFile(options.file).text());
+    text = options.file == "-" ? read_whole("-") : std::string(MappedFile(options.file).text());
   }
   const std::vector<int32_t> ids = parse_ids(text, where);
   const std::string decoded = tokenizer.decode(ids, !options.special);
-  fmt::print("{}", decoded);
+  print(decoded);
   result.write({{"text", decoded}, {"tokens", ids.size()}});
   return ExitStatus::kDone;
 }
@@ -232,7 +229,7 @@ void describe_decode(CLI::App& app, Work& work) {
 void describe_tokenizer(CLI::App& app, Work& work) {
   app.require_subcommand(1);
   const auto add = [&](const char* name, const char* summary, Describe describe) {
-    CLI::App* sub = app.add_subcommand(name, summary);
+    CLI::App* sub = app.add_subcommand(name, summary)->group("Commands");
     sub->option_defaults()->always_capture_default();
     describe(*sub, work);
   };

@@ -12,10 +12,7 @@ constexpr const char* kOptimization = "Optimization (each has the recipe's own v
 template <class T>
 void add_number(CLI::App& app, const char* name, std::optional<T>& value, const char* help, double low,
                 double high) {
-  app.add_option(name, value, help)
-      ->check(CLI::Range(low, high))
-      ->group(kOptimization)
-      ->capture_default_str();
+  app.add_option(name, value, help)->check(from_to(low, high))->group(kOptimization)->capture_default_str();
 }
 
 void add_numbers(CLI::App& app, TrainingOptions& options) {
@@ -40,9 +37,10 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   app.add_option("--data", options.data, "Training text: .txt, .jsonl or .jsonl.xz")->type_name("FILE");
   app.add_option("--valid", options.valid, "Held-out text: scored while training, never trained on")
       ->type_name("FILE");
-  app.add_option("--tokens", options.numbers.tokens, "Tokens to train on, in all")
+  app.add_option("--tokens", options.numbers.tokens,
+                 "Tokens to train on, in all; 0 writes the model untrained")
       ->required()
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 50));
+      ->check(from_to(0, 1e15));
   app.add_option("-o,--out", options.out,
                  "Folder for the model, training.jsonl, training.svg and, until it is done, checkpoints")
       ->required()
@@ -50,25 +48,27 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   app.add_flag("--resume", options.resume, "Go on from OUT's newest checkpoint, with the same options");
   app.add_option("--packing", options.packing,
                  "stream: attention sees across the documents of a row; documents: it starts anew at each")
-      ->check(CLI::IsMember({"stream", "documents"}));
+      ->check(one_of_words({"stream", "documents"}));
   app.add_option("--checkpoint-every", options.checkpoint_every, "Steps; 0: at Ctrl-C alone")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--evaluate-every", options.evaluate_every,
                  "Steps between scores of --valid; 0: before and after alone")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--valid-bytes", options.valid_bytes,
                  "Bytes of --valid to score, an equal share of each file; 0 is all")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   app.add_option("--valid-window", options.valid_window, "Tokens a window of --valid (perplexity's --window)")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(from_to(1, 1 << 20));
   app.add_option("--log-every", options.log_every, "Steps between looks at a GPU's losses")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(from_to(1, 1 << 20));
   app.add_option("--shard-size", options.shard_bytes, "Bytes of a weight file before another is begun")
       ->transform(CLI::AsSizeValue(false));
   app.add_flag("--activation-checkpointing", options.activation_checkpointing,
                "Keep each layer's input alone and compute the rest again: less memory, a third more work");
   add_device(app, options.shared);
-  add_dtype(app, options.shared);
+  app.add_option("--dtype", options.shared.dtype,
+                 "Arithmetic: auto (bfloat16), float32, bfloat16 or float64; weights that are trained, and "
+                 "AdamW's moments, are float32");
   add_threads(app, options.shared);
   add_seed(app, options.shared);
   add_json(app, options.shared);
@@ -77,9 +77,9 @@ void add_training(CLI::App& app, TrainingOptions& options) {
 
 void add_trainable(CLI::App& app, std::string& train, train::Trainable& trainable, const char* help) {
   app.add_option("--train", train, help);
-  app.add_option("--lora-rank", trainable.lora_rank, "LoRA's rank")->check(CLI::Range(1, 4096));
+  app.add_option("--lora-rank", trainable.lora_rank, "LoRA's rank")->check(from_to(1, 4096));
   app.add_option("--lora-alpha", trainable.lora_alpha, "LoRA's alpha: its product counts alpha/rank times")
-      ->check(CLI::PositiveNumber);
+      ->check(positive());
   app.add_option("--lora-targets", trainable.lora_targets,
                  "Modules with LoRA (default: the family's q, k, v and o projections)")
       ->type_name("NAME");

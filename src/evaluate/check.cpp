@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/random.h"
 
 namespace linnet {
@@ -209,6 +210,7 @@ class Checker {
     decoder_.prefill(0, std::span(tokens_).first(count), count, {});
   }
   std::span<const float> step(int slot, const TokenTree& tree) {
+    stop_if_interrupted();
     const Decoder::Branch branch{slot, &tree};
     return decoder_.step(std::span(&branch, 1));
   }

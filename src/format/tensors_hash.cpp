@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "base/interrupt.h"
 #include "format/safetensors.h"
 
 namespace linnet {
@@ -16,6 +17,7 @@ std::string tensors_hash(const TensorStore& store) {
     XXH3_128bits_update(state.get(), text.c_str(), text.size() + 1);
   };
   for (const auto& [name, tensor] : store.tensors()) {
+    stop_if_interrupted();
     add(name);
     add(std::string(name_of(tensor.type)));
     add(fmt::format("{}", fmt::join(tensor.shape, ",")));

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "format/safetensors.h"
 
 namespace linnet {
@@ -69,7 +70,10 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
   std::string length(8, '\0');
   for (size_t i = 0; i < 8; ++i) length[i] = static_cast<char>(text.size() >> (8 * i) & 0xFF);
   file.write(length + text);
-  for (const NamedTensor* one : order) file.write(one->tensor.bytes);
+  for (const NamedTensor* one : order) {
+    stop_if_interrupted();
+    file.write(one->tensor.bytes);
+  }
   file.commit();
 }
 

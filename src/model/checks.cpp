@@ -7,6 +7,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "model/model.h"
 
 namespace linnet {
@@ -160,6 +161,7 @@ std::vector<std::string> Model::broken_tensors() const {
   for (const TensorStore* store : {&base_, added_ ? &*added_ : nullptr, adapter_ ? &*adapter_ : nullptr}) {
     if (store == nullptr) continue;
     for (const auto& [name, tensor] : store->tensors()) {
+      stop_if_interrupted();
       if (!is_finite(tensor)) broken.push_back(store->where(name));
     }
   }

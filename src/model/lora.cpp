@@ -5,6 +5,7 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/interrupt.h"
 #include "base/json.h"
 #include "format/fields.h"
 #include "model/checks.h"
@@ -106,6 +107,7 @@ std::map<std::string, OwnedTensor> merge_lora(const Model& model) {
     for (std::string_view module : layer_modules(model.family())) {
       const auto pair = model.lora_of(layer, module);
       if (!pair) continue;
+      stop_if_interrupted();
       const std::string name = model.module_name(layer, module) + ".weight";
       const TensorView& weight = *model.layer_tensor(layer, module, "weight");
       std::vector<float> sum = to_float(weight, name);

@@ -104,7 +104,7 @@ void Model::open_plain(const fs::path& folder) {
   family_ = &family_of(config_, file.string());
   const auto linear = json.find("linear_attention");
   attention_ = parse_attention(linear == json.end() ? Json() : *linear, static_cast<int>(config_.layers),
-                               file.string() + ": linear_attention");
+                               file.string());
   generation_ = GenerationConfig::read(folder);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
@@ -134,8 +134,7 @@ void Model::open_sidecar(const Json& config, const OpenOptions& options) {
     throw Error((base_folder_ / "config.json").string(), "has linear_attention itself",
                 "a base: an ordinary folder without it");
   }
-  attention_ = parse_attention(config["linear_attention"], static_cast<int>(config_.layers),
-                               where + ": linear_attention");
+  attention_ = parse_attention(config["linear_attention"], static_cast<int>(config_.layers), where);
   added_ = TensorStore::open_file(folder_ / "linear_attention.safetensors");
   is_sidecar_ = true;
   if (is_there(folder_ / "adapter_config.json")) read_adapter();

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/interrupt.h"
 #include "base/json.h"
 
 namespace linnet {
@@ -105,6 +106,7 @@ void for_each_line(const std::filesystem::path& file,
 }
 
 void for_each_document(const std::filesystem::path& file, const std::function<bool(Document&&)>& take) {
+  stop_if_interrupted();
   const std::string name = file.filename().string();
   if (name.ends_with(".txt")) {
     const MappedFile mapped(file);
@@ -115,6 +117,7 @@ void for_each_document(const std::filesystem::path& file, const std::function<bo
     throw Error(file.string(), "unknown kind of text file", "a name that ends in .txt, .jsonl or .jsonl.xz");
   }
   for_each_line(file, [&](std::string_view line, size_t number) {
+    stop_if_interrupted();
     if (line.find_first_not_of(" \t\r") == std::string_view::npos) return true;
     return take(document_of(line, file, number));
   });

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -31,7 +32,7 @@ class Program : public testing::Test {
     write_file(inputs_->path() / "text.txt", "a story about nothing. it is short, and it ends.");
     write_file(inputs_->path() / "broken.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n");
     fs::create_directory(inputs_->path() / "nothing");
-    make_sidecar(inputs_->path() / "sidecar");
+    make_sidecar(inputs_->path() / "sidecar", {{"method", "relu"}, {"group", 8}});
     fs::copy(model(), inputs_->path() / "gpt2");
     for (const char* file : {"config.json", "generation_config.json", "model.safetensors"}) {
       fs::copy_file(fs::path(LINNET_TEST_DATA) / "hf/gpt2" / file, inputs_->path() / "gpt2" / file,
@@ -58,6 +59,17 @@ class Program : public testing::Test {
     return run_linnet(fill_in(std::move(arguments)), options);
   }
 
+  /// Linear attention without learned tensors on the model's own weights.
+  static void make_sidecar(const fs::path& folder, const nlohmann::json& attention) {
+    const std::string header = "{}      ";
+    fs::create_directories(folder);
+    write_file(folder / "linear_attention.safetensors", std::string("\x08\0\0\0\0\0\0\0", 8) + header);
+    const nlohmann::json config = {{"linear_attention", attention},
+                                   {"base", "model"},
+                                   {"base_hash", tensors_hash(Model::open(model())->base_tensors())}};
+    write_file(folder / "config.json", config.dump());
+  }
+
  private:
   static nlohmann::json tokenizer() {
     nlohmann::json vocab = {{"<unk>", 0}, {"<s>", 1}, {"</s>", 2}, {"Ġ", 3}, {"Ċ", 4}};
@@ -80,16 +92,6 @@ class Program : public testing::Test {
         {"model",
          {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}, {"unk_token", "<unk>"}}}};
   }
-  /// Linear attention without learned tensors on the model's own weights.
-  static void make_sidecar(const fs::path& folder) {
-    const std::string header = "{}      ";
-    fs::create_directory(folder);
-    write_file(folder / "linear_attention.safetensors", std::string("\x08\0\0\0\0\0\0\0", 8) + header);
-    const nlohmann::json config = {{"linear_attention", {{"method", "relu"}, {"group", 8}}},
-                                   {"base", "model"},
-                                   {"base_hash", tensors_hash(Model::open(model())->base_tensors())}};
-    write_file(folder / "config.json", config.dump());
-  }
   static TemporaryFolder* inputs_;
 };
 
@@ -108,8 +110,14 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
     return arguments;
   };
   const BadRow rows[] = {
-      {{}, "command line: A subcommand is required"},
-      {{"generat", "{m}"}, "expected generate or what `linnet --help` lists"},
+      {{}, "command line: no command, expected what `linnet --help` lists"},
+      {{"generat", "{m}"}, "unknown command \"generat\", expected generate or what `linnet --help` lists"},
+      {{"generat", "--help"}, "expected generate or"},
+      {{"help", "generat"}, "expected generate or"},
+      {{"--versoin"}, "unknown option \"--versoin\", expected --version or"},
+      {{"tokenizer"}, "no command, expected what `linnet tokenizer --help` lists"},
+      {{"tokenizer", "encod", "--help"}, "expected encode or what `linnet tokenizer --help` lists"},
+      {{"methods", "more"}, "unknown argument \"more\""},
       {{"generate"}, "MODEL is required"},
       {{"generate", "/nonexistent", "--prompt", "a"}, "/nonexistent: "},
       {{"generate", "{i}/nothing", "--prompt", "a"}, "nothing"},
@@ -130,14 +138,17 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(generate, {"--prompt", "a", "--repetition-penalty", "0"}), "--repetition-penalty: 0"},
       {with(generate, {"--prompt", "a", "--max-new-tokens", "0"}), "--max-new-tokens: 0"},
       {with(generate, {"--prompt", "a", "--max-new-tokens", "1e99"}), "--max-new-tokens"},
-      {with(generate, {"--prompt", "a", "--threads", "-1"}), "--threads"},
-      {with(generate, {"--prompt", "a", "--seed", "-1"}), "--seed"},
+      {with(generate, {"--prompt", "a", "--threads", "-1"}), "--threads: -1, expected 0 to 1024"},
+      {with(generate, {"--prompt", "a", "--threads", "two"}), "--threads: two, expected a number 0 to 1024"},
+      {with(generate, {"--prompt", "a", "--seed", "-1"}), "--seed: -1, expected at least 0"},
+      {with(generate, {"--prompt", "a", "--seed", "nan"}), "--seed: nan, expected at least 0"},
       {with(generate, {"--prompt", "a", "--dtype", "int3"}), "--dtype"},
       {with(generate, {"--prompt", "a", "--device", "cuda"}), "--device: device unavailable"},
       {with(generate, {"--prompt", "a", "--device", "tpu"}), "--device: unknown device \"tpu\""},
       {with(generate, {"--prompt", "a", "--base", "/nonexistent"}), "base"},
       {with(generate, {"--prompt", "a", "--tempratur", "1"}),
        "--temperature or what `linnet generate --help` lists"},
+      {{"generate", "--tempratur=1", "{m}"}, "unknown option \"--tempratur\", expected --temperature or"},
       {{"generate", "{m}", "--prompt", "a", "--json", "/nonexistent/out.json"},
        "/nonexistent/out.json: cannot be written"},
       {{"generate", "{m}", "--prompt", "a", "--json", "/dev/full"}, "/dev/full: not a regular file"},
@@ -199,21 +210,99 @@ TEST_F(Program, SaysSoOnAFullDisk) {
        {std::vector<std::string>{"generate", "{m}", "--prompt", "a", "--max-new-tokens", "3", "--json",
                                  "out.json"},
         {"perplexity", "{m}", "{i}/text.txt", "--json", "out.json"},
-        {"check", "{m}", "--tokens", "24", "--json", "out.json"}}) {
+        {"check", "{m}", "--tokens", "24", "--json", "out.json"},
+        {"merge", "{i}/sidecar", "-o", "out"},
+        {"tokenizer", "train", "{i}/text.txt", "-o", "out", "--vocabulary", "260"},
+        {"attention", std::string(LINNET_TEST_DATA) + "/attention/relu.safetensors", "-o", "out"}}) {
     const Outcome outcome = run(arguments, {.full_disk = true});
     EXPECT_EQ(outcome.status, 2) << arguments[0];
-    EXPECT_THAT(outcome.err, HasSubstr("linnet: error: out.json: cannot write")) << arguments[0];
+    EXPECT_THAT(outcome.err, testing::ContainsRegex("linnet: error: .*out.*: cannot write")) << arguments[0];
     EXPECT_THAT(outcome.files, IsEmpty()) << arguments[0];
   }
   for (const std::vector<std::string>& arguments :
        {std::vector<std::string>{"generate", "{m}", "--prompt", "a", "--json", "out.json"},
         {"perplexity", "{m}", "{i}/text.txt"},
-        {"check", "{m}", "--tokens", "24"}}) {
+        {"check", "{m}", "--tokens", "24"},
+        {"inspect", "{m}"},
+        {"methods"},
+        {"tokenizer", "encode", "{m}", "--text", "a"},
+        {"tokenizer", "decode", "{m}", "--ids", "7"},
+        {"tokenizer", "--help"}}) {
     const Outcome outcome = run(arguments, {.full_output = true});
     EXPECT_EQ(outcome.status, 2) << arguments[0];
     EXPECT_THAT(outcome.err, HasSubstr("linnet: error: standard output: cannot write")) << arguments[0];
     EXPECT_THAT(outcome.files, IsEmpty()) << arguments[0];
   }
+}
+
+TEST_F(Program, WritesNothingWhereNobodyReadsAndSaysNothing) {
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"generate", "{m}", "--prompt", "a", "--json", "out.json"},
+        {"inspect", "{m}"},
+        {"tokenizer", "encode", "{m}", "--text", "a"},
+        {"methods", "--json", "out.json"},
+        {"check", "--help"},
+        {"--help"}}) {
+    const Outcome outcome = run(arguments, {.no_reader = true});
+    EXPECT_EQ(outcome.status, 141) << arguments[0];  // what a shell shows of a program that SIGPIPE ended
+    EXPECT_THAT(outcome.err, IsEmpty()) << arguments[0];
+    EXPECT_THAT(outcome.files, IsEmpty()) << arguments[0];
+  }
+}
+
+TEST_F(Program, RunsWithItsStandardStreamsClosed) {
+  const Outcome outcome = run({"perplexity", "{m}", "{i}/text.txt", "--json", "out.json"}, {.closed = true});
+  EXPECT_EQ(outcome.status, 2);  // nobody sees the result
+  EXPECT_TRUE(parse_json(outcome.files.at("out.json"), "out.json").contains("bits_per_byte"));
+}
+
+TEST_F(Program, EndsAtCtrlCWithStatus130AndLeavesNothingHalfDone) {
+  std::string text;  // long enough for each command to be at work when the signal comes
+  std::mt19937 random(1);
+  for (int i = 0; i < 3'000'000; ++i)
+    text += random() % 6 == 0 ? ' ' : static_cast<char>('a' + random() % 26);
+  write_file(input("long.txt"), text);
+  const std::vector<std::string> rows[] = {
+      {"generate", "{m}", "--prompt", "a", "--ignore-eos", "--max-new-tokens", "1000000"},
+      {"generate", "{m}", "--prompt-file", "-"},
+      {"perplexity", "{m}", "{i}/long.txt", "--window", "512", "--json", "out.json"},
+      {"check", "{m}", "--tokens", "2000", "--json", "out.json"},
+      {"bench", "{m}", "--windows", "10000", "--json", "out.json"},
+      {"tokenizer", "encode", "{m}", "--json", "out.json"},
+      {"tokenizer", "train", "{i}/long.txt", "-o", "out", "--vocabulary", "100000"},
+  };
+  for (const auto& arguments : rows) {
+    const Outcome outcome = run(arguments, {.interrupt = true});
+    EXPECT_EQ(outcome.status, 130) << arguments[0] << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("interrupt")) << arguments[0];
+    EXPECT_THAT(outcome.err, testing::Not(HasSubstr("error"))) << arguments[0];
+    EXPECT_THAT(outcome.files, IsEmpty()) << arguments[0];
+  }
+}
+
+TEST_F(Program, HelpIsThatOfTheCommandNamed) {
+  const std::pair<std::vector<std::string>, const char*> rows[] = {
+      {{"help"}, "Usage: linnet [OPTIONS] COMMAND"},
+      {{"--help"}, "Usage: linnet [OPTIONS] COMMAND"},
+      {{"tokenizer", "--help"}, "Usage: linnet tokenizer [OPTIONS] COMMAND"},
+      {{"help", "tokenizer", "train"}, "Usage: linnet tokenizer train [OPTIONS] FILE..."},
+      {{"tokenizer", "train", "--help"}, "Usage: linnet tokenizer train [OPTIONS] FILE..."},
+      {{"tokenizer", "encode", "--help"}, "Usage: linnet tokenizer encode [OPTIONS] MODEL [FILE]"},
+      {{"tokenizer", "decode", "-h"}, "Usage: linnet tokenizer decode [OPTIONS] MODEL [FILE]"},
+      {{"help", "merge"}, "Usage: linnet merge [OPTIONS] MODEL"}};
+  for (const auto& [arguments, usage] : rows) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr(usage));
+  }
+}
+
+TEST_F(Program, HelpShowsRangesAndDefaultsOnce) {
+  const std::string help = run({"generate", "--help"}).out;
+  EXPECT_THAT(help, testing::ContainsRegex("--threads INT +Threads; 0 is one for each processor "
+                                           "\\(0 to 1024; default 0\\)"));
+  EXPECT_THAT(help, testing::ContainsRegex("--device TEXT +Where to compute: .* \\(default cpu\\)"));
+  EXPECT_THAT(help, testing::Not(HasSubstr("[]")));
 }
 
 TEST_F(Program, DescribesItselfAndEveryOption) {
@@ -324,6 +413,27 @@ TEST_F(Program, WarnsOnceOfAStreamPastTheTrainedPositions) {
   auto windows = stream;
   windows.insert(windows.end(), {"--window", "64"});
   EXPECT_THAT(run(windows).err, testing::Not(HasSubstr("warning")));
+}
+
+TEST_F(Program, WarnsOfPositionsOnlyWhereOldKeysKeepThem) {
+  write_file(input("long.txt"), std::string(100, 'a'));
+  const std::pair<nlohmann::json, bool> rows[] = {
+      {{{"method", "relu"}, {"group", 8}}, true},
+      {{{"method", "relu"}, {"group", 8}, {"feature_position", "none"}}, false},
+      {{{"method", "relu"}, {"group", 8}, {"local", "softmax"}, {"alpha", 1}}, false},
+      {{{"method", "softmax"}, {"window", 16}}, false},
+      {{{"method", "relu"},
+        {"group", 8},
+        {"feature_position", "none"},
+        {"layers", {{"1", {{"method", "softmax"}}}}}},
+       true}};
+  for (const auto& [attention, warns] : rows) {
+    make_sidecar(input("of-positions"), attention);
+    const Outcome outcome = run({"perplexity", "{i}/of-positions", "{i}/long.txt"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(outcome.err.find("longer than the 64 positions") != std::string::npos, warns)
+        << attention << outcome.err;
+  }
 }
 
 TEST_F(Program, ChecksAModel) {

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -26,9 +27,17 @@ struct Pipe {
 [[noreturn]] void become_linnet(const std::vector<std::string>& arguments, const RunOptions& options,
                                 const std::string& folder, int in, int out, int err) {
   if (options.full_output) out = ::open("/dev/full", O_WRONLY);
+  if (options.no_reader) {
+    const Pipe pipe;
+    out = pipe.ends[1];
+    ::close(pipe.ends[0]);
+  }
   ::dup2(in, 0);
   ::dup2(out, 1);
   ::dup2(err, 2);
+  if (options.closed) {
+    for (const int standard : {0, 1, 2}) ::close(standard);
+  }
   if (options.full_disk) {
     const rlimit none = {0, 0};
     ::setrlimit(RLIMIT_FSIZE, &none);
@@ -42,16 +51,35 @@ struct Pipe {
   ::_exit(127);
 }
 
+/// Waits until the process catches SIGINT, or is gone, and sends it one.
+void interrupt(pid_t process) {
+  const std::string file = "/proc/" + std::to_string(process) + "/status";
+  siginfo_t gone = {};
+  while (::waitid(P_PID, static_cast<id_t>(process), &gone, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+         gone.si_pid == 0) {
+    std::ifstream status(file);
+    for (std::string line; std::getline(status, line);) {
+      if (!line.starts_with("SigCgt:")) continue;
+      const auto caught = std::stoull(line.substr(7), nullptr, 16);
+      if ((caught >> (SIGINT - 1) & 1) == 0) break;
+      ::kill(process, SIGINT);
+      return;
+    }
+    ::sched_yield();
+  }
+}
+
 /// Writes `input` and reads both outputs until all are closed.
-void talk(int in, const std::string& input, int out, int err, Outcome& outcome) {
+void talk(int in, const std::string& input, bool keep_open, int out, int err, Outcome& outcome) {
   ::signal(SIGPIPE, SIG_IGN);
   size_t written = 0;
   pollfd ends[] = {{out, POLLIN, 0}, {err, POLLIN, 0}, {in, POLLOUT, 0}};
   while (ends[0].fd >= 0 || ends[1].fd >= 0) {
-    if (ends[2].fd >= 0 && written == input.size()) {
+    if (ends[2].fd >= 0 && written == input.size() && !keep_open) {
       ::close(ends[2].fd);
       ends[2].fd = -1;
     }
+    ends[2].events = written < input.size() ? POLLOUT : 0;
     if (::poll(ends, 3, -1) < 0) throw std::runtime_error("poll");
     for (int i = 0; i < 2; ++i) {
       if (ends[i].fd < 0 || ends[i].revents == 0) continue;
@@ -83,13 +111,15 @@ Outcome run_linnet(const std::vector<std::string>& arguments, const RunOptions& 
   ::close(out.ends[1]);
   ::close(err.ends[1]);
   Outcome outcome;
-  talk(in.ends[1], options.input, out.ends[0], err.ends[0], outcome);
+  if (options.interrupt) interrupt(child);
+  talk(in.ends[1], options.input, options.interrupt, out.ends[0], err.ends[0], outcome);
   int status = 0;
   ::waitpid(child, &status, 0);
   outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder.path())) {
+    std::string& bytes = outcome.files[entry.path().filename()];  // a folder has none
     std::ifstream file(entry.path(), std::ios::binary);
-    outcome.files[entry.path().filename()] = {std::istreambuf_iterator<char>(file), {}};
+    if (entry.is_regular_file()) bytes = {std::istreambuf_iterator<char>(file), {}};
   }
   return outcome;
 }

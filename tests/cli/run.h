@@ -18,6 +18,9 @@ struct RunOptions {
   std::string input;         // standard input
   bool full_disk = false;    // no file may grow past 0 bytes (standard output and error are pipes)
   bool full_output = false;  // standard output is /dev/full
+  bool no_reader = false;    // standard output is a pipe whose other end is closed
+  bool closed = false;       // standard input, output and error are closed
+  bool interrupt = false;    // Ctrl-C as soon as the program catches it; its standard input stays open
 };
 
 /// `linnet ARGUMENTS…`, in a new empty folder.

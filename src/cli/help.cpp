@@ -1,0 +1,74 @@
+#include "cli/help.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace linnet::cli {
+namespace {
+
+constexpr size_t kColumn = 30, kWidth = 110;  // where the texts begin, and end
+
+/// Characters, not bytes: "…" is one.
+size_t width_of(std::string_view text) {
+  return static_cast<size_t>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; }));
+}
+
+std::string wrapped(std::string_view text) {
+  std::string out;
+  size_t used = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find(' '), text.size());
+    const std::string_view word = text.substr(0, end);
+    if (used > 0 && kColumn + used + 1 + width_of(word) > kWidth) {
+      out += '\n';
+      used = 0;
+    } else if (used > 0) {
+      out += ' ';
+      ++used;
+    }
+    out += word;
+    used += width_of(word);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return out;
+}
+
+class Help final : public CLI::Formatter {
+ public:
+  Help() { column_width(kColumn); }
+
+  /// The kind alone: CLI11 writes "INT:0 to 8", the range after the colon.
+  std::string make_option_opts(const CLI::Option* option) const override {
+    if (option->get_type_size() == 0) return "";  // a flag
+    const std::string type = option->get_type_name();
+    const bool many = option->get_expected_max() >= CLI::detail::expected_max_vector_size;
+    return fmt::format(" {}{}", type.substr(0, type.find(':')), many ? " ..." : "");
+  }
+
+  std::string make_option_desc(const CLI::Option* option) const override {
+    std::vector<std::string> parts;
+    const std::string type = option->get_type_name();
+    if (const size_t colon = type.find(':'); colon != type.npos) parts.push_back(type.substr(colon + 1));
+    std::string standard = option->get_default_str();
+    if (standard.size() >= 2 && standard.front() == '[') standard = standard.substr(1, standard.size() - 2);
+    if (option->get_required()) {
+      parts.emplace_back("required");
+    } else if (!standard.empty()) {
+      parts.push_back("default " + standard);
+    }
+    for (const CLI::Option* other : option->get_excludes()) parts.push_back("not with " + other->get_name());
+    const std::string text = option->get_description();
+    return wrapped(parts.empty() ? text : fmt::format("{} ({})", text, fmt::join(parts, "; ")));
+  }
+};
+
+}  // namespace
+
+std::shared_ptr<CLI::FormatterBase> help_formatter() { return std::make_shared<Help>(); }
+
+}  // namespace linnet::cli

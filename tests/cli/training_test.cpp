@@ -1,0 +1,155 @@
+// The commands that train, as a user runs them.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <sstream>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/run.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+std::string model() { return std::string(LINNET_TEST_DATA) + "/hf/llama-gqa-tied"; }
+
+class TrainingProgram : public testing::Test {
+ protected:
+  TrainingProgram() {
+    write_file(text(), "a story about nothing. it is short, and it ends.");
+    write_file(valid(), "another story, as short.");
+    write_file(path("empty.txt"), "");
+    fs::create_directory(path("full"));
+    write_file(path("full/config.json"), "{}");
+    fs::create_directory(path("model"));
+    for (const auto& entry : fs::directory_iterator(model())) fs::copy(entry.path(), path("model"));
+    // The tokenizer that the program itself trains.
+    run_linnet({"tokenizer", "train", text(), "-o", path("bpe"), "--vocabulary", "257"});
+    nlohmann::json config = read_json(path("model/config.json"));
+    config["vocab_size"] = 257;
+    write_file(path("config.json"), config.dump());
+  }
+  std::string path(const char* name) const { return (folder_.path() / name).string(); }
+  std::string text() const { return path("text.txt"); }
+  std::string valid() const { return path("valid.txt"); }
+
+  /// `linnet pretrain` of a tiny model, with more options.
+  std::vector<std::string> pretrain(const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {
+        "pretrain", "--config", path("config.json"), "--tokenizer", path("bpe"), "--data", text(),
+        "--batch",  "2",        "--context",         "16",          "--threads", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  TemporaryFolder folder_;
+};
+
+struct BadRow {
+  std::vector<std::string> arguments;
+  const char* message;
+};
+
+TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
+  const auto with = [&](const std::vector<std::string>& more) { return pretrain(more); };
+  const BadRow rows[] = {
+      {{"pretrain"}, "--config is required"},
+      {{"pretrain", "--confg", "x"}, "unknown option \"--confg\", expected --config or"},
+      {with({"-o", "out"}), "--tokens is required"},
+      {with({"--tokens", "-5", "-o", "out"}), "--tokens: -5, expected 0 to"},
+      {with({"--tokens", "nan", "-o", "out"}), "--tokens: nan, expected 0 to"},
+      {with({"--tokens", "64", "-o", "out", "--lr", "nan"}), "--lr: nan, expected 0 to 10"},
+      {with({"--tokens", "64", "-o", "out", "--lr", "inf"}), "--lr: inf, expected 0 to 10"},
+      {with({"--tokens", "64", "-o", "out", "--batch", "0"}), "--batch: 0, expected 1 to"},
+      {with({"--tokens", "64", "-o", "out", "--packing", "steam"}), "did you mean stream?"},
+      {with({"--tokens", "64", "-o", "out", "--schedule", "cosin"}), "--schedule"},
+      {with({"--tokens", "64", "-o", "out", "--dtype", "int8"}), "--dtype"},
+      {with({"--tokens", "64", "-o", "out", "--device", "cuda"}), "--device"},
+      {with({"--tokens", "64", "-o", "out", "--resume"}), "out/checkpoints: no checkpoint"},
+      {with({"--tokens", "64", "-o", path("full")}), "is not empty"},
+      {with({"--tokens", "64", "-o", text()}), "is a file"},
+      {with({"--tokens", "64", "-o", text() + "/out"}), "cannot write (Not a directory)"},
+      {with({"--tokens", "64", "-o", "out", "--json", "/nonexistent/out.json"}), "cannot be written"},
+      {with({"--tokens", "64", "-o", "out", "--valid", text()}), "stands in --data and in --valid"},
+      {with({"--tokens", "64", "-o", "out", "--valid", "/nonexistent.txt"}), "/nonexistent.txt"},
+      {with({"--tokens", "64", "-o", "out", "--data", path("empty.txt")}), ""},
+      {with({"--tokens", "1", "-o", "out"}), "--tokens"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", path("model")}, "is not empty"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--method", "groupd"},
+       "did you mean grouped?"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "gruop=3"}, "did you mean group?"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group"}, "--set: group"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group=1e9"}, "\"group\""},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "[1]"}, "--attention"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--recipe", "magic"}, "--recipe"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--train", "nothing"}, "--train"},
+      {{"linearize", path("nowhere"), "--tokens", "0", "-o", "out"}, "nowhere: no such folder"},
+      {{"finetune", path("model"), "--tokens", "0", "-o", "out", "--train", "new"}, ""},
+      {{"finetune", path("model"), "--tokens", "64", "-o", "out"}, "--data: is missing"},
+  };
+  for (const BadRow& row : rows) {
+    const Outcome outcome = run_linnet(row.arguments);
+    const std::string command = fmt::format("{}", fmt::join(row.arguments, " "));
+    EXPECT_EQ(outcome.status, 2) << command << outcome.err;
+    EXPECT_THAT(outcome.err, StartsWith("linnet: error: ")) << command;
+    EXPECT_THAT(outcome.err, HasSubstr(row.message)) << command;
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << command << outcome.err;
+    EXPECT_THAT(outcome.out, IsEmpty()) << command;
+    EXPECT_THAT(outcome.files, IsEmpty()) << command;
+  }
+}
+
+TEST_F(TrainingProgram, LogsAndDrawsTheScoreBeforeTraining) {
+  const Outcome outcome =
+      run_linnet(pretrain({"--tokens", "96", "--valid", valid(), "-o", path("out"), "--json", "out.json"}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  std::istringstream log{std::string(MappedFile(path("out/training.jsonl")).text())};
+  std::vector<nlohmann::json> lines;
+  for (std::string line; std::getline(log, line);) lines.push_back(parse_json(line, "training.jsonl"));
+  ASSERT_EQ(lines.size(), 4u);
+  EXPECT_EQ(lines[0]["step"], 0);
+  EXPECT_EQ(lines[0]["tokens"], 0);
+  EXPECT_TRUE(lines[0].at("loss").is_null());
+  EXPECT_EQ(lines[0]["validation_bits_per_byte"], json["validation_bits_per_byte_before"]);
+  EXPECT_FALSE(lines[1].contains("validation_bits_per_byte"));
+  EXPECT_EQ(lines[3]["validation_bits_per_byte"], json["validation_bits_per_byte"]);
+  const MappedFile svg(path("out/training.svg"));
+  EXPECT_THAT(std::string(svg.text()), HasSubstr("validation, bits per byte"));
+}
+
+TEST_F(TrainingProgram, GoesOnAfterCtrlCAndStartsAnewWhereNothingWasSaved) {
+  const auto endless = pretrain({"--tokens", "1000000000", "--valid", valid(), "-o", path("out")});
+  const Outcome outcome = run_linnet(endless, {.interrupt = true});
+  EXPECT_EQ(outcome.status, 130) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("interrupted"));
+  if (fs::exists(path("out"))) {  // the signal came late: after some step
+    EXPECT_THAT(outcome.err, HasSubstr("--resume goes on"));
+    fs::remove_all(path("out"));
+  }
+  // A run that ended before its first checkpoint leaves a log, which is in nobody's way.
+  fs::create_directory(path("out"));
+  write_file(path("out/training.jsonl"), "");
+  EXPECT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("out")})).status, 0);
+}
+
+TEST_F(TrainingProgram, SaysSoOnAFullDisk) {
+  const Outcome outcome = run_linnet(pretrain({"--tokens", "64", "-o", "out"}), {.full_disk = true});
+  EXPECT_EQ(outcome.status, 2) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("training.jsonl: cannot write (File too large)"));
+  const Outcome untrained =
+      run_linnet({"linearize", path("model"), "--tokens", "0", "-o", "out"}, {.full_disk = true});
+  EXPECT_EQ(untrained.status, 2) << untrained.err;
+  EXPECT_THAT(untrained.err, HasSubstr("cannot write"));
+  for (const auto& [name, bytes] : untrained.files) EXPECT_EQ(name, "out");
+}
+
+}  // namespace
+}  // namespace linnet
