@@ -130,8 +130,6 @@ TemporaryFolder::TemporaryFolder() {
   path_ = name;
 }
 
-TemporaryFolder::~TemporaryFolder() {
-  remove_folder(path_);
-}
+TemporaryFolder::~TemporaryFolder() { remove_folder(path_); }
 
 }  // namespace linnet
