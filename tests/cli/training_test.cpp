@@ -85,7 +85,7 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "did you mean grouped?"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "gruop=3"}, "did you mean group?"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group"}, "--set: group"},
-      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group=1e9"}, "\"group\""},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group=1e9"}, "linear_attention.group: "},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "[1]"}, "--attention"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--recipe", "magic"}, "--recipe"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--train", "nothing"}, "--train"},
