@@ -84,9 +84,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 std::string read_whole(const std::string& path) {
   constexpr size_t kMost = size_t{1} << 30;
+  constexpr int kLook = 100;  // ms: a signal that comes just before poll does not end it
   const bool standard = path == "-";
   const std::string where = standard ? "standard input" : path;
-  // Not blocking: waiting is poll's, which a signal ends.
+  // Not blocking: waiting is poll's, which Ctrl-C ends.
   const int descriptor = standard ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (descriptor < 0) fail(where, "read", errno);
   const std::unique_ptr<const int, void (*)(const int*)> closer(&descriptor, [](const int* opened) {
@@ -95,7 +96,7 @@ std::string read_whole(const std::string& path) {
   std::string text, buffer(1 << 16, '\0');
   while (true) {
     pollfd wait = {descriptor, POLLIN, 0};
-    if (::poll(&wait, 1, -1) < 0 && errno != EINTR) fail(where, "read", errno);
+    if (::poll(&wait, 1, kLook) < 0 && errno != EINTR) fail(where, "read", errno);
     stop_if_interrupted();
     if (wait.revents == 0) continue;
     const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
