@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -109,6 +110,22 @@ std::string text_of(const train::RunResult& result) {
   return text;
 }
 
+/// A folder made for what is to be written, and taken away again if nothing was.
+class NewFolder {
+ public:
+  explicit NewFolder(const fs::path& path) : path_(path), made_(fs::create_directories(path)) {}
+  NewFolder(const NewFolder&) = delete;
+  NewFolder& operator=(const NewFolder&) = delete;
+  ~NewFolder() {
+    std::error_code not_empty;
+    if (made_) fs::remove(path_, not_empty);
+  }
+
+ private:
+  fs::path path_;
+  bool made_;
+};
+
 /// Whether a folder is empty but for the log of a run that ended before its first checkpoint.
 bool holds_no_more_than_a_log(const fs::path& folder) {
   const auto is_log = [](const fs::directory_entry& entry) {
@@ -138,6 +155,7 @@ void check_out(const TrainingOptions& options) {
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run) {
   const JsonResult json(options.shared);
   train::RunResult result;
+  std::optional<NewFolder> untrained;  // training makes its own
   stop_if_interrupted();
   if (options.numbers.tokens > 0) {
     const Prepared prepared = prepare(options, run, module);
@@ -151,7 +169,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
       return ExitStatus::kInterrupted;
     }
   } else {
-    fs::create_directories(options.out);
+    untrained.emplace(options.out);
   }
   const KeepWorking keep;
   const std::vector<std::string> lines = run.write();
