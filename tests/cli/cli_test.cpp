@@ -97,11 +97,6 @@ class Program : public testing::Test {
 
 TemporaryFolder* Program::inputs_ = nullptr;
 
-struct BadRow {
-  std::vector<std::string> arguments;
-  const char* message;
-};
-
 TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   const std::vector<std::string> generate = {"generate", "{m}", "--json", "out.json"};
   const std::vector<std::string> perplexity = {"perplexity", "{m}", "--json", "out.json"};
@@ -182,14 +177,7 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"check", "/nonexistent"}, "/nonexistent"},
   };
   for (const BadRow& row : rows) {
-    const Outcome outcome = run(row.arguments);
-    const std::string command = fmt::format("{}", fmt::join(row.arguments, " "));
-    EXPECT_EQ(outcome.status, 2) << command;
-    EXPECT_THAT(outcome.err, StartsWith("linnet: error: ")) << command;
-    EXPECT_THAT(outcome.err, HasSubstr(row.message)) << command;
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << command << outcome.err;
-    EXPECT_THAT(outcome.out, IsEmpty()) << command;
-    EXPECT_THAT(outcome.files, IsEmpty()) << command;
+    expect_refused(row, run(row.arguments));
   }
 }
 

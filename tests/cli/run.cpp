@@ -1,7 +1,9 @@
 #include "tests/cli/run.h"
-#include "base/remove_folder.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -9,10 +11,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
 #include <stdexcept>
+
+#include "base/remove_folder.h"
 
 namespace linnet {
 namespace {
@@ -122,6 +127,16 @@ Outcome run_linnet(const std::vector<std::string>& arguments, const RunOptions& 
     if (entry.is_regular_file()) bytes = {std::istreambuf_iterator<char>(file), {}};
   }
   return outcome;
+}
+
+void expect_refused(const BadRow& row, const Outcome& outcome) {
+  const std::string command = fmt::format("{}", fmt::join(row.arguments, " "));
+  EXPECT_EQ(outcome.status, 2) << command << outcome.err;
+  EXPECT_THAT(outcome.err, testing::StartsWith("linnet: error: ")) << command;
+  EXPECT_THAT(outcome.err, testing::HasSubstr(row.message)) << command;
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << command << outcome.err;
+  EXPECT_THAT(outcome.out, testing::IsEmpty()) << command;
+  EXPECT_THAT(outcome.files, testing::IsEmpty()) << command;
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -26,6 +26,15 @@ struct RunOptions {
 /// `linnet ARGUMENTS…`, in a new empty folder.
 Outcome run_linnet(const std::vector<std::string>& arguments, const RunOptions& options = {});
 
+/// A command that must be refused, and a part of what it says.
+struct BadRow {
+  std::vector<std::string> arguments;
+  const char* message;
+};
+
+/// Expects one error line with the row's message, status 2, and nothing else said or written.
+void expect_refused(const BadRow& row, const Outcome& outcome);
+
 /// A temporary folder, gone with the object.
 class TemporaryFolder {
  public:

@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <sstream>
 
 #include "base/file.h"
@@ -15,8 +14,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using testing::HasSubstr;
-using testing::IsEmpty;
-using testing::StartsWith;
 
 std::string model() { return std::string(LINNET_TEST_DATA) + "/hf/llama-gqa-tied"; }
 
@@ -50,11 +47,6 @@ class TrainingProgram : public testing::Test {
   }
 
   TemporaryFolder folder_;
-};
-
-struct BadRow {
-  std::vector<std::string> arguments;
-  const char* message;
 };
 
 TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
@@ -95,14 +87,7 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"finetune", path("model"), "--tokens", "64", "-o", "out"}, "--data: is missing"},
   };
   for (const BadRow& row : rows) {
-    const Outcome outcome = run_linnet(row.arguments);
-    const std::string command = fmt::format("{}", fmt::join(row.arguments, " "));
-    EXPECT_EQ(outcome.status, 2) << command << outcome.err;
-    EXPECT_THAT(outcome.err, StartsWith("linnet: error: ")) << command;
-    EXPECT_THAT(outcome.err, HasSubstr(row.message)) << command;
-    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << command << outcome.err;
-    EXPECT_THAT(outcome.out, IsEmpty()) << command;
-    EXPECT_THAT(outcome.files, IsEmpty()) << command;
+    expect_refused(row, run_linnet(row.arguments));
   }
 }
 
