@@ -12,13 +12,6 @@
 namespace linnet {
 namespace {
 
-std::vector<float> numbers_of(const TensorView& tensor, const std::string& where, float) {
-  return to_float(tensor, where);
-}
-std::vector<double> numbers_of(const TensorView& tensor, const std::string& where, double) {
-  return to_double(tensor, where);
-}
-
 /// Every tensor that the config asks for: there, of its shape, finite.
 template <class T>
 Parameters<T> checked(const AttentionConfig& config, const AttentionShape& shape,
@@ -37,7 +30,7 @@ Parameters<T> checked(const AttentionConfig& config, const AttentionShape& shape
     if (found->second.shape != spec.shape) {
       throw Error(name, "shape " + to_string(found->second.shape), to_string(spec.shape));
     }
-    std::vector<T> numbers = numbers_of(found->second, name, T());
+    std::vector<T> numbers = to_numbers<T>(found->second, name);
     for (size_t i = 0; i < numbers.size(); ++i) {
       if (!std::isfinite(numbers[i])) {
         throw Error(name, fmt::format("number {} is {}", i, numbers[i]), "finite numbers");

@@ -28,13 +28,6 @@ size_t index_of(std::string_view name, const std::array<std::string_view, n>& na
   return static_cast<size_t>(found - names.begin());
 }
 
-std::vector<float> numbers_of(const TensorView& tensor, const std::string& where, float) {
-  return to_float(tensor, where);
-}
-std::vector<double> numbers_of(const TensorView& tensor, const std::string& where, double) {
-  return to_double(tensor, where);
-}
-
 /// To bf16 by rounding to nearest even, and back.
 float rounded(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
@@ -138,7 +131,7 @@ template <class T>
 std::vector<T> AttentionFile::numbers(const std::string& name, FileType type) const {
   const auto found = file_.tensors().find(name);
   if (found == file_.tensors().end()) throw Error(where_ + ": " + name, "missing tensor");
-  std::vector<T> out = numbers_of(found->second, where_ + ": " + name, T());
+  std::vector<T> out = to_numbers<T>(found->second, where_ + ": " + name);
   if (type == FileType::kBFloat16) {
     for (T& number : out) number = rounded(static_cast<float>(number));
   }

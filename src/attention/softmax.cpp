@@ -15,9 +15,9 @@ namespace {
 
 using kernels::padded;
 
-constexpr int64_t kBlock = 64;     // tokens of a cache block
-constexpr int64_t kTileRows = 32;  // queries that read a block together
-constexpr int64_t kPrefill = 512;  // tokens that enter the cache before they are attended to
+constexpr int64_t kBlock = 64;      // tokens of a cache block
+constexpr int64_t kRowsATile = 32;  // queries that read a block together
+constexpr int64_t kPrefill = 512;   // tokens that enter the cache before they are attended to
 
 /// The cache: blocks of kBlock tokens by absolute position. A block holds for each key-value head the keys as
 /// columns [d, kBlock] and the values [kBlock, padded e].
@@ -213,7 +213,7 @@ class SoftmaxAttention final : public Attention<T> {
     int64_t first, count, position, end;
   };
 
-  int64_t tile_tokens() const { return std::max<int64_t>(1, kTileRows / repeat_); }
+  int64_t tile_tokens() const { return std::max<int64_t>(1, kRowsATile / repeat_); }
 
   void attend_head(const SoftmaxState<T>& cache, const Paths& paths, int64_t kv_head, const Rows<T>& rows,
                    HeadRows<T> out) const {

@@ -1,14 +1,14 @@
 #include "base/thread_pool.h"
 
-#include <sched.h>
-
-#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <cstdint>
 #include <exception>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "base/processors.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -16,12 +16,6 @@
 
 namespace linnet {
 namespace {
-
-int available_processors() {
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof(set), &set) == 0) return std::max(1, CPU_COUNT(&set));
-  return std::max(1u, std::thread::hardware_concurrency());
-}
 
 void relax() {
 #if defined(__x86_64__)
@@ -35,48 +29,79 @@ void relax() {
 // scheduler's time slice, so an idle pool costs nothing that a user would notice.
 constexpr int kSpins = 2000;
 
+/// Of a ticket: the pieces that nobody has taken yet. Above them the region's number.
+constexpr uint64_t kPieces = 0xFFFFFFFF;
+
 }  // namespace
 
 struct ThreadPool::Impl {
   std::vector<std::thread> threads;
-  std::mutex mutex;
-  std::condition_variable wake, done;
-  std::atomic<uint64_t> region{0};  // counts regions; a worker runs each once
-  std::atomic<size_t> next{0};
-  std::atomic<int> busy{0};
-  size_t count = 0;
-  const std::function<void(size_t)>* work = nullptr;
+  // Region and pieces in one word: whoever takes a piece knows whose it is, and a worker that wakes late
+  // finds none left. So a region ends when its pieces are done, never waiting for a worker that took none.
+  alignas(64) std::atomic<uint64_t> ticket{0};
+  alignas(64) std::atomic<uint32_t> unfinished{0};
+  const std::function<void(size_t)>* work = nullptr;  // stands while pieces are unfinished
+  std::mutex mutex;                                   // of `error`, and of falling asleep
+  std::condition_variable wake;
+  std::atomic<int> sleeping{0};
   std::atomic<bool> stop{false};
   std::exception_ptr error;
 
+  bool has_pieces() const { return (ticket.load() & kPieces) != 0; }
+
+  bool take(size_t& piece) {
+    uint64_t seen = ticket.load();
+    while ((seen & kPieces) != 0) {
+      if (ticket.compare_exchange_weak(seen, seen - 1)) {
+        piece = static_cast<size_t>(seen & kPieces) - 1;
+        return true;
+      }
+    }
+    return false;
+  }
+
   void drain() {
-    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) {
+    for (size_t piece; take(piece);) {
       try {
-        (*work)(i);
+        (*work)(piece);
       } catch (...) {
         std::lock_guard lock(mutex);
         if (!error) error = std::current_exception();
       }
+      if (unfinished.fetch_sub(1) == 1) unfinished.notify_one();
     }
   }
 
   void worker() {
-    uint64_t seen = 0;
-    for (;;) {
-      for (int spin = 0; spin < kSpins && region.load(std::memory_order_acquire) == seen && !stop; ++spin)
-        relax();
-      if (region.load(std::memory_order_acquire) == seen) {
-        std::unique_lock lock(mutex);
-        wake.wait(lock, [&] { return stop || region.load(std::memory_order_acquire) != seen; });
-      }
-      if (stop) return;
-      seen = region.load(std::memory_order_acquire);
+    while (!stop) {
       drain();
-      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-        std::lock_guard lock(mutex);
-        done.notify_one();
-      }
+      for (int spin = 0; spin < kSpins && !has_pieces() && !stop; ++spin) relax();
+      if (has_pieces() || stop) continue;
+      std::unique_lock lock(mutex);
+      ++sleeping;  // before it looks once more: who makes pieces looks here after
+      wake.wait(lock, [&] { return stop || has_pieces(); });
+      --sleeping;
     }
+  }
+
+  void wake_for(uint32_t count) {
+    const int asleep = sleeping.load();
+    if (asleep == 0) return;
+    { std::lock_guard lock(mutex); }  // one that is about to sleep has looked, or waits by now
+    if (static_cast<int64_t>(count) - 1 >= asleep) return wake.notify_all();
+    for (uint32_t i = 1; i < count; ++i) wake.notify_one();
+  }
+
+  void run_region(uint32_t count, const std::function<void(size_t)>& pieces) {
+    work = &pieces;
+    error = nullptr;
+    unfinished.store(count);
+    ticket.store(((ticket.load() | kPieces) + 1) | count);
+    wake_for(count);
+    drain();
+    for (int spin = 0; spin < kSpins && unfinished.load() != 0; ++spin) relax();
+    for (uint32_t left; (left = unfinished.load()) != 0;) unfinished.wait(left);
+    if (error) std::rethrow_exception(error);
   }
 };
 
@@ -97,33 +122,11 @@ ThreadPool::~ThreadPool() {
 int ThreadPool::size() const { return static_cast<int>(impl_->threads.size()) + 1; }
 
 void ThreadPool::run_pieces(size_t count, const std::function<void(size_t)>& work) {
-  Impl& pool = *impl_;
-  if (count == 0) return;
-  if (count == 1 || pool.threads.empty()) {
+  if (count <= 1 || impl_->threads.empty()) {
     for (size_t i = 0; i < count; ++i) work(i);
     return;
   }
-  {
-    // Under the lock, so that a worker about to sleep cannot miss it.
-    std::lock_guard lock(pool.mutex);
-    pool.work = &work;
-    pool.count = count;
-    pool.error = nullptr;
-    pool.next.store(0, std::memory_order_relaxed);
-    pool.busy.store(static_cast<int>(pool.threads.size()), std::memory_order_relaxed);
-    pool.region.fetch_add(1, std::memory_order_release);
-  }
-  pool.wake.notify_all();
-  pool.drain();
-  for (int spin = 0; spin < kSpins && pool.busy.load(std::memory_order_acquire) != 0; ++spin) relax();
-  if (pool.busy.load(std::memory_order_acquire) != 0) {
-    std::unique_lock lock(pool.mutex);
-    pool.done.wait(lock, [&] { return pool.busy.load(std::memory_order_acquire) == 0; });
-  } else {
-    // The last worker may still hold the mutex to notify: don't return into a destructor before it lets go.
-    std::lock_guard lock(pool.mutex);
-  }
-  if (pool.error) std::rethrow_exception(pool.error);
+  impl_->run_region(static_cast<uint32_t>(count), work);
 }
 
 }  // namespace linnet

@@ -20,7 +20,8 @@ class ThreadPool {
 
   int size() const;
 
-  /// Calls work(0) … work(count − 1), in any order, and returns when all are done. The first exception that a
+  /// Calls work(0) … work(count − 1), count < 2³², in any order, and returns when all are done: threads that
+  /// wake too late to help are not waited for. The first exception that a
   /// piece throws is rethrown here. Not reentrant: a piece must not call run().
   /// Allocates nothing, however much the piece of work captures.
   template <class Work>

@@ -9,20 +9,20 @@
 namespace linnet::cli {
 namespace {
 
-struct Options {
+struct AttentionOptions {
   SharedOptions shared;
   std::string file, output, form = "prefill";
   int64_t chunk = 0;
 };
 
 template <class T>
-void run(const AttentionFile& file, FileForm form, FileType type, const Options& options) {
+void run(const AttentionFile& file, FileForm form, FileType type, const AttentionOptions& options) {
   ThreadPool pool(options.shared.threads);
   const std::vector<T> outputs = apply<T>(file, form, options.chunk, type, pool);
   write_outputs(options.output, file, form, std::span<const T>(outputs));
 }
 
-ExitStatus work(const Options& options) {
+ExitStatus attention(const AttentionOptions& options) {
   const FileForm form = file_form(options.form);
   const FileType type = file_type(options.shared.dtype);
   check_writable(options.output);
@@ -42,7 +42,7 @@ ExitStatus work(const Options& options) {
 }  // namespace
 
 void describe_attention(CLI::App& app, Work& run) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<AttentionOptions>();
   options->shared.dtype = "float64";
   app.add_option("FILE", options->file,
                  "safetensors file: q, k, v, parameter.*, tree.*, metadata linear_attention")
@@ -56,7 +56,7 @@ void describe_attention(CLI::App& app, Work& run) {
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");
   add_threads(app, options->shared);
-  app.callback([&run, options] { run = [options] { return work(*options); }; });
+  app.callback([&run, options] { run = [options] { return attention(*options); }; });
 }
 
 }  // namespace linnet::cli

@@ -9,7 +9,7 @@
 namespace linnet::cli {
 namespace {
 
-struct Options {
+struct ParallelAttentionOptions {
   SharedOptions shared;
   std::string file, output, form = "parallel";
 };
@@ -39,7 +39,7 @@ void run(const AttentionFile& file, FileType type, const std::string& output) {
                 std::span<const T>(o.data_ptr<T>(), static_cast<size_t>(o.numel())));
 }
 
-ExitStatus work(const Options& options) {
+ExitStatus attention_parallel(const ParallelAttentionOptions& options) {
   if (file_form(options.form) != FileForm::kParallel) {
     throw Error("--form", options.form, "parallel: the other forms are `linnet`'s");
   }
@@ -58,7 +58,7 @@ ExitStatus work(const Options& options) {
 }  // namespace
 
 void describe_attention_parallel(CLI::App& app, Work& run) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ParallelAttentionOptions>();
   options->shared.dtype = "float64";
   app.add_option("FILE", options->file, "safetensors file: q, k, v, parameter.*, metadata linear_attention")
       ->required();
@@ -67,7 +67,7 @@ void describe_attention_parallel(CLI::App& app, Work& run) {
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");
   add_threads(app, options->shared);
-  app.callback([&run, options] { run = [options] { return work(*options); }; });
+  app.callback([&run, options] { run = [options] { return attention_parallel(*options); }; });
 }
 
 }  // namespace linnet::cli

@@ -1,6 +1,5 @@
 // `linnet bench MODEL`: how fast, and how far that is from what this machine can do.
 #include <fmt/format.h>
-#include <sys/resource.h>
 
 #include <algorithm>
 #include <chrono>
@@ -10,8 +9,10 @@
 
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/peak_memory.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
+#include "cli/bench.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "kernels/cpu/machine_rate.h"
@@ -28,6 +29,7 @@ struct BenchOptions : SharedOptions {
   int64_t prefill_tokens = 2048;
   int windows = 9;         // each context is measured in turn, so many times
   int window_tokens = 32;  // decoded in one
+  BenchTrainingOptions training;
 };
 
 class Clock {
@@ -174,13 +176,8 @@ std::string text_of(const Json& result) {
                             number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
 }
 
-double peak_memory() {
-  rusage usage{};
-  getrusage(RUSAGE_SELF, &usage);
-  return static_cast<double>(usage.ru_maxrss) * 1024;
-}
-
 ExitStatus bench(const BenchOptions& options) {
+  if (options.training.training) return start_workshop(arguments_of(options.training, options));
   check_device(options);
   const JsonResult json(options);
   ThreadPool pool(options.threads);
@@ -224,7 +221,50 @@ void describe_bench(CLI::App& app, Work& work) {
       ->check(from_to(1, 10000));
   app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")
       ->check(from_to(1, 100000));
+  add_bench_training(app, options->training);
   app.callback([options, &work] { work = [options] { return bench(*options); }; });
+}
+
+void add_bench_training(CLI::App& app, BenchTrainingOptions& options) {
+  constexpr const char* kGroup = "Training (next-token loss on all parameters, random tokens)";
+  app.add_flag("--training", options.training, "Measure training instead")->group(kGroup);
+  app.add_option("--batch", options.batch, "Rows a step (default: as `linnet finetune`)")
+      ->check(from_to(1, 1e6))
+      ->group(kGroup);
+  app.add_option("--micro-batch", options.micro_batch, "Rows at once (default: as `linnet finetune`)")
+      ->check(from_to(1, 1e6))
+      ->group(kGroup);
+  app.add_option("--context", options.context, "Tokens a row (default: as `linnet finetune`)")
+      ->check(from_to(2, 1 << 20))
+      ->group(kGroup);
+  app.add_option("--steps", options.steps, "Steps that are measured, after one that is not")
+      ->check(from_to(1, 1e6))
+      ->group(kGroup);
+  app.add_flag("--activation-checkpointing", options.activation_checkpointing,
+               "Keep each layer's input alone and compute the rest again")
+      ->group(kGroup);
+}
+
+std::vector<std::string> arguments_of(const BenchTrainingOptions& options, const SharedOptions& shared) {
+  std::vector<std::string> arguments = {"bench", shared.model, "--training"};
+  const auto add = [&](const char* name, const std::string& value) {
+    if (!value.empty()) arguments.insert(arguments.end(), {name, value});
+  };
+  const auto add_number = [&](const char* name, const std::optional<int64_t>& value) {
+    if (value) add(name, std::to_string(*value));
+  };
+  add("--base", shared.base);
+  add("--device", shared.device);
+  add("--dtype", shared.dtype);
+  add("--threads", std::to_string(shared.threads));
+  add("--seed", std::to_string(shared.seed));
+  add("--json", shared.json);
+  add_number("--batch", options.batch);
+  add_number("--micro-batch", options.micro_batch);
+  add_number("--context", options.context);
+  add_number("--steps", options.steps);
+  if (options.activation_checkpointing) arguments.emplace_back("--activation-checkpointing");
+  return arguments;
 }
 
 }  // namespace linnet::cli

@@ -13,13 +13,13 @@
 namespace linnet::cli {
 namespace {
 
-struct Options : SharedOptions {
+struct CheckCommandOptions : SharedOptions {
   int64_t tokens = 0;
 };
 
 std::string amount(double x) { return std::isinf(x) ? "any" : fmt::format("{:.3g}", x); }
 
-ExitStatus check(const Options& options) {
+ExitStatus check(const CheckCommandOptions& options) {
   check_device(options);
   const JsonResult json(options);
   const CheckOptions how = {compute_type(options.dtype), options.tokens, options.seed};
@@ -51,7 +51,7 @@ ExitStatus check(const Options& options) {
 }  // namespace
 
 void describe_check(CLI::App& app, Work& work) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<CheckCommandOptions>();
   options->dtype = "float32";
   add_runtime(app, *options);
   app.add_option("--tokens", options->tokens,

@@ -18,7 +18,7 @@
 namespace linnet::cli {
 namespace {
 
-struct Options : SharedOptions {
+struct GenerateOptions : SharedOptions {
   std::optional<std::string> prompt, prompt_file;
   std::optional<int64_t> max_new_tokens, top_k;
   std::optional<double> temperature, top_p, min_p, repetition_penalty;
@@ -26,7 +26,7 @@ struct Options : SharedOptions {
   bool ignore_eos = false;
 };
 
-std::string prompt_text(const Options& options) {
+std::string prompt_text(const GenerateOptions& options) {
   if (options.prompt.has_value() == options.prompt_file.has_value()) {
     throw Error("--prompt", options.prompt ? "given together with --prompt-file" : "absent",
                 "one of --prompt TEXT and --prompt-file FILE");
@@ -39,7 +39,7 @@ std::string prompt_text(const Options& options) {
 }
 
 /// Options first, then generation_config.json; greedy unless either asks for sampling.
-Sampling sampling_of(const Options& options, const GenerationConfig& config) {
+Sampling sampling_of(const GenerateOptions& options, const GenerationConfig& config) {
   Sampling sampling;
   const bool asked = options.top_k || options.top_p || options.min_p;
   const double warm = config.temperature.value_or(1.0);
@@ -93,7 +93,7 @@ void report(const Request& request, const Generation& result, const JsonResult& 
               {"state_bytes", result.state_bytes}});
 }
 
-ExitStatus generate(const Options& options) {
+ExitStatus generate(const GenerateOptions& options) {
   const JsonResult json(options);
   const std::string text = prompt_text(options);
   // Before the model is opened, for a quick answer; what its generation_config.json adds is checked later.
@@ -121,7 +121,7 @@ ExitStatus generate(const Options& options) {
 }  // namespace
 
 void describe_generate(CLI::App& app, Work& work) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<GenerateOptions>();
   add_runtime(app, *options);
   app.add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
   app.add_option("--prompt-file", options->prompt_file,

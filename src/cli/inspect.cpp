@@ -161,7 +161,7 @@ std::string attention_rows(const Json& layers) {
   return text;
 }
 
-std::string text_of(const Json& out) {
+std::string description(const Json& out) {
   std::string rows;
   const Json& weights = out["weights"];
   const Json& trained = out["trained"];
@@ -216,7 +216,7 @@ void describe_inspect(CLI::App& app, Work& work) {
       Model::OpenOptions how{.check_numbers = false, .check_hash = false};  // both are reported, not refused
       if (!options->base.empty()) how.base = options->base;
       const Json out = inspect(*Model::open(options->model, how));
-      print(text_of(out));
+      print(description(out));
       result.write(out);
       return ExitStatus::kDone;
     };

@@ -11,7 +11,7 @@
 namespace linnet::cli {
 namespace {
 
-struct Options : SharedOptions {
+struct MergeOptions : SharedOptions {
   std::string out;
   uint64_t shard_megabytes = kShardBytes / 1'000'000;
 };
@@ -24,7 +24,7 @@ void check_out(const std::filesystem::path& out) {
   check_writable(out);
 }
 
-void merge(const Options& options) {
+void merge(const MergeOptions& options) {
   check_out(options.out);
   const auto model = open_model(options);
   if (!model->is_sidecar())
@@ -44,7 +44,7 @@ void merge(const Options& options) {
 }  // namespace
 
 void describe_merge(CLI::App& app, Work& work) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<MergeOptions>();
   add_model(app, *options);
   app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
   app.add_option("--shard-megabytes", options->shard_megabytes, "Weights go into files of at most so many MB")

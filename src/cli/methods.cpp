@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options : SharedOptions {
+struct MethodsOptions : SharedOptions {
   int head_size = 64;
 };
 
@@ -54,7 +54,7 @@ std::string state_text(const Json& state) {
                      state["summary"].dump(), state["tokens"].dump());
 }
 
-std::string text_of(const Json& row) {
+std::string row_text(const Json& row) {
   std::string learned;
   for (const auto& [name, tensor_shape] : row["learned"].items()) {
     learned += fmt::format("{}{} {}", learned.empty() ? "" : ", ", name, tensor_shape.dump());
@@ -64,12 +64,12 @@ std::string text_of(const Json& row) {
                      row["defaults"].dump(), learned.empty() ? "nothing" : learned, state_text(row["state"]));
 }
 
-ExitStatus list(const Options& options) {
+ExitStatus list(const MethodsOptions& options) {
   const JsonResult result(options);
   Json rows = Json::array();
   for (const Method* method : methods()) {
     rows.push_back(describe(*method, options.head_size));
-    print(text_of(rows.back()));
+    print(row_text(rows.back()));
   }
   result.write({{"head_size", options.head_size}, {"methods", rows}});
   return ExitStatus::kDone;
@@ -78,7 +78,7 @@ ExitStatus list(const Options& options) {
 }  // namespace
 
 void describe_methods(CLI::App& app, Work& work) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<MethodsOptions>();
   app.add_option("--head-size", options->head_size,
                  "Numbers of a query, key and value, for the shapes and the state of one head")
       ->check(from_to(1, 1024));

@@ -19,7 +19,7 @@
 namespace linnet::cli {
 namespace {
 
-struct Options : SharedOptions {
+struct PerplexityCommandOptions : SharedOptions {
   std::vector<std::string> files;
   PerplexityOptions how;
   std::optional<int64_t> window, stride;
@@ -64,7 +64,7 @@ std::string table_of(const nlohmann::ordered_json& result) {
   return table;
 }
 
-ExitStatus perplexity(const Options& options) {
+ExitStatus perplexity(const PerplexityCommandOptions& options) {
   PerplexityOptions how = options.how;
   if (options.window && *options.window < 1) {
     throw Error("--window", fmt::format("{} tokens", *options.window), "at least 1");
@@ -115,7 +115,7 @@ ExitStatus perplexity(const Options& options) {
 }  // namespace
 
 void describe_perplexity(CLI::App& app, Work& work) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<PerplexityCommandOptions>();
   add_runtime(app, *options);
   app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
       ->required();

@@ -19,7 +19,7 @@ namespace {
 
 constexpr double kShare = 0.75;  // of the loss, that the layers to keep exact should hold
 
-struct Options : SharedOptions {
+struct ReachCommandOptions : SharedOptions {
   std::vector<std::string> files;
   ReachOptions how;
   int64_t tokens = 32768;
@@ -39,7 +39,7 @@ struct Documents {
 };
 
 /// About options.tokens of each file.
-Documents read_documents(const Options& options, const Tokenizer& tokenizer) {
+Documents encoded_documents(const ReachCommandOptions& options, const Tokenizer& tokenizer) {
   Documents documents;
   for (const std::string& file : options.files) {
     int64_t left = options.tokens;
@@ -78,7 +78,7 @@ std::string line_of(std::string_view name, const nlohmann::ordered_json& row, do
   return line + "\n";
 }
 
-ExitStatus reach(const Options& options) {
+ExitStatus reach(const ReachCommandOptions& options) {
   if (options.how.near >= options.how.context) {
     throw Error("--near", fmt::format("{} tokens", options.how.near),
                 fmt::format("fewer than the {} of --context", options.how.context));
@@ -89,7 +89,7 @@ ExitStatus reach(const Options& options) {
   how.compute = compute_type(options.dtype);
   const auto model = open_model(options);
   const Tokenizer tokenizer = Tokenizer::load(model->tokenizer_folder());
-  const Documents documents = read_documents(options, tokenizer);
+  const Documents documents = encoded_documents(options, tokenizer);
   if (documents.tokens <= how.near)
     throw Error("reach", fmt::format("{} tokens of text", documents.tokens), "more than --near");
 
@@ -139,7 +139,7 @@ ExitStatus reach(const Options& options) {
 }  // namespace
 
 void describe_reach(CLI::App& app, Work& work) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<ReachCommandOptions>();
   add_runtime(app, *options);
   app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
       ->required();

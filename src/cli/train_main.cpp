@@ -7,6 +7,7 @@ namespace {
 constexpr Command kCommands[] = {
     {"attention", "the training form of an attention, applied to the tensors of a file",
      describe_attention_parallel},
+    {"bench", "how fast a model trains", describe_bench_training},
     {"pretrain", "a model from nothing", describe_pretrain},
     {"finetune", "next-token loss on a model, softmax or linear", describe_finetune},
     {"linearize", "a softmax model with linear attention", describe_linearize},

@@ -93,7 +93,9 @@ nlohmann::ordered_json result_json(const TrainingOptions& options, const train::
           {"validation_bits_per_byte_before", number(result.validation_before)},
           {"validation_bits_per_byte", number(result.validation_after)},
           {"tokens_per_second", result.tokens_per_second},
-          {"seconds", result.seconds}};
+          {"seconds", result.seconds},
+          {"peak_memory_bytes", result.peak_memory},
+          {"peak_device_memory_bytes", result.peak_device_memory}};
 }
 
 std::string text_of(const train::RunResult& result) {
@@ -102,6 +104,7 @@ std::string text_of(const train::RunResult& result) {
                   short_number(static_cast<double>(result.tokens)), result.steps, short_time(result.seconds),
                   short_number(result.tokens_per_second),
                   short_number(static_cast<double>(result.trained_parameters)), result.loss);
+  text += fmt::format("memory: {}\n", memory_of(result));
   if (result.validation_before && result.validation_after)
     text += fmt::format("validation: {:.4f} bits per byte before, {:.4f} after\n", *result.validation_before,
                         *result.validation_after);
@@ -150,6 +153,13 @@ void check_out(const TrainingOptions& options) {
     throw Error(options.out.string(), "is not empty", "a new folder, or --resume to go on with a run");
   }
   check_writable(options.out);
+}
+
+std::string memory_of(const train::RunResult& result) {
+  const std::string host = fmt::format("peak {:.0f} MB", static_cast<double>(result.peak_memory) * 1e-6);
+  if (result.peak_device_memory == 0) return host;
+  return host +
+         fmt::format(", on the device {:.0f} MB", static_cast<double>(result.peak_device_memory) * 1e-6);
 }
 
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run) {

@@ -46,6 +46,9 @@ void check_out(const TrainingOptions& options);
 /// Tokenises, trains (nothing with --tokens 0), writes, prints. The status is kInterrupted after Ctrl-C.
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run);
 
+/// "peak 812 MB", and what the device held where there is one.
+std::string memory_of(const train::RunResult& result);
+
 /// The module's place and type from --device, --dtype (auto: bfloat16), --threads,
 /// --activation-checkpointing.
 train::Module::Options module_options(const TrainingOptions& options);

@@ -6,6 +6,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 namespace linnet {
@@ -48,6 +49,14 @@ std::string to_string(const std::vector<int64_t>& shape);
 /// Throws Error naming `where` if the type is not a floating one.
 std::vector<float> to_float(const TensorView& tensor, std::string_view where);
 std::vector<double> to_double(const TensorView& tensor, std::string_view where);
+template <class T>
+std::vector<T> to_numbers(const TensorView& tensor, std::string_view where) {
+  if constexpr (std::is_same_v<T, double>) {
+    return to_double(tensor, where);
+  } else {
+    return to_float(tensor, where);
+  }
+}
 
 /// Numbers as a file holds them in `type` (F64, F32, F16 or BF16), rounded to nearest, ties to even.
 std::vector<std::byte> from_float(std::span<const float> numbers, DType type);

@@ -97,8 +97,8 @@ class Preparer {
   template <class T>
   NormWeights<T> norm(const TensorView* gain, const TensorView* bias, std::string_view module) const {
     NormWeights<T> norm;
-    norm.gain = numbers<T>(needed(gain, module), named(module));
-    norm.bias = bias ? numbers<T>(*bias, named(module)) : std::vector<T>(norm.gain.size());
+    norm.gain = to_numbers<T>(needed(gain, module), named(module));
+    norm.bias = bias ? to_numbers<T>(*bias, named(module)) : std::vector<T>(norm.gain.size());
     return norm;
   }
 
@@ -134,14 +134,6 @@ class Preparer {
   static const TensorView& needed(const TensorView* tensor, std::string_view module) {
     if (tensor == nullptr) throw Error(std::string(module), "tensor is missing", "one in the model's files");
     return *tensor;
-  }
-
-  template <class T>
-  static std::vector<T> numbers(const TensorView& tensor, const std::string& where) {
-    if constexpr (std::is_same_v<T, double>)
-      return to_double(tensor, where);
-    else
-      return to_float(tensor, where);
   }
 
   Matrix in_compute_type(Matrix matrix) const {

@@ -7,6 +7,10 @@
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/version.h>
+#if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 9)
+#define LINNET_DEVICE_STATISTICS 1
+#include <c10/core/CachingDeviceAllocator.h>
+#endif
 
 #include <initializer_list>
 #include <optional>
@@ -26,6 +30,15 @@ using Optional = std::optional<T>;
 template <class T>
 using Optional = c10::optional<T>;
 #endif
+
+/// Bytes of the device that tensors held at the highest point so far; 0 on a CPU, or where it is not known.
+inline int64_t peak_device_memory([[maybe_unused]] const at::Device& device) {
+#ifdef LINNET_DEVICE_STATISTICS
+  if (!device.is_cpu())
+    return c10::getDeviceAllocator(device.type())->getDeviceStats(device.index()).allocated_bytes[0].peak;
+#endif
+  return 0;
+}
 
 /// An operator that this release may lack.
 class Operator {

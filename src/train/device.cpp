@@ -1,14 +1,16 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <chrono>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "base/processors.h"
 #include "train/module.h"
 
 namespace linnet::train {
@@ -55,9 +57,27 @@ Train parse_train(std::string_view name) {
 }
 
 int set_threads(int threads) {
-  if (threads < 1) threads = std::max(1u, std::thread::hardware_concurrency());
+  if (threads < 1) threads = available_processors();
   at::set_num_threads(threads);
   return threads;
+}
+
+double matrix_rate(const at::Device& device, at::ScalarType type) {
+  constexpr int64_t kSize = 8192;
+  constexpr int kProducts = 10, kRounds = 5;
+  at::NoGradGuard no_gradients;
+  const at::Tensor a = at::randn({kSize, kSize}, at::TensorOptions().device(device).dtype(type));
+  at::Tensor c = at::empty_like(a);
+  std::vector<double> seconds;
+  for (int round = 0; round <= kRounds; ++round) {
+    const auto start = std::chrono::steady_clock::now();
+    for (int i = 0; i < kProducts; ++i) at::mm_out(c, a, a);
+    c[0][0].item<float>();  // waits for the device
+    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
+    if (round > 0) seconds.push_back(elapsed.count());
+  }
+  std::nth_element(seconds.begin(), seconds.begin() + kRounds / 2, seconds.end());
+  return 2.0 * kSize * kSize * kSize * kProducts / seconds[kRounds / 2];
 }
 
 }  // namespace linnet::train

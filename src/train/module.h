@@ -128,5 +128,7 @@ at::ScalarType parse_compute(const std::string& name);
 /// Threads of all CPU operations (libtorch's default is 1 on some machines); < 1: one a processor. Returns
 /// how many.
 int set_threads(int threads);
+/// Floating-point operations a second of large products on a GPU (median of several).
+double matrix_rate(const at::Device& device, at::ScalarType type);
 
 }  // namespace linnet::train

@@ -12,7 +12,9 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/peak_memory.h"
 #include "base/progress.h"
+#include "train/compat.h"
 
 namespace linnet::train {
 namespace {
@@ -50,6 +52,7 @@ class Runner {
   void flush();
   void evaluate();
   void checkpoint();
+  void plot() const;
   int64_t last_step() const;
 
   Module& module_;
@@ -59,7 +62,7 @@ class Runner {
   const RunOptions& options_;
   Checkpoints checkpoints_;
   std::map<int64_t, TokenRows> rows_;  // by context
-  std::unique_ptr<TrainingLog> log_;
+  std::unique_ptr<TrainingLog> log_;   // null: nothing is written
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Progress> progress_bar_;
   std::vector<PendingStep> pending_;
@@ -103,6 +106,7 @@ void Runner::open_log(size_t phase) {
     evaluate();
     stop_if_interrupted();
   }
+  if (options_.out.empty()) return;
   std::filesystem::create_directories(options_.out);
   log_ = std::make_unique<TrainingLog>(options_.out, options_.title,
                                        options_.resume ? std::optional(progress_.step) : std::nullopt);
@@ -226,7 +230,7 @@ void Runner::flush() {
     evaluate();
     lines.back().validation_bits_per_byte = result_.validation_after;
   }
-  log_->write(lines);
+  if (log_) log_->write(lines);
   progress_bar_->update(
       static_cast<double>(progress_.tokens),
       fmt::format(
@@ -242,8 +246,12 @@ void Runner::evaluate() {
 
 void Runner::checkpoint() {
   result_.checkpoint = checkpoints_.save(progress_, *optimizer_);
-  log_->plot();
+  plot();
   mark_ = now();
+}
+
+void Runner::plot() const {
+  if (log_) log_->plot();
 }
 
 RunResult Runner::run() {
@@ -255,7 +263,8 @@ RunResult Runner::run() {
   int64_t total_tokens = 0;
   for (const Phase& phase : phases_) total_tokens += phase.schedule.steps * phase.tokens_a_step();
   open_log(index);
-  const KeepWorking keep;  // from now on there is something to keep
+  std::optional<KeepWorking> keep;
+  if (log_) keep.emplace();  // from now on there is something to keep
   mark_ = now();
   while (true) {
     const Phase& phase = phases_[index];
@@ -269,7 +278,7 @@ RunResult Runner::run() {
       if (options_.on_step) options_.on_step(done);
       const auto due = [done](int64_t every) { return every > 0 && done % every == 0; };
       result_.interrupted = interrupted() && done < last;
-      const bool save = due(options_.checkpoint_every) || result_.interrupted;
+      const bool save = log_ && (due(options_.checkpoint_every) || result_.interrupted);
       if (save || done == phase_end || due(options_.log_every) || due(options_.evaluate_every)) flush();
       if (save) checkpoint();
     }
@@ -278,13 +287,15 @@ RunResult Runner::run() {
     enter(++index);
   }
   progress_bar_->finish();
-  log_->plot();
+  plot();
   result_.steps = progress_.step;
   result_.tokens = progress_.tokens;
   result_.seconds = progress_.seconds;
   if (trained_seconds_ > 0)
     result_.tokens_per_second = static_cast<double>(trained_tokens_) / trained_seconds_;
-  if (!result_.validation_after) result_.validation_after = log_->last_validation();
+  if (!result_.validation_after && log_) result_.validation_after = log_->last_validation();
+  result_.peak_memory = peak_memory();
+  result_.peak_device_memory = compat::peak_device_memory(module_.options().device);
   return result_;
 }
 

@@ -52,7 +52,7 @@ enum class Packing {
 };
 
 struct RunOptions {
-  std::filesystem::path out;  // training.jsonl, training.svg, checkpoints/
+  std::filesystem::path out;  // training.jsonl, training.svg, checkpoints/; empty: nothing is written
   std::string title;          // of the curves
   bool resume = false;
   int64_t checkpoint_every = 0;  // steps; 0: at Ctrl-C alone
@@ -69,6 +69,7 @@ struct RunResult {
   std::filesystem::path checkpoint;  // where an interrupted run stands
   int64_t steps = 0, tokens = 0, trained_parameters = 0;
   double seconds = 0, tokens_per_second = 0;                  // the rate of this process
+  int64_t peak_memory = 0, peak_device_memory = 0;            // bytes; the device's: 0 on a CPU
   double loss = 0;                                            // of the last step
   std::optional<double> validation_before, validation_after;  // bits per byte
 };

@@ -20,6 +20,17 @@ TEST(ThreadPool, RunsEveryPieceOnce) {
   }
 }
 
+TEST(ThreadPool, RegionsFollowEachOtherWithoutLosingOrRepeatingAPiece) {
+  ThreadPool pool(4);
+  std::vector<uint64_t> sums(9);
+  for (uint64_t region = 1; region <= 20000; ++region)
+    pool.run(region % sums.size() + 1, [&](size_t i) { sums[i] += region; });
+  std::vector<uint64_t> expected(9);
+  for (uint64_t region = 1; region <= 20000; ++region)
+    for (size_t i = 0; i < region % expected.size() + 1; ++i) expected[i] += region;
+  EXPECT_EQ(sums, expected);
+}
+
 TEST(ThreadPool, RethrowsWhatAPieceThrewAndGoesOn) {
   ThreadPool pool(3);
   EXPECT_THROW(pool.run(10,

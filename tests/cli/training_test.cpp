@@ -63,7 +63,7 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with({"--tokens", "64", "-o", "out", "--packing", "steam"}), "did you mean stream?"},
       {with({"--tokens", "64", "-o", "out", "--schedule", "cosin"}), "--schedule"},
       {with({"--tokens", "64", "-o", "out", "--dtype", "int8"}), "--dtype"},
-      {with({"--tokens", "64", "-o", "out", "--device", "cuda"}), "--device"},
+      {with({"--tokens", "64", "-o", "out", "--device", "cuda:99"}), "--device"},
       {with({"--tokens", "64", "-o", "out", "--resume"}), "out/checkpoints: no checkpoint"},
       {with({"--tokens", "64", "-o", path("full")}), "is not empty"},
       {with({"--tokens", "64", "-o", text()}), "is a file"},
@@ -134,6 +134,24 @@ TEST_F(TrainingProgram, SaysSoOnAFullDisk) {
   EXPECT_EQ(untrained.status, 2) << untrained.err;
   EXPECT_THAT(untrained.err, HasSubstr("cannot write"));
   for (const auto& [name, bytes] : untrained.files) EXPECT_EQ(name, "out");
+}
+
+TEST_F(TrainingProgram, BenchMeasuresTrainingAndWritesItsResultAlone) {
+  const Outcome out =
+      run_linnet({"bench", model(), "--training", "--steps", "2", "--batch", "3", "--micro-batch", "2",
+                  "--context", "16", "--threads", "1", "--dtype", "float32", "--json", "out.json"});
+  ASSERT_EQ(out.status, 0) << out.err;
+  EXPECT_THAT(out.out, HasSubstr("2 steps of 3 rows of 16 tokens, 2 at once"));
+  ASSERT_EQ(out.files.size(), 1u);
+  const auto result = nlohmann::json::parse(out.files.at("out.json"));
+  const auto number = [&](const char* key) { return result.at(key).get<double>(); };
+  EXPECT_EQ(result.at("dtype"), "Float");
+  EXPECT_GT(number("training_tokens_per_second"), 0);
+  EXPECT_GT(number("peak_memory_bytes"), 1e6);
+  EXPECT_NEAR(number("training_fraction_of_matrix_rate"),
+              6 * number("parameters") * number("training_tokens_per_second") /
+                  number("matrix_operations_per_second"),
+              1e-9);
 }
 
 }  // namespace

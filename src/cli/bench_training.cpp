@@ -1,0 +1,113 @@
+// The workshop's side of `linnet bench --training`: how fast a model trains, and what that is of the
+// machine's matrix products.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/interrupt.h"
+#include "base/random.h"
+#include "base/thread_pool.h"
+#include "cli/bench.h"
+#include "cli/commands.h"
+#include "cli/training.h"
+#include "kernels/cpu/machine_rate.h"
+
+namespace linnet::cli {
+namespace {
+
+struct TrainingBenchOptions {
+  TrainingOptions training;
+  BenchTrainingOptions bench;
+};
+
+/// One document of random ids: speed does not depend on which.
+train::TokenizedText random_text(int64_t tokens, int64_t vocabulary, uint64_t seed) {
+  train::TokenizedText text{.starts = {0}};
+  for (int64_t i = 0; i < tokens; ++i)
+    text.tokens.push_back(static_cast<int32_t>(
+        uniform_integer(seed, 0, static_cast<uint64_t>(i), static_cast<uint64_t>(vocabulary))));
+  return text;
+}
+
+/// Operations a second of large products where and as the model is trained.
+double matrix_rate(const train::Module::Options& how, int threads) {
+  if (!how.device.is_cpu()) return train::matrix_rate(how.device, how.compute);
+  ThreadPool pool(threads);
+  const double float32 = kernels::matrix_rate(kernels::WeightType::kFloat32, pool);
+  if (how.compute != at::kBFloat16) return float32;
+  return std::max(float32, kernels::matrix_rate(kernels::WeightType::kBFloat16, pool));
+}
+
+int64_t count_parameters(const train::Module& module) {
+  int64_t count = 0;
+  for (const train::Parameter& parameter : module.tensors()) count += parameter.tensor.numel();
+  return count;
+}
+
+ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
+  const SharedOptions& shared = options.shared;
+  const train::Module::Options how = module_options(options);
+  train::set_threads(shared.threads);
+  const JsonResult json(shared);
+  const auto model = open_model(shared);
+  train::Module module(model, how);
+
+  std::vector<train::Phase> phases =
+      train::finetune_recipe(options.numbers, place_of(options, model->config()), {});
+  train::Phase& phase = phases.front();
+  const auto text = random_text(steps * phase.tokens_a_step(), model->config().vocabulary, shared.seed);
+  const auto run = [&](int64_t count) {
+    phase.schedule.steps = count;
+    const auto result = train::run_phases(module, text, nullptr, phases, {.log_every = count});
+    if (result.interrupted) stop_if_interrupted();
+    return result;
+  };
+  run(1);  // the first starts threads, finds kernels and takes memory
+  const train::RunResult result = run(steps);
+
+  const double machine = matrix_rate(how, shared.threads);
+  const int64_t parameters = count_parameters(module);
+  const double fraction = 6.0 * static_cast<double>(parameters) * result.tokens_per_second / machine;
+  print(fmt::format(
+      "machine     {} matrix products {:.3g} TFLOP/s\n"
+      "training    {:.0f} tokens/s, {} steps of {} rows of {} tokens, {} at once; 6 operations a parameter "
+      "and token: {:.0f}% of the matrix rate\n"
+      "memory      {}\n",
+      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, steps, phase.batch, phase.context,
+      phase.micro_batch, fraction * 100, memory_of(result)));
+  json.write({{"model", shared.model},
+              {"device", shared.device},
+              {"dtype", at::toString(how.compute)},
+              {"parameters", parameters},
+              {"batch", phase.batch},
+              {"micro_batch", phase.micro_batch},
+              {"context", phase.context},
+              {"training_tokens_per_second", result.tokens_per_second},
+              {"matrix_operations_per_second", machine},
+              {"training_fraction_of_matrix_rate", fraction},
+              {"peak_memory_bytes", result.peak_memory},
+              {"peak_device_memory_bytes", result.peak_device_memory}});
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void describe_bench_training(CLI::App& app, Work& work) {
+  const auto options = std::make_shared<TrainingBenchOptions>();
+  add_runtime(app, options->training.shared);
+  add_bench_training(app, options->bench);
+  app.callback([options, &work] {
+    const BenchTrainingOptions& bench = options->bench;
+    TrainingOptions& training = options->training;
+    training.numbers.batch = bench.batch;
+    training.numbers.micro_batch = bench.micro_batch;
+    training.numbers.context = bench.context;
+    training.activation_checkpointing = bench.activation_checkpointing;
+    work = [options] { return bench_training(options->training, options->bench.steps); };
+  });
+}
+
+}  // namespace linnet::cli
