@@ -14,8 +14,9 @@ constexpr const char* kFile = "liblinnet_sentencepiece.so";
 const SentencePieceFunctions& load_plugin() {
   std::error_code error;
   const auto program = std::filesystem::read_symlink("/proc/self/exe", error).parent_path();
-  // Its own symbols before the process's. AddressSanitizer forbids that, and its programs need no libtorch.
-  const bool sanitized = ::dlsym(RTLD_DEFAULT, "__asan_init") != nullptr;
+  // Its own symbols before the process's. Sanitizers forbid that, and their programs need no libtorch.
+  const bool sanitized =
+      ::dlsym(RTLD_DEFAULT, "__asan_init") != nullptr || ::dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr;
   const int mode = RTLD_NOW | RTLD_LOCAL | (sanitized ? 0 : RTLD_DEEPBIND);
   std::string why;
   for (const auto& folder : {program, program / ".." / "lib" / "linnet"}) {
