@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/cpu/elementwise.h"
 
 namespace linnet {
 namespace {
@@ -16,15 +17,7 @@ constexpr int64_t kUnscoredPiece = 4096;  // inputs between two calls of `progre
 }  // namespace
 
 double negative_log_likelihood(std::span<const float> logits, int32_t token) {
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  // Four sums, so that they do not wait for one another.
-  double sums[4] = {0, 0, 0, 0};
-  size_t i = 0;
-  for (; i + 4 <= logits.size(); i += 4) {
-    for (size_t lane = 0; lane < 4; ++lane) sums[lane] += std::exp(logits[i + lane] - largest);
-  }
-  for (; i < logits.size(); ++i) sums[0] += std::exp(logits[i] - largest);
-  const double nats = std::log((sums[0] + sums[1]) + (sums[2] + sums[3])) + static_cast<double>(largest) -
+  const double nats = kernels::log_sum_exp(logits.data(), static_cast<int64_t>(logits.size())) -
                       static_cast<double>(logits[static_cast<size_t>(token)]);
   if (!std::isfinite(nats)) {
     throw Error("logits", "the model's output is not a finite number",

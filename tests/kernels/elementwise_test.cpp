@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "kernels/cpu/rotary.h"
 #include "tests/kernels/numbers.h"
 
@@ -59,6 +62,39 @@ TEST(Activations, HoldAtTheEndsOfTheRange) {
     EXPECT_EQ(x[5], 100.0f);
     EXPECT_EQ(x[6], 1000.0f);
     EXPECT_EQ(x[7], 1e10f);
+  }
+}
+
+TEST(LogSumExp, EqualsThePlainOneInDouble) {
+  for (int64_t size : kSizes) {
+    auto x = normals(size, 6);
+    for (float& number : x) number *= 20;
+    const auto wide = widened(x);
+    const double expected = kernels::reference::log_sum_exp(wide.data(), size);
+    EXPECT_NEAR(kernels::log_sum_exp(x.data(), size), expected, 1e-6 * std::max(1.0, std::abs(expected)))
+        << size;
+  }
+  const std::vector<float> alike(100003, 1.25f);  // sums of many numbers alike lose most
+  EXPECT_NEAR(kernels::log_sum_exp(alike.data(), alike.size()), 1.25 + std::log(100003.0), 1e-6);
+}
+
+TEST(LogSumExp, HoldsAtTheEndsOfTheRangeAndKeepsNaN) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity(),
+                  kNaN = std::numeric_limits<float>::quiet_NaN();
+  for (size_t size : {1, 7, 16, 40}) {
+    for (size_t place : {size_t{0}, size - 1}) {
+      std::vector<float> x(size, 3e38f);
+      const auto at = [&](float number) {
+        x[place] = number;
+        return kernels::log_sum_exp(x.data(), static_cast<int64_t>(size));
+      };
+      EXPECT_NEAR(at(3e38f), 3e38, 1e32);
+      EXPECT_TRUE(std::isnan(at(kNaN))) << size << ", " << place;
+      EXPECT_FALSE(std::isfinite(at(kInfinity)));
+      if (size > 1) {
+        EXPECT_NEAR(at(-kInfinity), 3e38, 1e32);
+      }
+    }
   }
 }
 

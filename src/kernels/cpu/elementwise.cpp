@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cpp"
@@ -147,6 +148,33 @@ void gated(Unary kind, float* gate, const float* up, int64_t count) {
   });
 }
 
+double log_of_sum(const float* x, int64_t count) {
+  const Float d;
+  constexpr int64_t kBlock = 256;  // numbers that are summed in float before they go into a double
+  float largest = x[0];
+  auto strange = hn::FirstN(d, 0);
+  const int64_t whole = count / hn::Lanes(d) * hn::Lanes(d);
+  Vector most = hn::Set(d, largest);
+  for (int64_t i = 0; i < whole; i += hn::Lanes(d)) {
+    const Vector v = hn::LoadU(d, x + i);
+    strange = hn::Or(strange, hn::IsNaN(v));
+    most = hn::Max(most, v);
+  }
+  largest = hn::GetLane(hn::MaxOfLanes(d, most));
+  bool nan = !hn::AllFalse(d, strange);
+  for (int64_t i = whole; i < count; ++i) {
+    nan = nan || std::isnan(x[i]);
+    largest = std::max(largest, x[i]);
+  }
+  if (nan) return std::numeric_limits<double>::quiet_NaN();
+  double total = 0;
+  for (int64_t i = 0; i < count; i += kBlock) {
+    total += sum(x + i, std::min(kBlock, count - i),
+                 [&](Vector v) HWY_ATTR { return hn::Exp(d, hn::Sub(v, hn::Set(d, largest))); });
+  }
+  return std::log(total) + static_cast<double>(largest);
+}
+
 void sum_into(float* x, const float* y, int64_t count) {
   map(x, y, count, x, [](Vector a, Vector b) HWY_ATTR { return hn::Add(a, b); });
 }
@@ -175,6 +203,7 @@ HWY_EXPORT(rms);
 HWY_EXPORT(layer);
 HWY_EXPORT(activation);
 HWY_EXPORT(gated);
+HWY_EXPORT(log_of_sum);
 HWY_EXPORT(sum_into);
 HWY_EXPORT(narrow);
 HWY_EXPORT(widen);
@@ -190,6 +219,7 @@ void activate(Unary kind, float* x, int64_t count) { HWY_DYNAMIC_DISPATCH(activa
 void activate_gated(Unary kind, float* gate, const float* up, int64_t count) {
   HWY_DYNAMIC_DISPATCH(gated)(kind, gate, up, count);
 }
+double log_sum_exp(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(log_of_sum)(x, count); }
 void add(float* x, const float* y, int64_t count) { HWY_DYNAMIC_DISPATCH(sum_into)(x, y, count); }
 void to_bfloat16(const float* x, int64_t count, uint16_t* y) { HWY_DYNAMIC_DISPATCH(narrow)(x, count, y); }
 void from_bfloat16(const uint16_t* x, int64_t count, float* y) { HWY_DYNAMIC_DISPATCH(widen)(x, count, y); }

@@ -21,6 +21,9 @@ void activate(Unary kind, float* x, int64_t count);
 /// gate[i] = activation(gate[i]) · up[i].
 void activate_gated(Unary kind, float* gate, const float* up, int64_t count);
 
+/// ln Σ exp(x[i]), count ≥ 1; NaN where a number is, or the largest is infinite.
+double log_sum_exp(const float* x, int64_t count);
+
 /// x[i] += y[i].
 void add(float* x, const float* y, int64_t count);
 
@@ -32,6 +35,7 @@ using reference::activate;
 using reference::activate_gated;
 using reference::add;
 using reference::layer_norm;
+using reference::log_sum_exp;
 using reference::rms_norm;
 
 }  // namespace linnet::kernels

@@ -2,6 +2,7 @@
 // `--dtype float64`. One loop each; nothing here is tuned.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <numbers>
@@ -46,6 +47,15 @@ void layer_norm(const T* x, int64_t rows, int64_t size, const T* gain, const T* 
     const T scale = 1 / std::sqrt(squares / T(size) + T(epsilon));
     for (int64_t i = 0; i < size; ++i) y[i] = (x[i] - mean) * scale * gain[i] + bias[i];
   }
+}
+
+/// ln Σ exp(x[i]), by the largest first, so that nothing overflows.
+template <class T>
+T log_sum_exp(const T* x, int64_t count) {
+  T largest = x[0], sum = 0;
+  for (int64_t i = 1; i < count; ++i) largest = std::max(largest, x[i]);
+  for (int64_t i = 0; i < count; ++i) sum += std::exp(x[i] - largest);
+  return std::log(sum) + largest;
 }
 
 template <class T>
