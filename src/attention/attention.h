@@ -36,7 +36,7 @@ struct Rows {
   HeadRows<const T> q;        // [heads, count, head_size], rotated
   HeadRows<const T> k;        // [kv_heads, count, head_size], rotated
   HeadRows<const T> v;        // [kv_heads, count, value_size]
-  HeadRows<const T> q_plain;  // before rotary; data null unless feature_position is none
+  HeadRows<const T> q_plain;  // before rotary; read only where feature_position is none
   HeadRows<const T> k_plain;
 };
 

@@ -56,7 +56,7 @@ std::vector<AttentionConfig> parse_attention(const nlohmann::json& object, int l
 /// One layer's config from an object without `layers` (the metadata of `linnet attention`'s files).
 AttentionConfig parse_layer_attention(const nlohmann::json& object, const std::string& where);
 
-/// The object for config.json that parses to these configs.
+/// The object for config.json that parses to these configs; null where all are plain softmax.
 nlohmann::json to_json(const std::vector<AttentionConfig>& layers);
 
 /// A tensor that a config asks for, under the layer's `linear_attention.` prefix.

@@ -184,7 +184,6 @@ ModelWeights<T>::ModelWeights(const Model& model, ComputeType compute) {
     layer.attention = make_attention<T>(attention, model.attention_shape(), model.linear_parameters(i),
                                         family.positions == PositionKind::kRotary ? &sinks : nullptr,
                                         model.module_name(i, family.attention));
-    layer.plain_rows = attention.feature_position == FeaturePosition::kNone;
   }
   final_norm = prepare.template norm<T>(model.tensor(family.final_norm, "weight"),
                                         model.tensor(family.final_norm, "bias"), family.final_norm);

@@ -27,7 +27,6 @@ struct LayerWeights {
   Linear up;    // hidden to [gate; up] or [up]
   Linear down;  // intermediate to hidden
   std::unique_ptr<Attention<T>> attention;
-  bool plain_rows = false;  // the attention reads q and k before rotary embedding too
 };
 
 template <class T>

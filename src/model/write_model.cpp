@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -61,11 +61,6 @@ void write_adapter(const fs::path& folder, const LoraAdapter& lora, const BaseRe
   write_safetensors(folder / "adapter_model.safetensors", lora.tensors, {{"format", "pt"}});
 }
 
-bool is_plain_softmax(const std::vector<AttentionConfig>& layers) {
-  return std::all_of(layers.begin(), layers.end(),
-                     [](const AttentionConfig& layer) { return layer == AttentionConfig{}; });
-}
-
 }  // namespace
 
 BaseReference base_reference(const Model& base) {
@@ -110,7 +105,7 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
 
   Json config = model.config().raw;
   config.erase("linear_attention");
-  if (!is_plain_softmax(attention)) config["linear_attention"] = to_json(attention);
+  if (Json linear = to_json(attention); !linear.is_null()) config["linear_attention"] = std::move(linear);
 
   AtomicFolder folder(out, replace);
   write_json(folder.path() / "config.json", config);

@@ -3,11 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "model/linear.h"
 #include "model/slot_file.h"
+#include "tests/format/files.h"
 #include "tests/kernels/numbers.h"
 #include "tests/model/random_model.h"
 
@@ -254,6 +257,42 @@ TEST(Linear, BiasesFollowTheirOutputsThroughEveryPieceAndMatrix) {
   EXPECT_LT(relative_rms(y, expected), 1e-6);
 }
 
+/// Moves every tensor of a file one byte on, behind a tensor of one byte.
+void shift_tensors(const std::filesystem::path& file) {
+  const std::string old(MappedFile(file).text());
+  uint64_t length = 0;
+  std::memcpy(&length, old.data(), sizeof(length));
+  Json header = Json::parse(old.substr(8, length));
+  for (auto& [name, entry] : header.items()) {
+    if (name == "__metadata__") continue;
+    for (Json& offset : entry["data_offsets"]) offset = offset.get<int64_t>() + 1;
+  }
+  header["odd"] = {{"dtype", "U8"}, {"shape", {1}}, {"data_offsets", {0, 1}}};
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  write_file(file, safetensors(text, old.substr(8 + length).insert(0, 1, 'x')));
+}
+
+TEST(DecoderWeights, TensorsThatStandAtOddBytesComputeTheSame) {
+  ThreadPool pool(1);
+  for (const DType type : {DType::kF32, DType::kBF16}) {
+    const TemporaryModel model({.type = type, .attention = kGrouped});
+    const auto odd = model.folder() / "odd";
+    std::filesystem::create_directory(odd);
+    for (const char* name : {"config.json", "model.safetensors"})
+      std::filesystem::copy(model.folder() / name, odd / name);
+    shift_tensors(odd / "model.safetensors");
+    const auto shifted = Model::open(odd);
+    EXPECT_EQ(shifted->unused_tensors(), std::vector<std::string>{"odd"});
+    const auto logits = [&](const std::shared_ptr<const Model>& of) {
+      std::vector<float> out(20 * 61);
+      Decoder::make(of, {}, pool)->prefill(0, random_tokens(20, 61, 1), 0, out);
+      return out;
+    };
+    EXPECT_EQ(bits(logits(shifted)), bits(logits(model.get())));
+  }
+}
+
 TEST(DecoderSinks, KeepTheirDistanceOnceTheTextIsLongerThanWhatWasTrained) {
   ThreadPool pool(1);
   const auto logits = [&](int64_t positions) {
@@ -297,11 +336,18 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
     flipped[at] ^= std::byte{0x10};
     rejected(flipped, "");
   }
-  auto longer = good;  // sealed anew: what stands past the last layer
-  longer.resize(good.size() - sizeof(uint64_t));
-  longer.push_back(std::byte{0});
-  seal(longer);
-  rejected(longer, "1 bytes too many");
+  const auto changed = [&](const auto& change) {  // and sealed anew
+    auto bytes = good;
+    bytes.resize(good.size() - sizeof(uint64_t));
+    change(bytes);
+    seal(bytes);
+    return bytes;
+  };
+  const size_t version = 12, attention = to_json(model.get()->attention()).dump().size();
+  rejected(changed([](auto& bytes) { bytes.push_back(std::byte{0}); }), "1 bytes too many");
+  rejected(changed([&](auto& bytes) { bytes[version] = std::byte{2}; }), "version 2, expected version 1");
+  rejected(changed([&](auto& bytes) { bytes[version + 28 + attention] = std::byte{22}; }),
+           "layers of different lengths, expected 22 tokens in each");
   const auto of = [&](RandomModel other, ComputeType compute = ComputeType::kAuto) {
     const TemporaryModel other_model(other);
     const auto other_decoder = Decoder::make(other_model.get(), {.compute = compute}, pool);

@@ -118,6 +118,21 @@ TEST(Model, MasksThatOldGpt2FilesHoldAreUnused) {
             std::vector<std::string>{"transformer.h.0.attn.bias"});
 }
 
+TEST(Model, NewTensorsOfAFullFolderAreUsedAndAGainMayBeAbsent) {
+  TemporaryFolder folder;
+  TinyModel model = make_tiny(tiny_llama_config());
+  model.config["linear_attention"] = {{"method", "relu"}, {"local", "relu"}};
+  for (const char* layer : {"0", "1"}) {
+    model.add(std::string("model.layers.") + layer + ".self_attn.linear_attention.alpha", {4});
+  }
+  const auto open = Model::open(model.write(folder.path, "m"));
+  EXPECT_TRUE(open->unused_tensors().empty());
+  EXPECT_EQ(open->added_tensors().size(), 2u);
+  EXPECT_FALSE(open->linear_parameters(1).contains("local_gain"));
+  model.add("model.layers.1.self_attn.linear_attention.local_gain", {4, 5});
+  EXPECT_THAT(open_error(model.write(folder.path, "n")), HasSubstr("shape [4, 5], expected [4, 4]"));
+}
+
 TEST(Model, FoldersThatAreNoModelsAreRefused) {
   TemporaryFolder folder;
   EXPECT_THAT(open_error(folder.path / "none"), HasSubstr("no such folder"));
@@ -212,6 +227,15 @@ TEST(Sidecar, RefusesEveryBrokenFieldAndTensorByItsName) {
     row.break_it(linear.added);
     EXPECT_THAT(open_error(linear.write()), HasSubstr(row.message));
   }
+}
+
+TEST(Sidecar, ABaseThatIsLinearizedItselfIsRefused) {
+  Linearized linear;
+  TinyModel base = make_tiny(tiny_llama_config());
+  base.config["linear_attention"] = {{"method", "softmax"}};
+  base.write(linear.folder.path, "linear");
+  linear.added.config["base"] = "linear";
+  EXPECT_THAT(open_error(linear.write()), HasSubstr("linear/config.json: has linear_attention itself"));
 }
 
 TEST(Sidecar, AChangedBaseIsRefusedWhereverItLies) {

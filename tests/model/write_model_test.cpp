@@ -6,9 +6,11 @@
 #include <sys/resource.h>
 
 #include <cmath>
+#include <set>
 
 #include "base/json.h"
 #include "model/decoder.h"
+#include "model/slot_file.h"
 #include "tests/model/tiny_model.h"
 
 namespace linnet {
@@ -30,29 +32,61 @@ LoraAdapter make_lora(const Model& model, TinyModel& holder) {
   return lora;
 }
 
-TEST(WriteModel, ASidecarOpensAsWhatWasWrittenAndTheBaseIsUntouched) {
+/// A base in a folder, and what may be trained of it.
+struct Trained {
   TemporaryFolder folder;
-  const auto base = Model::open(make_tiny(tiny_llama_config()).write(folder.path, "base"));
-  const auto attention = parse_attention({{"method", "elu1"}, {"local", "softmax"}, {"taps", 2}}, 2, "test");
+  std::shared_ptr<const Model> base = Model::open(make_tiny(tiny_llama_config()).write(folder.path, "base"));
+  std::vector<AttentionConfig> attention =
+      parse_attention({{"method", "elu1"}, {"local", "softmax"}, {"taps", 2}}, 2, "test");
   TinyModel added, adapter;
-  for (int layer = 0; layer < 2; ++layer) {
-    for (const auto& spec : parameter_specs(attention[static_cast<size_t>(layer)], base->attention_shape())) {
-      added.add(base->linear_prefix(layer) + spec.name, spec.shape);
+  LoraAdapter lora = make_lora(*base, adapter);
+
+  Trained() {
+    for (int layer = 0; layer < 2; ++layer) {
+      for (const auto& spec :
+           parameter_specs(attention[static_cast<size_t>(layer)], base->attention_shape())) {
+        added.add(base->linear_prefix(layer) + spec.name, spec.shape);
+      }
     }
   }
-  const LoraAdapter lora = make_lora(*base, adapter);
-  const BaseReference reference = base_reference(*base);
+  std::shared_ptr<const Model> write(const fs::path& out, const LoraAdapter* with) const {
+    write_sidecar(out, attention, added.views(), base_reference(*base), with, base->family(), true);
+    return Model::open(out);
+  }
+};
+
+TEST(WriteModel, ASidecarOpensAsWhatWasWrittenAndTheBaseIsUntouched) {
+  const Trained trained;
+  const BaseReference reference = base_reference(*trained.base);
   EXPECT_EQ(reference.name, "base");
-  for (const LoraAdapter* with : {static_cast<const LoraAdapter*>(nullptr), &lora}) {
-    const fs::path out = folder.path / (with ? "with" : "without");
-    write_sidecar(out, attention, added.views(), reference, with, base->family(), false);
-    const auto model = Model::open(out);
-    EXPECT_EQ(model->attention(), attention);
-    EXPECT_EQ(model->added_tensors().size(), added.tensors.size() + (with ? adapter.tensors.size() : 0));
+  for (const LoraAdapter* with : {static_cast<const LoraAdapter*>(nullptr), &trained.lora}) {
+    const fs::path out = trained.folder.path / (with ? "with" : "without");
+    const auto model = trained.write(out, with);
+    EXPECT_EQ(model->attention(), trained.attention);
+    EXPECT_EQ(model->added_tensors().size(),
+              trained.added.tensors.size() + (with ? trained.adapter.tensors.size() : 0));
     EXPECT_EQ(model->lora().has_value(), with != nullptr);
     EXPECT_EQ(read_json(out / "config.json").size(), 3u);
   }
-  EXPECT_EQ(tensors_hash(Model::open(base->folder())->base_tensors()), reference.hash);
+  EXPECT_EQ(tensors_hash(Model::open(trained.base->folder())->base_tensors()), reference.hash);
+}
+
+TEST(WriteModel, AStateBelongsToOneVersionOfEveryTrainedTensor) {
+  Trained trained;
+  std::set<std::array<std::byte, 16>> seen;
+  const auto is_new = [&] {
+    return seen.insert(fingerprint(*trained.write(trained.folder.path / "out", &trained.lora))).second;
+  };
+  EXPECT_TRUE(is_new());
+  EXPECT_FALSE(is_new());
+  for (TinyModel* part : {&trained.added, &trained.adapter}) {
+    for (auto& [name, tensor] : part->tensors) {
+      tensor.bytes[0] ^= std::byte{1};
+      EXPECT_TRUE(is_new()) << name;
+    }
+  }
+  trained.lora.config.alpha = 7;
+  EXPECT_TRUE(is_new());
 }
 
 TEST(WriteModel, AFullFolderKeepsFieldsTensorsAndTokenizer) {
@@ -76,6 +110,25 @@ TEST(WriteModel, AFullFolderKeepsFieldsTensorsAndTokenizer) {
               HasSubstr("already exists"));
 }
 
+TEST(WriteModel, AFullFolderOfSoftmaxIsAnOrdinaryOne) {
+  TemporaryFolder folder;
+  TinyModel tiny = make_tiny(tiny_llama_config());
+  tiny.config["linear_attention"] = {{"method", "softmax"}};
+  const auto model = Model::open(tiny.write(folder.path, "model"));
+  write_full(folder.path / "full", *model, {}, model->attention(), kShardBytes, false);
+  EXPECT_EQ(Model::open(folder.path / "full")->config().raw, tiny_llama_config());
+}
+
+TEST(WriteModel, ATiedHeadInTheFileDoesNotOutliveItsEmbedding) {
+  TemporaryFolder folder;
+  TinyModel tiny = make_tiny(tiny_llama_config()), changed;
+  tiny.tensors["lm_head.weight"] = tiny.tensors["model.embed_tokens.weight"];
+  const auto model = Model::open(tiny.write(folder.path, "model"));
+  changed.add("model.embed_tokens.weight", {30, 16}, DType::kBF16);
+  write_full(folder.path / "full", *model, changed.views(), model->attention(), kShardBytes, false);
+  EXPECT_EQ(Model::open(folder.path / "full")->tensor("embed_tokens", "weight")->type, DType::kBF16);
+}
+
 TEST(Lora, MergesToWPlusScaledBaInEveryLayout) {
   for (const Json& config : {tiny_llama_config(), tiny_gpt2_config()}) {
     TemporaryFolder folder;
@@ -85,6 +138,9 @@ TEST(Lora, MergesToWPlusScaledBaInEveryLayout) {
     const auto model = Model::open(folder.path / "lora");
     const Family& family = model->family();
     EXPECT_EQ(model->lora()->rank, 2);
+    // What PEFT calls matrices stored as [in, out].
+    EXPECT_EQ(read_json(folder.path / "lora" / "adapter_config.json")["fan_in_fan_out"],
+              config["model_type"] == "gpt2");
     const auto merged = merge_lora(*model);
     ASSERT_EQ(merged.size(), 2u);
     const auto shape = module_shape(family, model->config(), family.q);
@@ -167,15 +223,45 @@ TEST(Lora, RefusesWhatItWouldComputeOtherwise) {
   }
 }
 
-TEST(Lora, RefusesTensorsOfNoMatrix) {
+TEST(Lora, UseRsloraScalesByAlphaOverTheRootOfTheRank) {
   TemporaryFolder folder;
   const auto base = Model::open(make_tiny(tiny_llama_config()).write(folder.path, "base"));
   TinyModel holder;
-  holder.add("base_model.model.lm_head.lora_A.weight", {2, 16});
-  LoraAdapter lora = make_lora(*base, holder);
-  write_lora(folder.path / "lora", lora, base_reference(*base), base->family(), false);
-  EXPECT_THAT(error_of([&] { Model::open(folder.path / "lora"); }),
-              HasSubstr("lm_head.lora_A.weight\": no LoRA of"));
+  write_lora(folder.path / "lora", make_lora(*base, holder), base_reference(*base), base->family(), false);
+  Json config = read_json(folder.path / "lora" / "adapter_config.json");
+  config["use_rslora"] = true;
+  write_file(folder.path / "lora" / "adapter_config.json", config.dump());
+  const auto model = Model::open(folder.path / "lora");
+  EXPECT_DOUBLE_EQ(model->lora()->alpha / model->lora()->rank, 6 / std::sqrt(2));
+}
+
+TEST(Lora, RefusesTensorsThatAreNoPairOfAMatrix) {
+  constexpr const char* kB = "base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight";
+  const struct {
+    void (*break_it)(TinyModel&);
+    const char* message;
+  } rows[] = {
+      {[](TinyModel& m) {
+         m.add("base_model.model.lm_head.lora_A.weight", {2, 16});
+       },
+       "lm_head.lora_A.weight\": no LoRA of"},
+      {[](TinyModel& m) { m.tensors.clear(); }, "no tensors, expected lora_A and lora_B"},
+      {[](TinyModel& m) { m.tensors.erase(kB); }, "no tensor \"base_model.model.model.layers.1"},
+      {[](TinyModel& m) {
+         m.add(kB, {16, 3});
+       },
+       "q_proj.lora_B.weight\": shape [16, 3], expected [16, 2]"},
+  };
+  for (const auto& row : rows) {
+    TemporaryFolder folder;
+    const auto base = Model::open(make_tiny(tiny_llama_config()).write(folder.path, "base"));
+    TinyModel holder;
+    LoraAdapter lora = make_lora(*base, holder);
+    row.break_it(holder);
+    lora.tensors = holder.views();
+    write_lora(folder.path / "lora", lora, base_reference(*base), base->family(), false);
+    EXPECT_THAT(error_of([&] { Model::open(folder.path / "lora"); }), HasSubstr(row.message));
+  }
 }
 
 // Writes a full folder when files may have at most `limit` bytes, as on a disk that is full.
