@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <numbers>
+
 namespace linnet {
 namespace {
 
@@ -19,6 +22,13 @@ TEST(Philox, NormalAndIntegerAreTheirDefinitions) {
   EXPECT_NEAR(normal(1, 2, 3), -0.5249057783837429, 1e-14);
   EXPECT_NEAR(normal(7, 0, 5), 1.155300907061564, 1e-14);
   EXPECT_EQ(uniform_integer(9, 8, 7, 1000), 40u);
+}
+
+// Philox is a bijection: at this counter all four numbers are 0, and u is the smallest that there is.
+TEST(Philox, TheLargestNormalIsFinite) {
+  constexpr uint64_t kStream = 0xd45467c7ca90ff34, kPosition = 0x1fbd5b10fd264ead;
+  EXPECT_EQ(philox(1, kStream, kPosition), (std::array<uint32_t, 4>{}));
+  EXPECT_NEAR(normal(1, kStream, kPosition), std::sqrt(2 * 54 * std::numbers::ln2), 1e-14);
 }
 
 TEST(Philox, UniformStaysBelowOne) {

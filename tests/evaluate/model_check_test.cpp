@@ -30,6 +30,9 @@ TEST(ModelCheck, HoldsForEveryKindOfLayer) {
       for (const CheckResult& result : check_model(model.get(), {.compute = compute}, pool)) {
         EXPECT_TRUE(result.holds()) << attention << ": " << result.name << ", " << result.measured << " "
                                     << result.unit << ", allowed " << result.limit;
+        if (result.unit == "relative RMS") {
+          EXPECT_LE(result.limit, 1e-5);  // of float32, mathematics.md, section 5
+        }
       }
     }
   }

@@ -5,6 +5,7 @@
 #include <numbers>
 
 #include "base/json.h"
+#include "format/fields.h"
 #include "format/model_config.h"
 #include "tests/format/files.h"
 
@@ -97,6 +98,15 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
   for (const auto& row : rows) {
     EXPECT_THAT(error_of([&] { parse(row.config); }), HasSubstr(row.message)) << row.config;
   }
+}
+
+TEST(Fields, AWholeNumberIsInItsRangeAndNotOneThatWrapsIntoIt) {
+  const Json json = {{"low", -5}, {"wraps", 18446744073709551611u}};  // 2⁶⁴ − 5
+  const Fields fields(json, "f");
+  EXPECT_EQ(fields.integer("low", -5, 5), -5);
+  EXPECT_THAT(error_of([&] { fields.integer("low", -4, 5); }), HasSubstr("whole number from -4 to 5"));
+  EXPECT_THAT(error_of([&] { fields.integer("wraps", -5, 5); }),
+              HasSubstr("\"wraps\" is 18446744073709551611"));
 }
 
 TEST(Config, FilesThatAreNoJsonAreRefused) {

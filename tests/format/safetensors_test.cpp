@@ -55,6 +55,7 @@ TEST(Safetensors, RefusesEveryBrokenFileWithItsReason) {
       {safetensors(" {}", ""), "does not begin with {"},
       {safetensors("{\"\xff\":1}", ""), "not JSON at byte"},
       {safetensors(fmt::format("{{\"a\":{:[>1000000}", ""), ""), "nested too deeply"},
+      {safetensors("{\"a\":[[[[0]]]]}", ""), "nested too deeply"},
       {safetensors(two(entry("[4]", "[0,4]"), entry("[4]", "[0,4]"), "a"), "abcd"), "key \"a\" stands twice"},
       {safetensors(one("[4]", "[0,4]", "\"F7\""), "abcd"), "tensor \"a\": dtype \"F7\""},
       {safetensors(one("[4]", "[0,4]", "8"), "abcd"), "no string \"dtype\""},

@@ -245,6 +245,28 @@ TEST(Engine, ReturnsWhatThereIsOnceInterrupted) {
   }
 }
 
+// What is held back at the end may complete a stop string; the reason why the text ends is still the first.
+TEST(Engine, AnInterruptIsNoStopWhereTheEndHoldsAStopString) {
+  constexpr int32_t kHalf = 6;  // of a code point: alone it is U+FFFD, once no other half can come
+  Request request;
+  std::vector<float> logits(kVocabulary);
+  for (int32_t i = 0; std::max_element(logits.begin(), logits.end()) != logits.begin() + kHalf; ++i) {
+    request.prompt = {2 + i % 4, 2 + i / 4 % 4, 2 + i / 16};
+    HashDecoder::logits_after(request.prompt, logits);
+  }
+  for (const char* stop : {"none", "\uFFFD"}) {
+    request.stop = {stop};
+    HashDecoder decoder(kVocabulary, 1);
+    const auto drafter = make_no_drafter();
+    Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+    int calls = 0;
+    const auto result = engine.run(std::span(&request, 1), {}, [&] { return ++calls > 1; }).front();
+    EXPECT_EQ(result.tokens, std::vector<int32_t>{kHalf});
+    EXPECT_EQ(result.text, request.stop[0] == "none" ? "\uFFFD" : "");
+    EXPECT_EQ(result.finish, Finish::kInterrupted);
+  }
+}
+
 TEST(Engine, RefusesAPromptWhoseStateDoesNotFitIntoMemory) {
   HashDecoder decoder(kVocabulary, 1);
   const auto drafter = make_no_drafter();
