@@ -200,14 +200,12 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   // Alpha mixes two branches: with one of them alone there is nothing to learn.
   const bool both = config.local != LocalWeight::kNone && method.summary != SummaryKind::kNone;
   config.alpha_learned = both && !alpha_number;
-  if (!both || config.alpha_learned) config.alpha = 1.0;
   if (config.local_alone()) {  // what says how a summary is made or read says nothing
     config.decay_learned = false;
     config.decay = 1.0;
     config.feature_position = FeaturePosition::kRotary;
     config.denominator = Denominator::kSeparate;
   }
-  if (config.decay_learned) config.decay = 1.0;
   if (config.local == LocalWeight::kYoso && config.bits == 0) config.bits = kYosoBits;
   return config;
 }

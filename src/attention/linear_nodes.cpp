@@ -154,13 +154,10 @@ class HeadPass {
     const int64_t group = layer_.config.group, end = layer_.global_end(group_), first = layer_.first_global();
     any_global_ = end > first;
     far_count_ = 0;
-    int64_t begin = std::max(layer_.folded_end(group_, length_), first);
-    while (begin < std::min(end, length_)) {  // block by block: each has its own weight
-      const int64_t stop = std::min({end, length_, (begin / group + 1) * group});
-      add_ring(part_ + layout_.feature_keys, begin, stop, layer_.fading(kv_head_, group_, begin / group),
-               far_.data(), far_count_);
-      begin = stop;
-    }
+    // One block where anything fades: older ones are folded, and without a local branch nothing does.
+    const int64_t begin = std::max(layer_.folded_end(group_, length_), first);
+    add_ring(part_ + layout_.feature_keys, begin, std::min(end, length_),
+             layer_.fading(kv_head_, group_, begin / group), far_.data(), far_count_);
     path_begin_ = std::max<int64_t>(0, first - length_);
     path_end_ = std::clamp<int64_t>(end - length_, 0, paths_.longest());
     T* weights = scratch_.take<T>(path_end_);
@@ -373,7 +370,7 @@ class HeadPass {
   int64_t near_count_ = 0, near_tokens_ = 0;
   T *turned_nodes_ = nullptr, *near_squares_ = nullptr, *node_squares_ = nullptr;
   bool any_global_ = false;
-  std::array<TokenBlock<T>, 18> far_;  // blocks committed, not folded: at most max(W, 2)
+  std::array<TokenBlock<T>, 2> far_;  // committed, not folded, in at most two pieces
   int64_t far_count_ = 0, path_begin_ = 0, path_end_ = 0;
   const T* path_weights_ = nullptr;
 };

@@ -78,12 +78,10 @@ class LinearState final : public State<T> {
   }
   void load(std::span<const std::byte>& in) override {
     auto rest = in;
-    LinearState aside(layout_);
-    aside.length_ = read_signature(rest, signature());
-    read_numbers(rest, aside.slab_.get(), numbers());
+    const int64_t length = read_signature(rest, signature());
+    read_numbers(rest, slab_.get(), numbers());
     in = rest;
-    slab_ = std::move(aside.slab_);
-    length_ = aside.length_;
+    length_ = length;
   }
 
   T* head(int64_t kv_head) { return slab_.get() + kv_head * layout_.size; }

@@ -27,7 +27,7 @@ void append_signature(std::vector<std::byte>& out, const Signature& signature, i
 /// Checks the signature and returns the length. Throws Error that names what differs.
 int64_t read_signature(std::span<const std::byte>& in, const Signature& expected);
 
-/// Takes `count` numbers off the front. Throws Error if there are fewer.
+/// Takes `count` numbers off the front. Throws Error and writes none of them if there are fewer.
 void read_bytes(std::span<const std::byte>& in, void* to, size_t bytes);
 
 template <class T>

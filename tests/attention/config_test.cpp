@@ -41,6 +41,7 @@ TEST(AttentionConfig, AKeyThatIsAbsentOrNullTakesTheRowsOwnValue) {
   EXPECT_EQ(relu.local, LocalWeight::kNone);
   EXPECT_FALSE(relu.alpha_learned || relu.gate || relu.decay_learned);
   EXPECT_EQ(relu.taps, 0);
+  EXPECT_EQ(parse(R"({"method": "relu", "local": "yoso"})").bits, 8);
 }
 
 TEST(AttentionConfig, AlphaIsLearnedOnceThereAreALocalBranchAndASummary) {

@@ -1,4 +1,5 @@
 // Sections A, B and C of the mathematics' tests, over every row of the registry and a table of options.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -225,6 +226,119 @@ TYPED_TEST(AttentionForms, AStateOfAnotherLayerIsRefusedAndTheRunningOneUntouche
     after.clear();
     state->save(after);
     EXPECT_EQ(after, before);
+  }
+}
+
+template <class T>
+std::vector<std::byte> saved(const AttentionConfig& config, const AttentionShape& shape) {
+  std::vector<std::byte> bytes;
+  Instance<T>(config, shape, 3).attention->make_state()->save(bytes);
+  return bytes;
+}
+
+template <class T>
+std::string load_error(const AttentionConfig& config, const AttentionShape& shape,
+                       std::span<const std::byte> bytes) {
+  try {
+    Instance<T>(config, shape, 3).attention->make_state()->load(bytes);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "loaded";
+}
+
+TYPED_TEST(AttentionForms, AStateOfALayerThatDiffersInOneThingIsRefusedByItsName) {
+  using T = TypeParam;
+  const char* const grouped =
+      R"({"method": "grouped", "group": 8, "local_groups": 4, "sinks": 3, "taps": 4})";
+  const struct {
+    const char *own, *change, *message;
+  } rows[] = {
+      {grouped, R"({"group": 16, "local_groups": 2})",
+       "group 16, expected group 8"},  // as many waiting tokens
+      {grouped, R"({"local_groups": 5})", "waiting tokens 40, expected waiting tokens 32"},
+      {grouped, R"({"sinks": 4})", "sinks 4, expected sinks 3"},
+      {grouped, R"({"taps": 5})", "recent values 4, expected recent values 3"},
+      {grouped, R"({"method": "relu", "local": "softmax"})", "summary numbers"},
+      {grouped, R"({"feature_position": "rotary"})", "unrotated keys 0, expected unrotated keys 1"},
+      {R"({"method": "softmax", "window": 5})", R"({"window": 6})", "window 6, expected window 5"},
+  };
+  for (const auto& row : rows) {
+    auto own = nlohmann::json::parse(row.own), other = own;
+    other.update(nlohmann::json::parse(row.change));
+    const AttentionConfig config = parse_layer_attention(own, "test");
+    EXPECT_EQ(load_error<T>(config, kShape, saved<T>(config, kShape)), "loaded");
+    EXPECT_THAT(load_error<T>(config, kShape, saved<T>(parse_layer_attention(other, "test"), kShape)),
+                testing::HasSubstr(row.message));
+  }
+  const AttentionConfig config = parse_layer_attention(nlohmann::json::parse(grouped), "test");
+  const std::pair<AttentionShape, const char*> shapes[] = {{{6, 1, 40, 24}, "key-value heads 1"},
+                                                           {{6, 2, 39, 24}, "head size 39"},
+                                                           {{6, 2, 40, 23}, "value size 23"}};
+  for (const auto& [shape, message] : shapes) {
+    for (const AttentionConfig& each : {config, AttentionConfig{}}) {
+      EXPECT_THAT(load_error<T>(each, kShape, saved<T>(each, shape)), testing::HasSubstr(message));
+    }
+  }
+  using Other = std::conditional_t<sizeof(T) == 8, float, double>;
+  EXPECT_THAT(load_error<T>(config, kShape, saved<Other>(config, kShape)), testing::HasSubstr("number size"));
+}
+
+TYPED_TEST(AttentionForms, ALengthThatNoSequenceHasIsRefusedBeforeAnythingIsAllocated) {
+  using T = TypeParam;
+  const AttentionConfig rows[] = {
+      {}, {.window = 1 << 30}, parse_layer_attention({{"method", "relu"}}, "test")};
+  for (const AttentionConfig& config : rows) {
+    const auto good = saved<T>(config, kShape);
+    const auto numbers = Instance<T>(config, kShape, 3).attention->make_state()->bytes();
+    for (const int64_t length : {int64_t{-1}, INT64_MIN, (int64_t{1} << 48) + 1, INT64_MAX}) {
+      auto bytes = good;
+      std::memcpy(bytes.data() + bytes.size() - numbers - sizeof(length), &length, sizeof(length));
+      EXPECT_EQ(load_error<T>(config, kShape, bytes),
+                "state: " + std::to_string(length) + " tokens, expected a length");
+    }
+    if (config.method != "softmax") continue;
+    const int64_t length = int64_t{1} << 40;  // of which the bytes hold nothing
+    auto bytes = good;
+    std::memcpy(bytes.data() + bytes.size() - sizeof(length), &length, sizeof(length));
+    EXPECT_THAT(load_error<T>(config, kShape, bytes), testing::HasSubstr("0 bytes left"));
+  }
+}
+
+TYPED_TEST(AttentionForms, ASmallDenominatorDividesAndOnlyBelowAMillionthNoMore) {
+  using T = TypeParam;
+  for (const char* method : {"relu", "hedgehog"}) {
+    const Instance<T> instance(parse_layer_attention({{"method", method}}, "test"), kShape, 3);
+    for (const double scale : {1e-6, 1e-8, 0.0}) {  // of the queries, so of relu's φ(q)·z
+      Tokens<T> tokens(kShape, 20, 5);
+      for (T& number : tokens.q) number *= T(scale);
+      const auto state = instance.attention->make_state();
+      const auto out = by_prefill(instance, tokens, 20, *state, this->pool_);
+      EXPECT_LT(relative_error(out.numbers, by_reference(instance, tokens).numbers), kTolerance<T>)
+          << method << " " << scale;
+    }
+  }
+}
+
+// The sizes of the mathematics' section 2, a key-value head's times the heads.
+TEST(AttentionLayout, HoldsWhatTheTableOfMethodsSays) {
+  const struct {
+    nlohmann::json config;
+    int64_t summary, waiting, sinks, recent;
+  } rows[] = {
+      {{{"method", "relu"}}, 40 * 25, 128, 0, 0},
+      {{{"method", "elu1"}, {"group", 8}, {"taps", 3}}, 40 * 25, 16, 0, 2},
+      {{{"method", "hedgehog"}, {"group", 8}, {"local", "softmax"}}, 80 * 25, 16, 0, 0},
+      {{{"method", "grouped"}}, 80 * 25, 256, 4, 3},
+      {{{"method", "grouped"}, {"alpha", 1}, {"local_groups", 1}}, 0, 64, 4, 3},
+  };
+  for (const auto& row : rows) {
+    const Instance<float> instance(parse_layer_attention(row.config, "test"), kShape, 3);
+    const StateLayout layout = instance.attention->layout();
+    EXPECT_EQ(layout.summary, row.summary * kShape.kv_heads) << row.config;
+    EXPECT_EQ(layout.waiting, row.waiting) << row.config;
+    EXPECT_EQ(layout.sinks, row.sinks) << row.config;
+    EXPECT_EQ(layout.recent, row.recent) << row.config;
   }
 }
 

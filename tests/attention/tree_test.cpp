@@ -1,6 +1,8 @@
 // Section E of the mathematics' tests: a tree's nodes and commits, over every row of the registry.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "tests/attention/harness.h"
 #include "tests/attention/options.h"
 
@@ -144,6 +146,27 @@ TYPED_TEST(AttentionTrees, ANodeSeesNothingOfItsSiblings) {
       for (int32_t i : {0, 1, 3}) {
         EXPECT_EQ(node_outputs(poisoned, kShape, i), node_outputs(out, kShape, i)) << name << " node " << i;
       }
+    }
+  }
+}
+
+TEST(TokenTree, AParentThatIsNotBeforeItsNodeIsRefused) {
+  const struct {
+    std::vector<int32_t> parents;
+    const char* message;
+  } rows[] = {
+      {{0, 0}, "tree: node 0 has parent 0, expected an earlier node, or -1"},
+      {{-1, 1}, "node 1 has parent 1"},
+      {{-1, 7}, "node 1 has parent 7"},
+      {{-1, -2}, "node 1 has parent -2"},
+      {{-1, 0, 0}, "2 tokens and 3 parents"},
+  };
+  for (const auto& row : rows) {
+    try {
+      TokenTree({5, 6}, row.parents);
+      ADD_FAILURE() << "made, but " << row.message;
+    } catch (const Error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(row.message));
     }
   }
 }

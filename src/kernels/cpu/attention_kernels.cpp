@@ -265,8 +265,8 @@ void elu1_of(int64_t n, const T* x, T* y) {
   const auto one = hn::Set(d, T(1));
   for (int64_t i = 0; i < n; i += hn::Lanes(d)) {
     const auto number = hn::LoadU(d, x + i);
-    const auto below = hn::Exp(d, hn::Min(number, hn::Zero(d)));
-    hn::StoreU(hn::IfThenElse(hn::Gt(number, hn::Zero(d)), hn::Add(number, one), below), d, y + i);
+    const auto above = hn::Add(number, one);
+    hn::StoreU(hn::IfThenElse(hn::Gt(number, hn::Zero(d)), above, hn::Exp(d, number)), d, y + i);
   }
 }
 
