@@ -141,6 +141,8 @@ TEST_F(OutputTest, ThePapersRecipeLeavesAFullFolderWithLoraMerged) {
   EXPECT_FALSE(full->is_sidecar());
   EXPECT_FALSE(full->lora());
   EXPECT_FALSE(files_in(root_ / "full").contains("lora.unfinished"));
+  for (const auto& [name, tensor] : base->base_tensors().tensors())
+    EXPECT_EQ(name_of(full->base_tensors().find(name)->type), name_of(tensor.type)) << name;
   const double before = workshop(Module(base, {}), 48), trained = workshop(module, 48);
   EXPECT_GT(std::fabs(before - trained), 0.02);
   // What was merged and trained is rounded to the base's bf16.
@@ -178,6 +180,16 @@ TEST_F(OutputTest, DocumentsOfTheValidationSetAreKnown) {
       data, tokenizer, 0, pool_, [&](const Document& document) { return validation.contains(document); });
   EXPECT_EQ(text.documents(), 1);
   EXPECT_EQ(text.dropped, 1);
+}
+
+TEST_F(OutputTest, AShortValidationSetIsTheBeginningOfEveryFileAlike) {
+  const Tokenizer tokenizer = Tokenizer::load(root_ / "tokenizer");
+  write_file(root_ / "longer.txt", some_text(20));
+  const std::vector<fs::path> files{root_ / "valid.txt", root_ / "longer.txt"};
+  const Validation validation(files, tokenizer, 0, 48, 100, pool_);
+  EXPECT_EQ(validation.bytes(), 100);
+  EXPECT_EQ(validation.tokens(),
+            2 * static_cast<int64_t>(tokenizer.encode(some_text(9).substr(0, 50)).size()));
 }
 
 }  // namespace
