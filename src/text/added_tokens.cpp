@@ -95,8 +95,7 @@ void AddedTokens::split(std::string_view text, bool normalized, const Take& take
       continue;
     if (token.lstrip) from -= space_suffix(text.substr(0, from));
     if (token.rstrip) to += space_prefix(text.substr(to));
-    from = std::max(from, done);  // an earlier token may have taken the space
-    if (to <= done) continue;
+    // A token in the space that one before it took counts all the same, and what follows it is text again.
     if (done < from) take(text.substr(done, from - done), -1, done);
     take(text.substr(from, to - from), token.id, from);
     done = to;

@@ -34,7 +34,7 @@ CharsMap::CharsMap(std::string_view blob, const std::string& where) {
   }
   // No step from any unit may leave the trie, nor any value the replacements: sentencepiece does not look.
   for (size_t i = 0; i < units_.size(); ++i) {
-    if (units_[i] >> 31 != 0) continue;
+    if (i > 0 && units_[i] >> 31 != 0) continue;  // a value, which the root is not
     const size_t children = i ^ offset(units_[i]);
     const bool leaf_fits =
         !has_leaf(units_[i]) || (children < units_.size() && value(units_[children]) < replacements_.size());
@@ -50,14 +50,11 @@ std::optional<std::string_view> CharsMap::replacement(std::string_view text) con
     const auto byte = static_cast<uint8_t>(c);
     if (byte == 0) break;
     at ^= byte;
-    if (at >= units_.size() || label(units_[at]) != byte) return std::nullopt;
+    if (label(units_[at]) != byte) return std::nullopt;
     const uint32_t unit = units_[at];
     at ^= offset(unit);
     if (!has_leaf(unit)) continue;
-    if (at >= units_.size()) return std::nullopt;
-    const uint32_t begin = value(units_[at]);
-    if (begin > replacements_.size()) return std::nullopt;
-    const std::string_view rest = std::string_view(replacements_).substr(begin);
+    const std::string_view rest = std::string_view(replacements_).substr(value(units_[at]));
     return rest.substr(0, rest.find('\0'));
   }
   return std::nullopt;

@@ -78,6 +78,8 @@ void split(Pieces& pieces, Behavior behavior, const FindParts& find_parts) {
     PartsJoiner joiner(behavior, piece.begin, out);
     find_parts(pieces.view(piece), [&](Part part) { joiner.take(part); });
   }
+  // What begins the text may have been taken away.
+  pieces.first = pieces.first && !out.empty() && out.front().begin == pieces.pieces.front().begin;
   pieces.pieces = std::move(out);
 }
 

@@ -18,7 +18,7 @@ struct Piece {
 struct Pieces {
   std::string text;
   std::vector<Piece> pieces;
-  bool first = false;  // the text begins what is encoded (no added token stands before it)
+  bool first = false;  // the first piece begins what is encoded: nothing before it, no added token
 
   std::string_view view(const Piece& piece) const {
     return std::string_view(text).substr(piece.begin, piece.end - piece.begin);

@@ -140,7 +140,6 @@ void Regex::for_each_match(std::string_view text, const std::function<void(size_
     }
     // \K can put the beginning behind the end; such a match is empty.
     const size_t end = span[1], begin = std::min(span[0], end);
-    if (end < from) throw Error(impl_->where, "the pattern matches backwards", "a pattern without that");
     found(begin, end);
     from = end;
     options = PCRE2_NO_UTF_CHECK | (begin == end ? PCRE2_NOTEMPTY_ATSTART : 0);

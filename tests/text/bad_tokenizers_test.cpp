@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "tests/format/files.h"
 #include "text/tokenizer.h"
 
 namespace linnet {
@@ -154,6 +155,16 @@ const Row kRows[] = {
        j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAD//38A"}};
      },
      "leads out of it"},
+    {"charsmap with children out of it",
+     [](Json& j) {
+       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAAAAAAA"}};
+     },
+     "unit 0 of the precompiled map leads out of it"},
+    {"charsmap whose root is a value",
+     [](Json& j) {
+       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAAAAIAA"}};
+     },
+     "unit 0 of the precompiled map leads out of it"},
     {"unigram token twice", [](Json& j) { j["model"]["vocab"][2][0] = "a"; }, "token \"a\" stands twice",
      true},
     {"unigram score that is a word", [](Json& j) { j["model"]["vocab"][2][1] = "high"; },
@@ -258,6 +269,12 @@ TEST(Tokenizer, IdsWithoutATokenAreErrors) {
     StreamingDetokenizer stream(tokenizer);
     EXPECT_THROW(stream.push(id), Error);
   }
+  Json gap = sound();
+  gap["added_tokens"][0]["id"] = 9;
+  const Tokenizer with_gap = Tokenizer::from_json(gap.dump(), "t");
+  EXPECT_EQ(with_gap.decode(std::vector<int32_t>{9}, false), "<s>");
+  EXPECT_THAT(message_of([&] { with_gap.decode(std::vector<int32_t>{4}); }),
+              HasSubstr("token id 4 has no token"));
 }
 
 TEST(Tokenizer, FilesThatAreNoJsonAreErrors) {
@@ -266,6 +283,41 @@ TEST(Tokenizer, FilesThatAreNoJsonAreErrors) {
     EXPECT_THROW(Tokenizer::from_json(text, "t"), Error) << text;
   }
   EXPECT_THROW(Tokenizer::from_json(std::string(1'000'000, '['), "t"), Error);
+}
+
+/// A sentencepiece model of pieces (text, type): 1 normal, 2 unknown, 3 control, 6 byte.
+std::string sentencepiece_of(const std::vector<std::pair<std::string, char>>& pieces) {
+  std::string model;
+  for (const auto& [text, type] : pieces) {
+    const std::string piece = std::string("\x0A") + char(text.size()) + text + "\x18" + type;
+    model += std::string("\x0A") + char(piece.size()) + piece;
+  }
+  return model;
+}
+
+TEST(Sentencepiece, PiecesThatNoModelHasAreErrors) {
+  using Pieces = std::vector<std::pair<std::string, char>>;
+  const TemporaryFolder folder;
+  const auto load = [&](const Pieces& added) {
+    Pieces pieces = {{"<s>", 3}, {"</s>", 3}, {"a", 1}};
+    pieces.insert(pieces.end(), added.begin(), added.end());
+    return Tokenizer::load(folder.write("tokenizer.model", sentencepiece_of(pieces)));
+  };
+  EXPECT_EQ(load({{"<unk>", 2}}).encode("b"), std::vector<int32_t>{3});
+  const struct {
+    Pieces added;
+    const char* expected;
+  } rows[] = {
+      {{}, "0 unknown pieces, expected one"},
+      {{{"<unk>", 2}, {"<other>", 2}}, "2 unknown pieces, expected one"},
+      {{{"<unk>", 2}, {"a", 1}}, "piece 4: \"a\" stands twice"},
+      {{{"<unk>", 2}, {"<0xG0>", 6}}, "byte piece \"<0xG0>\", expected <0x00> to <0xFF>"},
+      {{{"<unk>", 2}, {"b", 7}}, "type 7, expected 1 to 6"},
+      {{{"<unk>", 2}, {"", 1}}, "an empty or invalid piece"},
+  };
+  for (const auto& row : rows) {
+    EXPECT_THAT(message_of([&] { load(row.added); }), HasSubstr(row.expected));
+  }
 }
 
 TEST(Sentencepiece, AFileCutShortAnywhereIsAnError) {

@@ -1,0 +1,35 @@
+#include <gtest/gtest.h>
+
+#include "text/tokenizer.h"
+
+namespace linnet {
+namespace {
+
+// What is expected is what Hugging Face's tokenizers 0.22.2 give.
+TEST(Unigram, TakesTheBestPathAndItsUnknownCharactersTogether) {
+  const char* bytes = R"([["<unk>", 0], ["<0xC3>", -9], ["<0xA9>", -9], ["a", -1]], "byte_fallback": true)";
+  const struct {
+    const char *vocabulary, *text;
+    std::vector<int32_t> ids;
+  } rows[] = {
+      // An unknown character costs 10 more than the worst token, which another path would be worth.
+      {R"([["<unk>", 0], ["ab", -5], ["c", -5], ["bc", -1]])", "abc", {1, 2}},
+      // A longer token that begins with it does not make a character known.
+      {R"([["<unk>", 0], ["ab", -2], ["bc", -1]])", "abc", {0, 2}},
+      // Unknown characters that together are a token are that token, even where the path took none.
+      {R"([["<unk>", 100], ["xy", 100]])", "xy", {1}},
+      {R"([["<unk>", 100], ["xy", 100]])", "axy", {0}},
+      // Bytes stand in for what is unknown if all of them are tokens and it is no token itself.
+      {bytes, "aéa", {3, 1, 2, 3}},
+      {bytes, "aß", {3, 0}},
+      {bytes, "<unk>", {0}},
+  };
+  for (const auto& row : rows) {
+    const std::string json =
+        std::string(R"({"model": {"type": "Unigram", "unk_id": 0, "vocab": )") + row.vocabulary + "}}";
+    EXPECT_EQ(Tokenizer::from_json(json, "t").encode(row.text), row.ids) << row.vocabulary << row.text;
+  }
+}
+
+}  // namespace
+}  // namespace linnet
