@@ -65,7 +65,20 @@ TEST_F(Corpus, ReadingStopsWhenTold) {
   EXPECT_EQ(taken, 3);
 }
 
-TEST_F(Corpus, APackedFileIsUnpacked) { EXPECT_EQ(read(kPacked).size(), 27u); }
+TEST_F(Corpus, APackedFileIsUnpackedAndSoAreTwoThatWereJoined) {
+  EXPECT_EQ(read(kPacked).size(), 27u);
+  const std::string packed(MappedFile(kPacked).text());
+  EXPECT_EQ(read(file("two.jsonl.xz", packed + packed)).size(), 54u);
+}
+
+TEST_F(Corpus, ALongRecordIsReadInPartsAndWhole) {
+  std::string text;  // longer than two parts of 1 MiB
+  for (int i = 0; text.size() < (5 << 19); ++i) text += std::to_string(i);
+  const auto documents = read(file("a.jsonl", "{\"text\": \"" + text + "\"}\n{\"text\": \"b\"}\n"));
+  ASSERT_EQ(documents.size(), 2u);
+  EXPECT_TRUE(documents[0].text == text);
+  EXPECT_EQ(documents[1].text, "b");
+}
 
 TEST_F(Corpus, APackedFileCutShortOrDamagedIsAnError) {
   const MappedFile mapped(kPacked);

@@ -36,6 +36,12 @@ TEST(Utf8, EachMaximalInvalidPartBecomesOneReplacementCharacter) {
   }
 }
 
+TEST(Utf8, WhatNothingCanCompleteIsNotUnfinished) {
+  for (const std::string text : {"\xC1", "\xE0\x80", "\xED\xA0", "\xF0\x8F", "\xF4\x90", "\xE1\x80\xC0"}) {
+    EXPECT_EQ(unfinished_bytes(text), 0u) << testing::PrintToString(text);
+  }
+}
+
 TEST(Utf8, EveryCodePointSurvivesARoundTrip) {
   for (char32_t c = 0; c <= 0x10FFFF; ++c) {
     if (c >= 0xD800 && c <= 0xDFFF) continue;
