@@ -84,6 +84,28 @@ std::string message_of(int code) {
   return reinterpret_cast<const char*>(message);
 }
 
+/// What a thread matches with, whatever the pattern. A stack is memory from the system: made once, not per
+/// text.
+class Matching {
+ public:
+  static pcre2_match_context* of_thread() {
+    thread_local const Matching matching;
+    return matching.context_.get();
+  }
+
+ private:
+  Matching()
+      : context_(pcre2_match_context_create(nullptr)),
+        stack_(pcre2_jit_stack_create(32 << 10, kMaxJitStack, nullptr)) {
+    if (!context_) throw std::bad_alloc();
+    pcre2_set_match_limit(context_.get(), kMatchLimit);
+    if (stack_) pcre2_jit_stack_assign(context_.get(), nullptr, stack_.get());
+  }
+
+  std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>> context_;
+  std::unique_ptr<pcre2_jit_stack, Free<pcre2_jit_stack_free>> stack_;
+};
+
 }  // namespace
 
 struct Regex::Impl {
@@ -119,20 +141,15 @@ Regex& Regex::operator=(Regex&&) noexcept = default;
 void Regex::for_each_match(std::string_view text, const std::function<void(size_t, size_t)>& found) const {
   const std::unique_ptr<pcre2_match_data, Free<pcre2_match_data_free>> data(
       pcre2_match_data_create_from_pattern(impl_->code.get(), nullptr));
-  const std::unique_ptr<pcre2_match_context, Free<pcre2_match_context_free>> context(
-      pcre2_match_context_create(nullptr));
-  const std::unique_ptr<pcre2_jit_stack, Free<pcre2_jit_stack_free>> stack(
-      pcre2_jit_stack_create(32 << 10, kMaxJitStack, nullptr));
-  if (!data || !context) throw std::bad_alloc();
-  pcre2_set_match_limit(context.get(), kMatchLimit);
-  if (stack) pcre2_jit_stack_assign(context.get(), nullptr, stack.get());
+  pcre2_match_context* context = Matching::of_thread();
+  if (!data) throw std::bad_alloc();
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const size_t* span = pcre2_get_ovector_pointer(data.get());
   size_t from = 0;
   uint32_t options = PCRE2_NO_UTF_CHECK;
   while (from <= text.size()) {
     const int count =
-        pcre2_match(impl_->code.get(), subject, text.size(), from, options, data.get(), context.get());
+        pcre2_match(impl_->code.get(), subject, text.size(), from, options, data.get(), context);
     if (count == PCRE2_ERROR_NOMATCH) return;
     if (count < 0) {
       throw Error(impl_->where, fmt::format("the pattern gives up on this text ({})", message_of(count)),
