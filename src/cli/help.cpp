@@ -62,7 +62,7 @@ class Help final : public CLI::Formatter {
       parts.push_back("default " + standard);
     }
     for (const CLI::Option* other : option->get_excludes()) parts.push_back("not with " + other->get_name());
-    const std::string text = option->get_description();
+    const std::string& text = option->get_description();
     return wrapped(parts.empty() ? text : fmt::format("{} ({})", text, fmt::join(parts, "; ")));
   }
 };
