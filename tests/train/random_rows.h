@@ -28,7 +28,7 @@ inline std::vector<std::string> test_configs() {
       R"({"method": "elu1", "group": 4, "taps": 3})",
       R"({"method": "hedgehog", "group": 4, "feature_position": "none"})",
       R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 0.25})",
-      R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 1})",
+      R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 1, "taps": 3})",
       R"({"method": "elu1", "group": 4, "local": "relu2", "decay": 0.75})",
       R"({"method": "relu", "group": 4, "local": "laplace", "local_groups": 2, "gate": true})",
       R"({"method": "elu1", "group": 4, "local": "relu", "sinks": 4})",
@@ -36,6 +36,7 @@ inline std::vector<std::string> test_configs() {
       R"({"method": "hedgehog", "group": 4, "local": "softmax", "denominator": "shared", "decay": "learned",
           "gate": true, "taps": 5, "local_groups": 2, "sinks": 3})",
       R"({"method": "grouped", "group": 4, "local_groups": 3, "sinks": 2})",
+      R"({"method": "grouped", "group": 4, "local_groups": 3, "sinks": 2, "alpha": 1, "taps": 0})",
       R"({"method": "grouped", "group": 1, "local_groups": 2, "sinks": 1})",
   };
 }

@@ -127,6 +127,17 @@ at::Tensor linear_attention(const Rows& rows, const Documents& documents, const 
   return restore(out, layout, rows.v.size(2), heads, rows.v.scalar_type());
 }
 
+/// Whether the local branch is all there is and its window holds every document whole, with no sink turned:
+/// then it is softmax attention, for which libtorch has its fastest kernels.
+bool sees_whole_documents(const AttentionConfig& config, const Documents& documents,
+                          const SinkRotation* sinks) {
+  const int64_t groups = (documents.longest() + config.group - 1) / config.group;
+  const bool turned =
+      config.sinks > 0 && sinks != nullptr && groups * config.group > sinks->trained_positions;
+  return config.local == LocalWeight::kSoftmax && config.local_alone() && config.taps == 0 &&
+         groups <= config.local_groups && !turned;
+}
+
 }  // namespace
 
 std::span<const Form> forms() { return kForms; }
@@ -150,7 +161,8 @@ bool heads_first(const AttentionConfig& config) { return config.method != "softm
 at::Tensor parallel(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                     const AttentionConfig& config, const SinkRotation* sinks) {
   const Form& form = form_of(config, "attention");
-  if (form.features == nullptr) return softmax_attention(rows, documents, config.window);
+  if (form.features == nullptr || sees_whole_documents(config, documents, sinks))
+    return softmax_attention(rows, documents, config.window);
   return linear_attention(rows, documents, parameters, config, form.features, sinks);
 }
 
