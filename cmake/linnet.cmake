@@ -25,11 +25,8 @@ endif()
 target_compile_options(linnet_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-psabi>)
 # A build from nothing reads every header once a translation unit: several files in one take a third of the time.
 if(CMAKE_UNITY_BUILD)
-  set(LINNET_UNITY ON)
   # Whose anonymous namespace it is, the compiler cannot tell any more.
   target_compile_options(linnet_flags INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
-else()
-  set(LINNET_UNITY OFF)
 endif()
 if(LINNET_SANITIZE)
   target_compile_options(linnet_flags INTERFACE -fsanitize=${LINNET_SANITIZE} -fno-omit-frame-pointer

@@ -12,6 +12,7 @@
 #include "base/peak_memory.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
+#include "base/timing.h"
 #include "cli/bench.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -41,20 +42,6 @@ class Clock {
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
-
-double median(std::vector<double> numbers) {
-  const auto middle = numbers.begin() + static_cast<int64_t>(numbers.size() / 2);
-  std::nth_element(numbers.begin(), middle, numbers.end());
-  return *middle;
-}
-
-/// Ids drawn from the whole vocabulary: speed does not depend on which.
-std::vector<int32_t> tokens_of(int64_t count, int64_t vocabulary, uint64_t seed) {
-  std::vector<int32_t> tokens(static_cast<size_t>(count));
-  for (size_t i = 0; i < tokens.size(); ++i)
-    tokens[i] = static_cast<int32_t>(uniform_integer(seed, 0, i, static_cast<uint64_t>(vocabulary)));
-  return tokens;
-}
 
 /// Decodes greedily from `token` on and returns the last one chosen.
 int32_t decode(Decoder& decoder, int slot, int32_t token, int count) {
@@ -92,7 +79,7 @@ Json measure_prefill(Decoder& decoder, const BenchOptions& options) {
   const Model& model = decoder.model();
   int64_t count = options.prefill_tokens;
   if (model.family().positions == PositionKind::kLearned) count = std::min(count, model.config().positions);
-  const auto tokens = tokens_of(count, decoder.vocabulary(), options.seed);
+  const auto tokens = random_tokens(count, decoder.vocabulary(), options.seed);
   std::vector<float> logits(static_cast<size_t>(decoder.vocabulary()));
   std::vector<double> seconds;
   for (int i = 0; i < 6; ++i) {
@@ -110,7 +97,7 @@ Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::ve
   std::vector<std::vector<double>> seconds(contexts.size());
   std::vector<int32_t> token(contexts.size(), 1);
   for (size_t c = 0; c < contexts.size(); ++c) {
-    const auto tokens = tokens_of(contexts[c], decoder.vocabulary(), options.seed);
+    const auto tokens = random_tokens(contexts[c], decoder.vocabulary(), options.seed);
     decoder.reset(static_cast<int>(c));
     decoder.prefill(static_cast<int>(c), tokens, tokens.size(), {});
   }
@@ -188,7 +175,7 @@ ExitStatus bench(const BenchOptions& options) {
   const int slots = static_cast<int>(std::max<size_t>(1, options.contexts.size()));
   const auto decoder = Decoder::make(model, {.compute = compute, .slots = slots}, pool);
   std::vector<float> logits(static_cast<size_t>(decoder->vocabulary()));
-  const auto prompt = tokens_of(12, decoder->vocabulary(), options.seed);
+  const auto prompt = random_tokens(12, decoder->vocabulary(), options.seed);
   decoder->prefill(0, prompt, prompt.size() - 1, logits);
   const double first_token = start.seconds();
 
@@ -223,6 +210,13 @@ void describe_bench(CLI::App& app, Work& work) {
       ->check(from_to(1, 100000));
   add_bench_training(app, options->training);
   app.callback([options, &work] { work = [options] { return bench(*options); }; });
+}
+
+std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary, uint64_t seed) {
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  for (size_t i = 0; i < tokens.size(); ++i)
+    tokens[i] = static_cast<int32_t>(uniform_integer(seed, 0, i, static_cast<uint64_t>(vocabulary)));
+  return tokens;
 }
 
 void add_bench_training(CLI::App& app, BenchTrainingOptions& options) {

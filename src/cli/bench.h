@@ -18,6 +18,9 @@ struct BenchTrainingOptions {
   bool activation_checkpointing = false;
 };
 
+/// Ids drawn from the whole vocabulary: speed does not depend on which.
+std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary, uint64_t seed);
+
 void add_bench_training(CLI::App& app, BenchTrainingOptions& options);
 /// The command line that add_bench_training and add_runtime read back.
 std::vector<std::string> arguments_of(const BenchTrainingOptions& options, const SharedOptions& shared);

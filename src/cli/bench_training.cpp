@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "base/interrupt.h"
-#include "base/random.h"
 #include "base/thread_pool.h"
 #include "cli/bench.h"
 #include "cli/commands.h"
@@ -23,15 +22,6 @@ struct TrainingBenchOptions {
   BenchTrainingOptions bench;
 };
 
-/// One document of random ids: speed does not depend on which.
-train::TokenizedText random_text(int64_t tokens, int64_t vocabulary, uint64_t seed) {
-  train::TokenizedText text{.starts = {0}};
-  for (int64_t i = 0; i < tokens; ++i)
-    text.tokens.push_back(static_cast<int32_t>(
-        uniform_integer(seed, 0, static_cast<uint64_t>(i), static_cast<uint64_t>(vocabulary))));
-  return text;
-}
-
 /// Operations a second of large products where and as the model is trained.
 double matrix_rate(const train::Module::Options& how, int threads) {
   if (!how.device.is_cpu()) return train::matrix_rate(how.device, how.compute);
@@ -39,12 +29,6 @@ double matrix_rate(const train::Module::Options& how, int threads) {
   const double float32 = kernels::matrix_rate(kernels::WeightType::kFloat32, pool);
   if (how.compute != at::kBFloat16) return float32;
   return std::max(float32, kernels::matrix_rate(kernels::WeightType::kBFloat16, pool));
-}
-
-int64_t count_parameters(const train::Module& module) {
-  int64_t count = 0;
-  for (const train::Parameter& parameter : module.tensors()) count += parameter.tensor.numel();
-  return count;
 }
 
 ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
@@ -58,7 +42,9 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
   std::vector<train::Phase> phases =
       train::finetune_recipe(options.numbers, place_of(options, model->config()), {});
   train::Phase& phase = phases.front();
-  const auto text = random_text(steps * phase.tokens_a_step(), model->config().vocabulary, shared.seed);
+  const train::TokenizedText text{
+      .tokens = random_tokens(steps * phase.tokens_a_step(), model->config().vocabulary, shared.seed),
+      .starts = {0}};
   const auto run = [&](int64_t count) {
     phase.schedule.steps = count;
     const auto result = train::run_phases(module, text, nullptr, phases, {.log_every = count});

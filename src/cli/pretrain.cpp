@@ -45,11 +45,10 @@ ExitStatus pretrain(const PretrainOptions& options) {
                   .phases = train::pretrain_recipe(numbers_of(training), place_of(training, config)),
                   .identity = {{"command", "pretrain"}, {"config", json}}};
   run.write = [&]() -> std::vector<std::string> {
-    int64_t parameters = 0;
-    for (const train::Parameter& parameter : module.tensors()) parameters += parameter.tensor.numel();
     train::write_pretrained(training.out, module, json, options.tokenizer,
                             static_cast<size_t>(training.shard_bytes));
-    return {fmt::format("wrote {}: a model of {} parameters", training.out.string(), parameters)};
+    return {
+        fmt::format("wrote {}: a model of {} parameters", training.out.string(), count_parameters(module))};
   };
   return run_training(training, module, run);
 }

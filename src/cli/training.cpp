@@ -155,6 +155,12 @@ void check_out(const TrainingOptions& options) {
   check_writable(options.out);
 }
 
+int64_t count_parameters(const train::Module& module) {
+  int64_t count = 0;
+  for (const train::Parameter& parameter : module.tensors()) count += parameter.tensor.numel();
+  return count;
+}
+
 std::string memory_of(const train::RunResult& result) {
   const std::string host = fmt::format("peak {:.0f} MB", static_cast<double>(result.peak_memory) * 1e-6);
   if (result.peak_device_memory == 0) return host;

@@ -46,6 +46,8 @@ void check_out(const TrainingOptions& options);
 /// Tokenises, trains (nothing with --tokens 0), writes, prints. The status is kInterrupted after Ctrl-C.
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run);
 
+/// Numbers in all of its tensors, trained or frozen.
+int64_t count_parameters(const train::Module& module);
 /// "peak 812 MB", and what the device held where there is one.
 std::string memory_of(const train::RunResult& result);
 

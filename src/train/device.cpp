@@ -1,16 +1,15 @@
 #include <ATen/Parallel.h>
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <array>
 #include <charconv>
-#include <chrono>
 #include <string>
 #include <utility>
 
 #include "base/error.h"
 #include "base/nearest.h"
 #include "base/processors.h"
+#include "base/timing.h"
 #include "train/module.h"
 
 namespace linnet::train {
@@ -64,20 +63,15 @@ int set_threads(int threads) {
 
 double matrix_rate(const at::Device& device, at::ScalarType type) {
   constexpr int64_t kSize = 8192;
-  constexpr int kProducts = 10, kRounds = 5;
+  constexpr int kProducts = 10;
   at::NoGradGuard no_gradients;
   const at::Tensor a = at::randn({kSize, kSize}, at::TensorOptions().device(device).dtype(type));
   at::Tensor c = at::empty_like(a);
-  std::vector<double> seconds;
-  for (int round = 0; round <= kRounds; ++round) {
-    const auto start = std::chrono::steady_clock::now();
+  const double seconds = median_seconds(5, [&] {
     for (int i = 0; i < kProducts; ++i) at::mm_out(c, a, a);
     c[0][0].item<float>();  // waits for the device
-    const std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
-    if (round > 0) seconds.push_back(elapsed.count());
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + kRounds / 2, seconds.end());
-  return 2.0 * kSize * kSize * kSize * kProducts / seconds[kRounds / 2];
+  });
+  return 2.0 * kSize * kSize * kSize * kProducts / seconds;
 }
 
 }  // namespace linnet::train

@@ -32,6 +32,11 @@ Json sound_unigram() {
   return json;
 }
 
+/// Breaks it by a charsmap, given in base64.
+std::function<void(Json&)> charsmap(const char* blob) {
+  return [blob](Json& j) { j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", blob}}; };
+}
+
 struct Row {
   const char* name;
   std::function<void(Json&)> breaks;
@@ -140,30 +145,12 @@ const Row kRows[] = {
            R"({"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "x"}}, {"Sequence": {"id": "A"}}], "special_tokens": {"x": {"ids": [99]}}})");
      },
      "id 99, expected 0 to 4"},
-    {"charsmap that is no base64",
-     [](Json& j) {
-       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "!!"}};
-     },
-     "not base64"},
-    {"charsmap with a lying size",
-     [](Json& j) {
-       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "/////w=="}};
-     },
-     "sizes do not fit"},
-    {"charsmap that leads out of itself",
-     [](Json& j) {
-       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAD//38A"}};
-     },
-     "leads out of it"},
-    {"charsmap with children out of it",
-     [](Json& j) {
-       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAAAAAAA"}};
-     },
+    {"charsmap that is no base64", charsmap("!!"), "not base64"},
+    {"charsmap with a lying size", charsmap("/////w=="), "sizes do not fit"},
+    {"charsmap that leads out of itself", charsmap("BAAAAAD//38A"), "leads out of it"},
+    {"charsmap with children out of it", charsmap("BAAAAAAAAAAA"),
      "unit 0 of the precompiled map leads out of it"},
-    {"charsmap whose root is a value",
-     [](Json& j) {
-       j["normalizer"] = {{"type", "Precompiled"}, {"precompiled_charsmap", "BAAAAAAAAIAA"}};
-     },
+    {"charsmap whose root is a value", charsmap("BAAAAAAAAIAA"),
      "unit 0 of the precompiled map leads out of it"},
     {"unigram token twice", [](Json& j) { j["model"]["vocab"][2][0] = "a"; }, "token \"a\" stands twice",
      true},

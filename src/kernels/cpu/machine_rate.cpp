@@ -1,28 +1,13 @@
 #include "kernels/cpu/machine_rate.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <vector>
 
+#include "base/timing.h"
 #include "kernels/cpu/large_product.h"
 
 namespace linnet::kernels {
 namespace {
-
-/// Median seconds of `passes` runs of work, after one that does not count.
-template <class Work>
-double median_seconds(int passes, const Work& work) {
-  std::vector<double> seconds;
-  for (int pass = -1; pass < passes; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
-    work();
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    if (pass >= 0) seconds.push_back(passed.count());
-  }
-  std::nth_element(seconds.begin(), seconds.begin() + passes / 2, seconds.end());
-  return seconds[static_cast<size_t>(passes / 2)];
-}
 
 /// Folds words so that no load can be left out; eight at a time, to be bound by loads alone.
 uint64_t fold(const uint64_t* words, size_t count) {
