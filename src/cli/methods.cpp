@@ -5,6 +5,7 @@
 #include "attention/method.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 
 namespace linnet::cli {
 namespace {
@@ -27,10 +28,16 @@ Json state_of(const AttentionConfig& config, const AttentionShape& shape,
   const StateLayout layout =
       make_attention<float>(config, shape, parameters, nullptr, config.method)->layout();
   const int64_t token = shape.head_size + shape.value_size, tokens = layout.waiting + layout.sinks;
+  // A summary of keys before rotary keeps those of waiting tokens beside the local branch's.
+  const bool both_keys = layout.summary > 0 && config.local != LocalWeight::kNone &&
+                         config.feature_position == FeaturePosition::kNone;
+  const int64_t numbers = layout.summary + tokens * token +
+                          (both_keys ? layout.waiting * shape.head_size : 0) +
+                          layout.recent * shape.value_size;
   const bool grows = find_method(config.method, "methods").grows;
   return {{"summary", layout.summary},
           {"tokens", tokens},
-          {"numbers", layout.summary + tokens * token + layout.recent},
+          {"numbers", numbers},
           {"numbers_a_token", grows ? token : 0}};
 }
 
