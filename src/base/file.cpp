@@ -129,6 +129,17 @@ void check_writable(const std::filesystem::path& target) {
               "a place in a folder that may be written");
 }
 
+void check_writable_file(const std::filesystem::path& target) {
+  std::error_code error;
+  const std::filesystem::file_status status = std::filesystem::status(target, error);
+  if (std::filesystem::exists(status) && !std::filesystem::is_regular_file(status))
+    throw Error(target.string(), "not a regular file", "a file that may be written");
+  const std::filesystem::path folder = target.parent_path();
+  if (::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) != 0)
+    throw Error(target.string(), fmt::format("cannot be written ({})", std::strerror(errno)),
+                "a file in a folder that exists and may be written");
+}
+
 void open_standard_files() {
   for (int wanted = STDIN_FILENO; wanted <= STDERR_FILENO; ++wanted) {
     if (::fcntl(wanted, F_GETFD) != -1) continue;

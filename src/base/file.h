@@ -39,8 +39,11 @@ void install_truncation_handler();
 /// write: else the next file opened would take its number. Called once, by main.
 void open_standard_files();
 
-/// Throws Error unless `target`, a file or folder that may not be there yet, can be made or written into.
+/// Throws Error unless the folder `target`, which may not be there yet, can be made or written into.
 void check_writable(const std::filesystem::path& target);
+/// Throws Error unless the file `target` can be written: a new one in a folder that is there, or over a
+/// regular file.
+void check_writable_file(const std::filesystem::path& target);
 
 /// A file that appears only when it is complete: written to a temporary name beside the target, flushed to
 /// disk, renamed by commit(). Destroyed before commit(), it leaves whatever was there.

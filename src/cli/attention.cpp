@@ -2,9 +2,12 @@
 #include <fmt/format.h>
 
 #include "attention/attention_file.h"
+#include "base/error.h"
 #include "base/file.h"
+#include "cli/attention.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 
 namespace linnet::cli {
 namespace {
@@ -25,21 +28,34 @@ void run(const AttentionFile& file, FileForm form, FileType type, const Attentio
 ExitStatus attention(const AttentionOptions& options) {
   const FileForm form = file_form(options.form);
   const FileType type = file_type(options.shared.dtype);
-  check_writable(options.output);
-  if (form == FileForm::kParallel) {
-    return start_workshop({"attention", options.file, "-o", options.output, "--form", options.form, "--dtype",
-                           options.shared.dtype, "--threads", std::to_string(options.shared.threads)});
-  }
+  check_writable_file(options.output);
+  if (options.chunk > 0 && form != FileForm::kPrefill)
+    throw Error("--chunk", fmt::format("given with --form {}", options.form), "--form prefill");
+  const JsonResult json(options.shared);
   const AttentionFile file = AttentionFile::open(options.file, form);
   if (type == FileType::kFloat64) {
     run<double>(file, form, type, options);
   } else {
     run<float>(file, form, type, options);
   }
+  json.write(attention_result(file, options.output, options.form, options.shared.dtype));
   return ExitStatus::kDone;
 }
 
 }  // namespace
+
+nlohmann::ordered_json attention_result(const AttentionFile& file, const std::string& output,
+                                        const std::string& form, const std::string& dtype) {
+  return {{"out", output},
+          {"form", form},
+          {"dtype", dtype},
+          {"attention", nlohmann::json::parse(file.config_text())},
+          {"tokens", file.tokens()},
+          {"heads", file.shape().heads},
+          {"kv_heads", file.shape().kv_heads},
+          {"head_size", file.shape().head_size},
+          {"value_size", file.shape().value_size}};
+}
 
 void describe_attention(CLI::App& app, Work& run) {
   auto options = std::make_shared<AttentionOptions>();
@@ -56,6 +72,7 @@ void describe_attention(CLI::App& app, Work& run) {
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");
   add_threads(app, options->shared);
+  add_json(app, options->shared);
   app.callback([&run, options] { run = [options] { return attention(*options); }; });
 }
 

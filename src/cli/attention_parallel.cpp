@@ -1,7 +1,11 @@
 // The workshop's side of `linnet attention`: the training form of the attention in a file.
 #include "attention/attention_file.h"
+#include "base/error.h"
+#include "base/file.h"
+#include "cli/attention.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "train/attention/parallel.h"
 #include "train/module.h"
 #include "train/weights.h"
@@ -44,6 +48,8 @@ ExitStatus attention_parallel(const ParallelAttentionOptions& options) {
     throw Error("--form", options.form, "parallel: the other forms are `linnet`'s");
   }
   const FileType type = file_type(options.shared.dtype);
+  check_writable_file(options.output);
+  const JsonResult json(options.shared);
   train::set_threads(options.shared.threads);
   const AttentionFile file = AttentionFile::open(options.file, FileForm::kParallel);
   train::form_of(file.config(), file.where());
@@ -52,6 +58,7 @@ ExitStatus attention_parallel(const ParallelAttentionOptions& options) {
   } else {
     run<float>(file, type, options.output);
   }
+  json.write(attention_result(file, options.output, options.form, options.shared.dtype));
   return ExitStatus::kDone;
 }
 
@@ -67,6 +74,7 @@ void describe_attention_parallel(CLI::App& app, Work& run) {
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");
   add_threads(app, options->shared);
+  add_json(app, options->shared);
   app.callback([&run, options] { run = [options] { return attention_parallel(*options); }; });
 }
 

@@ -16,6 +16,7 @@
 #include "cli/bench.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "kernels/cpu/machine_rate.h"
 #include "model/decoder.h"
 #include "model/state_size.h"
@@ -164,7 +165,6 @@ std::string text_of(const Json& result) {
 }
 
 ExitStatus bench(const BenchOptions& options) {
-  if (options.training.training) return start_workshop(arguments_of(options.training, options));
   check_device(options);
   const JsonResult json(options);
   ThreadPool pool(options.threads);
@@ -199,8 +199,7 @@ ExitStatus bench(const BenchOptions& options) {
 void describe_bench(CLI::App& app, Work& work) {
   const auto options = std::make_shared<BenchOptions>();
   add_runtime(app, *options);
-  app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens")
-      ->delimiter(',')
+  comma_list(app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens"))
       ->check(from_to(1, 1 << 24));
   app.add_option("--prefill-tokens", options->prefill_tokens, "Tokens of the prefill that is measured")
       ->check(from_to(1, 1 << 24));
@@ -237,28 +236,6 @@ void add_bench_training(CLI::App& app, BenchTrainingOptions& options) {
   app.add_flag("--activation-checkpointing", options.activation_checkpointing,
                "Keep each layer's input alone and compute the rest again")
       ->group(kGroup);
-}
-
-std::vector<std::string> arguments_of(const BenchTrainingOptions& options, const SharedOptions& shared) {
-  std::vector<std::string> arguments = {"bench", shared.model, "--training"};
-  const auto add = [&](const char* name, const std::string& value) {
-    if (!value.empty()) arguments.insert(arguments.end(), {name, value});
-  };
-  const auto add_number = [&](const char* name, const std::optional<int64_t>& value) {
-    if (value) add(name, std::to_string(*value));
-  };
-  add("--base", shared.base);
-  add("--device", shared.device);
-  add("--dtype", shared.dtype);
-  add("--threads", std::to_string(shared.threads));
-  add("--seed", std::to_string(shared.seed));
-  add("--json", shared.json);
-  add_number("--batch", options.batch);
-  add_number("--micro-batch", options.micro_batch);
-  add_number("--context", options.context);
-  add_number("--steps", options.steps);
-  if (options.activation_checkpointing) arguments.emplace_back("--activation-checkpointing");
-  return arguments;
 }
 
 }  // namespace linnet::cli

@@ -1,10 +1,8 @@
-// What `linnet bench --training` takes, in the runtime's program, which describes it and passes it on, and in
-// the workshop's, which runs it.
+// What `linnet bench --training` takes: the runtime's program shows it in --help, the workshop's runs it.
 #pragma once
 
 #include <cstdint>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "cli/options.h"
@@ -22,7 +20,5 @@ struct BenchTrainingOptions {
 std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary, uint64_t seed);
 
 void add_bench_training(CLI::App& app, BenchTrainingOptions& options);
-/// The command line that add_bench_training and add_runtime read back.
-std::vector<std::string> arguments_of(const BenchTrainingOptions& options, const SharedOptions& shared);
 
 }  // namespace linnet::cli

@@ -11,6 +11,7 @@
 #include "base/thread_pool.h"
 #include "cli/bench.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "cli/training.h"
 #include "kernels/cpu/machine_rate.h"
 

@@ -19,10 +19,9 @@ struct Command {
   const char* name;
   const char* summary;  // one line of `linnet --help`
   Describe describe;    // null: the workshop's executable has it
+  const char* in_workshop =
+      nullptr;  // an option, or OPTION=VALUE, with which the workshop's executable runs it
 };
-
-/// Replaces this process by the workshop's executable, which lies beside this one. Throws Error if it cannot.
-ExitStatus start_workshop(const std::vector<std::string>& arguments);
 
 /// Parses, runs, prints errors as `linnet: error: WHERE: WHAT, expected WHAT`; returns the exit status.
 int run_commands(std::span<const Command> commands, int argc, char** argv);

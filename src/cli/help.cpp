@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "cli/arguments.h"
+
 namespace linnet::cli {
 namespace {
 
@@ -46,8 +48,7 @@ class Help final : public CLI::Formatter {
   std::string make_option_opts(const CLI::Option* option) const override {
     if (option->get_type_size() == 0) return "";  // a flag
     const std::string type = option->get_type_name();
-    const bool many = option->get_expected_max() >= CLI::detail::expected_max_vector_size;
-    return fmt::format(" {}{}", type.substr(0, type.find(':')), many ? " ..." : "");
+    return fmt::format(" {}{}", type.substr(0, type.find(':')), takes_several(*option) ? " ..." : "");
   }
 
   std::string make_option_desc(const CLI::Option* option) const override {

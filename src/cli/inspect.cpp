@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "model/checks.h"
 #include "model/model.h"
 #include "model/state_size.h"

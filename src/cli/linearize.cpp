@@ -1,10 +1,10 @@
 // linnet linearize: a softmax model's attention replaced by linear attention, and the new tensors trained.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <memory>
 #include <optional>
 
+#include "attention/presets.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/commands.h"
@@ -17,18 +17,23 @@ namespace {
 struct LinearizeOptions {
   TrainingOptions training;
   std::string method = "grouped", attention, recipe = "transfer", train;
-  std::vector<std::string> set;
-  std::vector<int> exact_layers;
-  std::optional<int> exact_window;
+  std::vector<std::string> set, exact_layers;
+  std::optional<int64_t> exact_window;
   train::Trainable trainable;
 };
 
-/// The `linear_attention` object: --attention, else --method alone; then each --set.
-nlohmann::json attention_object(const LinearizeOptions& options) {
-  nlohmann::json object{{"method", options.method}};
-  if (!options.attention.empty()) object = parse_json(options.attention, "--attention");
-  if (!object.is_object()) throw Error("--attention", printable(options.attention), "a JSON object");
-  for (const std::string& item : options.set) {
+/// The `linear_attention` object of --attention: JSON text, or a file with it, which may be a config.json.
+nlohmann::json given_attention(const std::string& given) {
+  const size_t first = given.find_first_not_of(" \t\r\n");
+  const bool text = first != given.npos && (given[first] == '{' || given[first] == '[');
+  nlohmann::json object = text ? parse_json(given, "--attention") : read_json(given);
+  if (object.is_object() && object.contains("linear_attention")) object = object["linear_attention"];
+  if (!object.is_object()) throw Error("--attention", printable(given), "a JSON object");
+  return object;
+}
+
+nlohmann::json with_set(nlohmann::json object, const std::vector<std::string>& set) {
+  for (const std::string& item : set) {
     const size_t equals = item.find('=');
     if (equals == std::string::npos || equals == 0)
       throw Error("--set", printable(item), "KEY=VALUE, such as group=32");
@@ -39,27 +44,30 @@ nlohmann::json attention_object(const LinearizeOptions& options) {
   return object;
 }
 
-/// Adds the layers of --exact-layers: the local branch alone, as wide as --exact-window, for which nothing is
-/// learned.
-nlohmann::json with_exact_layers(nlohmann::json object, const LinearizeOptions& options,
-                                 const ModelConfig& config) {
-  if (options.exact_window && options.exact_layers.empty())
-    throw Error("--exact-window", "given without --exact-layers", "the layers whose window it is");
-  constexpr int kGroups = 16;
-  const int64_t window = options.exact_window.value_or(static_cast<int>(config.positions));
-  const int64_t group = std::min<int64_t>((window + kGroups - 1) / kGroups, 4096);
-  for (const int layer : options.exact_layers) {
-    if (layer < 0 || layer >= config.layers)
-      throw Error("--exact-layers", fmt::format("layer {}", layer),
-                  fmt::format("layers 0 to {}, such as 4,6", config.layers - 1));
-    object["layers"][std::to_string(layer)] = {{"method", "grouped"},
-                                               {"alpha", 1},
-                                               {"taps", 0},
-                                               {"group", group},
-                                               {"local_groups", (window + group - 1) / group},
-                                               {"sinks", std::min<int64_t>(4, group)}};
+/// The attention of every layer: --method or --attention, changed by --set, changed by --exact-layers. An
+/// error blames the first of them with which it is wrong.
+std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const ModelConfig& config) {
+  const int layers = static_cast<int>(config.layers);
+  std::vector<std::pair<const char*, nlohmann::json>> stages;
+  if (options.attention.empty()) {
+    stages.push_back({"--method", {{"method", options.method}}});
+  } else {
+    stages.push_back({"--attention", given_attention(options.attention)});
   }
-  return object;
+  if (!options.set.empty()) stages.push_back({"--set", with_set(stages.back().second, options.set)});
+  const std::vector<int> exact = parse_layers(options.exact_layers, layers, "--exact-layers");
+  if (options.exact_window && exact.empty())
+    throw Error("--exact-window", "given without --exact-layers", "the layers whose window it is");
+  if (!exact.empty()) {
+    stages.push_back({"--exact-layers", with_exact_layers(stages.back().second, exact,
+                                                          options.exact_window.value_or(config.positions))});
+  }
+  try {
+    return parse_attention(stages.back().second, layers, stages.back().first);
+  } catch (const Error&) {
+    for (const auto& [option, object] : stages) parse_attention(object, layers, option);
+    throw;
+  }
 }
 
 bool is_paper_recipe(const LinearizeOptions& options) {
@@ -93,9 +101,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
     throw Error(training.shared.model, "is linearized already",
                 "a softmax model (finetune trains this one on)");
   const train::Trainable trainable = trainable_of(options);
-  const auto object = with_exact_layers(attention_object(options), options, model->config());
-  const auto layers = parse_attention(object, static_cast<int>(model->config().layers),
-                                      options.attention.empty() ? "--method" : "--attention");
+  const auto layers = attention_of(options, model->config());
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
   const train::Place place = place_of(training, model->config());
@@ -129,16 +135,16 @@ void describe_linearize(CLI::App& app, Work& work) {
   const auto options = std::make_shared<LinearizeOptions>();
   add_model(app, options->training.shared);
   app.add_option("--method", options->method, "Attention of every layer (`linnet methods` lists them)");
-  app.add_option("--attention", options->attention,
-                 "The whole linear_attention object instead, as config.json has it")
+  app.add_option(
+         "--attention", options->attention,
+         "The whole linear_attention object instead: JSON text, or a file with it such as a config.json")
       ->type_name("JSON");
   app.add_option("--set", options->set, "Sets keys of that object: group=32 local_groups=2 …")
       ->type_name("KEY=VALUE");
-  app.add_option("--exact-layers", options->exact_layers,
-                 "Layers that keep exact attention, over a window, and get no summary: those that look far "
-                 "(`linnet reach` finds them), such as 4,6")
-      ->delimiter(',')
-      ->type_name("LAYER,…");
+  comma_list(app.add_option("--exact-layers", options->exact_layers,
+                            "Layers that keep exact attention, over a window, and get no summary: those that "
+                            "look far (`linnet reach` finds them), such as 0-2,5"))
+      ->type_name("LAYERS");
   app.add_option("--exact-window", options->exact_window,
                  "Tokens that those layers see [the context that the model was trained on]")
       ->check(from_to(1, 65536));

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "model/write_model.h"
 
 namespace linnet::cli {
@@ -26,6 +27,7 @@ void check_out(const std::filesystem::path& out) {
 
 void merge(const MergeOptions& options) {
   check_out(options.out);
+  const JsonResult json(options);
   const auto model = open_model(options);
   if (!model->is_sidecar())
     throw Error(options.model, "has its own weights", "a sidecar or a PEFT LoRA folder");
@@ -38,6 +40,7 @@ void merge(const MergeOptions& options) {
     }
   }
   write_full(options.out, *model, changed, model->attention(), options.shard_megabytes * 1'000'000, false);
+  json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});
   note(fmt::format("wrote {} ({} matrices with LoRA merged)", options.out, merged.size()));
 }
 
@@ -49,6 +52,7 @@ void describe_merge(CLI::App& app, Work& work) {
   app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
   app.add_option("--shard-megabytes", options->shard_megabytes, "Weights go into files of at most so many MB")
       ->check(from_to(1, 1e6));
+  add_json(app, *options);
   app.callback([options, &work] {
     work = [options] {
       merge(*options);

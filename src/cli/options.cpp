@@ -2,19 +2,13 @@
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
-#include <cstring>
-#include <filesystem>
 #include <functional>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/nearest.h"
 
 namespace linnet::cli {
@@ -56,6 +50,8 @@ CLI::Validator one_of_words(std::vector<std::string> words) {
           list};
 }
 
+CLI::Option* comma_list(CLI::Option* option) { return option->delimiter(',')->allow_extra_args(false); }
+
 void add_model(CLI::App& app, SharedOptions& options) {
   app.add_option("MODEL", options.model, "Model folder: plain, linearized, a sidecar or a LoRA")->required();
   app.add_option("--base", options.base, "Where the base of a sidecar or LoRA lies (default: beside it)")
@@ -84,13 +80,17 @@ void add_json(CLI::App& app, SharedOptions& options) {
   app.add_option("--json", options.json, "Write the result to this file as JSON")->type_name("FILE");
 }
 
-void add_runtime(CLI::App& app, SharedOptions& options) {
+void add_evaluation(CLI::App& app, SharedOptions& options) {
   add_model(app, options);
   add_device(app, options);
   add_dtype(app, options);
   add_threads(app, options);
-  add_seed(app, options);
   add_json(app, options);
+}
+
+void add_runtime(CLI::App& app, SharedOptions& options) {
+  add_evaluation(app, options);
+  add_seed(app, options);
 }
 
 void check_device(const SharedOptions& options) {
@@ -118,32 +118,6 @@ Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
   runtime.pool = std::make_unique<ThreadPool>(options.threads);
   runtime.decoder = Decoder::make(runtime.model, how, *runtime.pool);
   return runtime;
-}
-
-void print(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw Error("standard output", fmt::format("cannot write ({})", std::strerror(errno)), "room to write",
-                errno == EPIPE ? ExitStatus::kNoReader : ExitStatus::kBadInput);
-  }
-}
-
-JsonResult::JsonResult(const SharedOptions& options) : path_(options.json) {
-  if (path_.empty()) return;
-  namespace fs = std::filesystem;
-  std::error_code error;
-  const fs::file_status target = fs::status(path_, error);
-  if (fs::exists(target) && !fs::is_regular_file(target)) {
-    throw Error(path_, "not a regular file", "a file that --json may write");
-  }
-  const fs::path folder = fs::path(path_).parent_path();
-  if (::access(folder.empty() ? "." : folder.c_str(), W_OK | X_OK) != 0) {
-    throw Error(path_, "cannot be written", "a file in a folder that exists and may be written");
-  }
-}
-
-void JsonResult::write(const nlohmann::ordered_json& result) const {
-  if (path_.empty()) return;
-  write_file(path_, result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 }  // namespace linnet::cli

@@ -5,12 +5,11 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "cli/output.h"
 #include "model/decoder.h"
 #include "model/model.h"
 
@@ -32,6 +31,8 @@ void add_dtype(CLI::App& app, SharedOptions& options);
 void add_threads(CLI::App& app, SharedOptions& options);
 void add_seed(CLI::App& app, SharedOptions& options);
 void add_json(CLI::App& app, SharedOptions& options);
+/// All of the above but --seed, for commands that run a model and draw nothing.
+void add_evaluation(CLI::App& app, SharedOptions& options);
 /// All of the above, for commands that run a model.
 void add_runtime(CLI::App& app, SharedOptions& options);
 
@@ -42,6 +43,9 @@ CLI::Validator at_least(double low);
 CLI::Validator positive();
 /// One of these words.
 CLI::Validator one_of_words(std::vector<std::string> words);
+
+/// A list in one argument, such as 1024,16384; the option may be repeated.
+CLI::Option* comma_list(CLI::Option* option);
 
 /// A device that is not there, or an unknown name, is an Error: called first, before anything is read.
 void check_device(const SharedOptions& options);
@@ -57,19 +61,5 @@ struct Runtime {
 };
 /// Opens MODEL on --device with --threads and --dtype, which takes the place of how.compute.
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {});
-
-/// Writes to standard output now; throws Error if that fails: a full disk, or nobody who reads (kNoReader).
-void print(std::string_view text);
-
-/// The result file of --json: checked for a writable place when made, so that no work is lost; written whole
-/// by write(), or not at all. Does nothing where --json is absent.
-class JsonResult {
- public:
-  explicit JsonResult(const SharedOptions& options);
-  void write(const nlohmann::ordered_json& result) const;
-
- private:
-  std::string path_;
-};
 
 }  // namespace linnet::cli

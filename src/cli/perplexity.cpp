@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "text/corpus.h"
 
 namespace linnet::cli {
@@ -116,7 +117,7 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
 
 void describe_perplexity(CLI::App& app, Work& work) {
   const auto options = std::make_shared<PerplexityCommandOptions>();
-  add_runtime(app, *options);
+  add_evaluation(app, *options);
   app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
       ->required();
   app.add_option(

@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "text/corpus.h"
 
 namespace linnet::cli {
@@ -140,7 +141,7 @@ ExitStatus reach(const ReachCommandOptions& options) {
 
 void describe_reach(CLI::App& app, Work& work) {
   const auto options = std::make_shared<ReachCommandOptions>();
-  add_runtime(app, *options);
+  add_evaluation(app, *options);
   app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
       ->required();
   app.add_option("--near", options->how.near, "Last tokens that the limited layer sees")

@@ -11,9 +11,11 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/nearest.h"
+#include "cli/arguments.h"
 #include "cli/command.h"
 #include "cli/help.h"
 #include "cli/options.h"
+#include "cli/output.h"
 
 #ifndef LINNET_VERSION
 #define LINNET_VERSION "unknown"
@@ -68,16 +70,13 @@ Error explain(const CLI::App& app, const CLI::Error& error) {
   for (const CLI::Option* option : command->get_options()) {
     for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
   }
+  const char* word = commands.empty() ? "argument" : "command";
   std::string unknown, what = error.what();
   for (const std::string& argument : app.remaining(true)) {
     const bool option = argument.size() > 1 && argument.front() == '-';
     if (!unknown.empty() && !option) continue;  // an unknown option says more than the value after it
     unknown = argument.substr(0, argument.find('='));
-    what = fmt::format("unknown {} \"{}\"",
-                       option             ? "option"
-                       : commands.empty() ? "argument"
-                                          : "command",
-                       printable(unknown, 60));
+    what = fmt::format("unknown {} \"{}\"", option ? "option" : word, printable(unknown, 60));
     if (option) break;
   }
   if (unknown.empty() && !commands.empty()) what = "no command";
@@ -97,6 +96,7 @@ bool names_no_command(const CLI::App& app) {
 
 /// Parses; what is left to do then lies in `work`, empty where --help or --version was all.
 void parse(CLI::App& app, std::vector<std::string> arguments) {
+  arguments = with_needed_arguments_first(app, std::move(arguments));
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
   try {
     app.parse(std::move(arguments));
@@ -114,9 +114,8 @@ void parse(CLI::App& app, std::vector<std::string> arguments) {
   }
 }
 
-}  // namespace
-
-ExitStatus start_workshop(const std::vector<std::string>& arguments) {
+/// Replaces this process by the workshop's executable, which lies beside this one. Throws Error if it cannot.
+[[noreturn]] void start_workshop(const std::vector<std::string>& arguments) {
   const auto program = std::filesystem::read_symlink("/proc/self/exe").parent_path() / "linnet-train";
   std::vector<char*> argv{const_cast<char*>("linnet")};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
@@ -126,12 +125,37 @@ ExitStatus start_workshop(const std::vector<std::string>& arguments) {
               fmt::format("the program {} (build with -DLINNET_WORKSHOP=ON)", program.string()));
 }
 
+/// Whether an argument is `option`, or the two of OPTION=VALUE stand one after the other.
+bool has_option(std::span<const std::string> arguments, std::string_view option) {
+  const std::string_view name = option.substr(0, option.find('=')), value = option.substr(name.size());
+  for (size_t i = 0; i < arguments.size(); ++i) {
+    if (arguments[i] == option) return true;
+    if (!value.empty() && arguments[i] == name && i + 1 < arguments.size() &&
+        arguments[i + 1] == value.substr(1))
+      return true;
+  }
+  return false;
+}
+
+/// Whether the workshop's executable has what is asked for; it takes the arguments as they are.
+bool is_the_workshops(std::span<const Command> commands, std::span<const std::string> arguments) {
+  for (const Command& command : commands) {
+    if (arguments.empty() || arguments.front() != command.name) continue;
+    return command.describe == nullptr ||
+           (command.in_workshop != nullptr && has_option(arguments, command.in_workshop));
+  }
+  return false;
+}
+
+}  // namespace
+
 int run_commands(std::span<const Command> commands, int argc, char** argv) {
   open_standard_files();
   ::signal(SIGPIPE, SIG_IGN);  // print() notices, and temporary files are cleaned up
   install_truncation_handler();
   try {
     const std::vector<std::string> arguments = arguments_of(argc, argv);
+    if (is_the_workshops(commands, arguments)) start_workshop(arguments);
     CLI::App app("Linnet: pretrained language models with linear attention", "linnet");
     app.formatter(help_formatter());
     app.require_subcommand(1);
@@ -141,10 +165,7 @@ int run_commands(std::span<const Command> commands, int argc, char** argv) {
     Work work;
     for (const Command& command : commands) {
       CLI::App* sub = app.add_subcommand(command.name, command.summary)->group("Commands");
-      if (command.describe == nullptr) {
-        if (!arguments.empty() && arguments.front() == command.name) start_workshop(arguments);
-        continue;
-      }
+      if (command.describe == nullptr) continue;
       sub->option_defaults()->always_capture_default();
       command.describe(*sub, work);
     }

@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/options.h"
+#include "cli/output.h"
 #include "text/corpus.h"
 #include "text/tokenizer.h"
 #include "text/train_bpe.h"
@@ -103,10 +104,13 @@ void describe_train(CLI::App& app, Work& work) {
   app.add_option("FILE", options->files, "Text: .txt, .jsonl or .jsonl.xz (field `text`)")->required();
   app.add_option("-o,--out", options->out, "New folder for tokenizer.json and tokenizer_config.json")
       ->required();
-  app.add_option("--vocabulary", options->vocabulary, "Tokens in all: special ones, 256 bytes, merges");
+  app.add_option("--vocabulary", options->vocabulary, "Tokens in all: special ones, 256 bytes, merges")
+      ->check(from_to(1, 1 << 24));
   app.add_option("--special", options->special,
-                 "Special tokens, ids from 0; the first is BOS and begins every text, the last is EOS")
-      ->take_all();
+                 "A special token, ids from 0; may be repeated: the first is BOS and begins every text, the "
+                 "last is EOS")
+      ->type_name("TOKEN")
+      ->allow_extra_args(false);
   app.add_option("--sample-bytes", options->sample_bytes,
                  "Bytes of text to learn from, an equal share of each file's beginning; 0 is all")
       ->check(at_least(0));

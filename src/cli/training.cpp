@@ -1,4 +1,5 @@
 #include "cli/training.h"
+#include "cli/output.h"
 
 #include <fmt/format.h>
 

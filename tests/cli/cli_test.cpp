@@ -7,6 +7,7 @@
 #include <cmath>
 #include <random>
 
+#include "attention/attention.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "model/model.h"
@@ -168,6 +169,11 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"merge", "{m}", "-o", "out"}, "model: has its own weights"},
       {{"merge", "{i}/sidecar"}, "--out is required"},
       {{"methods", "--head-size", "0"}, "--head-size"},
+      {with(perplexity, {"{i}/text.txt", "--seed", "1"}), "unknown option \"--seed\""},
+      {{"tokenizer", "train", "{i}/text.txt", "-o", "out", "--vocabulary", "-1"}, "--vocabulary: -1"},
+      {{"attention", "x", "-o", "{i}/nothing"}, "nothing: not a regular file"},
+      {{"attention", "x", "-o", "o", "--form", "decode", "--chunk", "2"},
+       "--chunk: given with --form decode"},
       {{"tokenizer", "encode", "{m}", "--txt", "a"},
        "expected --text or what `linnet tokenizer encode --help` lists"},
       {{"tokenizer", "decode", "{m}", "--ids", "1 x"}, "--ids: \"x\", expected token ids"},
@@ -467,6 +473,31 @@ TEST_F(Program, TrainsATokenizerThatGivesTheTextBack) {
   EXPECT_EQ(run({"tokenizer", "decode", "{i}/bpe", "--ids", encoded.out}).out, text);
 }
 
+TEST_F(Program, WritesAnAttentionsResultOverAFileThatIsThere) {
+  const std::string file = std::string(LINNET_TEST_DATA) + "/attention/grouped.safetensors";
+  const std::string out = input("o.safetensors");
+  write_file(out, "something older");
+  for (int i = 0; i < 2; ++i) {
+    const Outcome outcome = run({"attention", file, "-o", out, "--json", "out.json"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(parse_json(outcome.files.at("out.json"), "out.json").at("form"), "prefill");
+    EXPECT_GT(fs::file_size(out), 100u);
+  }
+}
+
+TEST_F(Program, GivesTheStateOfAGroupedHeadThatItsPageGives) {
+  const Outcome outcome = run({"methods", "--json", "out.json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  int found = 0;
+  for (const auto& row : json["methods"]) {
+    if (row["method"] != "grouped") continue;
+    ++found;
+    EXPECT_EQ(row["state"]["numbers"], 58176);  // docs/methods/grouped.md
+  }
+  EXPECT_EQ(found, 1);
+}
+
 TEST_F(Program, ListsWhatEachMethodLearnsAndKeeps) {
   const Outcome outcome = run({"methods", "--head-size", "16", "--json", "out.json"});
   EXPECT_EQ(outcome.status, 0) << outcome.err;
@@ -479,6 +510,24 @@ TEST_F(Program, ListsWhatEachMethodLearnsAndKeeps) {
   EXPECT_EQ(rows["hedgehog"]["learned"]["q.weight"], nlohmann::json({1, 16, 16}));
   EXPECT_EQ(rows["hedgehog"]["state"]["numbers_a_token"], 0);
   EXPECT_GT(rows["hedgehog"]["state"]["summary"], 16 * 16);
+  // Rows of 16 numbers need no padding, but those of keys may: the state that is allocated is hardly larger.
+  for (const auto& [name, row] : rows) {
+    if (name == "softmax") continue;
+    const AttentionShape shape = {1, 1, 16, 16};
+    const AttentionConfig config = parse_layer_attention({{"method", name}}, name);
+    ParameterTensors parameters;
+    std::vector<std::vector<float>> values;
+    for (const ParameterSpec& spec : parameter_specs(config, shape)) {
+      values.push_back(initial_parameter(spec, config, shape, 0, 0));
+      parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
+    }
+    const double allocated =
+        static_cast<double>(make_attention<float>(config, shape, parameters, nullptr, name)->layout().bytes) /
+        4;
+    const double numbers = row["state"]["numbers"];
+    EXPECT_LE(numbers, allocated) << name;
+    EXPECT_GE(numbers, allocated * 0.88) << name;
+  }
   EXPECT_TRUE(rows.contains("grouped") && rows.contains("relu") && rows.contains("elu1"));
 }
 

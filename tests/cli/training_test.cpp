@@ -75,10 +75,25 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"linearize", path("model"), "--tokens", "0", "-o", path("model")}, "is not empty"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--method", "groupd"},
        "did you mean grouped?"},
-      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "gruop=3"}, "did you mean group?"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "gruop=3"},
+       "--set: linear_attention: unknown key \"gruop\", expected one of"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group"}, "--set: group"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group=1e9"},
-       "linear_attention.group: "},
+       "--set: linear_attention.group: "},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", R"({"group": 0})", "--set",
+        "sinks=1"},
+       "--attention: linear_attention"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "nowhere.json"},
+       "nowhere.json: "},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "0-2"},
+       "--exact-layers: layer \"0-2\", expected layers 0 to 1"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "1-0"},
+       "--exact-layers: layer \"1-0\""},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-window", "8"}, "--exact-window: "},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention",
+        R"({"method": "grouped", "layers": 3})", "--exact-layers", "0"},
+       "--attention: linear_attention.layers"},
+      {{"bench", path("model"), "--training", "--contexts", "5"}, "unknown option \"--contexts\""},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "[1]"}, "--attention"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--recipe", "magic"}, "--recipe"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--train", "nothing"}, "--train"},
@@ -89,6 +104,53 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   for (const BadRow& row : rows) {
     expect_refused(row, run_linnet(row.arguments));
   }
+}
+
+TEST_F(TrainingProgram, TakesItsModelWhereverItStands) {
+  write_file(path("more.txt"), "more of it.");
+  const std::string model = path("model"), out = path("out");
+  const std::vector<std::string> rows[] = {
+      {model, "--data", text(), path("more.txt"), "--valid", valid(), "--set", "group=16", "sinks=2"},
+      {"--data", text(), path("more.txt"), model, "--valid", valid(), "--set", "group=16", "sinks=2"},
+      {"--data", text(), path("more.txt"), "--valid", valid(), model, "--set", "group=16", "sinks=2"},
+      {"--data", text(), path("more.txt"), "--valid", valid(), "--set", "group=16", "sinks=2", model},
+      {"--set", "group=16", "sinks=2", model, "--data", text(), path("more.txt"), "--valid", valid()},
+      {"--set=group=16", "sinks=2", model, "--data=" + text(), path("more.txt"), "--valid=" + valid()},
+      {"--set", "group=16", "--set", "sinks=2", "--data", text(), "--data", path("more.txt"), model,
+       "--valid", valid()},
+      {"--data", text(), path("more.txt"), "--valid", valid(), "--set", "group=16", "sinks=2", "--", model},
+  };
+  for (std::vector<std::string> row : rows) {
+    std::vector<std::string> arguments = {"linearize", "--tokens", "0", "-o", out};
+    arguments.insert(arguments.end(), row.begin(), row.end());
+    const Outcome outcome = run_linnet(arguments);
+    ASSERT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(read_json(path("out/config.json"))["linear_attention"]["sinks"], 2);
+    fs::remove_all(out);
+  }
+  // A folder that is not there is still what is missing.
+  EXPECT_THAT(run_linnet({"finetune", "--data", text(), path("nowhere"), "--tokens", "0", "-o", out}).err,
+              HasSubstr("nowhere: no such folder"));
+  EXPECT_THAT(run_linnet({"finetune", "--data", text(), "--tokens", "0", "-o", out}).err,
+              HasSubstr("MODEL is required"));
+}
+
+TEST_F(TrainingProgram, TakesAttentionFromTextOrFileAndLayersAsRanges) {
+  write_file(path("attention.json"), R"({"linear_attention": {"method": "hedgehog", "group": 32}})");
+  const auto layers = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"linearize", path("model"), "--tokens", "0", "-o", path("out")};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run_linnet(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    const auto object = read_json(path("out/config.json"))["linear_attention"];
+    fs::remove_all(path("out"));
+    return object;
+  };
+  EXPECT_EQ(layers({"--attention", path("attention.json")})["group"], 32);
+  EXPECT_EQ(layers({"--attention", path("attention.json")}),
+            layers({"--attention", R"( {"method": "hedgehog", "group": 32})"}));
+  EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "0,1"}));
+  EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "1", "--exact-layers", "0"}));
 }
 
 TEST_F(TrainingProgram, LogsAndDrawsTheScoreBeforeTraining) {
