@@ -1,9 +1,8 @@
-// linnet generate: text from a prompt. Standard output carries the generated text alone.
-#include "generate/engine.h"
-
+// linnet generate: text from a prompt. Standard output carries the text alone.
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -12,51 +11,34 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "cli/commands.h"
+#include "cli/completion_json.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/sampling.h"
+#include "generate/engine.h"
 #include "text/tokenizer.h"
 
 namespace linnet::cli {
 namespace {
 
-struct GenerateOptions : SharedOptions {
+constexpr int64_t kMostTokens = 256;
+constexpr int kMostSlots = 8;  // samples side by side
+
+struct GenerateOptions : SamplingOptions {
   std::optional<std::string> prompt, prompt_file;
-  std::optional<int64_t> max_new_tokens, top_k;
-  std::optional<double> temperature, top_p, min_p, repetition_penalty;
-  std::vector<std::string> stop;
-  bool ignore_eos = false;
+  std::optional<int> samples, logprobs;
+  bool raw = false, echo = false;
 };
 
 std::string prompt_text(const GenerateOptions& options) {
-  if (options.prompt.has_value() == options.prompt_file.has_value()) {
-    throw Error("--prompt", options.prompt ? "given together with --prompt-file" : "absent",
-                "one of --prompt TEXT and --prompt-file FILE");
+  if (options.prompt && options.prompt_file) {
+    throw Error("--prompt", "given together with --prompt-file", "one of the two");
   }
-  std::string text = options.prompt ? *options.prompt : read_whole(*options.prompt_file);
-  if (text.empty()) {
-    throw Error(options.prompt ? "--prompt" : *options.prompt_file, "an empty prompt", "some text");
+  if (options.prompt) return *options.prompt;
+  if (!options.prompt_file && ::isatty(STDIN_FILENO) == 1) {
+    throw Error("--prompt", "absent", "--prompt TEXT, --prompt-file FILE or piped standard input");
   }
-  return text;
-}
-
-/// Options first, then generation_config.json; greedy unless either asks for sampling.
-Sampling sampling_of(const GenerateOptions& options, const GenerationConfig& config) {
-  Sampling sampling;
-  const bool asked = options.top_k || options.top_p || options.min_p;
-  const double warm = config.temperature.value_or(1.0);
-  sampling.temperature = options.temperature.value_or(asked || config.do_sample.value_or(false) ? warm : 0.0);
-  sampling.top_k = options.top_k.value_or(config.top_k.value_or(0));
-  sampling.top_p = options.top_p.value_or(config.top_p.value_or(1.0));
-  sampling.min_p = options.min_p.value_or(config.min_p.value_or(0.0));
-  sampling.repetition_penalty = options.repetition_penalty.value_or(config.repetition_penalty.value_or(1.0));
-  return sampling;
-}
-
-std::vector<int32_t> end_tokens(const Model& model, const Tokenizer& tokenizer) {
-  const auto& eos = model.generation().eos.empty() ? model.config().eos : model.generation().eos;
-  std::vector<int32_t> ids(eos.begin(), eos.end());
-  if (ids.empty() && tokenizer.eos()) ids.push_back(*tokenizer.eos());
-  return ids;
+  return read_whole(options.prompt_file.value_or("-"));
 }
 
 const char* ended_by(Finish finish) {
@@ -67,31 +49,27 @@ const char* ended_by(Finish finish) {
       return "the end-of-text token";
     case Finish::kStop:
       return "a stop string";
+    case Finish::kPositions:
+      return "the end of the model's positions";
     case Finish::kInterrupted:
       return "an interrupt";
   }
   return "";
 }
 
-void report(const Request& request, const Generation& result, const JsonResult& json) {
-  const auto prompt = static_cast<double>(request.prompt.size());
-  const auto generated = static_cast<double>(result.tokens.size());
-  std::optional<double> prefill_rate, decode_rate;
-  if (result.prefill_seconds > 0) prefill_rate = prompt / result.prefill_seconds;
-  if (generated > 1 && result.decode_seconds > 0) decode_rate = (generated - 1) / result.decode_seconds;
+void report(const Completion& completion) {
+  const Rates rates = rates_of(completion);
   note(fmt::format(
       "prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {:.1f} tokens/s; state {} bytes; ended by {}",
-      prompt, prefill_rate.value_or(0), generated, decode_rate.value_or(0), result.state_bytes,
-      ended_by(result.finish)));
-  const auto number = [](const std::optional<double>& x) {
-    return x ? nlohmann::json(*x) : nlohmann::json();
-  };
-  json.write({{"text", result.text},
-              {"prompt_tokens", request.prompt.size()},
-              {"generated_tokens", result.tokens.size()},
-              {"prefill_tokens_per_second", number(prefill_rate)},
-              {"decode_tokens_per_second", number(decode_rate)},
-              {"state_bytes", result.state_bytes}});
+      completion.request.prompt.size(), rates.prefill.value_or(0), completion.result.tokens.size(),
+      rates.decode.value_or(0), completion.result.state_bytes, ended_by(completion.result.finish)));
+}
+
+/// One sample's text is printed as it becomes final; of several each whole, behind a line that says which.
+void print_samples(const std::vector<Generation>& results, const std::string& echoed) {
+  for (size_t i = 0; i < results.size(); ++i) {
+    print(fmt::format("==> sample {} of {} <==\n{}{}\n", i + 1, results.size(), echoed, results[i].text));
+  }
 }
 
 ExitStatus generate(const GenerateOptions& options) {
@@ -99,24 +77,43 @@ ExitStatus generate(const GenerateOptions& options) {
   const std::string text = prompt_text(options);
   // Before the model is opened, for a quick answer; what its generation_config.json adds is checked later.
   sampling_of(options, {}).check();
-  const Runtime runtime = open_runtime(options, {.max_nodes = 1});
+  const int samples = options.samples.value_or(1), slots = std::min(samples, kMostSlots);
+  const Runtime runtime = open_runtime(options, {.slots = slots, .max_nodes = slots});
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
-  const GenerationConfig& config = runtime.model->generation();
-  Request request;
-  request.prompt = tokenizer.encode(text, /*special=*/true);
-  request.sampling = sampling_of(options, config);
-  request.seed = options.seed;
-  request.max_new_tokens = options.max_new_tokens.value_or(config.max_new_tokens.value_or(256));
-  if (!options.ignore_eos) request.end = end_tokens(*runtime.model, tokenizer);
-  request.stop = options.stop;
+  Request request = request_of(options, *runtime.model, tokenizer, kMostTokens, /*turns=*/false);
+  request.prompt = tokenizer.encode(text, /*special=*/!options.raw);
+  request.logprobs = options.logprobs;
+  request.prompt_logprobs = options.logprobs && options.echo;
+  std::vector<Request> requests(static_cast<size_t>(samples), request);
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].sequence = i;
+  if (samples > 1 && request.sampling.temperature == 0) {
+    warn("--samples: all the same, as the likeliest token is always taken; --temperature 1 draws them");
+  }
 
   const auto drafter = make_no_drafter();
-  Engine engine(*runtime.decoder, limits_of(*runtime.model), tokenizer, *drafter, {.max_nodes = 1});
-  const auto results = engine.run(
-      std::span(&request, 1), [](size_t, std::string_view piece) { print(piece); }, interrupted);
-  if (::isatty(STDOUT_FILENO) == 1) print("\n");
-  report(request, results.front(), json);
-  return results.front().finish == Finish::kInterrupted ? ExitStatus::kInterrupted : ExitStatus::kDone;
+  Engine engine(*runtime.decoder, limits_of(*runtime.model), tokenizer, *drafter,
+                {.slots = slots, .max_nodes = slots});
+  const std::string echoed = options.echo ? text : "";
+  if (!options.samples) print(echoed);
+  const auto live = [&](size_t, std::string_view piece) {
+    if (!options.samples) print(piece);
+  };
+  const auto results = engine.run(requests, live, interrupted);
+  if (options.samples) print_samples(results, echoed);
+  if (!options.samples && ::isatty(STDOUT_FILENO) == 1) print("\n");
+
+  nlohmann::ordered_json list = nlohmann::ordered_json::array();
+  for (size_t i = 0; i < results.size(); ++i) {
+    const Completion completion{tokenizer, requests[i], results[i], echoed};
+    if (options.logprobs) print_logprobs(completion);
+    report(completion);
+    list.push_back(completion_json(completion));
+  }
+  json.write(options.samples ? list : list.front());
+  const bool stopped = std::any_of(results.begin(), results.end(), [](const Generation& result) {
+    return result.finish == Finish::kInterrupted;
+  });
+  return stopped ? ExitStatus::kInterrupted : ExitStatus::kDone;
 }
 
 }  // namespace
@@ -124,33 +121,23 @@ ExitStatus generate(const GenerateOptions& options) {
 void describe_generate(CLI::App& app, Work& work) {
   const auto options = std::make_shared<GenerateOptions>();
   add_runtime(app, *options);
-  app.add_option("--prompt", options->prompt, "Text to continue")->type_name("TEXT");
+  app.add_option("-p,--prompt", options->prompt,
+                 "Text to continue; \"\": from the token that begins a text (default: piped standard input)")
+      ->type_name("TEXT");
   app.add_option("--prompt-file", options->prompt_file,
                  "File with the text to continue, as it stands; -: standard input")
       ->type_name("FILE");
-  app.add_option("--max-new-tokens", options->max_new_tokens,
-                 "Most tokens to generate, at least 1 (default: generation_config.json's, else 256)");
+  app.add_flag("--raw", options->raw, "Add no special token of the tokenizer's own to the prompt");
+  add_sampling(app, *options, kMostTokens);
+  app.add_option("--samples", options->samples,
+                 "Independent texts of the prompt; --json writes a list, each with its own draws")
+      ->check(from_to(1, 65536));
   app.add_option(
-      "--temperature", options->temperature,
-      "0: greedy; above: logits are divided by it, then a token drawn (default: generation_config.json's, "
-      "else 0, or 1 where --top-k, --top-p or --min-p is given)");
-  app.add_option("--top-k", options->top_k,
-                 "Draw from the K likeliest tokens alone; 0: all (default: "
-                 "generation_config.json's, else 0)");
-  app.add_option("--top-p", options->top_p,
-                 "Draw from the fewest likeliest tokens whose probabilities reach P, 0 to 1 "
-                 "(default: generation_config.json's, else 1)");
-  app.add_option("--min-p", options->min_p,
-                 "Draw from tokens at least P times as likely as the likeliest, 0 to 1 "
-                 "(default: generation_config.json's, else 0)");
-  app.add_option(
-      "--repetition-penalty", options->repetition_penalty,
-      "Divides positive logits of tokens that were there before, multiplies negative ones (default: "
-      "generation_config.json's, else 1)");
-  app.add_option("--stop", options->stop, "Text that ends the generation and is not printed; may be repeated")
-      ->type_name("TEXT")
-      ->allow_extra_args(false);
-  app.add_flag("--ignore-eos", options->ignore_eos, "Go on past the end-of-text token, for measuring");
+         "--logprobs", options->logprobs,
+         "Log probability of each token and of the N likeliest beside it: in --json, and as a table on "
+         "standard error")
+      ->check(from_to(0, 100));
+  app.add_flag("--echo", options->echo, "Print the prompt too; with --logprobs its tokens' as well");
   app.callback([&work, options] { work = [options] { return generate(*options); }; });
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <optional>
+#include <utility>
 
 #include "base/error.h"
 #include "generate/stop_strings.h"
@@ -13,14 +14,22 @@
 namespace linnet {
 namespace {
 
-using Clock = std::chrono::steady_clock;
+/// A long prompt goes in pieces of this many tokens, so that an interrupt does not wait for all of it, and of
+/// this many logits where all of them are wanted.
+constexpr size_t kPrefillPiece = 4096, kPrefillLogits = size_t{1} << 24;
 
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
+/// The special tokens among stop strings: they have no text to be found in.
+std::vector<int32_t> special_stops(const std::vector<std::string>& stops, const Tokenizer& tokenizer) {
+  std::vector<int32_t> ids;
+  for (const std::string& stop : stops) {
+    if (const auto id = tokenizer.special_id_of(stop)) ids.push_back(*id);
+  }
+  return ids;
 }
 
-/// A long prompt goes in pieces of this many tokens, so that an interrupt does not wait for all of it.
-constexpr size_t kPrefillPiece = 4096;
+bool contains(const std::vector<int32_t>& ids, int32_t id) {
+  return std::find(ids.begin(), ids.end(), id) != ids.end();
+}
 
 }  // namespace
 
@@ -45,6 +54,7 @@ struct Engine::Sequence {
         sampler(asked.sampling, asked.seed, asked.sequence, limits.vocabulary),
         detokenizer(tokenizer),
         stops(asked.stop),
+        stop_tokens(special_stops(asked.stop, tokenizer)),
         tokens(asked.prompt),
         result(into) {
     // The prompt goes through the detokenizer too: whether a piece begins with a space depends on it.
@@ -60,11 +70,11 @@ struct Engine::Sequence {
   Sampler sampler;
   StreamingDetokenizer detokenizer;
   StopStrings stops;
+  std::vector<int32_t> stop_tokens;
   std::vector<int32_t> tokens;  // the prompt and what was generated
   std::vector<float> hidden;    // that the last token was chosen from
   TokenTree tree;
   Generation& result;
-  Clock::time_point start = Clock::now();
   bool done = false;
 };
 
@@ -74,9 +84,15 @@ Engine::Engine(Decoder& decoder, const EngineLimits& limits, Tokenizer tokenizer
       limits_(limits),
       tokenizer_(std::move(tokenizer)),
       drafter_(drafter),
-      options_(options) {}
+      options_(options),
+      held_(static_cast<size_t>(options.slots)) {}
 
 Engine::~Engine() = default;
+
+double Engine::now() const {
+  if (options_.clock) return options_.clock();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
 
 void Engine::check(const Request& request) const {
   request.sampling.check();
@@ -130,28 +146,59 @@ std::vector<Generation> Engine::run(std::span<const Request> requests, const OnT
   return results;
 }
 
-bool Engine::prefill(Sequence& sequence, const std::function<bool()>& interrupted) {
-  const std::span<const int32_t> prompt = sequence.request.prompt;
-  std::vector<float> logits(static_cast<size_t>(limits_.vocabulary));
+/// How many tokens of the prompt its slot holds already; a slot that holds anything else is emptied.
+size_t Engine::continue_slot(const Sequence& sequence) {
+  const auto held = std::exchange(held_[static_cast<size_t>(sequence.slot)], {});
+  const std::vector<int32_t>& prompt = sequence.request.prompt;
+  if (options_.continue_slots && !sequence.request.prompt_logprobs && held.size() < prompt.size() &&
+      std::equal(held.begin(), held.end(), prompt.begin())) {
+    return held.size();
+  }
   decoder_.reset(sequence.slot);
-  for (size_t at = 0; at < prompt.size(); at += kPrefillPiece) {
+  return 0;
+}
+
+/// Commits tokens [begin, end) of the prompt; returns the logits of those rows that are wanted: the prompt's
+/// last, or all of them for its logprobs.
+std::vector<float> Engine::read_piece(Sequence& sequence, size_t begin, size_t end) {
+  const std::span<const int32_t> prompt = sequence.request.prompt;
+  const auto vocabulary = static_cast<size_t>(limits_.vocabulary);
+  const bool all = sequence.request.prompt_logprobs, last = end == prompt.size();
+  const size_t rows = all ? end - begin : last ? 1 : 0;
+  std::vector<float> logits(rows * vocabulary);
+  decoder_.prefill(sequence.slot, prompt.subspan(begin, end - begin), end - begin - rows, logits);
+  sequence.result.prompt_read += static_cast<int64_t>(end - begin);
+  for (size_t i = begin; all && i < end && i + 1 < prompt.size(); ++i) {
+    const auto row = std::span(logits).subspan((i - begin) * vocabulary, vocabulary);
+    sequence.result.prompt_logprobs.push_back(
+        logprobs_of(row, prompt[i + 1], sequence.request.logprobs.value_or(0)));
+  }
+  return logits;
+}
+
+bool Engine::prefill(Sequence& sequence, const std::function<bool()>& interrupted) {
+  const double start = now();
+  const size_t length = sequence.request.prompt.size();
+  const bool all = sequence.request.prompt_logprobs;
+  const size_t rows = kPrefillLogits / static_cast<size_t>(limits_.vocabulary);
+  const size_t most = all ? std::clamp(rows, size_t{1}, kPrefillPiece) : kPrefillPiece;
+  std::vector<float> logits;
+  for (size_t at = continue_slot(sequence), end = at; at < length; at = end) {
     if (interrupted && interrupted()) return false;
-    const auto piece = prompt.subspan(at, std::min(kPrefillPiece, prompt.size() - at));
-    const bool last = at + piece.size() == prompt.size();
-    decoder_.prefill(sequence.slot, piece, last ? piece.size() - 1 : piece.size(),
-                     last ? std::span<float>(logits) : std::span<float>());
+    end = std::min(at + most, length);
+    if (all && end == length && at + 1 < length) --end;  // the last alone: its logits choose the first token
+    logits = read_piece(sequence, at, end);
   }
   const std::span<const float> hidden = decoder_.hidden();  // of the one row that has logits
   sequence.hidden.assign(hidden.begin(), hidden.end());
-  const int32_t first = sequence.sampler.choose(logits, sequence.tokens.size());
-  sequence.result.prefill_seconds = seconds_since(sequence.start);
-  sequence.start = Clock::now();
-  take(sequence, first);
+  choose(sequence, logits);
+  sequence.result.prefill_seconds = now() - start;
   if (sequence.done) finish(sequence);
   return true;
 }
 
 void Engine::step(std::span<const std::unique_ptr<Sequence>> active) {
+  const double start = now();
   std::vector<Decoder::Branch> branches;
   const int each = std::max(1, options_.max_nodes / static_cast<int>(active.size()));
   for (const auto& sequence : active) {
@@ -175,6 +222,8 @@ void Engine::step(std::span<const std::unique_ptr<Sequence>> active) {
     decoder_.commit(static_cast<int>(i), paths[i]);
     if (active[i]->done) finish(*active[i]);
   }
+  const double seconds = now() - start;
+  for (const auto& sequence : active) sequence->result.decode_seconds += seconds;
 }
 
 TokenTree Engine::propose(const Sequence& sequence, int max_nodes) {
@@ -205,9 +254,7 @@ std::vector<int32_t> Engine::accept(Sequence& sequence, std::span<const float> l
   std::vector<int32_t> path = {0};
   for (;;) {
     const int32_t node = path.back();
-    const int32_t next = sequence.sampler.choose(
-        logits.subspan(static_cast<size_t>(node) * vocabulary, vocabulary), sequence.tokens.size());
-    take(sequence, next);
+    const int32_t next = choose(sequence, logits.subspan(static_cast<size_t>(node) * vocabulary, vocabulary));
     int32_t child = node + 1;
     while (child < tree.size() && (tree.parent(child) != node || tree.token(child) != next)) ++child;
     if (sequence.done || child >= tree.size()) {
@@ -217,6 +264,15 @@ std::vector<int32_t> Engine::accept(Sequence& sequence, std::span<const float> l
     }
     path.push_back(child);
   }
+}
+
+int32_t Engine::choose(Sequence& sequence, std::span<const float> logits) {
+  const int32_t token = sequence.sampler.choose(logits, sequence.tokens.size());
+  if (const auto top = sequence.request.logprobs) {
+    sequence.result.logprobs.push_back(logprobs_of(logits, token, *top));
+  }
+  take(sequence, token);
+  return token;
 }
 
 void Engine::take(Sequence& sequence, int32_t token) {
@@ -229,9 +285,8 @@ void Engine::take(Sequence& sequence, int32_t token) {
     result.finish = finish;
     sequence.done = true;
   };
-  if (std::find(request.end.begin(), request.end.end(), token) != request.end.end()) {
-    return finish_as(Finish::kEnd);
-  }
+  if (contains(request.end, token)) return finish_as(Finish::kEnd);
+  if (contains(sequence.stop_tokens, token)) return finish_as(Finish::kStop);
   // A model's vocabulary may be padded past the tokenizer's: such a token has no text.
   const bool has_text = token < tokenizer_.vocabulary();
   const std::string text = has_text ? sequence.stops.push(sequence.detokenizer.push(token)) : std::string();
@@ -240,9 +295,10 @@ void Engine::take(Sequence& sequence, int32_t token) {
   const auto length = static_cast<int64_t>(sequence.tokens.size());
   if (sequence.stops.found()) {
     finish_as(Finish::kStop);
-  } else if (static_cast<int64_t>(result.tokens.size()) >= request.max_new_tokens ||
-             (limits_.positions > 0 && length > limits_.positions)) {
+  } else if (static_cast<int64_t>(result.tokens.size()) >= request.max_new_tokens) {
     finish_as(Finish::kLength);
+  } else if (limits_.positions > 0 && length > limits_.positions) {
+    finish_as(Finish::kPositions);
   }
 }
 
@@ -256,7 +312,8 @@ void Engine::finish(Sequence& sequence) {
   }
   result.text += text;
   if (on_text_ != nullptr && !text.empty()) (*on_text_)(sequence.index, text);
-  if (!result.tokens.empty()) result.decode_seconds = seconds_since(sequence.start);
+  const auto held = sequence.tokens.begin() + decoder_.length(sequence.slot);
+  held_[static_cast<size_t>(sequence.slot)].assign(sequence.tokens.begin(), held);
   result.state_bytes = decoder_.state_bytes(sequence.slot);
 }
 

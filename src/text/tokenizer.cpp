@@ -193,6 +193,23 @@ std::optional<int32_t> Tokenizer::bos() const { return impl_->bos; }
 std::optional<int32_t> Tokenizer::eos() const { return impl_->eos; }
 std::optional<int32_t> Tokenizer::id_of(std::string_view token) const { return impl_->id_of(token); }
 
+std::optional<int32_t> Tokenizer::special_id_of(std::string_view token) const {
+  const std::optional<int32_t> id = id_of(token);
+  const AddedToken* added = id ? impl_->added.find(*id) : nullptr;
+  return added != nullptr && added->special ? id : std::nullopt;
+}
+
+std::string Tokenizer::text_of(int32_t id) const {
+  if (id < 0 || id >= vocabulary()) return {};
+  try {
+    const int32_t twice[] = {id, id};  // what begins a text may lose its space
+    const std::string both = decode(twice, false), first = decode(std::span(twice).first(1), false);
+    return both.starts_with(first) ? both.substr(first.size()) : first;
+  } catch (const Error&) {
+    return {};  // a hole in the vocabulary
+  }
+}
+
 struct StreamingDetokenizer::State {
   std::shared_ptr<const Tokenizer::Impl> tokenizer;
   bool skip_special;

@@ -38,6 +38,11 @@ class Tokenizer {
   std::optional<int32_t> bos() const;
   std::optional<int32_t> eos() const;
   std::optional<int32_t> id_of(std::string_view token) const;
+  /// The id of a special token, one that decode() leaves out.
+  std::optional<int32_t> special_id_of(std::string_view token) const;
+  /// The text of one token as it stands within a text: "\uFFFD" for a part of a code point, "" past the
+  /// vocabulary.
+  std::string text_of(int32_t id) const;
 
   struct Impl;
   explicit Tokenizer(std::shared_ptr<const Impl> impl) : impl_(std::move(impl)) {}

@@ -33,6 +33,9 @@ class Program : public testing::Test {
     write_file(inputs_->path() / "text.txt", "a story about nothing. it is short, and it ends.");
     write_file(inputs_->path() / "broken.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n");
     fs::create_directory(inputs_->path() / "nothing");
+    fs::copy(model(), inputs_->path() / "bos");
+    write_file(inputs_->path() / "bos/tokenizer_config.json",
+               R"({"bos_token": "<s>", "add_bos_token": true})");
     make_sidecar(inputs_->path() / "sidecar", {{"method", "relu"}, {"group", 8}});
     fs::copy(model(), inputs_->path() / "gpt2");
     for (const char* file : {"config.json", "generation_config.json", "model.safetensors"}) {
@@ -118,13 +121,15 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"generate", "/nonexistent", "--prompt", "a"}, "/nonexistent: "},
       {{"generate", "{i}/nothing", "--prompt", "a"}, "nothing"},
       {{"generate", "{i}/text.txt", "--prompt", "a"}, "text.txt"},
-      {generate, "--prompt: absent"},
-      {with(generate, {"--prompt", ""}), "--prompt: an empty prompt"},
+      {generate, "prompt: empty, and the tokenizer adds no token of its own"},  // standard input is empty
+      {with(generate, {"--prompt", ""}), "prompt: empty, and the tokenizer adds no token of its own"},
+      {{"generate", "{i}/bos", "--raw", "-p", ""},
+       "prompt: empty, and the tokenizer adds no token of its own"},
       {with(generate, {"--prompt", "a", "--prompt-file", "{i}/text.txt"}), "--prompt: given together"},
       {with(generate, {"--prompt-file", "/nonexistent"}), "/nonexistent: cannot read (No such file"},
       {with(generate, {"--prompt-file", "{i}/nothing"}), "nothing: cannot read (Is a directory)"},
-      {with(generate, {"--prompt-file", "{i}/empty.txt"}), "empty.txt: an empty prompt"},
-      {with(generate, {"--prompt-file", "-"}), "-: an empty prompt"},
+      {with(generate, {"--prompt-file", "{i}/empty.txt"}), "prompt: empty, and the tokenizer"},
+      {with(generate, {"--prompt-file", "-"}), "prompt: empty, and the tokenizer"},
       {with(generate, {"--prompt", "a", "--temperature", "-1"}), "--temperature: -1"},
       {with(generate, {"--prompt", "a", "--temperature", "nan"}), "--temperature: nan"},
       {with(generate, {"--prompt", "a", "--temperature", "hot"}), "--temperature = hot"},
@@ -134,6 +139,8 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(generate, {"--prompt", "a", "--repetition-penalty", "0"}), "--repetition-penalty: 0"},
       {with(generate, {"--prompt", "a", "--max-new-tokens", "0"}), "--max-new-tokens: 0"},
       {with(generate, {"--prompt", "a", "--max-new-tokens", "1e99"}), "--max-new-tokens"},
+      {with(generate, {"--prompt", "a", "--samples", "0"}), "--samples: 0, expected 1 to 65536"},
+      {with(generate, {"--prompt", "a", "--logprobs", "-1"}), "--logprobs: -1, expected 0 to 100"},
       {with(generate, {"--prompt", "a", "--threads", "-1"}), "--threads: -1, expected 0 to 1024"},
       {with(generate, {"--prompt", "a", "--threads", "two"}), "--threads: two, expected a number 0 to 1024"},
       {with(generate, {"--prompt", "a", "--seed", "-1"}), "--seed: -1, expected at least 0"},
@@ -346,6 +353,96 @@ TEST_F(Program, ReadsThePromptFromAFileOrStandardInput) {
   EXPECT_EQ(expected.status, 0) << expected.err;
   EXPECT_EQ(run(with({"--prompt-file", "{i}/text.txt"})).out, expected.out);
   EXPECT_EQ(run(with({"--prompt-file", "-"}), {.input = text}).out, expected.out);
+  EXPECT_EQ(run(common, {.input = text}).out, expected.out);
+}
+
+TEST_F(Program, GoesOnFromBosWhereThePromptIsEmpty) {
+  write_file(input("bos.txt"), "<s>");
+  const Outcome expected =
+      run({"generate", "{m}", "--prompt-file", "{i}/bos.txt", "-n", "9", "--ignore-eos"});
+  EXPECT_EQ(expected.status, 0) << expected.err;
+  const std::vector<std::string> common = {"generate", "{i}/bos", "-n", "9", "--ignore-eos"};
+  for (const std::vector<std::string>& prompt :
+       {std::vector<std::string>{"-p", ""}, {"--prompt-file", "{i}/empty.txt"}, {}}) {
+    auto arguments = common;
+    arguments.insert(arguments.end(), prompt.begin(), prompt.end());
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, expected.out);
+    EXPECT_THAT(outcome.err, HasSubstr("prefill 1 tokens"));
+  }
+  EXPECT_THAT(run({"generate", "{i}/bos", "--raw", "-p", "a", "-n", "1"}).err, HasSubstr("prefill 1 tokens"));
+}
+
+TEST_F(Program, SaysWhyATextEnded) {
+  const std::vector<std::string> common = {"generate",     "{i}/gpt2", "-p",      "Once upon a time",
+                                           "--ignore-eos", "--json",   "out.json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return more;
+  };
+  const auto json_of = [&](const Outcome& outcome) {
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return parse_json(outcome.files.at("out.json"), "out.json");
+  };
+  const Outcome far = run(with({"-n", "200"}));  // 64 positions, 16 of them the prompt's
+  EXPECT_EQ(json_of(far)["finished"], "positions");
+  EXPECT_EQ(json_of(far)["generated_tokens"], 49);
+  EXPECT_THAT(far.err, HasSubstr("ended by the end of the model's positions"));
+  const nlohmann::json near = json_of(run(with({"-n", "3", "--seed", "7"})));
+  EXPECT_EQ(near["finished"], "length");
+  EXPECT_EQ(near["seed"], 7);
+  EXPECT_EQ(near["token_ids"].size(), 3u);
+  const std::string text = json_of(far)["text"];
+  const nlohmann::json stopped = json_of(run(with({"-n", "200", "--stop", text.substr(text.size() - 3)})));
+  EXPECT_EQ(stopped["finished"], "stop");
+}
+
+TEST_F(Program, GivesIndependentSamplesOfOnePrompt) {
+  const std::vector<std::string> common = {
+      "generate", "{m}", "-p", "a story", "-n", "12", "--seed", "5", "--temperature", "1", "--ignore-eos"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return more;
+  };
+  const Outcome outcome = run(with({"--samples", "11", "--json", "out.json"}));  // more than go side by side
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_EQ(json.size(), 11u);
+  EXPECT_EQ(json[0]["text"], run(with({})).out);
+  std::string expected;
+  for (size_t i = 0; i < json.size(); ++i) {
+    expected += fmt::format("==> sample {} of 11 <==\n{}\n", i + 1, json[i]["text"].get<std::string>());
+  }
+  EXPECT_EQ(outcome.out, expected);
+  EXPECT_NE(json[0]["text"], json[1]["text"]);
+}
+
+TEST_F(Program, GivesLogProbabilitiesAsCompletionsDo) {
+  const std::vector<std::string> arguments = {"generate",   "{m}", "-p",     "a story", "-n",    "5",
+                                              "--logprobs", "2",   "--echo", "--json",  "o.json"};
+  const Outcome outcome = run(arguments);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, StartsWith("a story"));
+  const nlohmann::json json = parse_json(outcome.files.at("o.json"), "o.json"), &logs = json["logprobs"];
+  EXPECT_EQ(json["text"].get<std::string>(), outcome.out);
+  const size_t tokens = 7 + json["token_ids"].size();
+  for (const char* field : {"tokens", "token_logprobs", "top_logprobs", "text_offset"}) {
+    EXPECT_EQ(logs[field].size(), tokens) << field;
+  }
+  EXPECT_EQ(logs["tokens"][2], "s");
+  EXPECT_EQ(logs["text_offset"][2], 2);
+  EXPECT_TRUE(logs["token_logprobs"][0].is_null() && logs["top_logprobs"][0].is_null());
+  for (size_t i = 1; i < tokens; ++i) {
+    double best = -1e9;
+    for (const auto& item : logs["top_logprobs"][i]) best = std::max(best, item.get<double>());
+    EXPECT_LE(logs["token_logprobs"][i].get<double>(), best + 1e-9);
+    EXPECT_LE(best, 0);
+    if (i >= 7) {
+      EXPECT_EQ(logs["token_logprobs"][i], best) << "greedy takes the likeliest";
+    }
+  }
+  EXPECT_THAT(outcome.err, HasSubstr("\"s\""));
 }
 
 TEST_F(Program, ScoresTextAndWritesTheFieldsThatAreAgreed) {

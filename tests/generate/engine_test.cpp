@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
 
 #include "base/error.h"
@@ -200,8 +201,104 @@ TEST(Engine, StopsWhereLearnedPositionsEnd) {
     const auto result = engine.run(std::span(&request, 1)).front();
     EXPECT_EQ(result.tokens.size(), 18u);  // the last stands where no position is left to compute from
     EXPECT_EQ(decoder.length(0), 20);
-    EXPECT_EQ(result.finish, Finish::kLength);
+    EXPECT_EQ(result.finish, Finish::kPositions);
   }
+}
+
+TEST(Engine, AStopStringThatIsASpecialTokenStopsAtThatToken) {
+  Request request{.prompt = {2, 3}, .max_new_tokens = 200};
+  const auto tokens = reference(request).tokens;
+  const auto first = std::find(tokens.begin(), tokens.end(), 0);  // <s> ends nothing by itself
+  ASSERT_NE(first, tokens.end());
+  request.stop = {"no such text", "<s>"};
+  HashDecoder decoder(kVocabulary, 1);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+  const auto result = engine.run(std::span(&request, 1)).front();
+  EXPECT_EQ(result.tokens, std::vector<int32_t>(tokens.begin(), first + 1));
+  EXPECT_EQ(result.finish, Finish::kStop);
+}
+
+/// A HashDecoder whose prefills and steps take time by a clock of its own.
+struct TimedDecoder : HashDecoder {
+  using HashDecoder::HashDecoder;
+  void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
+    HashDecoder::prefill(slot, tokens, first, logits);
+    seconds += 100 * static_cast<double>(tokens.size());
+  }
+  std::span<const float> step(std::span<const Branch> branches) override {
+    seconds += 1;
+    return HashDecoder::step(branches);
+  }
+  double seconds = 0;
+};
+
+TEST(Engine, ASequencesClocksLeaveOutItsNeighboursPrefills) {
+  std::vector<Request> table;
+  for (int32_t i = 0; i < 6; ++i) {
+    table.push_back(
+        {.prompt = std::vector<int32_t>(static_cast<size_t>(1 + i), 2 + i), .max_new_tokens = 3 + 2 * i});
+  }
+  TimedDecoder decoder(kVocabulary, 2);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter,
+                {.slots = 2, .clock = [&] { return decoder.seconds; }});
+  const auto results = engine.run(table);
+  for (size_t i = 0; i < table.size(); ++i) {
+    EXPECT_EQ(results[i].prefill_seconds, 100 * static_cast<double>(table[i].prompt.size()));
+    EXPECT_EQ(results[i].decode_seconds, static_cast<double>(results[i].tokens.size() - 1));
+  }
+}
+
+TEST(Engine, LogprobsAreThoseOfTheModelItself) {
+  Request request{.prompt = {2, 3, 4, 5}, .sampling = {.temperature = 2, .top_k = 3}, .max_new_tokens = 6};
+  request.logprobs = 4;
+  request.prompt_logprobs = true;
+  HashDecoder decoder(kVocabulary, 1);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+  const auto result = engine.run(std::span(&request, 1)).front();
+  ASSERT_EQ(result.prompt_logprobs.size(), 3u);
+  ASSERT_EQ(result.logprobs.size(), result.tokens.size());
+  EXPECT_EQ(result.tokens, reference(request).tokens);
+  std::vector<int32_t> tokens = request.prompt;
+  tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
+  std::vector<float> logits(kVocabulary);
+  for (size_t i = 1; i < tokens.size(); ++i) {
+    const TokenLogprobs& row = i < 4 ? result.prompt_logprobs[i - 1] : result.logprobs[i - 4];
+    HashDecoder::logits_after(std::span(tokens).first(i), logits);
+    double sum = 0;
+    for (const float x : logits) sum += std::exp(double{x});
+    EXPECT_EQ(row.token, tokens[i]);
+    EXPECT_NEAR(row.logprob, logits[static_cast<size_t>(tokens[i])] - std::log(sum), 1e-12);
+    ASSERT_EQ(row.top.size(), 4u);
+    EXPECT_EQ(row.top[0].first, argmax(logits));
+    for (size_t k = 1; k < 4; ++k) EXPECT_LE(row.top[k].second, row.top[k - 1].second);
+  }
+}
+
+TEST(Engine, APromptThatGoesOnFromItsSlotReadsItsNewTokensAlone) {
+  HashDecoder decoder(kVocabulary, 1);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {.continue_slots = true});
+  std::vector<int32_t> tokens = {2, 3, 4};
+  const auto turn = [&](bool anew) {
+    const Request request{.prompt = tokens, .max_new_tokens = 4};
+    const auto result = engine.run(std::span(&request, 1)).front();
+    EXPECT_EQ(result.tokens, reference(request).tokens);
+    tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
+    EXPECT_EQ(result.prompt_read == static_cast<int64_t>(request.prompt.size()), anew);
+    return result.prompt_read;
+  };
+  EXPECT_EQ(turn(true), 3);
+  tokens.insert(tokens.end(), {5, 6});
+  EXPECT_EQ(turn(false), 3);  // the last token chosen, and two new ones
+  tokens[1] = 7;
+  turn(true);
+  const Request again{.prompt = tokens, .max_new_tokens = 1};
+  engine.run(std::span(&again, 1));
+  EXPECT_EQ(engine.run(std::span(&again, 1)).front().prompt_read, std::ssize(tokens))
+      << "a slot that holds the whole prompt has no logits left";
 }
 
 TEST(Engine, TokensPastTheTokenizersVocabularyHaveNoText) {
