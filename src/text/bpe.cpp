@@ -11,8 +11,6 @@
 namespace linnet {
 namespace {
 
-constexpr uint32_t kNone = UINT32_MAX;
-
 /// Orders a heap so that the lowest rank comes first, and of equals the leftmost.
 bool later(const BpeMerge& a, const BpeMerge& b) { return a.rank != b.rank ? a.rank > b.rank : a.at > b.at; }
 
@@ -192,8 +190,8 @@ void Bpe::merge_symbols(EncodeScratch& scratch) const {
     return merges_.find(symbols[at].id, symbols[symbols[at].next].id);
   };
   for (uint32_t i = 0; i < count; ++i) {
-    symbols[i].before = i == 0 ? kNone : i - 1;
-    symbols[i].next = i + 1 == count ? kNone : i + 1;
+    symbols[i].before = i == 0 ? kNoIndex : i - 1;
+    symbols[i].next = i + 1 == count ? kNoIndex : i + 1;
   }
   for (uint32_t i = 0; i + 1 < count; ++i) {
     if (const auto* found = candidate(i)) heap.push_back({found->rank, i, found->merged});
@@ -210,18 +208,18 @@ void Bpe::merge_symbols(EncodeScratch& scratch) const {
     const BpeMerge top = heap.back();
     heap.pop_back();
     BpeSymbol& left = symbols[top.at];
-    if (left.id < 0 || left.next == kNone) continue;
+    if (left.id < 0 || left.next == kNoIndex) continue;
     const auto* now = candidate(top.at);
     if (now == nullptr || now->merged != top.merged) continue;  // a neighbour has changed since
     BpeSymbol& right = symbols[left.next];
     left.id = top.merged;
     left.next = right.next;
     right.id = -1;
-    if (left.next != kNone) {
+    if (left.next != kNoIndex) {
       symbols[left.next].before = top.at;
       push(top.at);
     }
-    if (left.before != kNone) push(left.before);
+    if (left.before != kNoIndex) push(left.before);
   }
 }
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <unordered_set>
 
-#include "text/model.h"
+#include "text/token_model.h"
 #include "text/vocabulary.h"
 
 namespace linnet {

@@ -10,8 +10,8 @@
 
 #include "base/error.h"
 #include "text/byte_level.h"
-#include "text/model.h"
 #include "text/regex.h"
+#include "text/token_model.h"
 #include "text/utf8.h"
 
 namespace linnet {

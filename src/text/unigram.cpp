@@ -13,8 +13,6 @@ namespace linnet {
 namespace {
 
 constexpr double kUnkPenalty = 10;  // as in sentencepiece
-constexpr uint32_t kNone = UINT32_MAX;
-
 }  // namespace
 
 Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, int64_t unk, bool byte_fallback,
@@ -88,10 +86,10 @@ void Unigram::encode(std::string_view piece, std::vector<int32_t>& ids, EncodeSc
 }
 
 void Unigram::viterbi(std::string_view piece, std::vector<ViterbiNode>& path) const {
-  path.assign(piece.size() + 1, {0, kNone, -1});
+  path.assign(piece.size() + 1, {0, kNoIndex, -1});
   const auto reach = [&](size_t end, double score, size_t from, int32_t id) {
     ViterbiNode& node = path[end];
-    if (node.from == kNone || score > node.score) node = {score, static_cast<uint32_t>(from), id};
+    if (node.from == kNoIndex || score > node.score) node = {score, static_cast<uint32_t>(from), id};
   };
   for (size_t begin = 0; begin < piece.size();) {
     size_t next = begin;

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "text/bpe.h"
-#include "text/model.h"
+#include "text/token_model.h"
 #include "text/vocabulary.h"
 
 namespace linnet {

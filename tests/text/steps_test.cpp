@@ -5,10 +5,10 @@
 #include <cstring>
 
 #include "text/charsmap.h"
-#include "text/decoder.h"
 #include "text/normalizer.h"
 #include "text/post_processor.h"
 #include "text/pre_tokenizer.h"
+#include "text/token_decoder.h"
 
 namespace linnet {
 namespace {

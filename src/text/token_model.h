@@ -19,10 +19,10 @@ constexpr size_t kMaxPieceBytes = 65535;
 /// text does not pay for clearing what only a long one needs, and grows with use up to 2 MiB.
 class WordCache {
  public:
-  /// The ids of `word`, or nothing.
+  /// A word and its ids; no word where `bytes` is 0.
   struct Entry {
     static constexpr size_t kMaxBytes = 22, kMaxIds = 10;
-    uint8_t bytes = 0, count = 0;  // bytes 0: empty
+    uint8_t bytes = 0, count = 0;
     std::array<char, kMaxBytes> word;
     std::array<int32_t, kMaxIds> ids;
   };
@@ -66,10 +66,12 @@ class WordCache {
   size_t stored_ = 0;
 };
 
+constexpr uint32_t kNoIndex = UINT32_MAX;
+
 /// One symbol of a word that is being merged: a doubly linked list in an array.
 struct BpeSymbol {
   int32_t id;             // −1: merged into its left neighbour
-  uint32_t before, next;  // indices; UINT32_MAX: none
+  uint32_t before, next;  // indices; kNoIndex: none
 };
 
 struct BpeMerge {
@@ -79,7 +81,7 @@ struct BpeMerge {
 
 struct ViterbiNode {
   double score;
-  uint32_t from;  // UINT32_MAX: not reached
+  uint32_t from;  // kNoIndex: not reached
   int32_t id;
 };
 
