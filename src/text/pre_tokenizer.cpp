@@ -204,8 +204,9 @@ void PreTokenizer::add(const JsonView& step) {
   if (type == "Metaspace") return steps_.push_back(metaspace(step));
   if (type == "Split") return steps_.push_back(split_step(step));
   if (type == "WhitespaceSplit") return splitting(Behavior::kRemoved, by_character(&is_space));
-  if (type == "Whitespace") {  // joiners are in a word here, as in Rust's \w but not in Oniguruma's
-    const char* parts = R"([\w\x{200C}\x{200D}]+|[^\w\x{200C}\x{200D}\s]+)";
+  if (type == "Whitespace") {  // \w and \s of Rust's regular expressions, not Oniguruma's
+    const char* parts = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]+)"
+                        R"(|[^\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}\s]+)";
     return splitting(Behavior::kRemoved, by_regex(std::make_shared<const Regex>(parts, step.where()), true));
   }
   if (type == "Punctuation") {

@@ -6,8 +6,11 @@
 
 #include <algorithm>
 #include <new>
+#include <optional>
 
 #include "base/error.h"
+#include "text/regex_syntax.h"
+#include "text/utf8.h"
 
 namespace linnet {
 namespace {
@@ -23,60 +26,6 @@ struct Free {
     free(pointer);
   }
 };
-
-/// Oniguruma's spelling in PCRE2's. \s and \w are properties in both; PCRE2 10.42's own differ from Unicode
-/// in a few characters (U+180E is a space to it, combining marks are not in a word).
-std::string translated(std::string_view pattern, const std::string& where) {
-  constexpr std::string_view kWord = "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}";
-  std::string out;
-  int depth = 0;  // of [ ]
-  for (size_t i = 0; i < pattern.size(); ++i) {
-    const char c = pattern[i];
-    const char next = i + 1 < pattern.size() ? pattern[i + 1] : '\0';
-    if (c == '\\') {
-      ++i;
-      if (next == 's')
-        out += "\\p{White_Space}";
-      else if (next == 'S')
-        out += "\\P{White_Space}";
-      else if (next == 'w')
-        out += depth > 0 ? std::string(kWord) : fmt::format("[{}]", kWord);
-      else if (next == 'W' && depth == 0)
-        out += fmt::format("[^{}]", kWord);
-      else if (next == 'h')
-        out += depth > 0 ? "0-9a-fA-F" : "[0-9a-fA-F]";
-      else if (next == 'u' && i + 4 < pattern.size())
-        out += fmt::format("\\x{{{}}}", pattern.substr(i + 1, 4)), i += 4;
-      else if (i < pattern.size())
-        out += c, out += next;
-      else
-        out += c;
-      continue;
-    }
-    if (depth > 0 && c == '&' && next == '&') {
-      throw Error(where, "set intersection (&&) in a pattern", "a pattern without it");
-    }
-    if (depth > 0 && c == '[' && next == ':') {  // [:alpha:]
-      const size_t close = pattern.find(":]", i);
-      const size_t length = close == std::string_view::npos ? 1 : close + 2 - i;
-      out += pattern.substr(i, length);
-      i += length - 1;
-      continue;
-    }
-    if (c == '[') {
-      // A ] that stands first in a class is a character.
-      ++depth;
-      out += c;
-      if (next == '^') out += pattern[++i];
-      if (i + 1 < pattern.size() && pattern[i + 1] == ']') out += "\\]", ++i;
-      if (depth > 1) throw Error(where, "a class within a class in a pattern", "a pattern without it");
-      continue;
-    }
-    if (c == ']' && depth > 0) --depth;
-    out += c;
-  }
-  return out;
-}
 
 std::string message_of(int code) {
   PCRE2_UCHAR message[256] = {};
@@ -118,7 +67,7 @@ Regex::Regex(std::string_view pattern, std::string where) : impl_(std::make_uniq
     throw Error(where, fmt::format("a pattern of {} bytes", pattern.size()),
                 fmt::format("at most {}", kMaxPattern));
   }
-  const std::string ours = translated(pattern, where);
+  const std::string ours = pcre2_pattern(pattern, where);
   int code = 0;
   PCRE2_SIZE offset = 0;
   impl_->code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(ours.data()), ours.size(),
@@ -146,10 +95,10 @@ void Regex::for_each_match(std::string_view text, const std::function<void(size_
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   const size_t* span = pcre2_get_ovector_pointer(data.get());
   size_t from = 0;
-  uint32_t options = PCRE2_NO_UTF_CHECK;
+  std::optional<size_t> last;  // where the match before ended
   while (from <= text.size()) {
     const int count =
-        pcre2_match(impl_->code.get(), subject, text.size(), from, options, data.get(), context);
+        pcre2_match(impl_->code.get(), subject, text.size(), from, PCRE2_NO_UTF_CHECK, data.get(), context);
     if (count == PCRE2_ERROR_NOMATCH) return;
     if (count < 0) {
       throw Error(impl_->where, fmt::format("the pattern gives up on this text ({})", message_of(count)),
@@ -157,9 +106,14 @@ void Regex::for_each_match(std::string_view text, const std::function<void(size_
     }
     // \K can put the beginning behind the end; such a match is empty.
     const size_t end = span[1], begin = std::min(span[0], end);
+    if (begin == end && last == end) {  // an empty match right behind another does not count
+      if (from == text.size()) return;
+      next_code_point(text, from);
+      continue;
+    }
     found(begin, end);
     from = end;
-    options = PCRE2_NO_UTF_CHECK | (begin == end ? PCRE2_NOTEMPTY_ATSTART : 0);
+    last = end;
   }
 }
 

@@ -12,8 +12,7 @@ namespace linnet {
 
 class Regex {
  public:
-  /// Throws Error (at `where`) on a pattern that does not compile. What Oniguruma reads otherwise than PCRE2
-  /// is translated (\s and \w as Unicode has them, \h, \uHHHH) or refused (set intersection).
+  /// Throws Error (at `where`) on a pattern that does not compile (regex_syntax.h).
   Regex(std::string_view pattern, std::string where);
   ~Regex();
   Regex(Regex&&) noexcept;

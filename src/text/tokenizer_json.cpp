@@ -74,7 +74,7 @@ void check_added_tokens(const std::vector<AddedToken>& tokens, const TokenModel&
   }
 }
 
-/// Tokens by id. Every id below the largest is there, or is an added token's.
+/// Tokens by id; empty where an id has none.
 std::vector<std::string> read_vocabulary(const JsonView& field, const std::vector<AddedToken>& added) {
   if (!field.value().is_object()) field.fail("not an object", "tokens with their ids");
   std::vector<std::string> tokens;
@@ -98,15 +98,6 @@ std::vector<std::string> read_vocabulary(const JsonView& field, const std::vecto
   }
   if (largest < 0 && added.empty()) field.fail("an empty vocabulary", "at least one token");
   tokens.resize(static_cast<size_t>(largest + 1));
-  std::unordered_set<int32_t> others;
-  std::unordered_set<std::string_view> names;
-  for (const AddedToken& token : added) others.insert(token.id), names.insert(token.content);
-  while (largest >= 0 && names.contains(tokens[static_cast<size_t>(largest)])) --largest;
-  for (int32_t id = 0; id <= largest; ++id) {
-    if (!taken[static_cast<size_t>(id)] && !others.contains(id)) {
-      field.fail(fmt::format("id {} has no token", id), fmt::format("every id from 0 to {}", largest));
-    }
-  }
   return tokens;
 }
 

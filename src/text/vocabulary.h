@@ -13,9 +13,12 @@ namespace linnet {
 class Vocabulary {
  public:
   Vocabulary() = default;
+  /// An id whose token is empty is unused.
   explicit Vocabulary(std::vector<std::string> tokens) : tokens_(std::move(tokens)) {
     ids_.reserve(tokens_.size());
-    for (size_t id = 0; id < tokens_.size(); ++id) ids_.emplace(tokens_[id], static_cast<int32_t>(id));
+    for (size_t id = 0; id < tokens_.size(); ++id) {
+      if (!tokens_[id].empty()) ids_.emplace(tokens_[id], static_cast<int32_t>(id));
+    }
   }
   // The map's keys point into tokens_: short strings would move.
   Vocabulary(const Vocabulary&) = delete;

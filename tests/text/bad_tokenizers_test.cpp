@@ -48,8 +48,6 @@ const Row kRows[] = {
     {"duplicate id", [](Json& j) { j["model"]["vocab"]["b"] = 0; },
      "id 0 is that of \"a\" and of \"b\", expected one token an id"},
     {"missing id", [](Json& j) { j["model"]["vocab"]["b"] = nullptr; }, "token \"b\" without an integer id"},
-    {"a hole in the ids", [](Json& j) { j["model"]["vocab"]["aba"] = 9; },
-     "id 3 has no token, expected every id from 0 to 9"},
     {"negative id", [](Json& j) { j["model"]["vocab"]["b"] = -1; }, "token \"b\" has id -1"},
     {"id 2^31", [](Json& j) { j["model"]["vocab"]["b"] = 2147483648; }, "token \"b\" has id 2147483648"},
     {"id 2^64 - 1", [](Json& j) { j["model"]["vocab"]["b"] = UINT64_MAX; }, "18446744073709551615"},
@@ -262,6 +260,23 @@ TEST(Tokenizer, IdsWithoutATokenAreErrors) {
   EXPECT_EQ(with_gap.decode(std::vector<int32_t>{9}, false), "<s>");
   EXPECT_THAT(message_of([&] { with_gap.decode(std::vector<int32_t>{4}); }),
               HasSubstr("token id 4 has no token"));
+}
+
+TEST(Tokenizer, UnusedIdsOfAVocabularyStandForNothing) {
+  Json json = sound();
+  json["model"]["vocab"]["aba"] = 9;
+  const Tokenizer tokenizer = Tokenizer::from_json(json.dump(), "t");
+  EXPECT_EQ(tokenizer.vocabulary(), 10);
+  EXPECT_EQ(tokenizer.encode("abab<s>"), (std::vector<int32_t>{2, 2, 4}));
+  EXPECT_EQ(tokenizer.encode("abaa"), (std::vector<int32_t>{9, 0}));
+  EXPECT_EQ(tokenizer.decode(std::vector<int32_t>{9, 3, 5, 0}), "abaa");
+  EXPECT_EQ(tokenizer.id_of(""), std::nullopt);
+}
+
+TEST(Tokenizer, AnAddedTokenBeyondTheVocabularyKeepsTheIdOfItsFile) {
+  Json json = sound();
+  json["added_tokens"][0]["id"] = 9;
+  EXPECT_EQ(Tokenizer::from_json(json.dump(), "t").encode("a<s>b"), (std::vector<int32_t>{0, 9, 1}));
 }
 
 TEST(Tokenizer, FilesThatAreNoJsonAreErrors) {
