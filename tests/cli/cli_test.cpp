@@ -374,6 +374,12 @@ TEST_F(Program, GoesOnFromBosWhereThePromptIsEmpty) {
   EXPECT_THAT(run({"generate", "{i}/bos", "--raw", "-p", "a", "-n", "1"}).err, HasSubstr("prefill 1 tokens"));
 }
 
+TEST_F(Program, DoesNotWaitForAPromptAtATerminal) {
+  const BadRow row = {{"generate", "{m}"},
+                      "--prompt: absent, expected --prompt TEXT, --prompt-file FILE or piped"};
+  expect_refused(row, run(row.arguments, {.terminal = true}));
+}
+
 TEST_F(Program, SaysWhyATextEnded) {
   const std::vector<std::string> common = {"generate",     "{i}/gpt2", "-p",      "Once upon a time",
                                            "--ignore-eos", "--json",   "out.json"};

@@ -37,6 +37,11 @@ struct Pipe {
     out = pipe.ends[1];
     ::close(pipe.ends[0]);
   }
+  if (options.terminal) {
+    const int master = ::posix_openpt(O_RDWR | O_NOCTTY);  // stays open as long as the program runs
+    if (::grantpt(master) != 0 || ::unlockpt(master) != 0) ::_exit(126);
+    in = ::open(::ptsname(master), O_RDWR | O_NOCTTY);
+  }
   ::dup2(in, 0);
   ::dup2(out, 1);
   ::dup2(err, 2);

@@ -19,6 +19,7 @@ struct RunOptions {
   bool full_disk = false;    // no file may grow past 0 bytes (standard output and error are pipes)
   bool full_output = false;  // standard output is /dev/full
   bool no_reader = false;    // standard output is a pipe whose other end is closed
+  bool terminal = false;     // standard input is a terminal at which nobody types
   bool closed = false;       // standard input, output and error are closed
   bool interrupt = false;    // Ctrl-C as soon as the program catches it; its standard input stays open
 };
