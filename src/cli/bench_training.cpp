@@ -63,7 +63,7 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
       "training    {:.0f} tokens/s, {} steps of {} rows of {} tokens, {} at once; 6 operations a parameter "
       "and token: {:.0f}% of the matrix rate\n"
       "memory      {}\n",
-      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, steps, phase.batch, phase.context,
+      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, steps, phase.batch, phase.rows.context,
       phase.micro_batch, fraction * 100, memory_of(result)));
   json.write({{"model", shared.model},
               {"device", shared.device},
@@ -71,7 +71,7 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
               {"parameters", parameters},
               {"batch", phase.batch},
               {"micro_batch", phase.micro_batch},
-              {"context", phase.context},
+              {"context", phase.rows.context},
               {"training_tokens_per_second", result.tokens_per_second},
               {"matrix_operations_per_second", machine},
               {"training_fraction_of_matrix_rate", fraction},

@@ -164,8 +164,9 @@ void describe_linearize(CLI::App& app, Work& work) {
       ->check(from_to(0, 1));
   app.add_option("--long-share", numbers.long_share, "Share of the tokens for a last phase on long rows")
       ->check(from_to(0, 1));
-  app.add_option("--long-factor", numbers.long_factor, "How many times longer those rows are")
-      ->check(from_to(1, 1024));
+  app.add_option("--long-context", numbers.long_context,
+                 "Tokens per row there, by default 8 times the others'")
+      ->check(from_to(2, 1 << 20));
   add_training(app, options->training);
   app.callback([options, &work] { work = [options] { return linearize(*options); }; });
 }

@@ -63,6 +63,17 @@ void describe_pretrain(CLI::App& app, Work& work) {
   app.add_option("--tokenizer", options->tokenizer, "tokenizer.json or tokenizer.model, or a folder with one")
       ->required()
       ->type_name("FILE");
+  train::Numbers& numbers = options->training.numbers;
+  app.add_option("--long-share", numbers.long_share,
+                 "Share of the tokens, the last, that come in long rows of long documents")
+      ->check(from_to(0, 1));
+  app.add_option("--long-context", numbers.long_context,
+                 "Tokens per row there, by default the model's positions, else 8 times --context")
+      ->check(from_to(2, 1 << 20));
+  app.add_option("--repeats", numbers.repeats,
+                 "Passages of 32 to 128 tokens that stand again later in a long row, per 1024 tokens: they "
+                 "teach far recall")
+      ->check(from_to(0, 8));
   add_training(app, options->training);
   app.callback([options, &work] { work = [options] { return pretrain(*options); }; });
 }

@@ -35,16 +35,27 @@ TokenizedText tokenize_files(std::span<const std::filesystem::path> files, const
 /// "xxh3-128:…" over the tokens: what two runs must share to be the same.
 std::string hash_of(const TokenizedText& text);
 
+/// How rows are cut from the text.
+struct RowOptions {
+  int64_t context = 2;          // tokens per row, at least 2
+  bool long_documents = false;  // only of documents that fill a row alone, where there is one
+  double repeats = 0.0;         // passages that stand again later in their row, per 1024 tokens
+  auto operator<=>(const RowOptions&) const = default;
+};
+
 /// Rows of `context` tokens from the documents laid end to end, documents in an order that `seed` gives. Long
 /// documents become consecutive slices; where one ends inside a row, the next begins there. Each epoch the
 /// cuts lie elsewhere and the rows come in another order. An epoch covers every token; its last row is filled
 /// up from the beginning, so fewer than `context` tokens of an epoch come twice.
+///
+/// With `repeats`, passages of 32 to 128 tokens are copied over what stands later in the row, at distances
+/// drawn uniformly from those that the row has room for: text that cannot be predicted but by recalling it.
 class TokenRows {
  public:
-  /// `context` ≥ 2. Throws Error if the text is empty.
-  TokenRows(const TokenizedText& text, int64_t context, uint64_t seed);
+  /// Throws Error if the text is empty or the context below 2.
+  TokenRows(const TokenizedText& text, const RowOptions& options, uint64_t seed);
 
-  int64_t context() const { return context_; }
+  int64_t context() const { return options_.context; }
   int64_t rows_per_epoch() const;
   int64_t tokens() const { return static_cast<int64_t>(tokens_.size()); }
 
@@ -55,10 +66,11 @@ class TokenRows {
 
  private:
   void shuffle(int64_t epoch) const;
+  void repeat_passages(int64_t index, std::span<int32_t> tokens) const;
 
   std::vector<int32_t> tokens_;    // [tokens], documents shuffled
   std::vector<uint8_t> is_start_;  // [tokens]
-  int64_t context_;
+  RowOptions options_;
   uint64_t seed_;
   mutable int64_t epoch_ = -1;  // whose order `order_` is
   mutable int64_t offset_ = 0;

@@ -20,10 +20,10 @@ struct Shape {
 Phase phase_of(std::string name, const Numbers& numbers, const Place& place, const Shape& shape,
                double weight_decay) {
   Phase phase{.name = std::move(name)};
-  phase.context = numbers.context.value_or(place.positions > 0 ? std::min(shape.context, place.positions)
-                                                               : shape.context);
+  phase.rows.context = numbers.context.value_or(place.positions > 0 ? std::min(shape.context, place.positions)
+                                                                    : shape.context);
   phase.batch = numbers.batch.value_or(shape.batch);
-  const int64_t at_once = (place.cuda ? kCudaTokensAtOnce : kCpuTokensAtOnce) / phase.context;
+  const int64_t at_once = (place.cuda ? kCudaTokensAtOnce : kCpuTokensAtOnce) / phase.rows.context;
   phase.micro_batch = std::clamp<int64_t>(numbers.micro_batch.value_or(at_once), 1, phase.batch);
   phase.adamw = {.beta1 = numbers.beta1.value_or(0.9),
                  .beta2 = numbers.beta2.value_or(0.95),
@@ -42,6 +42,17 @@ void schedule(Phase& phase, double tokens, const std::optional<int64_t>& warmup,
   phase.schedule.warmup = warmup.value_or(std::min(shape.warmup, phase.schedule.steps / 10));
 }
 
+/// The same phase on rows of `long_context` tokens, as many tokens per step and at once as before.
+Phase on_long_rows(Phase phase, const Numbers& numbers, int64_t longest) {
+  const int64_t before = phase.rows.context;
+  phase.name = "long context";
+  phase.rows.context = numbers.long_context.value_or(longest > before ? longest : 8 * before);
+  const auto rows = [&](int64_t count) { return std::max<int64_t>(1, count * before / phase.rows.context); };
+  phase.batch = rows(phase.batch);
+  phase.micro_batch = std::min(phase.batch, rows(phase.micro_batch));
+  return phase;
+}
+
 Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} : Shape{4, 512}; }
 
 }  // namespace
@@ -49,12 +60,21 @@ Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} 
 std::vector<Phase> pretrain_recipe(const Numbers& numbers, const Place& place) {
   Phase phase = phase_of("pretrain", numbers, place, {.batch = 96, .context = 1024}, 0.1);
   phase.trainable.what = Train::kAll;
-  schedule(phase, static_cast<double>(numbers.tokens), numbers.warmup,
-           {.decay = numbers.decay.value_or(Decay::kCosine),
-            .peak = numbers.learning_rate.value_or(1.5e-3),
-            .floor = numbers.floor.value_or(0.1),
-            .warmup = 200});
-  return {phase};
+  const Schedule shape{.decay = numbers.decay.value_or(Decay::kCosine),
+                       .peak = numbers.learning_rate.value_or(1.5e-3),
+                       .floor = numbers.floor.value_or(0.1),
+                       .warmup = 200};
+  const auto tokens = static_cast<double>(numbers.tokens);
+  schedule(phase, tokens * (1.0 - numbers.long_share), numbers.warmup, shape);
+  if (numbers.long_share <= 0) return {phase};
+  Phase last = on_long_rows(phase, numbers, place.positions);
+  last.goes_on = true;
+  last.rows.long_documents = true;
+  last.rows.repeats = numbers.repeats;
+  schedule(last, tokens * numbers.long_share, phase.schedule.warmup, shape);
+  last.schedule.before = phase.schedule.steps;
+  phase.schedule.after = last.schedule.steps;
+  return {phase, last};
 }
 
 std::vector<Phase> finetune_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable) {
@@ -94,11 +114,9 @@ std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, c
     phases.push_back(phase);
   }
   if (numbers.long_share > 0) {
-    Phase phase = phase_of("long context", numbers, place, linearize_shape(place), 0.0);
+    Phase phase =
+        on_long_rows(phase_of("long context", numbers, place, linearize_shape(place), 0.0), numbers, 0);
     phase.trainable = trainable;
-    phase.context *= numbers.long_factor;
-    phase.batch = std::max<int64_t>(1, phase.batch / numbers.long_factor);
-    phase.micro_batch = std::max<int64_t>(1, phase.micro_batch / numbers.long_factor);
     schedule(phase, tokens * numbers.long_share, numbers.warmup,
              {.decay = Decay::kCosine, .peak = 0.1 * rate, .floor = 0.1, .warmup = 20});
     phases.push_back(phase);
@@ -128,7 +146,9 @@ nlohmann::json identity_of(const std::vector<Phase>& phases) {
     set("clip", phase.clip);
     set("batch", phase.batch);
     set("micro_batch", phase.micro_batch);
-    set("context", phase.context);
+    set("context", phase.rows.context);
+    set("long_documents", phase.rows.long_documents);
+    set("repeats", phase.rows.repeats);
   }
   return identity;
 }

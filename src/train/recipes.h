@@ -22,7 +22,9 @@ struct Numbers {
   std::optional<Decay> decay;
   std::optional<double> transfer_share;  // of the tokens, to attention transfer
   double long_share = 0.0;               // of the tokens, to a last phase on long rows
-  int64_t long_factor = 8;               // whose context is so many times the others'
+  std::optional<int64_t> long_context;   // tokens per row there; absent: 8 times the others', in pretraining
+                                         // the model's positions where they are more
+  double repeats = 0.0;                  // passages repeated in a long row, per 1024 tokens (pretraining)
 };
 
 /// Where the model runs: micro-batches and, for linearize, the batch depend on it.
@@ -32,7 +34,8 @@ struct Place {
 };
 
 /// One phase of next-token loss on all parameters: AdamW (0.9, 0.95), weight decay 0.1, lr 1.5e-3 cosine to
-/// 10%, 200 steps of warm-up, clip 1, 96 rows of 1024 tokens.
+/// 10%, 200 steps of warm-up, clip 1, 96 rows of 1024 tokens. Where asked for, the last `long_share` of the
+/// tokens come in as many tokens per step but long rows, of long documents, under the same decay.
 std::vector<Phase> pretrain_recipe(const Numbers& numbers, const Place& place);
 
 /// The paper's (You et al., arXiv 2406.07368, released code): next-token loss, AdamW

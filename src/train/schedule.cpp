@@ -20,7 +20,9 @@ Decay decay_of(std::string_view name, std::string_view where) {
 std::string_view name_of(Decay decay) { return kNames[static_cast<size_t>(decay)]; }
 
 double Schedule::at(int64_t step) const {
-  const double done = static_cast<double>(step) / static_cast<double>(std::max<int64_t>(steps, 1));
+  step += before;
+  const double done =
+      static_cast<double>(step) / static_cast<double>(std::max<int64_t>(before + steps + after, 1));
   const double rise =
       warmup > 0 ? std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(warmup)) : 1.0;
   double left = 1.0;

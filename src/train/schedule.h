@@ -18,9 +18,12 @@ struct Schedule {
   double floor = 0.1;  // what the decay ends at, as a fraction of the peak
   int64_t warmup = 0;  // steps over which the rate rises linearly, on top of the decay
   int64_t steps = 1;   // of the phase
+  // Phases may share one decay: this one's steps are then `before` … before + steps − 1 of before + steps +
+  // after.
+  int64_t before = 0, after = 0;
 
-  /// The rate of step 0 … steps − 1: peak · min(1, (step+1)/warmup) · (floor + (1 − floor) d), where d is 1,
-  /// 1 − step/steps or ½(1 + cos(π step/steps)).
+  /// The rate of the phase's step 0 … steps − 1: peak · min(1, (s+1)/warmup) · (floor + (1 − floor) d), where
+  /// s = before + step, n = before + steps + after, and d is 1, 1 − s/n or ½(1 + cos(π s/n)).
   double at(int64_t step) const;
 };
 

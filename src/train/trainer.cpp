@@ -61,14 +61,15 @@ class Runner {
   const std::vector<Phase>& phases_;
   const RunOptions& options_;
   Checkpoints checkpoints_;
-  std::map<int64_t, TokenRows> rows_;  // by context
-  std::unique_ptr<TrainingLog> log_;   // null: nothing is written
+  std::map<RowOptions, TokenRows> rows_;
+  std::unique_ptr<TrainingLog> log_;  // null: nothing is written
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Progress> progress_bar_;
   std::vector<PendingStep> pending_;
   RunProgress progress_;
-  int64_t phase_begin_ = 0;  // step before the phase's first
-  int64_t first_row_ = 0;    // the phase's first row, counted in rows of its context
+  int64_t phase_begin_ = 0;      // step before the phase's first
+  int64_t optimizer_begin_ = 0;  // step before the optimizer's first
+  int64_t first_row_ = 0;        // the phase's first row, counted in rows of its context
   double began_ = 0, mark_ = 0, trained_seconds_ = 0;
   int64_t trained_tokens_ = 0, tokens_before_ = 0;  // of this process, of earlier ones
   RunResult result_;
@@ -89,11 +90,13 @@ size_t Runner::begin() {
     progress_ = checkpoints_.read_progress(*saved);
   }
   size_t phase = 0;
-  while (phase + 1 < phases_.size() && progress_.step > phase_begin_ + phases_[phase].schedule.steps)
+  while (phase + 1 < phases_.size() && progress_.step > phase_begin_ + phases_[phase].schedule.steps) {
     phase_begin_ += phases_[phase++].schedule.steps;
+    if (!phases_[phase].goes_on) optimizer_begin_ = phase_begin_;
+  }
   enter(phase);
   if (saved) {
-    checkpoints_.load(*saved, *optimizer_, progress_.step - phase_begin_);
+    checkpoints_.load(*saved, *optimizer_, progress_.step - optimizer_begin_);
     note(fmt::format("resuming after step {}", progress_.step));
   }
   return phase;
@@ -130,8 +133,10 @@ void Runner::enter(size_t index) {
   const Phase& phase = phases_[index];
   int64_t tokens_before = 0;
   for (size_t i = 0; i < index; ++i) tokens_before += phases_[i].schedule.steps * phases_[i].tokens_a_step();
-  first_row_ = (tokens_before + phase.context - 1) / phase.context;
-  rows_.try_emplace(phase.context, text_, phase.context, options_.seed);
+  first_row_ = (tokens_before + phase.rows.context - 1) / phase.rows.context;
+  rows_.try_emplace(phase.rows, text_, phase.rows, options_.seed);
+  if (phase.goes_on && optimizer_) return;
+  optimizer_begin_ = phase.goes_on ? optimizer_begin_ : phase_begin_;
   module_.set_trainable(phase.trainable);
   optimizer_ = std::make_unique<AdamW>(module_.parameters(), phase.adamw);
   result_.trained_parameters = 0;
@@ -140,10 +145,10 @@ void Runner::enter(size_t index) {
 }
 
 RowBatch Runner::rows(const Phase& phase, int64_t first, int64_t count) {
-  const TokenRows& source = rows_.at(phase.context);
+  const TokenRows& source = rows_.at(phase.rows);
   const at::Device device = module_.options().device;
   const auto host = at::TensorOptions().dtype(at::kInt).pinned_memory(device.is_cuda());
-  const int64_t context = phase.context;
+  const int64_t context = phase.rows.context;
   at::Tensor ids = at::empty({count, context + 1}, host);
   at::Tensor documents = at::empty({count, context}, at::kInt);
   for (int64_t row = 0; row < count; ++row)

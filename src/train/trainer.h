@@ -41,9 +41,10 @@ struct Phase {
   double clip = 1.0;        // of the gradients' L2 norm; 0: none
   int64_t batch = 1;        // rows a step
   int64_t micro_batch = 1;  // rows at once: their gradients are added up
-  int64_t context = 2;      // tokens a row
+  RowOptions rows;          // what a row is
+  bool goes_on = false;     // with the optimizer of the phase before
 
-  int64_t tokens_a_step() const { return batch * context; }
+  int64_t tokens_a_step() const { return batch * rows.context; }
 };
 
 enum class Packing {

@@ -27,6 +27,15 @@ TEST(Schedule, FollowsItsFormula) {
     EXPECT_NEAR(c.schedule.at(c.step), c.rate, 1e-9) << name_of(c.schedule.decay) << " step " << c.step;
 }
 
+TEST(Schedule, PhasesThatShareADecayGoOnWhereTheEarlierOneEnded) {
+  const Schedule whole{.decay = Decay::kCosine, .peak = 2.0, .floor = 0.1, .warmup = 3, .steps = 10};
+  Schedule first = whole, second = whole;
+  first.steps = second.before = 6;
+  second.steps = first.after = 4;
+  for (int64_t step = 0; step < 10; ++step)
+    EXPECT_EQ(step < 6 ? first.at(step) : second.at(step - 6), whole.at(step)) << step;
+}
+
 TEST(Schedule, AnUnknownNameIsAnErrorThatListsTheKnown) {
   EXPECT_EQ(decay_of("linear", "--schedule"), Decay::kLinear);
   try {

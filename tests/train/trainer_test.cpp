@@ -56,6 +56,10 @@ class TrainerTest : public testing::Test {
     fs::create_directories(out_);
   }
   void TearDown() override { remove_folder(out_); }
+  void reset() const {
+    remove_folder(out_);
+    fs::create_directories(out_);
+  }
 
   RunOptions options(bool resume = false) const {
     return {.out = out_,
@@ -94,30 +98,50 @@ std::string message_of(const std::function<void()>& work, ExitStatus status) {
 }
 
 TEST_F(TrainerTest, AResumedRunContinuesTheSameLossesBitForBit) {
-  const auto all = phases(16 * 64);  // 6 steps of transfer, 10 of KL
-  run(options(), all);
-  const auto whole = logged();
-  ASSERT_EQ(whole.size(), 16u);
-  for (const int64_t killed_after : {4, 6, 9, 12}) {  // in the first phase, at its end, in the second
-    remove_folder(out_);
-    fs::create_directories(out_);
-    RunOptions dying = options();
-    dying.on_step = [&](int64_t step) {
-      if (step == killed_after + 1) throw std::runtime_error("killed");
-    };
-    EXPECT_THROW(run(dying, all), std::runtime_error);
-    const RunResult result = run(options(true), all);
-    EXPECT_EQ(result.steps, 16);
-    EXPECT_EQ(logged(), whole) << "killed after step " << killed_after;
+  // 6 steps of transfer, 10 of KL; then 10 of short rows and 6 of long ones with one optimizer and one decay.
+  Numbers numbers{.tokens = 16 * 64, .batch = 2, .micro_batch = 1, .context = 32};
+  numbers.long_share = 0.375;
+  numbers.long_context = 64;
+  numbers.repeats = 16;
+  for (const auto& all : {phases(16 * 64), pretrain_recipe(numbers, {})}) {
+    reset();
+    run(options(), all);
+    const auto whole = logged();
+    ASSERT_EQ(whole.size(), 16u);
+    for (const int64_t killed_after : {4, 6, 9, 12}) {  // in the first phase, at its end, in the second
+      reset();
+      RunOptions dying = options();
+      dying.on_step = [&](int64_t step) {
+        if (step == killed_after + 1) throw std::runtime_error("killed");
+      };
+      EXPECT_THROW(run(dying, all), std::runtime_error);
+      const RunResult result = run(options(true), all);
+      EXPECT_EQ(result.steps, 16);
+      EXPECT_EQ(logged(), whole) << all.back().name << ", killed after step " << killed_after;
+    }
   }
+}
+
+TEST_F(TrainerTest, APhaseThatGoesOnKeepsTheOptimizer) {
+  // One phase of 8 steps cut in two of 4: the same losses.
+  Numbers numbers{.tokens = 8 * 64, .batch = 2, .micro_batch = 1, .context = 32};
+  const auto one = pretrain_recipe(numbers, {});
+  auto two = std::vector<Phase>{one.front(), one.front()};
+  two[0].schedule.steps = two[1].schedule.steps = 4;
+  two[0].schedule.after = two[1].schedule.before = 4;
+  two[1].goes_on = true;
+  run(options(), one);
+  const auto whole = logged();
+  reset();
+  run(options(), two);
+  EXPECT_EQ(logged(), whole);
 }
 
 TEST_F(TrainerTest, CtrlCSavesAndTheResumedRunContinuesTheSameLosses) {
   const auto all = phases(16 * 64);
   run(options(), all);
   const auto whole = logged();
-  remove_folder(out_);
-  fs::create_directories(out_);
+  reset();
   RunOptions interrupted = options();
   interrupted.on_step = [](int64_t step) {
     if (step == 7) ::raise(SIGINT);
