@@ -118,7 +118,8 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
 void describe_perplexity(CLI::App& app, Work& work) {
   const auto options = std::make_shared<PerplexityCommandOptions>();
   add_evaluation(app, *options);
-  app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
+  app.add_option("FILE", options->files,
+                 "Texts: .txt or .md (one document) or .jsonl (field `text`), plain or .xz")
       ->required();
   app.add_option(
          "--window", options->window,

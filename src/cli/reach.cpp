@@ -142,7 +142,8 @@ ExitStatus reach(const ReachCommandOptions& options) {
 void describe_reach(CLI::App& app, Work& work) {
   const auto options = std::make_shared<ReachCommandOptions>();
   add_evaluation(app, *options);
-  app.add_option("FILE", options->files, "Texts: .txt (one document), .jsonl or .jsonl.xz (field `text`)")
+  app.add_option("FILE", options->files,
+                 "Texts: .txt or .md (one document) or .jsonl (field `text`), plain or .xz")
       ->required();
   app.add_option("--near", options->how.near, "Last tokens that the limited layer sees")
       ->check(from_to(1, 1 << 20))

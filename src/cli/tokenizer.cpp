@@ -101,7 +101,8 @@ ExitStatus train(const TrainOptions& options) {
 
 void describe_train(CLI::App& app, Work& work) {
   auto options = std::make_shared<TrainOptions>();
-  app.add_option("FILE", options->files, "Text: .txt, .jsonl or .jsonl.xz (field `text`)")->required();
+  app.add_option("FILE", options->files, "Text: .txt, .md or .jsonl (field `text`), plain or .xz")
+      ->required();
   app.add_option("-o,--out", options->out, "New folder for tokenizer.json and tokenizer_config.json")
       ->required();
   app.add_option("--vocabulary", options->vocabulary, "Tokens in all: special ones, 256 bytes, merges")
@@ -208,7 +209,7 @@ void describe_encode(CLI::App& app, Work& work) {
   auto options = std::make_shared<CodeOptions>();
   add_model(app, *options);
   CLI::Option* file =
-      app.add_option("FILE", options->file, "Text: .txt, .jsonl or .jsonl.xz; -: standard input");
+      app.add_option("FILE", options->file, "Text: .txt, .md or .jsonl, plain or .xz; -: standard input");
   options->text_given = app.add_option("--text", options->text, "The text itself")->excludes(file);
   app.add_flag("--special", options->special,
                "Add the special tokens that models expect around a text (BOS, …)");

@@ -34,7 +34,8 @@ void add_numbers(CLI::App& app, TrainingOptions& options) {
 }  // namespace
 
 void add_training(CLI::App& app, TrainingOptions& options) {
-  app.add_option("--data", options.data, "Training text: .txt, .jsonl or .jsonl.xz")->type_name("FILE");
+  app.add_option("--data", options.data, "Training text: .txt, .md or .jsonl, plain or .xz")
+      ->type_name("FILE");
   app.add_option("--valid", options.valid, "Held-out text: scored while training, never trained on")
       ->type_name("FILE");
   app.add_option("--tokens", options.numbers.tokens,

@@ -13,7 +13,8 @@
 namespace linnet {
 namespace {
 
-constexpr size_t kMaxLine = size_t{1} << 30;          // bytes
+constexpr size_t kMaxLine = size_t{1} << 30;  // bytes
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 constexpr uint64_t kMaxXzMemory = uint64_t{1} << 30;  // bytes, for the decoder's dictionary
 
 /// Bytes of a file, unpacked where it is .xz, in parts.
@@ -68,6 +69,21 @@ class Source {
   bool ended_ = false;
 };
 
+/// The whole of a text, at most 1 GiB where it is packed: an archive of a few kB may hold any number of
+/// bytes.
+std::string whole_text(const std::filesystem::path& file, bool packed) {
+  Source source(file, packed);
+  std::string text;
+  for (std::string_view part = source.next(); !part.empty(); part = source.next()) {
+    stop_if_interrupted();
+    text += part;
+    if (packed && text.size() > kMaxLine)
+      throw Error(file.string(), "a packed text of more than 1 GiB", "a smaller one, or records");
+  }
+  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
+  return text;
+}
+
 Document document_of(std::string_view line, const std::filesystem::path& file, size_t number) {
   const std::string where = fmt::format("{}:{}", file.string(), number);
   const nlohmann::json record = parse_json(line, where);
@@ -86,12 +102,17 @@ Document document_of(std::string_view line, const std::filesystem::path& file, s
 void for_each_line(const std::filesystem::path& file,
                    const std::function<bool(std::string_view, size_t)>& take) {
   Source source(file, file.extension() == ".xz");
+  bool begun = false;
   std::string open;  // a line that goes on in the next part
   size_t number = 1;
   for (std::string_view part = source.next(); !part.empty(); part = source.next()) {
     while (!part.empty()) {
       const size_t end = part.find('\n');
       open += part.substr(0, end);
+      if (!begun && (end != std::string_view::npos || open.size() >= kByteOrderMark.size())) {
+        begun = true;
+        if (open.starts_with(kByteOrderMark)) open.erase(0, kByteOrderMark.size());
+      }
       if (open.size() > kMaxLine) {
         throw Error(fmt::format("{}:{}", file.string(), number), "a line of more than 1 GiB",
                     "one record a line");
@@ -108,13 +129,15 @@ void for_each_line(const std::filesystem::path& file,
 void for_each_document(const std::filesystem::path& file, const std::function<bool(Document&&)>& take) {
   stop_if_interrupted();
   const std::string name = file.filename().string();
-  if (name.ends_with(".txt")) {
-    const MappedFile mapped(file);
-    take({file.string(), name, std::string(mapped.text())});
+  const bool packed = name.ends_with(".xz");
+  const std::string_view unpacked = std::string_view(name).substr(0, name.size() - (packed ? 3 : 0));
+  if (unpacked.ends_with(".txt") || unpacked.ends_with(".md")) {
+    take({file.string(), name, whole_text(file, packed)});
     return;
   }
-  if (!name.ends_with(".jsonl.xz") && !name.ends_with(".jsonl")) {
-    throw Error(file.string(), "unknown kind of text file", "a name that ends in .txt, .jsonl or .jsonl.xz");
+  if (!unpacked.ends_with(".jsonl")) {
+    throw Error(file.string(), "unknown kind of text file",
+                "a name that ends in .txt, .md or .jsonl, or one of these and .xz");
   }
   for_each_line(file, [&](std::string_view line, size_t number) {
     stop_if_interrupted();

@@ -1,4 +1,5 @@
-// Documents of text files: .txt (one document), .jsonl and .jsonl.xz (one a record, field `text`).
+// Documents of text files: .txt and .md (one document), .jsonl (one a record, field `text`); each may be
+// packed (.xz). A UTF-8 byte-order mark at the beginning is skipped.
 #pragma once
 
 #include <filesystem>

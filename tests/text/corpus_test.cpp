@@ -47,6 +47,23 @@ TEST_F(Corpus, ATextFileIsOneDocument) {
   EXPECT_EQ(documents[0].source, "a.txt");
 }
 
+TEST_F(Corpus, AByteOrderMarkIsNoPartOfAText) {
+  EXPECT_EQ(read(file("a.txt", "\xEF\xBB\xBFone"))[0].text, "one");
+  EXPECT_EQ(read(file("a.md", "\xEF\xBB\xBF# one"))[0].text, "# one");
+  EXPECT_EQ(read(file("b.txt", "\xEF\xBB"))[0].text, "\xEF\xBB");
+  const auto records = read(file("a.jsonl", "\xEF\xBB\xBF{\"text\": \"one\"}\n{\"text\": \"two\"}"));
+  ASSERT_EQ(records.size(), 2u);
+  EXPECT_EQ(records[0].text, "one");
+  EXPECT_EQ(read(file("b.jsonl", "\xEF\xBB\xBF\n{\"text\": \"one\"}")).size(), 1u);
+}
+
+TEST_F(Corpus, APackedTextIsOneDocument) {
+  const auto documents = read(file("a.md.xz", MappedFile(kPacked).text()));
+  ASSERT_EQ(documents.size(), 1u);
+  EXPECT_THAT(documents[0].text, HasSubstr("\n{"));
+  EXPECT_THAT(message(file("b.txt.xz", "plain text")), HasSubstr("not an xz file"));
+}
+
 TEST_F(Corpus, ARecordIsADocument) {
   const auto path =
       file("a.jsonl", "{\"text\": \"x\\ny\", \"id\": \"i\", \"source\": \"s\"}\r\n\n{\"text\": \"\"}");
@@ -114,7 +131,7 @@ TEST_F(Corpus, WhatIsNoRecordIsAnErrorThatNamesTheLine) {
 
 TEST_F(Corpus, AnotherEndingOrAMissingFileIsAnError) {
   EXPECT_THAT(message(file("a.parquet", "x")),
-              HasSubstr("expected a name that ends in .txt, .jsonl or .jsonl.xz"));
+              HasSubstr("expected a name that ends in .txt, .md or .jsonl, or one of these and .xz"));
   EXPECT_THAT(message(folder_ / "none.txt"), HasSubstr("none.txt"));
 }
 
