@@ -61,7 +61,7 @@ TEST_F(Corpus, APackedTextIsOneDocument) {
   const auto documents = read(file("a.md.xz", MappedFile(kPacked).text()));
   ASSERT_EQ(documents.size(), 1u);
   EXPECT_THAT(documents[0].text, HasSubstr("\n{"));
-  EXPECT_THAT(message(file("b.txt.xz", "plain text")), HasSubstr("not an xz file"));
+  EXPECT_THAT(message(file("b.txt.xz", "plain text, not packed")), HasSubstr("not an xz file"));
 }
 
 TEST_F(Corpus, ARecordIsADocument) {
