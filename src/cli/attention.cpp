@@ -72,6 +72,7 @@ void describe_attention(CLI::App& app, Work& run) {
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");
   add_threads(app, options->shared);
+  add_instructions(app);
   add_json(app, options->shared);
   app.callback([&run, options] { run = [options] { return attention(*options); }; });
 }

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "kernels/cpu/instruction_sets.h"
 
 namespace linnet::cli {
 namespace {
@@ -72,6 +73,13 @@ void add_threads(CLI::App& app, SharedOptions& options) {
       ->check(from_to(0, 1024));
 }
 
+void add_instructions(CLI::App& app) {
+  app.add_option_function<std::string>(
+         "--instructions", kernels::use_instruction_set,
+         "Compute with this instruction set instead of the machine's best: for tests of lesser machines")
+      ->check(one_of_words(kernels::instruction_sets()));
+}
+
 void add_seed(CLI::App& app, SharedOptions& options) {
   app.add_option("--seed", options.seed, "Seed of every random number")->check(at_least(0));
 }
@@ -85,6 +93,7 @@ void add_evaluation(CLI::App& app, SharedOptions& options) {
   add_device(app, options);
   add_dtype(app, options);
   add_threads(app, options);
+  add_instructions(app);
   add_json(app, options);
 }
 

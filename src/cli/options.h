@@ -29,6 +29,7 @@ void add_model(CLI::App& app, SharedOptions& options);  // MODEL and --base
 void add_device(CLI::App& app, SharedOptions& options);
 void add_dtype(CLI::App& app, SharedOptions& options);
 void add_threads(CLI::App& app, SharedOptions& options);
+void add_instructions(CLI::App& app);  // --instructions
 void add_seed(CLI::App& app, SharedOptions& options);
 void add_json(CLI::App& app, SharedOptions& options);
 /// All of the above but --seed, for commands that run a model and draw nothing.

@@ -311,8 +311,8 @@ TEST_F(Program, DescribesItselfAndEveryOption) {
   const std::pair<const char*, std::vector<const char*>> rows[] = {
       {"generate",
        {"--prompt", "--prompt-file", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
-        "--repetition-penalty", "--stop", "--ignore-eos", "--seed", "--threads", "--dtype", "--device",
-        "--base", "--json"}},
+        "--repetition-penalty", "--stop", "--ignore-eos", "--seed", "--threads", "--instructions", "--dtype",
+        "--device", "--base", "--json"}},
       {"perplexity", {"--window", "--stride", "--score-from", "--score-to", "--far-pairs", "--json"}},
       {"check", {"--tokens", "--dtype", "--json"}}};
   for (const auto& [command, options] : rows) {

@@ -2,7 +2,6 @@
 
 #include <gtest/gtest.h>
 
-#include <hwy/targets.h>
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -10,26 +9,12 @@
 #include <vector>
 
 #include "base/random.h"
+#include "tests/kernels/targets.h"
 
 namespace linnet {
 namespace {
 
 using kernels::padded;
-
-/// Calls `check` once for each instruction set that this machine and this build have.
-template <class Check>
-void on_every_target(const Check& check) {
-  const int64_t all = hwy::SupportedTargets();
-  for (int64_t rest = all; rest != 0; rest &= rest - 1) {
-    const int64_t target = rest & -rest;
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    SCOPED_TRACE(hwy::TargetName(target));
-    check();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
 
 template <class T>
 std::vector<T> numbers(int64_t count, uint64_t seed) {
@@ -55,11 +40,11 @@ TYPED_TEST(AttentionKernels, AProductIsTheSumsAndARowOfItHasTheSameBitsAlone) {
           const auto a = numbers<T>(m * (k + 3), 1), b = numbers<T>(k * (n + 5) + n, 2);
           const auto start = numbers<T>(m * (n + 1), 3);
           auto c = start;
-          kernels::matmul(m, n, k, a.data(), k + 3, int64_t{1}, b.data(), n + 5, c.data(), n + 1, true);
+          kernels::matmul(m, n, k, a.data(), k + 3, b.data(), n + 5, c.data(), n + 1, true);
           for (int64_t i = 0; i < m; ++i) {
             std::vector<T> row(n);
-            kernels::matmul(int64_t{1}, n, k, a.data() + i * (k + 3), int64_t{0}, int64_t{1}, b.data(), n + 5,
-                            row.data(), n, false);
+            kernels::matmul(int64_t{1}, n, k, a.data() + i * (k + 3), int64_t{0}, b.data(), n + 5, row.data(),
+                            n, false);
             std::vector<T> added(start.begin() + i * (n + 1), start.begin() + i * (n + 1) + n);
             std::vector<int32_t> indices(k);
             std::iota(indices.begin(), indices.end(), 0);

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/rotary.h"
 #include "tests/kernels/numbers.h"
+#include "tests/kernels/targets.h"
 
 namespace linnet {
 namespace {
@@ -16,7 +17,18 @@ using kernels::Unary;
 constexpr int64_t kSizes[] = {1, 3, 15, 16, 17, 64, 100, 385};
 constexpr Unary kActivations[] = {Unary::kSilu, Unary::kGeluTanh, Unary::kGelu, Unary::kRelu};
 
-TEST(Norms, EqualThePlainOnesInDouble) {
+class Norms : public OnEveryTarget {};
+class Activations : public OnEveryTarget {};
+class LogSumExp : public OnEveryTarget {};
+class BFloat16 : public OnEveryTarget {};
+class Add : public OnEveryTarget {};
+INSTANTIATE_TEST_SUITE_P(EveryTarget, Norms, every_target(), target_name);
+INSTANTIATE_TEST_SUITE_P(EveryTarget, Activations, every_target(), target_name);
+INSTANTIATE_TEST_SUITE_P(EveryTarget, LogSumExp, every_target(), target_name);
+INSTANTIATE_TEST_SUITE_P(EveryTarget, BFloat16, every_target(), target_name);
+INSTANTIATE_TEST_SUITE_P(EveryTarget, Add, every_target(), target_name);
+
+TEST_P(Norms, EqualThePlainOnesInDouble) {
   for (int64_t size : kSizes) {
     const int64_t rows = 3;
     auto x = normals(rows * size, 1);
@@ -36,7 +48,7 @@ TEST(Norms, EqualThePlainOnesInDouble) {
   }
 }
 
-TEST(Activations, EqualThePlainOnesInDouble) {
+TEST_P(Activations, EqualThePlainOnesInDouble) {
   for (Unary kind : kActivations) {
     for (int64_t size : kSizes) {
       auto x = normals(size, 4);
@@ -54,7 +66,7 @@ TEST(Activations, EqualThePlainOnesInDouble) {
   }
 }
 
-TEST(Activations, HoldAtTheEndsOfTheRange) {
+TEST_P(Activations, HoldAtTheEndsOfTheRange) {
   for (Unary kind : kActivations) {
     std::vector<float> x = {-1e30f, -1000, -100, -0.0f, 0, 100, 1000, 1e10f};
     kernels::activate(kind, x.data(), x.size());
@@ -65,7 +77,7 @@ TEST(Activations, HoldAtTheEndsOfTheRange) {
   }
 }
 
-TEST(LogSumExp, EqualsThePlainOneInDouble) {
+TEST_P(LogSumExp, EqualsThePlainOneInDouble) {
   for (int64_t size : kSizes) {
     auto x = normals(size, 6);
     for (float& number : x) number *= 20;
@@ -78,7 +90,7 @@ TEST(LogSumExp, EqualsThePlainOneInDouble) {
   EXPECT_NEAR(kernels::log_sum_exp(alike.data(), alike.size()), 1.25 + std::log(100003.0), 1e-6);
 }
 
-TEST(LogSumExp, HoldsAtTheEndsOfTheRangeAndKeepsNaN) {
+TEST_P(LogSumExp, HoldsAtTheEndsOfTheRangeAndKeepsNaN) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity(),
                   kNaN = std::numeric_limits<float>::quiet_NaN();
   for (size_t size : {1, 7, 16, 40}) {
@@ -98,7 +110,7 @@ TEST(LogSumExp, HoldsAtTheEndsOfTheRangeAndKeepsNaN) {
   }
 }
 
-TEST(BFloat16, RoundsToNearestEvenAndComesBackExactly) {
+TEST_P(BFloat16, RoundsToNearestEvenAndComesBackExactly) {
   const struct {
     uint32_t from;
     uint16_t to;
@@ -116,7 +128,7 @@ TEST(BFloat16, RoundsToNearestEvenAndComesBackExactly) {
   }
 }
 
-TEST(Add, AddsEveryNumber) {
+TEST_P(Add, AddsEveryNumber) {
   for (int64_t size : kSizes) {
     auto x = normals(size, 6);
     const auto y = normals(size, 7);

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/elementwise.h"
 #include "tests/kernels/numbers.h"
+#include "tests/kernels/targets.h"
 
 namespace linnet {
 namespace {
@@ -42,7 +43,10 @@ std::vector<float> product(const Weights& weights, const Shape& shape, const std
   return y;
 }
 
-TEST(FewRows, EqualThePlainProduct) {
+class FewRows : public OnEveryTarget {};
+INSTANTIATE_TEST_SUITE_P(EveryTarget, FewRows, every_target(), target_name);
+
+TEST_P(FewRows, EqualThePlainProduct) {
   for (WeightType type : {WeightType::kFloat32, WeightType::kBFloat16}) {
     for (const Shape& shape : kShapes) {
       for (int64_t rows : {1, 2, 3, 4, 5, 11, 64}) {
@@ -58,7 +62,7 @@ TEST(FewRows, EqualThePlainProduct) {
   }
 }
 
-TEST(FewRows, ARowHasTheSameBitsAloneAndBesideOthersAndInAnyCut) {
+TEST_P(FewRows, ARowHasTheSameBitsAloneAndBesideOthersAndInAnyCut) {
   for (WeightType type : {WeightType::kFloat32, WeightType::kBFloat16}) {
     for (const Shape& shape : kShapes) {
       const Weights weights(shape, type);
@@ -76,7 +80,7 @@ TEST(FewRows, ARowHasTheSameBitsAloneAndBesideOthersAndInAnyCut) {
   }
 }
 
-TEST(FewRows, WriteNothingOutsideTheirRange) {
+TEST_P(FewRows, WriteNothingOutsideTheirRange) {
   const Shape shape{40, 21};
   const Weights weights(shape, WeightType::kBFloat16);
   for (int64_t rows : {1, 6}) {

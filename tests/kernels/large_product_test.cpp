@@ -5,13 +5,14 @@
 #include "base/thread_pool.h"
 #include "kernels/cpu/elementwise.h"
 #include "tests/kernels/numbers.h"
+#include "tests/kernels/targets.h"
 
 namespace linnet {
 namespace {
 
 using kernels::WeightType;
 
-TEST(LargeProduct, EqualsThePlainProductInEveryTypeAndCut) {
+void expect_plain_products() {
   const struct { int64_t in, out; } kShapes[] = {{1, 1}, {24, 40}, {64, 172}, {172, 600}, {385, 301}};
   ThreadPool pool(3);
   for (WeightType stored : {WeightType::kFloat32, WeightType::kBFloat16}) {
@@ -51,6 +52,21 @@ TEST(LargeProduct, EqualsThePlainProductInEveryTypeAndCut) {
         }
       }
     }
+  }
+}
+
+TEST(LargeProduct, EqualsThePlainProductInEveryTypeAndCut) { expect_plain_products(); }
+
+// oneDNN obeys before its first product alone: each instruction set gets a process of its own.
+TEST(LargeProduct, EqualsThePlainProductOnEveryInstructionSet) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  for (const std::string& name : kernels::instruction_sets()) {
+    const auto run = [&] {
+      kernels::use_instruction_set(name);
+      expect_plain_products();
+      std::exit(testing::Test::HasFailure() ? 1 : 0);
+    };
+    EXPECT_EXIT(run(), testing::ExitedWithCode(0), "") << name;
   }
 }
 

@@ -51,6 +51,12 @@ memory::desc plain_weights(WeightType type, int64_t in, int64_t outputs) {
 
 }  // namespace
 
+void limit_large_products(std::string_view instruction_set) {
+  const bool avx512 = instruction_set.starts_with("AVX3"), avx2 = instruction_set == "AVX2";
+  if (avx512) return;  // oneDNN's steps within AVX-512 are not Highway's
+  dnnl::set_max_cpu_isa(avx2 ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41);
+}
+
 bool fast_bfloat16() {
   const auto isa = dnnl::get_effective_cpu_isa();
   return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;

@@ -10,10 +10,15 @@
 
 #include <cstdint>
 #include <memory>
+#include <string_view>
 
 #include "kernels/cpu/few_rows.h"
 
 namespace linnet::kernels {
+
+/// Keeps oneDNN to at most what `instruction_set` (a name of instruction_sets()) has. Ignored after its first
+/// product.
+void limit_large_products(std::string_view instruction_set);
 
 /// Whether this machine has instructions that multiply bf16 (AVX512_BF16, AMX).
 bool fast_bfloat16();
