@@ -29,7 +29,7 @@ struct HeadRows {
   T* row(int64_t head, int64_t index) const { return data + head * head_stride + index * row_stride; }
 };
 
-/// Queries, keys and values of `count` tokens, tree nodes or both's rows.
+/// Queries, keys and values of `count` rows; row i is token i of a prefill or node i of a tree.
 template <class T>
 struct Rows {
   int64_t count = 0;

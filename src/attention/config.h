@@ -11,6 +11,9 @@
 
 namespace linnet {
 
+/// ε: the least that anything is divided by, and what RMSNorm adds (docs/mathematics.md section 1).
+constexpr double kEpsilon = 1e-6;
+
 enum class LocalWeight { kNone, kSoftmax, kRelu2, kRelu2Unit, kLaplace, kRelu, kYoso };
 enum class FeaturePosition { kRotary, kNone };
 enum class Denominator { kSeparate, kShared };

@@ -1,7 +1,7 @@
 // `elu1`:
 //
-//     o_t = φ(q_t)ᵀ S_t / max(φ(q_t)·z_t, 10⁻⁶),   S_t = Σ_s φ(k_s) v_sᵀ,  z_t = Σ_s φ(k_s),  φ(x) = 1 +
-//     elu(x)
+//     o_t = φ(q_t)ᵀ S_t / max(φ(q_t)·z_t, 10⁻⁶),   S_t = Σ_s φ(k_s) v_sᵀ,  z_t = Σ_s φ(k_s)
+//     φ(x) = 1 + elu(x)
 //
 // over the tokens that t sees globally. Katharopoulos et al. 2020, equations 5 and 7.
 // State: d(e + 1) numbers a key-value head. Cost of a token: 2de multiply-adds a head, nothing learned.

@@ -9,8 +9,6 @@ namespace {
 
 using kernels::padded;
 
-constexpr double kEpsilon = 1e-6;
-
 template <class T>
 class FeatureSummary final : public Summary<T> {
  public:
@@ -28,8 +26,8 @@ class FeatureSummary final : public Summary<T> {
     T* phi = scratch.take<T>(features_ * n);
     map_->keys(kv_head, n, tokens.keys, tokens.key_row, phi);
     if (tokens.weight != T(1)) weigh(features_ * n, tokens.weight, phi);
-    kernels::matmul(features_, row_, tokens.count, phi, n, int64_t{1}, tokens.values, tokens.value_row,
-                    summary, row_, true);
+    kernels::matmul(features_, row_, tokens.count, phi, n, tokens.values, tokens.value_row, summary, row_,
+                    true);
     T* z = summary + features_ * row_;
     for (int64_t i = 0; i < features_; ++i) z[i] += kernels::sum(phi + i * n, tokens.count);
   }
@@ -46,8 +44,8 @@ class FeatureSummary final : public Summary<T> {
                     reading.queries + h * reading.tokens * reading.query_row, reading.query_row,
                     phi + h * reading.tokens * phi_row);
     }
-    kernels::matmul(rows, value_row, features_, phi, phi_row, int64_t{1}, reading.summary, row_, numerators,
-                    value_row, false);
+    kernels::matmul(rows, value_row, features_, phi, phi_row, reading.summary, row_, numerators, value_row,
+                    false);
     const T* z = reading.summary + features_ * row_;
     for (int64_t r = 0; r < rows; ++r) denominators[r] = kernels::dot(phi + r * phi_row, z, features_);
     if (!reading.blocks.empty() || reading.branches.count > 0) {
@@ -84,9 +82,9 @@ class FeatureSummary final : public Summary<T> {
       map_->keys(reading.kv_head, n, block.keys, block.key_row, keys);
       if (block.weight != T(1)) weigh(features_ * n, block.weight, keys);
       // Columns past the block's end are overwritten by what comes next.
-      kernels::matmul(rows, n, features_, phi, phi_row, int64_t{1}, keys, n, scores + place, row, false);
-      kernels::matmul(rows, value_row, block.count, scores + place, row, int64_t{1}, block.values,
-                      block.value_row, numerators, value_row, true);
+      kernels::matmul(rows, n, features_, phi, phi_row, keys, n, scores + place, row, false);
+      kernels::matmul(rows, value_row, block.count, scores + place, row, block.values, block.value_row,
+                      numerators, value_row, true);
       place += block.count;
     }
     if (reading.branches.count > 0) {
@@ -115,7 +113,7 @@ class FeatureSummary final : public Summary<T> {
     T* keys = scratch.take<T>(features_ * n);
     map_->keys(reading.kv_head, n, reading.branches.keys, reading.branches.key_row, keys);
     T* all = scratch.take<T>(rows * n);
-    kernels::matmul(rows, n, features_, phi, phi_row, int64_t{1}, keys, n, all, n, false);
+    kernels::matmul(rows, n, features_, phi, phi_row, keys, n, all, n, false);
     for (int64_t r = 0; r < rows; ++r) {
       const auto path = path_of(reading, r);
       T* own = scores + r * row;

@@ -2,9 +2,8 @@
 //
 //     o_t = α_t L_t + (1 − α_t) G_t + Σ_{j<4} w_j ⊙ v_{t−j},   α_t = σ(a + γ·q_t)
 //     L_t = softmax over the own group of 64, the three before it and the first 4 tokens
-//     G_t = φ_q(q_t)ᵀ S_t / max(φ_q(q_t)·z_t, 10⁻⁶): hedgehog's features of all other earlier tokens,
-//     unrotated,
-//           older groups fading by a learned λ
+//     G_t = φ_q(q_t)ᵀ S_t / max(φ_q(q_t)·z_t, 10⁻⁶): hedgehog's features of all other earlier
+//           tokens, unrotated, older groups fading by a learned λ
 //
 // The grouped linear attention with local augmentation of You et al. 2024 ("When Linear Attention Meets
 // Autoregressive Decoding", sections 3 and 4), its parts chosen by our own runs (docs/methods/grouped.md).

@@ -40,8 +40,8 @@ class HedgehogMap final : public FeatureMap<T> {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
     T* y = scratch.take<T>(count * row_);
-    kernels::matmul(count, row_, size_, x, x_row, int64_t{1}, queries_.data() + head * size_ * row_, row_, y,
-                    row_, false);
+    kernels::matmul(count, row_, size_, x, x_row, queries_.data() + head * size_ * row_, row_, y, row_,
+                    false);
     kernels::hedgehog_rows(count, size_, y, row_, phi, padded(2 * size_));
   }
 
@@ -49,8 +49,7 @@ class HedgehogMap final : public FeatureMap<T> {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
     T* y = scratch.take<T>(size_ * n);
-    kernels::matmul(size_, n, size_, keys_.data() + kv_head * size_ * size_, size_, int64_t{1}, x, x_row, y,
-                    n, false);
+    kernels::matmul(size_, n, size_, keys_.data() + kv_head * size_ * size_, size_, x, x_row, y, n, false);
     kernels::hedgehog_columns(size_, n, y, n, phi, n);
   }
 

@@ -33,8 +33,8 @@ class LinearLayer {
   int64_t window_begin(int64_t group) const {
     return std::max<int64_t>(0, (group - config.local_groups + 1) * config.group);
   }
-  /// The end of what is global: every earlier position is, sinks apart. Past any position where the summary
-  /// is inclusive.
+  /// One past the last position that readers of `group` see globally (sinks excepted). For an inclusive
+  /// summary without a local branch it is the group's end: each query then sees up to itself.
   int64_t global_end(int64_t group) const;
   int64_t first_global() const { return local ? config.sinks : 0; }
   /// Weight with which position s of another group enters what group g reads.

@@ -254,17 +254,17 @@ class HeadPass {
     int64_t place = 0;
     for (int64_t i = 0; i < near_count_; place += near_[i++].count) {
       // Columns past a piece's end are overwritten by what comes next.
-      kernels::matmul(count, padded(near_[i].count), d, queries, query_row_, int64_t{1}, near_[i].keys,
-                      near_[i].key_row, scores + place, row, false);
+      kernels::matmul(count, padded(near_[i].count), d, queries, query_row_, near_[i].keys, near_[i].key_row,
+                      scores + place, row, false);
     }
     T* branches = scratch_.take<T>(count * node_row_);
-    kernels::matmul(count, node_row_, d, queries, query_row_, int64_t{1}, local_keys_, node_row_, branches,
-                    node_row_, false);
+    kernels::matmul(count, node_row_, d, queries, query_row_, local_keys_, node_row_, branches, node_row_,
+                    false);
     T* turned = branches;
     if (turned_nodes_) {
       turned = scratch_.take<T>(count * node_row_);
-      kernels::matmul(count, node_row_, d, queries, query_row_, int64_t{1}, turned_nodes_, node_row_, turned,
-                      node_row_, false);
+      kernels::matmul(count, node_row_, d, queries, query_row_, turned_nodes_, node_row_, turned, node_row_,
+                      false);
     }
     for (int64_t r = 0; r < count; ++r) {
       const LocalPath path = local_path(nodes[r % nodes.size()]);
@@ -276,8 +276,8 @@ class HeadPass {
     std::fill_n(numerators, count * value_row_, T(0));
     place = 0;
     for (int64_t i = 0; i < near_count_; place += near_[i++].count) {
-      kernels::matmul(count, value_row_, near_[i].count, scores + place, row, int64_t{1}, near_[i].values,
-                      value_row_, numerators, value_row_, true);
+      kernels::matmul(count, value_row_, near_[i].count, scores + place, row, near_[i].values, value_row_,
+                      numerators, value_row_, true);
     }
     for (int64_t r = 0; r < count; ++r) {
       const LocalPath path = local_path(nodes[r % nodes.size()]);

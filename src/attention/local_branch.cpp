@@ -10,8 +10,6 @@
 namespace linnet {
 namespace {
 
-constexpr double kEpsilon = 1e-6;
-
 template <class T>
 T square_sum(const T* x, int64_t count) {
   T sum = 0;

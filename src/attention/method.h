@@ -1,6 +1,6 @@
 // The registry: a row for each attention. A row is data; what it computes of its own stands behind its
-// factory functions, in the file of the method's name. Adding a method adds its file and a line in
-// registry.cpp.
+// factory functions, in the file of the method's name. Adding a method adds its file, a declaration
+// here, a line in registry.cpp and its source in CMake.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ using MakeSummary = std::unique_ptr<Summary<T>> (*)(const AttentionConfig&, cons
 
 struct Method {
   std::string_view name;
-  std::string_view line;     // what it is, for `linnet methods` and error texts
+  std::string_view line;     // what it is, for `linnet methods`
   AttentionConfig defaults;  // the row's own values; alpha, where learned or not is decided by the config
   SummaryKind summary = SummaryKind::kNone;
   bool grows = false;     // keeps every token: softmax

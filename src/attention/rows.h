@@ -9,7 +9,7 @@
 
 namespace linnet {
 
-/// Tokens `indices` (or first … first + count − 1) of one head's rows, `size` numbers each.
+/// One row of `size` numbers, zero from there to `row`.
 template <class T>
 void gather_row(const T* from, int64_t size, int64_t row, T* to) {
   std::copy_n(from, size, to);

@@ -254,15 +254,15 @@ class SoftmaxAttention final : public Attention<T> {
     }
     T* scores = scratch.take<T>(count * row);
     for (int64_t b = base / kBlock; b < end_block; ++b) {
-      kernels::matmul(count, kBlock, d, q, d, int64_t{1}, cache.keys(kv_head, b), kBlock,
-                      scores + b * kBlock - base, row, false);
+      kernels::matmul(count, kBlock, d, q, d, cache.keys(kv_head, b), kBlock, scores + b * kBlock - base, row,
+                      false);
     }
     T* branch_scores = nullptr;
     const int64_t branch_row = branches.paths ? padded(branches.paths->size()) : 0;
     if (branches.paths) {
       branch_scores = scratch.take<T>(count * branch_row);
-      kernels::matmul(count, branch_row, d, q, d, int64_t{1}, branches.keys, branch_row, branch_scores,
-                      branch_row, false);
+      kernels::matmul(count, branch_row, d, q, d, branches.keys, branch_row, branch_scores, branch_row,
+                      false);
     }
 
     T* sums = scratch.take<T>(count);
@@ -286,7 +286,7 @@ class SoftmaxAttention final : public Attention<T> {
     std::fill_n(sum, count * value_row, T(0));
     for (int64_t b = base / kBlock; b < end_block; ++b) {
       kernels::matmul(count, value_row, std::min(kBlock, tile.end - b * kBlock), scores + b * kBlock - base,
-                      row, int64_t{1}, cache.values(kv_head, b), value_row, sum, value_row, true);
+                      row, cache.values(kv_head, b), value_row, sum, value_row, true);
     }
     for (int64_t r = 0; r < count; ++r) {
       const int64_t index = tile.first + r % tile.count;

@@ -3,8 +3,8 @@
 //     o_t = Σ_{s ≤ t} exp(x_s − max x) v_s / Σ_{s ≤ t} exp(x_s − max x),   x_s = q_t·k_s / √d
 //
 // over all tokens so far, or with `window` over the last `window` of them (Vaswani et al. 2017, equation 1,
-// causal). State: n(d + e) numbers a key-value head, or at most about window (d + e). Cost of a token:
-// 2n(d + e) multiply-adds a query head.
+// causal). State: n(d + e) numbers per key-value head, or at most about window (d + e). Cost of a token:
+// n(d + e) multiply-adds per query head.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,7 @@
 // What a method is of its own: an additive summary of tokens, and how a query reads it together with tokens
 // that have not been added yet. Everything else (which tokens are where, folding, trees, mix) is
-// linear.cpp's.
+// linear_layer.cpp's
+// and linear_nodes.cpp's.
 //
 // Matrices are padded as kernels/cpu/attention_kernels.h says. Tokens stand as columns of keys and as rows of
 // values, so that a score row is a product over the head size and an output a product over tokens.

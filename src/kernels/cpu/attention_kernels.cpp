@@ -1,5 +1,7 @@
 #include "kernels/cpu/attention_kernels.h"
 
+#include <algorithm>
+#include <cassert>
 #include <limits>
 
 #include "kernels/cpu/attention_kernels_table.h"
@@ -29,8 +31,8 @@ constexpr int kWide = 4;
 #endif
 
 template <int rows, int vectors, class T>
-HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b, int64_t b_row, T* c,
-                     int64_t c_row, bool accumulate) {
+HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
+                     bool accumulate) {
   const Tag<T> d;
   const int64_t lanes = hn::Lanes(d);
   Vector<T> sums[rows][vectors];
@@ -39,7 +41,7 @@ HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, int64_t a_col, const 
       sums[i][j] = accumulate ? hn::LoadU(d, c + i * c_row + j * lanes) : hn::Zero(d);
     }
   }
-  for (int64_t step = 0; step < k; ++step, a += a_col, b += b_row) {
+  for (int64_t step = 0; step < k; ++step, ++a, b += b_row) {
     Vector<T> columns[vectors];
     for (int j = 0; j < vectors; ++j) columns[j] = hn::LoadU(d, b + j * lanes);
     for (int i = 0; i < rows; ++i) {
@@ -54,36 +56,36 @@ HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, int64_t a_col, const 
 
 // All rows of a panel of `vectors` vectors: the panel of b stays in the first cache.
 template <int vectors, class T>
-HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
-                        int64_t b_row, T* c, int64_t c_row, bool accumulate) {
+HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+                        int64_t c_row, bool accumulate) {
   int64_t i = 0;
   for (; i + 6 <= m; i += 6) {
-    tile<6, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+    tile<6, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
   }
   if (i + 4 <= m) {
-    tile<4, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+    tile<4, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
     i += 4;
   }
   for (; i + 2 <= m; i += 2) {
-    tile<2, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+    tile<2, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
   }
-  if (i < m) tile<1, vectors>(k, a + i * a_row, a_row, a_col, b, b_row, c + i * c_row, c_row, accumulate);
+  if (i < m) tile<1, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
 }
 
 template <class T>
-void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
-            int64_t b_row, T* c, int64_t c_row, bool accumulate) {
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+            int64_t c_row, bool accumulate) {
   const int64_t lanes = hn::Lanes(Tag<T>());
   int64_t j = 0;
   if (m == 1) {  // one row: more columns at once, to hide the latency of the sums
     for (; j + 2 * kWide * lanes <= n; j += 2 * kWide * lanes) {
-      tile<1, 2 * kWide>(k, a, a_row, a_col, b + j, b_row, c + j, c_row, accumulate);
+      tile<1, 2 * kWide>(k, a, a_row, b + j, b_row, c + j, c_row, accumulate);
     }
   }
   for (; j + kWide * lanes <= n; j += kWide * lanes) {
-    panel<kWide>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, accumulate);
+    panel<kWide>(m, k, a, a_row, b + j, b_row, c + j, c_row, accumulate);
   }
-  for (; j < n; j += lanes) panel<1>(m, k, a, a_row, a_col, b + j, b_row, c + j, c_row, accumulate);
+  for (; j < n; j += lanes) panel<1>(m, k, a, a_row, b + j, b_row, c + j, c_row, accumulate);
 }
 
 template <int vectors, class T>
@@ -298,22 +300,31 @@ namespace {
 const AttentionKernels<float>& best(float) { return *HWY_DYNAMIC_DISPATCH(table_f32)(); }
 const AttentionKernels<double>& best(double) { return *HWY_DYNAMIC_DISPATCH(table_f64)(); }
 
+/// A padded row as its reader needs it: of use in assertions alone.
+template <class T>
+[[maybe_unused]] bool zero_to_padded(const T* x, int64_t count) {
+  return std::all_of(x + count, x + padded(count), [](T number) { return number == T(0); });
+}
+
 }  // namespace
 
 template <class T>
-void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
-            int64_t b_row, T* c, int64_t c_row, bool accumulate) {
-  best(T()).matmul(m, n, k, a, a_row, a_col, b, b_row, c, c_row, accumulate);
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+            int64_t c_row, bool accumulate) {
+  assert(n == padded(n));
+  best(T()).matmul(m, n, k, a, a_row, b, b_row, c, c_row, accumulate);
 }
 
 template <class T>
 void add_weighted_rows(const T* weights, const int32_t* indices, int64_t count, const T* rows, int64_t row,
                        int64_t n, T* out) {
+  assert(n == padded(n));
   best(T()).add_weighted_rows(weights, indices, count, rows, row, n, out);
 }
 
 template <class T>
 T exponentiate(T* x, int64_t count) {
+  assert(count > 0);
   return best(T()).exponentiate(x, count);
 }
 
@@ -324,11 +335,13 @@ T sum(const T* x, int64_t count) {
 
 template <class T>
 T dot(const T* a, const T* b, int64_t count) {
+  assert(zero_to_padded(a, count) && zero_to_padded(b, count));
   return best(T()).dot(a, b, count);
 }
 
 template <class T>
 void column_squares(int64_t rows, int64_t n, const T* a, int64_t a_row, T* out) {
+  assert(n == padded(n));
   best(T()).column_squares(rows, n, a, a_row, out);
 }
 
@@ -339,23 +352,26 @@ void hedgehog_rows(int64_t rows, int64_t size, const T* y, int64_t y_row, T* phi
 
 template <class T>
 void hedgehog_columns(int64_t size, int64_t n, const T* y, int64_t y_row, T* phi, int64_t phi_row) {
+  assert(n == padded(n));
   best(T()).hedgehog_columns(size, n, y, y_row, phi, phi_row);
 }
 
 template <class T>
 void relu(int64_t n, const T* x, T* y) {
+  assert(n == padded(n));
   best(T()).relu(n, x, y);
 }
 
 template <class T>
 void elu1(int64_t n, const T* x, T* y) {
+  assert(n == padded(n));
   best(T()).elu1(n, x, y);
 }
 
-template void matmul<float>(int64_t, int64_t, int64_t, const float*, int64_t, int64_t, const float*, int64_t,
-                            float*, int64_t, bool);
-template void matmul<double>(int64_t, int64_t, int64_t, const double*, int64_t, int64_t, const double*,
-                             int64_t, double*, int64_t, bool);
+template void matmul<float>(int64_t, int64_t, int64_t, const float*, int64_t, const float*, int64_t, float*,
+                            int64_t, bool);
+template void matmul<double>(int64_t, int64_t, int64_t, const double*, int64_t, const double*, int64_t,
+                             double*, int64_t, bool);
 template void add_weighted_rows<float>(const float*, const int32_t*, int64_t, const float*, int64_t, int64_t,
                                        float*);
 template void add_weighted_rows<double>(const double*, const int32_t*, int64_t, const double*, int64_t,

@@ -13,11 +13,11 @@ namespace linnet::kernels {
 constexpr int64_t kPad = 16;
 constexpr int64_t padded(int64_t count) { return (count + kPad - 1) / kPad * kPad; }
 
-/// c[i, j] (+)= Σ_k a[i * a_row + k * a_col] · b[k * b_row + j] for i < m, j < n; n is padded. In order of k,
+/// c[i, j] (+)= Σ_k a[i * a_row + k] · b[k * b_row + j] for i < m, j < n; n is padded. In order of k,
 /// starting from c where `accumulate`, else from 0.
 template <class T>
-void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
-            int64_t b_row, T* c, int64_t c_row, bool accumulate);
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+            int64_t c_row, bool accumulate);
 
 /// out[j] += Σ_i weights[i] · rows[indices[i] * row + j] for j < n, in order of i: matmul's bits. n is
 /// padded.

@@ -9,8 +9,8 @@ namespace linnet::kernels {
 /// The functions of attention_kernels.h, in its order.
 template <class T>
 struct AttentionKernels {
-  void (*matmul)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
-                 int64_t b_row, T* c, int64_t c_row, bool accumulate);
+  void (*matmul)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+                 int64_t c_row, bool accumulate);
   void (*add_weighted_rows)(const T* weights, const int32_t* indices, int64_t count, const T* rows,
                             int64_t row, int64_t n, T* out);
   T (*exponentiate)(T* x, int64_t count);

@@ -51,7 +51,7 @@ HWY_INLINE void map(const float* x, const float* z, int64_t count, float* y, F f
   }
 }
 
-// Σ f(x[i]) for an f that maps the padding, 0, to 0 where `padded` says so.
+// Σ f(x[i]) for i < count; what f makes of the zeros past a short end is not counted.
 template <class F>
 HWY_INLINE float sum(const float* x, int64_t count, F f) {
   const Float d;

@@ -9,8 +9,6 @@
 namespace linnet::train {
 namespace {
 
-constexpr double kEpsilon = 1e-6;
-
 /// Places of sinks in a window: a multiple of 8 keeps rows of scores aligned for the matrix units.
 int64_t sink_places(const AttentionConfig& config) { return (config.sinks + 7) / 8 * 8; }
 

@@ -13,7 +13,6 @@
 namespace linnet::train {
 namespace {
 
-constexpr double kSmallestDenominator = 1e-6;
 constexpr int64_t kPlainChunk = 64;  // where groups mean nothing, chunks that suit the matrix units
 
 constexpr Form kForms[] = {
@@ -60,7 +59,7 @@ at::Tensor mix(const LocalOutput& local, const SummaryRead& read, const at::Tens
     const at::Tensor d = local.denominator.narrow(2, lag, seen);
     return (a * l + (1 - a) * read.numerator) / (a * d + (1 - a) * read.denominator);
   }
-  return at::lerp(read.numerator / read.denominator.clamp_min(kSmallestDenominator), l, a);
+  return at::lerp(read.numerator / read.denominator.clamp_min(kEpsilon), l, a);
 }
 
 /// out + Σ_j w_j ⊙ v_{t−j}. out [G, B, groups, R · C, e], v [G, B, groups, C, e], taps [H, K, e]; before the
@@ -109,7 +108,7 @@ at::Tensor linear_attention(const Rows& rows, const Documents& documents, const 
   const at::Tensor fk = plain_rows ? to_groups(rows.k_plain, layout) : k;
   if (!config.local_alone()) read = read_summary({fq, fk, v}, layout, parameters, config, features);
   if (!has_local) {
-    out = read.numerator / read.denominator.clamp_min(kSmallestDenominator);
+    out = read.numerator / read.denominator.clamp_min(kEpsilon);
   } else {
     const bool parts = config.denominator == Denominator::kShared;
     const auto gain = parameters.find("local_gain");
