@@ -16,8 +16,9 @@ class FeatureSummary final : public Summary<T> {
       : map_(std::move(map)), features_(map_->features()), size_(value_size), row_(padded(value_size)) {}
 
   // S [f, padded e], then z [padded f].
-  int64_t numbers() const override { return features_ * row_ + padded(features_); }
-  int64_t plain_numbers() const override { return features_ * (size_ + 1); }
+  std::vector<PaddedMatrix> matrices() const override {
+    return {{0, features_, size_, row_}, {features_ * row_, 1, features_, padded(features_)}};
+  }
 
   void add(int64_t kv_head, T* summary, const TokenBlock<T>& tokens) const override {
     Scratch& scratch = Scratch::of_thread();
@@ -32,7 +33,9 @@ class FeatureSummary final : public Summary<T> {
     for (int64_t i = 0; i < features_; ++i) z[i] += kernels::sum(phi + i * n, tokens.count);
   }
 
-  void scale(T* summary, T weight) const override { weigh(numbers(), weight, summary); }
+  void scale(T* summary, T weight) const override {
+    weigh(features_ * row_ + padded(features_), weight, summary);
+  }
 
   void read(const Reading<T>& reading, T* numerators, int64_t value_row, T* denominators) const override {
     Scratch& scratch = Scratch::of_thread();
@@ -143,7 +146,10 @@ PointwiseMap<T>::PointwiseMap(Function function, int64_t size) : function_(funct
 
 template <class T>
 void PointwiseMap<T>::queries(int64_t, int64_t count, const T* x, int64_t x_row, T* phi) const {
-  for (int64_t r = 0; r < count; ++r) function_(padded(size_), x + r * x_row, phi + r * padded(size_));
+  for (int64_t r = 0; r < count; ++r, x += x_row, phi += padded(size_)) {
+    function_(padded(size_), x, phi);
+    std::fill(phi + size_, phi + padded(size_), T(0));  // the map of 0 need not be 0
+  }
 }
 
 template <class T>

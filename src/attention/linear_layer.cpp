@@ -68,8 +68,7 @@ LinearLayer<T>::LinearLayer(const Method& method, const AttentionConfig& c, cons
     : config(c), shape(s), repeat(s.heads / s.kv_heads), inclusive_(method.inclusive) {
   if (reads_summary(method, config)) summary = make_summary(method, config, shape, parameters);
   if (config.local != LocalWeight::kNone) local.emplace(config, shape, values_of(parameters, "local_gain"));
-  layout =
-      LinearLayout(config, shape, summary ? summary->numbers() : 0, summary ? summary->plain_numbers() : 0);
+  layout = LinearLayout(config, shape, summary ? summary->matrices() : std::vector<PaddedMatrix>());
   alphas =
       config.alpha_learned ? values_of(parameters, "alpha") : std::vector<T>(shape.heads, T(config.alpha));
   gates = padded_rows(values_of(parameters, "gate"), shape.head_size);

@@ -64,8 +64,8 @@ class HeadPass {
     for (const auto& bucket : buckets) {
       if (layer_.summary && bucket.group > group) {
         if (!version) {
-          version = scratch_.take<T>(layer_.summary->numbers());
-          std::copy_n(part_, layer_.summary->numbers(), version);
+          version = scratch_.take<T>(layout_.summary);
+          std::copy_n(part_, layout_.summary, version);
         }
         while (group < bucket.group) layer_.enter_group(kv_head_, version, part_, ++group, length_);
         summary_ = version;
@@ -189,6 +189,10 @@ class HeadPass {
       near_denominators = scratch_.take<T>(count);
       read_local(nodes, near, near_denominators);
     }
+    if (!near && !far) {  // nothing is seen: 0
+      far = scratch_.take<T>(count * value_row_);
+      std::fill_n(far, count * value_row_, T(0));
+    }
     for (int64_t r = 0; r < count; ++r) {
       const int64_t head = kv_head_ * layer_.repeat + r / static_cast<int64_t>(nodes.size());
       const int32_t node = nodes[r % nodes.size()];
@@ -198,7 +202,7 @@ class HeadPass {
             far_denominators[r]);
       } else if (near) {
         scale(row, T(1) / near_denominators[r]);
-      } else {
+      } else if (any_global_) {
         layer_.summary->finish(head, row, far_denominators[r]);
       }
       convolve(head, node, row);

@@ -27,9 +27,9 @@ struct NodePlan {
   void assign_chain(int32_t nodes, int64_t group);
 };
 
-/// Row i of `rows` and `out` is node i; `order` and `buckets` list the nodes by group, `paths` their ancestors
-/// (of more nodes than there are rows, where it is a chain that is longer). `part` is the head's part of the
-/// state at committed length `length`.
+/// Row i of `rows` and `out` is node i; `order` and `buckets` list the nodes by group, `paths` their
+/// ancestors (of more nodes than there are rows, where it is a chain that is longer). `part` is the head's
+/// part of the state at committed length `length`.
 template <class T>
 void attend_nodes(const LinearLayer<T>& layer, int64_t kv_head, const T* part, int64_t length,
                   const Paths& paths, std::span<const int32_t> order,

@@ -30,10 +30,14 @@ int64_t read_signature(std::span<const std::byte>& in, const Signature& expected
   return length;
 }
 
-void read_bytes(std::span<const std::byte>& in, void* to, size_t bytes) {
+void require_bytes(std::span<const std::byte> in, size_t bytes) {
   if (in.size() < bytes) {
     throw Error("state", fmt::format("{} bytes left", in.size()), fmt::format("{} more", bytes));
   }
+}
+
+void read_bytes(std::span<const std::byte>& in, void* to, size_t bytes) {
+  require_bytes(in, bytes);
   if (bytes > 0) std::memcpy(to, in.data(), bytes);
   in = in.subspan(bytes);
 }

@@ -27,6 +27,9 @@ void append_signature(std::vector<std::byte>& out, const Signature& signature, i
 /// Checks the signature and returns the length. Throws Error that names what differs.
 int64_t read_signature(std::span<const std::byte>& in, const Signature& expected);
 
+/// Throws Error if fewer than `bytes` are left.
+void require_bytes(std::span<const std::byte> in, size_t bytes);
+
 /// Takes `count` numbers off the front. Throws Error and writes none of them if there are fewer.
 void read_bytes(std::span<const std::byte>& in, void* to, size_t bytes);
 

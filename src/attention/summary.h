@@ -23,6 +23,19 @@ namespace linnet {
 template <class T>
 using Parameters = std::map<std::string, std::vector<T>, std::less<>>;
 
+/// Rows of a slab, in numbers: row i is `size` numbers at offset + i * row.
+struct PaddedMatrix {
+  int64_t offset, rows, size, row;
+};
+inline int64_t padded_end(std::span<const PaddedMatrix> matrices) {
+  return matrices.empty() ? 0 : matrices.back().offset + matrices.back().rows * matrices.back().row;
+}
+inline int64_t numbers_in(std::span<const PaddedMatrix> matrices) {
+  int64_t numbers = 0;
+  for (const PaddedMatrix& x : matrices) numbers += x.rows * x.size;
+  return numbers;
+}
+
 /// Consecutive tokens of one key-value head.
 template <class T>
 struct TokenBlock {
@@ -56,10 +69,8 @@ template <class T>
 class Summary {
  public:
   virtual ~Summary() = default;
-  /// Of one key-value head; padded.
-  virtual int64_t numbers() const = 0;
-  /// The same without padding.
-  virtual int64_t plain_numbers() const = 0;
+  /// Where a key-value head's numbers stand, from 0 on; the rest is padding.
+  virtual std::vector<PaddedMatrix> matrices() const = 0;
   /// summary += Σ_s weight · add(k_s, v_s, s), in position order.
   virtual void add(int64_t kv_head, T* summary, const TokenBlock<T>& tokens) const = 0;
   /// summary ·= weight (decay).
