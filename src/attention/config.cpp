@@ -43,9 +43,6 @@ constexpr std::array kIntegers{
     IntegerKey{"sinks", &AttentionConfig::sinks, 0, 4096, true},
     IntegerKey{"taps", &AttentionConfig::taps, 0, 64, true},
     IntegerKey{"window", &AttentionConfig::window, 0, 1 << 30, false},
-    IntegerKey{"features", &AttentionConfig::features, 1, 4096, false},
-    IntegerKey{"slots", &AttentionConfig::slots, 1, 4096, false},
-    IntegerKey{"tables", &AttentionConfig::tables, 1, 256, false},
     IntegerKey{"bits", &AttentionConfig::bits, 1, 16, false},
 };
 constexpr std::array<std::string_view, 7> kOtherKeys{"method", "local",       "alpha",           "gate",
@@ -153,8 +150,16 @@ void check_together(const AttentionConfig& config, const Method& method, const K
   if (method.grows && local) keys.conflict("local", "a local branch of softmax", "null, or another method");
   if (method.grows && config.taps > 0) keys.conflict("taps", "taps with softmax", "0, or another method");
   if (config.gate && alpha_number) keys.conflict("gate", "true with a number for alpha", "alpha \"learned\"");
+  const auto without_summary = [&](bool used, std::string_view key, std::string_view what) {
+    if (used && method.summary == SummaryKind::kNone) {
+      keys.conflict(key, fmt::format("{} with {}, which has no summary", what, method.name),
+                    "a method with a summary");
+    }
+  };
   without(alpha_number, "alpha", "a number without a local branch");
   without(config.gate, "gate", "true without a local branch");
+  without_summary(alpha_number, "alpha", "a number");
+  without_summary(config.gate, "gate", "true");
   without(decays, "decay", "a decay without a local branch");
   without(config.sinks > 0, "sinks", "sinks without a local branch");
   without(shared, "denominator", "shared without a local branch");
@@ -262,8 +267,9 @@ std::vector<AttentionConfig> parse_attention(const json& object, int layers, con
     const int index = layer_index(key, layers, place + ".layers");
     if (!changes.is_object()) throw Error(entry, changes.type_name(), "an object");
     json own = changes;
-    if (!changes.contains("method")) {  // changes only what it names
+    if (!changes.contains("method")) {  // changes only what it names, and what only that has a use for
       own = shared;
+      if (changes.contains("local") && changes["local"] != "yoso") own.erase("bits");
       own.update(changes);
     }
     configs[index] = parse_one(own, entry);

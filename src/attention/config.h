@@ -14,7 +14,7 @@ namespace linnet {
 /// ε: the least that anything is divided by, and what RMSNorm adds (docs/mathematics.md section 1).
 constexpr double kEpsilon = 1e-6;
 
-enum class LocalWeight { kNone, kSoftmax, kRelu2, kRelu2Unit, kLaplace, kRelu, kYoso };
+enum class LocalWeight { kNone, kSoftmax, kRelu2, kLaplace, kRelu, kYoso };
 enum class FeaturePosition { kRotary, kNone };
 enum class Denominator { kSeparate, kShared };
 
@@ -32,12 +32,9 @@ struct AttentionConfig {
   double decay = 1.0;          // where it is not learned
   Denominator denominator = Denominator::kSeparate;
   FeaturePosition feature_position = FeaturePosition::kRotary;
-  int taps = 0;      // K: tensor `taps` [H, K, e]
-  int window = 0;    // of `softmax` alone: the last `window` tokens; 0 is all
-  int features = 0;  // f of a method that has a choice; 0: the row's own
-  int slots = 0;     // linformer's r
-  int tables = 0;    // yoso's m
-  int bits = 0;      // yoso's bits
+  int taps = 0;    // K: tensor `taps` [H, K, e]
+  int window = 0;  // of `softmax` alone: the last `window` tokens; 0 is all
+  int bits = 0;    // of a local branch `yoso`
 
   /// α fixed at 1: the local branch is all, and no summary is kept, computed or learned.
   bool local_alone() const { return local != LocalWeight::kNone && !alpha_learned && alpha == 1.0; }

@@ -50,8 +50,12 @@ T LocalBranch<T>::weigh(T* x, int64_t count, const T* squares, T query_square) c
         x[i] = std::pow(T(1) - std::acos(cosine) / std::numbers::pi_v<T>, T(bits_));
         break;
       }
-      default:
-        x[i] = positive;  // relu
+      case LocalWeight::kRelu:
+        x[i] = positive;
+        break;
+      case LocalWeight::kNone:
+      case LocalWeight::kSoftmax:  // above
+        break;
     }
   }
   return T(1);

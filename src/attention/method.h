@@ -52,5 +52,6 @@ const Method& relu_method();
 const Method& elu1_method();
 const Method& hedgehog_method();
 const Method& grouped_method();
+const Method& flash_local_method();
 
 }  // namespace linnet

@@ -9,8 +9,8 @@
 namespace linnet {
 
 std::span<const Method* const> methods() {
-  static const std::array rows{&softmax_method(), &relu_method(), &elu1_method(), &hedgehog_method(),
-                               &grouped_method()};
+  static const std::array rows{&softmax_method(),  &relu_method(),    &elu1_method(),
+                               &hedgehog_method(), &grouped_method(), &flash_local_method()};
   return rows;
 }
 

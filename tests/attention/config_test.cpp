@@ -5,6 +5,7 @@
 
 #include "attention/method.h"
 #include "base/error.h"
+#include "tests/attention/options.h"
 
 namespace linnet {
 namespace {
@@ -84,6 +85,20 @@ TEST(AttentionConfig, LayersChangeOnlyTheKeysTheyNameUnlessTheyNameAMethod) {
   EXPECT_EQ(parse_attention(nullptr, 3, "f"), std::vector<AttentionConfig>(3));
 }
 
+TEST(AttentionConfig, ALayerThatChangesItsLocalBranchKeepsNothingThatTheOldOneAloneHadUseFor) {
+  const auto layers =
+      parse_attention(json::parse(R"({"method": "relu", "local": "yoso", "bits": 3, "layers": {
+      "0": {"local": "softmax"}, "1": {"taps": 2}, "2": {"local": "yoso"}, "3": {"local": "yoso", "bits": 5}}})"),
+                      4, "f");
+  EXPECT_EQ(layers[0].local, LocalWeight::kSoftmax);
+  EXPECT_EQ(layers[0].bits, 0);
+  EXPECT_EQ(layers[1].bits, 3);
+  EXPECT_EQ(layers[2].bits, 3);
+  EXPECT_EQ(layers[3].bits, 5);
+  EXPECT_THAT(error_of(R"({"method": "relu", "layers": {"0": {"local": "softmax", "bits": 3}}})"),
+              HasSubstr("layers.0: unknown key \"bits\""));
+}
+
 TEST(AttentionConfig, WhatIsWrongIsNamed) {
   const std::pair<const char*, const char*> rows[] = {
       {"[]", "f: linear_attention: array, expected an object"},
@@ -114,6 +129,10 @@ TEST(AttentionConfig, WhatIsWrongIsNamed) {
       {R"({"method": "relu", "local": "relu2", "denominator": "shared"})",
        "shared with another local branch"},
       {R"({"method": "softmax", "local": "softmax"})", "local: a local branch of softmax"},
+      {R"({"method": "flash_local", "alpha": 0.5})",
+       "alpha: a number with flash_local, which has no summary"},
+      {R"({"method": "flash_local", "gate": true})", "gate: true with flash_local, which has no summary"},
+      {R"({"method": "flash_local", "decay": 0.5})", "decay: a decay with flash_local"},
       {R"({"method": "softmax", "taps": 4})", "taps: taps with softmax"},
       {R"({"method": "relu", "layers": []})", "layers: array, expected an object"},
       {R"({"method": "relu", "layers": {"4": {}}})", "layer \"4\", expected layers 0 to 3"},
@@ -131,8 +150,10 @@ TEST(AttentionConfig, WhatIsWrittenParsesToTheSame) {
           R"(, "local": "softmax", "denominator": "shared", "decay": "learned", "gate": true)",
           R"(, "local": "yoso", "sinks": 2, "decay": 0.5, "layers": {"1": {"method": "softmax"},
                                  "3": {"group": 8}})"}) {
-      if (method->grows && *extra != '\0') continue;
       const json object = json::parse("{\"method\": \"" + std::string(method->name) + "\"" + extra + "}");
+      json options = object;
+      options.erase("method");
+      if (!goes_with(*method, options)) continue;
       const auto layers = parse_attention(object, 4, "f");
       EXPECT_EQ(parse_attention(to_json(layers), 4, "f"), layers) << object;
     }

@@ -34,7 +34,7 @@ TEST(AttentionGolden, EveryCaseAgreesInEveryForm) {
     expect_golden<float>(entry.path(), FileType::kFloat32);
     ++cases;
   }
-  EXPECT_EQ(cases, 18);
+  EXPECT_EQ(cases, 20);
 }
 
 TEST(AttentionGolden, RoundedInputsMoveOutputsByABfloat16sWorth) {

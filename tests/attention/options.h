@@ -2,6 +2,8 @@
 // without a new test.
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -15,6 +17,16 @@ struct NamedConfig {
   AttentionConfig config;
   bool rotate_sinks = false;
 };
+
+/// Whether a row takes these options: what the config's rules would refuse is not asked of it.
+inline bool goes_with(const Method& method, const nlohmann::json& object) {
+  if (method.grows) return object.empty();
+  const auto any = [&](std::initializer_list<const char*> keys) {
+    return std::any_of(keys.begin(), keys.end(), [&](const char* key) { return object.contains(key); });
+  };
+  if (method.summary == SummaryKind::kNone && any({"alpha", "gate"})) return false;
+  return method.summary == SummaryKind::kFeatures || !any({"decay", "denominator"});
+}
 
 /// Every row × every option, with groups of `group` tokens.
 inline std::vector<NamedConfig> all_configs(int group) {
@@ -41,8 +53,8 @@ inline std::vector<NamedConfig> all_configs(int group) {
   std::vector<NamedConfig> configs;
   for (const Method* method : methods()) {
     for (const char* option : options) {
-      if (method->grows && std::string_view(option) != "{}") continue;
       auto object = nlohmann::json::parse(option);
+      if (!goes_with(*method, object)) continue;
       object["method"] = method->name;
       if (!method->grows) object["group"] = group;
       const int sinks = object.value("sinks", method->defaults.sinks);

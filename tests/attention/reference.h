@@ -140,7 +140,8 @@ class ReferenceHead {
           weights.push_back(
               std::pow(1 - std::acos(std::clamp(cosine, -1.0, 1.0)) / std::numbers::pi, config_.bits));
           break;
-        default:
+        case LocalWeight::kNone:  // softmax without a branch
+        case LocalWeight::kSoftmax:
           weights.push_back(score);
       }
     }

@@ -25,6 +25,7 @@ inline std::vector<std::string> test_configs() {
       R"({"method": "softmax"})",
       R"({"method": "softmax", "window": 5})",
       R"({"method": "relu", "group": 4})",
+      R"({"method": "flash_local", "group": 4, "taps": 3})",
       R"({"method": "elu1", "group": 4, "taps": 3})",
       R"({"method": "hedgehog", "group": 4, "feature_position": "none"})",
       R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 0.25})",

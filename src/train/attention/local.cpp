@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <numbers>
+#include <stdexcept>
 
 #include "train/ops.h"
 
@@ -81,17 +82,27 @@ at::Tensor turned(const at::Tensor& keys, const GroupLayout& layout, const SinkR
 /// Unnormalized weights of all but softmax: scores [..] already hold τ q·k.
 at::Tensor weights(const at::Tensor& scores, const at::Tensor& hidden, const AttentionConfig& config) {
   at::Tensor w;
-  if (config.local == LocalWeight::kRelu2) {
-    w = at::relu(scores).square() / config.group;
-  } else if (config.local == LocalWeight::kRelu) {
-    w = at::relu(scores);
-  } else if (config.local == LocalWeight::kLaplace) {
-    const double mu = std::sqrt(0.5), sigma = std::sqrt(0.25 / std::numbers::pi);
-    w = (at::erf((scores - mu) / (sigma * std::numbers::sqrt2)) + 1.0) * (0.5 / config.group);
-  } else {  // kYoso; the arc cosine has no slope at ±1
-    const double most = scores.scalar_type() == at::kDouble ? 1.0 - 1e-15 : 1.0 - 6e-8;
-    const at::Tensor cosine = scores.to(sum_type(scores.scalar_type())).clamp(-most, most);
-    w = (1.0 - at::acos(cosine) / std::numbers::pi).pow(config.bits).to(scores.scalar_type());
+  switch (config.local) {
+    case LocalWeight::kRelu2:
+      w = at::relu(scores).square() / config.group;
+      break;
+    case LocalWeight::kRelu:
+      w = at::relu(scores);
+      break;
+    case LocalWeight::kLaplace: {
+      const double mu = std::sqrt(0.5), sigma = std::sqrt(0.25 / std::numbers::pi);
+      w = (at::erf((scores - mu) / (sigma * std::numbers::sqrt2)) + 1.0) * (0.5 / config.group);
+      break;
+    }
+    case LocalWeight::kYoso: {  // the arc cosine has no slope at ±1
+      const double most = scores.scalar_type() == at::kDouble ? 1.0 - 1e-15 : 1.0 - 6e-8;
+      const at::Tensor cosine = scores.to(sum_type(scores.scalar_type())).clamp(-most, most);
+      w = (1.0 - at::acos(cosine) / std::numbers::pi).pow(config.bits).to(scores.scalar_type());
+      break;
+    }
+    case LocalWeight::kNone:
+    case LocalWeight::kSoftmax:
+      throw std::logic_error("weights of a branch that has none of its own");
   }
   return w.masked_fill(hidden, 0.0);
 }

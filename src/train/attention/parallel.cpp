@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "attention/method.h"
 #include "base/error.h"
 #include "train/attention/features.h"
 #include "train/attention/local.h"
@@ -18,7 +19,7 @@ constexpr int64_t kPlainChunk = 64;  // where groups mean nothing, chunks that s
 constexpr Form kForms[] = {
     {"softmax", nullptr},           {"relu", relu_features},
     {"elu1", elu1_features},        {"hedgehog", hedgehog_features},
-    {"grouped", hedgehog_features},
+    {"grouped", hedgehog_features}, {"flash_local", nullptr},
 };
 
 /// [H, B, groups, C, d] -> [G, B, groups, R · C, d].
@@ -149,18 +150,15 @@ const Form& form_of(const AttentionConfig& config, const std::string& where) {
     for (const Form& f : kForms) known += fmt::format("{}{}", known.empty() ? "" : ", ", f.name);
     throw Error(where, fmt::format("no training form of {}", config.method), "one of " + known);
   }
-  if (config.local == LocalWeight::kRelu2Unit) {
-    throw Error(where, "local branch relu2_unit", "softmax, relu2, laplace, relu or yoso");
-  }
   return *form;
 }
 
-bool heads_first(const AttentionConfig& config) { return config.method != "softmax"; }
+bool heads_first(const AttentionConfig& config) { return !find_method(config.method, "attention").grows; }
 
 at::Tensor parallel(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                     const AttentionConfig& config, const SinkRotation* sinks) {
   const Form& form = form_of(config, "attention");
-  if (form.features == nullptr || sees_whole_documents(config, documents, sinks))
+  if (find_method(config.method, "attention").grows || sees_whole_documents(config, documents, sinks))
     return softmax_attention(rows, documents, config.window);
   return linear_attention(rows, documents, parameters, config, form.features, sinks);
 }

@@ -31,11 +31,11 @@ using FeatureMap = at::Tensor (*)(const at::Tensor& x, const ParameterMap& param
 /// A row: the same names in the same order as the runtime's registry.
 struct Form {
   std::string_view name;
-  FeatureMap features;  // null: `softmax`
+  FeatureMap features;  // null: no summary of features
 };
 std::span<const Form> forms();
 
-/// Throws Error on an unknown name, or a local branch that no form computes.
+/// Throws Error on an unknown name.
 const Form& form_of(const AttentionConfig& config, const std::string& where);
 
 /// Outputs [B, n, H, e] of rows [B, H | G, n, ...], in the type of rows.v. `sinks` as in the runtime: null,
