@@ -68,7 +68,7 @@ void describe_attention(CLI::App& app, Work& run) {
       "--form", options->form,
       "prefill, decode (token by token), tree (nodes after all tokens) or parallel (the training form)");
   app.add_option("--chunk", options->chunk, "Tokens of a prefill's chunk; 0 is all at once")
-      ->check(at_least(0));
+      ->transform(count(0));
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");
   add_threads(app, options->shared);

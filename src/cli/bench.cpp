@@ -200,13 +200,16 @@ void describe_bench(CLI::App& app, Work& work) {
   const auto options = std::make_shared<BenchOptions>();
   add_runtime(app, *options);
   comma_list(app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens"))
-      ->check(from_to(1, 1 << 24));
+      ->transform(count(1, 1 << 24))
+      ->type_name("TOKENS,…");
   app.add_option("--prefill-tokens", options->prefill_tokens, "Tokens of the prefill that is measured")
-      ->check(from_to(1, 1 << 24));
+      ->transform(count(1, 1 << 24))
+      ->type_name("TOKENS");
   app.add_option("--windows", options->windows, "Windows of decoding at each context; their median counts")
       ->check(from_to(1, 10000));
   app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")
-      ->check(from_to(1, 100000));
+      ->transform(count(1, 100000))
+      ->type_name("TOKENS");
   add_bench_training(app, options->training);
   app.callback([options, &work] { work = [options] { return bench(*options); }; });
 }
@@ -228,7 +231,8 @@ void add_bench_training(CLI::App& app, BenchTrainingOptions& options) {
       ->check(from_to(1, 1e6))
       ->group(kGroup);
   app.add_option("--context", options.context, "Tokens a row (default: as `linnet finetune`)")
-      ->check(from_to(2, 1 << 20))
+      ->transform(count(2, 1 << 20))
+      ->type_name("TOKENS")
       ->group(kGroup);
   app.add_option("--steps", options.steps, "Steps that are measured, after one that is not")
       ->check(from_to(1, 1e6))

@@ -57,7 +57,7 @@ void describe_check(CLI::App& app, Work& work) {
   add_runtime(app, *options);
   app.add_option("--tokens", options->tokens,
                  "Length of the sequence that is tried, at least 8; 0: past every fold, at most 2048")
-      ->check(at_least(0))
+      ->transform(count(0))
       ->type_name("TOKENS");
   app.callback([&work, options] { work = [options] { return check(*options); }; });
 }

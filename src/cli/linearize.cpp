@@ -147,7 +147,8 @@ void describe_linearize(CLI::App& app, Work& work) {
       ->type_name("LAYERS");
   app.add_option("--exact-window", options->exact_window,
                  "Tokens that those layers see [the context that the model was trained on]")
-      ->check(from_to(1, 65536));
+      ->transform(count(1, 65536))
+      ->type_name("TOKENS");
   app.add_option("--recipe", options->recipe,
                  "transfer: attention transfer by layer, then KL to the softmax model's logits; "
                  "finetune: next-token loss, the paper's");

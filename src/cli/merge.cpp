@@ -14,7 +14,7 @@ namespace {
 
 struct MergeOptions : SharedOptions {
   std::string out;
-  uint64_t shard_megabytes = kShardBytes / 1'000'000;
+  int64_t shard_bytes = kShardBytes;
 };
 
 /// Before anything is read: a large model takes minutes.
@@ -39,7 +39,8 @@ void merge(const MergeOptions& options) {
       changed.push_back({model->linear_prefix(layer) + name, tensor});
     }
   }
-  write_full(options.out, *model, changed, model->attention(), options.shard_megabytes * 1'000'000, false);
+  write_full(options.out, *model, changed, model->attention(), static_cast<size_t>(options.shard_bytes),
+             false);
   json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});
   note(fmt::format("wrote {} ({} matrices with LoRA merged)", options.out, merged.size()));
 }
@@ -50,8 +51,7 @@ void describe_merge(CLI::App& app, Work& work) {
   auto options = std::make_shared<MergeOptions>();
   add_model(app, *options);
   app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
-  app.add_option("--shard-megabytes", options->shard_megabytes, "Weights go into files of at most so many MB")
-      ->check(from_to(1, 1e6));
+  add_shard_size(app, options->shard_bytes);
   add_json(app, *options);
   app.callback([options, &work] {
     work = [options] {

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/nearest.h"
 #include "kernels/cpu/instruction_sets.h"
@@ -39,6 +40,20 @@ CLI::Validator at_least(double low) {
 
 CLI::Validator positive() {
   return number_where([](double x) { return x > 0 && std::isfinite(x); }, "above 0");
+}
+
+CLI::Validator count(int64_t low, int64_t high) {
+  const bool bounded = high < std::numeric_limits<int64_t>::max();
+  const std::string range = bounded ? fmt::format("{} to {}", low, high) : fmt::format("at least {}", low);
+  const auto read = [=](std::string& text) -> std::string {
+    const auto number = parse_count(text);
+    if (!number || *number < low || *number > high)
+      return fmt::format("{}, expected {}{}", printable(text, 60), range,
+                         number ? "" : ": a whole number such as 8192, 512K, 1e6 or 4MiB");
+    text = fmt::format("{}", *number);
+    return "";
+  };
+  return {read, range};
 }
 
 CLI::Validator one_of_words(std::vector<std::string> words) {
@@ -86,6 +101,12 @@ void add_seed(CLI::App& app, SharedOptions& options) {
 
 void add_json(CLI::App& app, SharedOptions& options) {
   app.add_option("--json", options.json, "Write the result to this file as JSON")->type_name("FILE");
+}
+
+void add_shard_size(CLI::App& app, int64_t& bytes) {
+  app.add_option("--shard-size", bytes, "Bytes of a weight file before another is begun, such as 5GB")
+      ->transform(count(1))
+      ->type_name("BYTES");
 }
 
 void add_evaluation(CLI::App& app, SharedOptions& options) {

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
@@ -34,6 +35,8 @@ void add_seed(CLI::App& app, SharedOptions& options);
 void add_json(CLI::App& app, SharedOptions& options);
 /// All of the above but --seed, for commands that run a model and draw nothing.
 void add_evaluation(CLI::App& app, SharedOptions& options);
+/// --shard-size, of the commands that write weights.
+void add_shard_size(CLI::App& app, int64_t& bytes);
 /// All of the above, for commands that run a model.
 void add_runtime(CLI::App& app, SharedOptions& options);
 
@@ -42,6 +45,9 @@ CLI::Validator from_to(double low, double high);
 CLI::Validator at_least(double low);
 /// A number above 0.
 CLI::Validator positive();
+/// A count of tokens or bytes, as parse_count() reads it, from `low` to `high`; for transform(): the option
+/// gets its digits.
+CLI::Validator count(int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
 /// One of these words.
 CLI::Validator one_of_words(std::vector<std::string> words);
 

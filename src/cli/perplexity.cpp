@@ -124,20 +124,25 @@ void describe_perplexity(CLI::App& app, Work& work) {
   app.add_option(
          "--window", options->window,
          "Most tokens that are read at once, from the empty state (default: each document is one stream)")
+      ->transform(count(1))
       ->type_name("TOKENS");
   app.add_option("--stride", options->stride,
                  "Tokens that each window after the first scores, 1 to --window "
                  "(default: --window)")
+      ->transform(count(1))
       ->type_name("TOKENS");
   app.add_option("--score-from", options->how.score_from, "First token of each document that counts")
+      ->transform(count(0))
       ->type_name("TOKEN");
   app.add_option("--score-to", options->how.score_to,
                  "The token after the last that counts (default: to the end)")
+      ->transform(count(1))
       ->type_name("TOKEN");
   app.add_option(
          "--far-pairs", options->how.far_pairs,
          "Also the mean loss of tokens whose pair (input before, token) stood in the window more than N "
          "tokens ago, and of all others")
+      ->transform(count(0))
       ->type_name("N");
   app.callback([&work, options] { work = [options] { return perplexity(*options); }; });
 }

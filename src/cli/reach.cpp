@@ -146,13 +146,13 @@ void describe_reach(CLI::App& app, Work& work) {
                  "Texts: .txt or .md (one document) or .jsonl (field `text`), plain or .xz")
       ->required();
   app.add_option("--near", options->how.near, "Last tokens that the limited layer sees")
-      ->check(from_to(1, 1 << 20))
+      ->transform(count(1, 1 << 20))
       ->type_name("TOKENS");
   app.add_option("--context", options->how.context, "Tokens that are read at once, from the empty state")
-      ->check(from_to(2, 1 << 20))
+      ->transform(count(2, 1 << 20))
       ->type_name("TOKENS");
   app.add_option("--tokens", options->tokens, "Tokens to score of each FILE, about")
-      ->check(at_least(1))
+      ->transform(count(1))
       ->type_name("TOKENS");
   app.callback([&work, options] { work = [options] { return reach(*options); }; });
 }

@@ -106,7 +106,8 @@ void describe_train(CLI::App& app, Work& work) {
   app.add_option("-o,--out", options->out, "New folder for tokenizer.json and tokenizer_config.json")
       ->required();
   app.add_option("--vocabulary", options->vocabulary, "Tokens in all: special ones, 256 bytes, merges")
-      ->check(from_to(1, 1 << 24));
+      ->transform(count(1, 1 << 24))
+      ->type_name("TOKENS");
   app.add_option("--special", options->special,
                  "A special token, ids from 0; may be repeated: the first is BOS and begins every text, the "
                  "last is EOS")
@@ -114,7 +115,8 @@ void describe_train(CLI::App& app, Work& work) {
       ->allow_extra_args(false);
   app.add_option("--sample-bytes", options->sample_bytes,
                  "Bytes of text to learn from, an equal share of each file's beginning; 0 is all")
-      ->check(at_least(0));
+      ->transform(count(0))
+      ->type_name("BYTES");
   add_threads(app, *options);
   add_json(app, *options);
   app.callback([options, &work] { work = [options] { return train(*options); }; });

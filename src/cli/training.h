@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "cli/options.h"
+#include "model/write_model.h"
 #include "train/recipes.h"
 #include "train/trainer.h"
 
@@ -23,7 +24,7 @@ struct TrainingOptions {
   bool resume = false, activation_checkpointing = false;
   int64_t checkpoint_every = 500, evaluate_every = 0, log_every = 10;
   int64_t valid_bytes = 200000, valid_window = 1024;
-  int64_t shard_bytes = int64_t{5} << 30;
+  int64_t shard_bytes = kShardBytes;
 };
 
 /// --data, --valid, --tokens, -o, --resume and all numbers of the optimization.

@@ -19,7 +19,10 @@ void add_numbers(CLI::App& app, TrainingOptions& options) {
   train::Numbers& numbers = options.numbers;
   add_number(app, "--batch", numbers.batch, "Rows a step", 1, 1e6);
   add_number(app, "--micro-batch", numbers.micro_batch, "Rows at once; their gradients are added up", 1, 1e6);
-  add_number(app, "--context", numbers.context, "Tokens a row", 2, 1 << 20);
+  app.add_option("--context", numbers.context, "Tokens per row")
+      ->transform(count(2, 1 << 20))
+      ->type_name("TOKENS")
+      ->group(kOptimization);
   add_number(app, "--lr", numbers.learning_rate, "Peak learning rate", 0, 10);
   app.add_option("--schedule", options.decay, "constant, linear or cosine")->group(kOptimization);
   add_number(app, "--floor", numbers.floor, "What the rate decays to, as a fraction of the peak", 0, 1);
@@ -41,7 +44,8 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   app.add_option("--tokens", options.numbers.tokens,
                  "Tokens to train on, in all; 0 writes the model untrained")
       ->required()
-      ->check(from_to(0, 1e15));
+      ->transform(count(0, int64_t{1} << 50))
+      ->type_name("TOKENS");
   app.add_option("-o,--out", options.out,
                  "Folder for the model, training.jsonl, training.svg and, until it is done, checkpoints")
       ->required()
@@ -57,13 +61,14 @@ void add_training(CLI::App& app, TrainingOptions& options) {
       ->check(at_least(0));
   app.add_option("--valid-bytes", options.valid_bytes,
                  "Bytes of --valid to score, an equal share of each file; 0 is all")
-      ->check(at_least(0));
+      ->transform(count(0))
+      ->type_name("BYTES");
   app.add_option("--valid-window", options.valid_window, "Tokens a window of --valid (perplexity's --window)")
-      ->check(from_to(1, 1 << 20));
+      ->transform(count(1, 1 << 20))
+      ->type_name("TOKENS");
   app.add_option("--log-every", options.log_every, "Steps between looks at a GPU's losses")
       ->check(from_to(1, 1 << 20));
-  app.add_option("--shard-size", options.shard_bytes, "Bytes of a weight file before another is begun")
-      ->transform(CLI::AsSizeValue(false));
+  add_shard_size(app, options.shard_bytes);
   app.add_flag("--activation-checkpointing", options.activation_checkpointing,
                "Keep each layer's input alone and compute the rest again: less memory, a third more work");
   add_device(app, options.shared);
