@@ -19,9 +19,9 @@ struct FinetuneOptions {
 
 train::OutputKind output_kind(const Model& model, train::Train what) {
   if (what == train::Train::kAll || what == train::Train::kAttention) return train::OutputKind::kFull;
+  if (!model.base_hash().empty()) return train::OutputKind::kSidecar;
   const bool linear = model.config().raw.contains("linear_attention");
-  if (what == train::Train::kLora && !linear) return train::OutputKind::kLora;
-  return model.is_sidecar() ? train::OutputKind::kSidecar : train::OutputKind::kFull;
+  return linear ? train::OutputKind::kFull : train::OutputKind::kLora;
 }
 
 ExitStatus finetune(const FinetuneOptions& options) {
@@ -39,6 +39,7 @@ ExitStatus finetune(const FinetuneOptions& options) {
   }
   const train::OutputKind kind = output_kind(*model, trainable.what);
   train::Module module(model, module_options(training));
+  module.set_trainable(trainable);  // refuses before anything long is begun
   TrainingRun run{
       .title = fmt::format("linnet finetune {} --train {}", training.shared.model, options.train),
       .tokenizer = model->tokenizer_folder(),
@@ -48,7 +49,6 @@ ExitStatus finetune(const FinetuneOptions& options) {
                    {"model", tensors_hash(model->base_tensors())},
                    {"attention", to_json(model->attention())}}};
   run.write = [&]() -> std::vector<std::string> {
-    if (training.numbers.tokens == 0) module.set_trainable(trainable);
     train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes));
     std::vector<std::string> lines{fmt::format("wrote {}", training.out.string())};
     if (kind == train::OutputKind::kFull) return lines;

@@ -92,25 +92,40 @@ train::OutputKind output_kind(const train::Trainable& trainable) {
   return original_changed ? train::OutputKind::kFull : train::OutputKind::kSidecar;
 }
 
+bool learns_tensors(const std::vector<AttentionConfig>& layers, const AttentionShape& shape) {
+  return std::any_of(layers.begin(), layers.end(),
+                     [&](const auto& config) { return !parameter_specs(config, shape).empty(); });
+}
+
 ExitStatus linearize(const LinearizeOptions& options) {
   const TrainingOptions& training = options.training;
   check_out(training);
   train::set_threads(training.shared.threads);
   const auto model = open_model(training.shared);
-  if (model->config().raw.contains("linear_attention"))
+  if (model->config().raw.contains("linear_attention") || !model->base_hash().empty())
     throw Error(training.shared.model, "is linearized already",
                 "a softmax model (finetune trains this one on)");
+  if (model->lora())  // the teacher would be the base without it
+    throw Error(training.shared.model, "is a LoRA",
+                "a model with its own weights: linnet merge writes one to linearize");
   const train::Trainable trainable = trainable_of(options);
   const auto layers = attention_of(options, model->config());
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
+  train::Numbers numbers = numbers_of(training);
+  if (!learns_tensors(layers, model->attention_shape())) {
+    if (trainable.what == train::Train::kNew && numbers.tokens > 0)
+      throw Error("--train", "nothing to train: this attention learns no tensors of its own",
+                  "lora, attention or all; or --tokens 0, which writes the model untrained");
+    numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
+  }
   const train::Place place = place_of(training, model->config());
   TrainingRun run{
       .title = fmt::format("linnet linearize {} --recipe {}", training.shared.model, options.recipe),
       .tokenizer = model->tokenizer_folder(),
       .model = model.get(),
-      .phases = is_paper_recipe(options) ? train::finetune_recipe(numbers_of(training), place, trainable)
-                                         : train::transfer_recipe(numbers_of(training), place, trainable),
+      .phases = is_paper_recipe(options) ? train::finetune_recipe(numbers, place, trainable)
+                                         : train::transfer_recipe(numbers, place, trainable),
       .identity = {{"command", "linearize"},
                    {"model", tensors_hash(model->base_tensors())},
                    {"attention", to_json(layers)},

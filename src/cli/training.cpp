@@ -62,6 +62,19 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   return prepared;
 }
 
+/// What will be trained: --tokens is split over the phases and rounded down to whole steps, at least one.
+std::string plan_of(const std::vector<train::Phase>& phases, int64_t asked) {
+  int64_t tokens = 0;
+  std::string list;
+  for (const train::Phase& phase : phases) {
+    tokens += phase.schedule.steps * phase.tokens_a_step();
+    list += fmt::format("{}{}, {} steps of {} × {} tokens", list.empty() ? "" : "; ", phase.name,
+                        phase.schedule.steps, phase.batch, phase.context);
+  }
+  return fmt::format("training on {} tokens{}: {}", tokens,
+                     tokens == asked ? "" : fmt::format(" of the {} asked for", asked), list);
+}
+
 train::RunOptions run_options(const TrainingOptions& options, const TrainingRun& run,
                               const train::TokenizedText& text, const train::Module& module) {
   train::RunOptions result{
@@ -177,6 +190,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
   if (options.numbers.tokens > 0) {
     const Prepared prepared = prepare(options, run, module);
     stop_if_interrupted();
+    note(plan_of(run.phases, options.numbers.tokens));
     train::warn_of_slow_products(module.options());
     result = train::run_phases(module, prepared.text, prepared.validation ? &*prepared.validation : nullptr,
                                run.phases, run_options(options, run, prepared.text, module));

@@ -1,70 +1,153 @@
-// LoRA (Hu et al. 2021) in PEFT's two files: adapter_config.json and adapter_model.safetensors.
+#include "model/lora.h"
+
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/json.h"
 #include "format/fields.h"
 #include "model/checks.h"
 #include "model/model.h"
 #include "model/write_model.h"
+#include "text/regex.h"
 
 namespace linnet {
 namespace {
 
 using Json = nlohmann::json;
 
-// Fields whose other values would make another computation: their only accepted value, as JSON.
-constexpr std::pair<std::string_view, std::string_view> kAccepted[] = {
-    {"peft_type", "\"LORA\""}, {"bias", "\"none\""},        {"use_dora", "false"},
-    {"lora_bias", "false"},    {"rank_pattern", "{}"},      {"alpha_pattern", "{}"},
-    {"modules_to_save", "[]"}, {"layer_replication", "[]"},
+constexpr int64_t kMaxRank = 1 << 16;
+constexpr double kMaxAlpha = 1e6;
+
+// Fields whose other values would make another computation: their only accepted value, as JSON, and what to
+// say of it.
+constexpr struct {
+  std::string_view key, accepted, expected;
+} kAccepted[] = {
+    {"peft_type", "\"LORA\"", "\"LORA\""},
+    {"bias", "\"none\"", "\"none\": trained biases are not read"},
+    {"use_dora", "false", "false: DoRA is not computed"},
+    {"lora_bias", "false", "false"},
+    {"layer_replication", "[]", "null"},
 };
 
-LoraConfig parse_adapter(const Json& json, const std::string& where) {
-  const Fields fields(json, where);
-  for (const auto& [key, accepted] : kAccepted) {
-    const Json* value = fields.find(key);
-    if (value != nullptr && value->dump() != accepted) fields.refuse(key, accepted);
+// The patterns of an object {pattern: number}, in its order; `read` checks a number.
+template <class Number, class Read>
+std::vector<std::pair<std::string, Number>> patterns(const nlohmann::ordered_json& json, const char* key,
+                                                     Read read) {
+  std::vector<std::pair<std::string, Number>> out;
+  const auto found = json.find(key);
+  if (found == json.end()) return out;
+  for (const auto& [pattern, number] : found->items()) out.emplace_back(pattern, read(pattern));
+  return out;
+}
+
+// Python's re.match(rf"(.*\.)?({pattern})$", module), which is what PEFT asks.
+Regex pattern_of(const std::string& pattern, const std::string& where) {
+  return {fmt::format("\\A(?:.*\\.)?(?:{})\\z", pattern), where};
+}
+
+// The number of the first pattern that matches each module; none where none does.
+template <class Number>
+class Patterns {
+ public:
+  Patterns(const std::vector<std::pair<std::string, Number>>& patterns, const std::string& where) {
+    for (const auto& [pattern, number] : patterns) patterns_.emplace_back(pattern_of(pattern, where), number);
   }
-  LoraConfig config;
-  config.rank = static_cast<int>(fields.integer("r", 1, 1 << 16));
-  config.alpha = fields.number_above("lora_alpha", 0, 1e6);
-  if (fields.boolean("use_rslora", false)) config.alpha *= std::sqrt(config.rank);
-  return config;
+  Number of(const std::string& module, Number otherwise) const {
+    for (const auto& [pattern, number] : patterns_) {
+      bool matches = false;
+      pattern.for_each_match(module, [&](size_t, size_t) { matches = true; });
+      if (matches) return number;
+    }
+    return otherwise;
+  }
+
+ private:
+  std::vector<std::pair<Regex, Number>> patterns_;
+};
+
+std::vector<std::string> saved_modules_of(const Fields& fields) {
+  std::vector<std::string> saved;
+  const Json* value = fields.find("modules_to_save");
+  if (value == nullptr) return saved;
+  constexpr const char* kExpected = "a list of module names";
+  if (!value->is_array()) fields.refuse("modules_to_save", kExpected);
+  for (const Json& name : *value) {
+    if (!name.is_string() || name.get<std::string>().empty()) fields.refuse("modules_to_save", kExpected);
+    saved.push_back(name);
+  }
+  return saved;
 }
 
 // The last part of a module's name, as PEFT's target_modules has it: "self_attn.q_proj" is "q_proj".
 std::string target_name(std::string_view module) { return std::string(module.substr(module.rfind('.') + 1)); }
 
-// sum += scale · B A, sum as the file has it: [out, in], or [in, out] where transposed.
-void add_product(const std::vector<float>& b, const std::vector<float>& a, float scale,
-                 const ModuleShape& shape, std::vector<float>& sum) {
-  const auto out = static_cast<size_t>(shape.out), in = static_cast<size_t>(shape.in), rank = b.size() / out;
-  std::vector<float> row(in);
-  for (size_t o = 0; o < out; ++o) {
-    std::fill(row.begin(), row.end(), 0.0f);
-    for (size_t r = 0; r < rank; ++r) {
-      const float factor = b[o * rank + r];
-      for (size_t i = 0; i < in; ++i) row[i] += factor * a[r * in + i];
-    }
-    for (size_t i = 0; i < in; ++i) sum[shape.transposed ? i * out + o : o * in + i] += scale * row[i];
-  }
-}
-
 }  // namespace
 
+LoraConfig read_adapter_config(const std::filesystem::path& file) {
+  constexpr JsonLimits kLimits{.bytes = 1 << 20, .depth = 16};
+  const Json json = read_json(file, kLimits);
+  const Fields fields(json, file.string());
+  for (const auto& [key, accepted, expected] : kAccepted) {
+    const Json* value = fields.find(key);
+    if (value != nullptr && value->dump(-1, ' ', false, Json::error_handler_t::replace) != accepted)
+      fields.refuse(key, expected);
+  }
+  LoraConfig config;
+  config.rank = static_cast<int>(fields.integer("r", 1, kMaxRank));
+  config.alpha = fields.number_above("lora_alpha", 0, kMaxAlpha);
+  config.rank_stabilized = fields.boolean("use_rslora", false);
+  config.saved = saved_modules_of(fields);
+  // The first pattern that matches counts, so the file's order does; it was checked above.
+  const auto ordered = nlohmann::ordered_json::parse(MappedFile(file).text());
+  const auto object = [&](const char* key) {
+    static const Json none = Json::object();
+    const Json* value = fields.find(key);
+    if (value != nullptr && !value->is_object()) fields.refuse(key, "an object {pattern: number}");
+    return Fields(value == nullptr ? none : *value, fmt::format("{}: {}", file.string(), key));
+  };
+  const Fields ranks = object("rank_pattern"), alphas = object("alpha_pattern");
+  config.rank_pattern = patterns<int>(ordered, "rank_pattern", [&](const std::string& pattern) {
+    return static_cast<int>(ranks.integer(pattern, 1, kMaxRank));
+  });
+  config.alpha_pattern = patterns<double>(ordered, "alpha_pattern", [&](const std::string& pattern) {
+    return alphas.number_above(pattern, 0, kMaxAlpha);
+  });
+  return config;
+}
+
+std::map<std::string, LoraNumbers> lora_numbers(const LoraConfig& config,
+                                                std::span<const std::string> modules,
+                                                const std::string& where) {
+  const Patterns<int> ranks(config.rank_pattern, where + ": rank_pattern");
+  const Patterns<double> alphas(config.alpha_pattern, where + ": alpha_pattern");
+  std::map<std::string, LoraNumbers> numbers;
+  for (const std::string& module : modules) {
+    const int rank = ranks.of(module, config.rank);
+    const double alpha = alphas.of(module, config.alpha);
+    numbers[module] = {rank, alpha / (config.rank_stabilized ? std::sqrt(rank) : rank)};
+  }
+  return numbers;
+}
+
+std::string adapter_module(const Family& family, int layer, std::string_view module) {
+  if (layer >= 0) return fmt::format("{}{}{}", family.prefix, layer_prefix(family, layer), module);
+  return module == family.head ? std::string(module) : fmt::format("{}{}", family.prefix, module);
+}
+
 std::string lora_name(const Family& family, int layer, std::string_view module, char part) {
-  return fmt::format("base_model.model.{}{}{}.lora_{}.weight", family.prefix, layer_prefix(family, layer),
-                     module, part);
+  return fmt::format("base_model.model.{}.lora_{}.weight", adapter_module(family, layer, module), part);
 }
 
 void Model::read_adapter() {
-  const auto file = folder_ / "adapter_config.json";
-  lora_ = parse_adapter(read_json(file, {.bytes = 1 << 20, .depth = 16}), file.string());
+  lora_ = read_adapter_config(folder_ / "adapter_config.json");
   if (!std::filesystem::exists(folder_ / "adapter_model.safetensors") &&
       std::filesystem::exists(folder_ / "adapter_model.bin")) {
     throw Error((folder_ / "adapter_model.bin").string(),
@@ -73,9 +156,16 @@ void Model::read_adapter() {
   adapter_ = TensorStore::open_file(folder_ / "adapter_model.safetensors");
 }
 
+// Pairs of a layer's matrices, and whole tensors in place of the base's (modules_to_save); nothing else.
 void Model::check_adapter() {
   if (!adapter_) return;
   const auto file = folder_ / "adapter_model.safetensors";
+  std::vector<std::string> modules;
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    for (std::string_view module : layer_modules(*family_))
+      modules.push_back(adapter_module(*family_, layer, module));
+  }
+  lora_numbers_ = lora_numbers(*lora_, modules, (folder_ / "adapter_config.json").string());
   std::set<std::string, std::less<>> known;
   std::set<std::string> targets;
   for (int layer = 0; layer < config_.layers; ++layer) {
@@ -84,36 +174,127 @@ void Model::check_adapter() {
       const std::string a = lora_name(*family_, layer, module, 'A'),
                         b = lora_name(*family_, layer, module, 'B');
       if (shape.in == 0 || (adapter_->find(a) == nullptr && adapter_->find(b) == nullptr)) continue;
-      require_tensor(*adapter_, a, {lora_->rank, shape.in}, file);
-      require_tensor(*adapter_, b, {shape.out, lora_->rank}, file);
+      const int64_t rank = lora_numbers_.at(adapter_module(*family_, layer, module)).rank;
+      require_tensor(*adapter_, a, {rank, shape.in}, file);
+      require_tensor(*adapter_, b, {shape.out, rank}, file);
       known.insert({a, b});
       targets.insert(target_name(module));
     }
   }
+  take_saved_modules();
   for (const auto& [name, tensor] : adapter_->tensors()) {
-    if (!known.contains(name)) {
-      throw Error(adapter_->where(name), "no LoRA of a layer's matrix", "lora_A and lora_B of such alone");
+    if (!known.contains(name) && !saved_names_.contains(name)) {
+      throw Error(adapter_->where(name), "no LoRA of a layer's matrix, and no whole tensor of the model",
+                  "lora_A and lora_B of such, and modules_to_save");
     }
   }
   if (known.empty()) throw Error(file.string(), "no tensors", "lora_A and lora_B of at least one matrix");
   lora_->targets.assign(targets.begin(), targets.end());
 }
 
+// PEFT writes a module of modules_to_save under its own name, older versions under NAME.modules_to_save.
+void Model::take_saved_modules() {
+  std::set<std::string> modules;
+  const auto take = [&](int layer, std::string_view module) {
+    if (module.empty()) return;
+    const std::string name = adapter_module(*family_, layer, module);
+    const std::string own = layer < 0 ? full_name(module) : module_name(layer, module);
+    const ModuleShape shape = module_shape(*family_, config_, module);
+    for (const std::string_view part : {"weight", "bias"}) {
+      if (part == "bias" && !shape.biased) continue;
+      for (const std::string_view between : {".", ".modules_to_save.", ".modules_to_save.default."}) {
+        const std::string in_file = fmt::format("base_model.model.{}{}{}", name, between, part);
+        if (adapter_->find(in_file) == nullptr) continue;
+        const auto expected = part == "bias" ? std::vector{shape.out} : shape.weight();
+        saved_[fmt::format("{}.{}", own, part)] = require_tensor(*adapter_, in_file, expected, folder_);
+        saved_names_.insert(in_file);
+        modules.insert(name);
+      }
+    }
+  };
+  for (const std::string_view module :
+       {family_->embedding, family_->position_embedding, family_->final_norm, family_->head})
+    take(-1, module);
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    for (const std::string_view module : layer_modules(*family_)) take(layer, module);
+  }
+  for (const std::string& wanted : lora_->saved) {
+    if (std::none_of(modules.begin(), modules.end(),
+                     [&](const auto& name) { return name.ends_with(wanted); }))
+      throw Error((folder_ / "adapter_config.json").string(),
+                  fmt::format("\"modules_to_save\" names \"{}\"", printable(wanted, 60)),
+                  "its tensors in adapter_model.safetensors, and a module of the model");
+  }
+  untie_saved();
+}
+
+// PEFT saves a copy of one of two tied modules and leaves the other as it was: they are tied no more.
+void Model::untie_saved() {
+  if (!config_.tied_embeddings) return;
+  const std::string head = std::string(family_->head) + ".weight",
+                    embedding = full_name(family_->embedding) + ".weight";
+  if (!saved_.contains(head) && !saved_.contains(embedding)) return;
+  const auto now = [&](const std::string& name) {
+    const auto found = saved_.find(name);
+    return found == saved_.end() ? *base_.find(embedding) : found->second;
+  };
+  const TensorView rows = now(embedding), logits = now(head);
+  if (rows.type == logits.type && std::ranges::equal(rows.bytes, logits.bytes)) {
+    saved_.erase(head);
+    return;
+  }
+  saved_[head] = logits;
+  config_.tied_embeddings = false;
+  config_.raw["tie_word_embeddings"] = false;
+}
+
+std::vector<NamedTensor> Model::saved_modules() const {
+  std::vector<NamedTensor> out;
+  for (const std::string& name : saved_names_) out.push_back({name, *adapter_->find(name)});
+  return out;
+}
+
+std::optional<LoraPair> Model::lora_of(int layer, std::string_view module) const {
+  if (!adapter_ || module.empty()) return std::nullopt;
+  const TensorView* a = adapter_->find(lora_name(*family_, layer, module, 'A'));
+  const TensorView* b = adapter_->find(lora_name(*family_, layer, module, 'B'));
+  if (a == nullptr || b == nullptr) return std::nullopt;
+  return LoraPair{a, b, lora_numbers_.at(adapter_module(*family_, layer, module)).scale};
+}
+
+void add_lora_row(std::span<const float> b, std::span<const float> a, double scale, std::span<double> row) {
+  for (size_t r = 0; r < b.size(); ++r) {
+    const double factor = scale * static_cast<double>(b[r]);
+    const float* from = a.data() + r * row.size();
+    for (size_t i = 0; i < row.size(); ++i) row[i] += factor * static_cast<double>(from[i]);
+  }
+}
+
+OwnedTensor merge_lora(const TensorView& weight, const LoraPair& lora, const ModuleShape& shape,
+                       std::string_view where) {
+  std::vector<float> sum = to_float(weight, where);
+  const std::vector<float> a = to_float(*lora.a, where), b = to_float(*lora.b, where);
+  const auto out = static_cast<size_t>(shape.out), in = static_cast<size_t>(shape.in), rank = b.size() / out;
+  std::vector<double> row(in);
+  for (size_t o = 0; o < out; ++o) {
+    const auto at = [&](size_t i) { return shape.transposed ? i * out + o : o * in + i; };
+    for (size_t i = 0; i < in; ++i) row[i] = sum[at(i)];
+    add_lora_row(std::span(b).subspan(o * rank, rank), a, lora.scale, row);
+    for (size_t i = 0; i < in; ++i) sum[at(i)] = static_cast<float>(row[i]);
+  }
+  return {weight.type, weight.shape, from_float(sum, weight.type)};
+}
+
 std::map<std::string, OwnedTensor> merge_lora(const Model& model) {
   std::map<std::string, OwnedTensor> merged;
-  if (!model.lora()) return merged;
-  const auto scale = static_cast<float>(model.lora()->alpha / model.lora()->rank);
   for (int layer = 0; layer < model.config().layers; ++layer) {
     for (std::string_view module : layer_modules(model.family())) {
       const auto pair = model.lora_of(layer, module);
       if (!pair) continue;
       stop_if_interrupted();
       const std::string name = model.module_name(layer, module) + ".weight";
-      const TensorView& weight = *model.layer_tensor(layer, module, "weight");
-      std::vector<float> sum = to_float(weight, name);
-      const ModuleShape shape = module_shape(model.family(), model.config(), module);
-      add_product(to_float(*pair->b, name), to_float(*pair->a, name), scale, shape, sum);
-      merged.emplace(name, OwnedTensor{weight.type, weight.shape, from_float(sum, weight.type)});
+      merged.emplace(name, merge_lora(*model.layer_tensor(layer, module, "weight"), *pair,
+                                      module_shape(model.family(), model.config(), module), name));
     }
   }
   return merged;

@@ -176,28 +176,25 @@ std::string Model::full_name(std::string_view module) const {
   return module == family_->head ? std::string(module) : std::string(prefix_).append(module);
 }
 
+const TensorView* Model::original(const std::string& name) const {
+  const auto saved = saved_.find(name);
+  return saved != saved_.end() ? &saved->second : base_.find(name);
+}
+
 const TensorView* Model::tensor(std::string_view module, std::string_view part) const {
   if (module.empty() || (module == family_->head && config_.tied_embeddings)) return nullptr;
   if (part == "bias" && !module_shape(*family_, config_, module).biased) return nullptr;
-  return base_.find(full_name(module).append(".").append(part));
+  return original(full_name(module).append(".").append(part));
 }
 
 const TensorView* Model::layer_tensor(int layer, std::string_view module, std::string_view part) const {
   if (module.empty()) return nullptr;
   if (part == "bias" && !module_shape(*family_, config_, module).biased) return nullptr;
-  return base_.find(module_name(layer, module).append(".").append(part));
+  return original(module_name(layer, module).append(".").append(part));
 }
 
 std::string Model::module_name(int layer, std::string_view module) const {
   return std::string(prefix_).append(layer_prefix(*family_, layer)).append(module);
-}
-
-std::optional<Model::LoraPair> Model::lora_of(int layer, std::string_view module) const {
-  if (!adapter_ || module.empty()) return std::nullopt;
-  const TensorView* a = adapter_->find(lora_name(*family_, layer, module, 'A'));
-  const TensorView* b = adapter_->find(lora_name(*family_, layer, module, 'B'));
-  if (a == nullptr || b == nullptr) return std::nullopt;
-  return LoraPair{a, b};
 }
 
 std::string Model::linear_prefix(int layer) const {

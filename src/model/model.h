@@ -3,8 +3,10 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,15 +15,9 @@
 #include "format/model_config.h"
 #include "format/safetensors.h"
 #include "model/family.h"
+#include "model/lora.h"
 
 namespace linnet {
-
-/// PEFT's adapter_config.json, as far as it is computed. A module's weight is W + (alpha / rank)·B·A.
-struct LoraConfig {
-  int rank = 0;
-  double alpha = 0.0;                // with use_rslora: already times √rank
-  std::vector<std::string> targets;  // module names, e.g. "q_proj"
-};
 
 class Model {
  public:
@@ -55,18 +51,20 @@ class Model {
   const std::string& base_hash() const { return base_hash_; }
   const std::optional<LoraConfig>& lora() const { return lora_; }
 
-  /// An original tensor by module and part, e.g. layer_tensor(3, family.q, "weight"): LoRA not applied.
-  /// nullptr where the model has none (a bias that the config leaves out, the head of tied embeddings).
+  /// An original tensor by module and part, e.g. layer_tensor(3, family.q, "weight"), or what a LoRA's
+  /// modules_to_save has in its place; LoRA itself not applied. nullptr where the model has none (a bias that
+  /// the config leaves out, the head of tied embeddings).
   const TensorView* tensor(std::string_view module, std::string_view part) const;
   const TensorView* layer_tensor(int layer, std::string_view module, std::string_view part) const;
   /// The full name under which a layer's module stands in the file: "model.layers.3.self_attn.q_proj".
   std::string module_name(int layer, std::string_view module) const;
 
-  /// LoRA's A [r, in] and B [out, r] for a module, if there are any.
-  struct LoraPair {
-    const TensorView *a, *b;
-  };
+  /// A module's LoRA, if it has one.
   std::optional<LoraPair> lora_of(int layer, std::string_view module) const;
+  /// Whole tensors that a LoRA has in place of the base's (modules_to_save): by the base's names, and as they
+  /// stand in the LoRA's file.
+  const std::map<std::string, TensorView, std::less<>>& saved_tensors() const { return saved_; }
+  std::vector<NamedTensor> saved_modules() const;
 
   /// What a layer's new tensors begin with: "model.layers.3.self_attn.linear_attention.".
   std::string linear_prefix(int layer) const;
@@ -93,6 +91,9 @@ class Model {
   void check_head() const;
   void check_added() const;
   void check_adapter();
+  void take_saved_modules();
+  void untie_saved();
+  const TensorView* original(const std::string& name) const;
   std::string full_name(std::string_view module) const;
   const TensorStore& linear_store() const { return added_ ? *added_ : base_; }
 
@@ -107,6 +108,9 @@ class Model {
   TensorStore base_;
   std::optional<TensorStore> added_, adapter_;
   std::optional<LoraConfig> lora_;
+  std::map<std::string, LoraNumbers> lora_numbers_;
+  std::map<std::string, TensorView, std::less<>> saved_;
+  std::set<std::string, std::less<>> saved_names_;  // in the adapter's file
 };
 
 }  // namespace linnet

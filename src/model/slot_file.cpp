@@ -87,6 +87,7 @@ std::array<std::byte, 16> fingerprint(const Model& model) {
     const RopeFrequencies rope = rope_frequencies(config);
     hash.add(fmt::format("{} {}", rope.factor, fmt::join(rope.inverse, " ")));
   }
+  for (const auto& [name, tensor] : model.saved_tensors()) hash.add(name, tensor);
   for (int layer = 0; layer < config.layers; ++layer) {
     for (const auto& [name, tensor] : model.linear_parameters(layer)) hash.add(name, tensor);
     for (std::string_view module :
@@ -94,7 +95,7 @@ std::array<std::byte, 16> fingerprint(const Model& model) {
       const auto lora = module.empty() ? std::nullopt : model.lora_of(layer, module);
       if (!lora) continue;
       hash.add(model.module_name(layer, module), *lora->a);
-      hash.add(fmt::format("{}", model.lora()->alpha), *lora->b);
+      hash.add(fmt::format("{}", lora->scale), *lora->b);
     }
   }
   return hash.digest();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <span>
 #include <utility>
 
 #include "base/error.h"
@@ -66,20 +67,15 @@ Matrix matrix_of(const TensorView& tensor, bool transposed, const std::string& w
   return owned(turned(numbers.data(), rows, columns), columns, rows);
 }
 
-/// W + (alpha / r) B A, in float32 (Hu et al. 2021, section 4.1).
-Matrix merge_lora(const Matrix& matrix, const Model::LoraPair& pair, const LoraConfig& lora,
-                  const std::string& where) {
+/// W + scale · B A, in float32 (Hu et al. 2021, section 4.1).
+Matrix merged_with(const Matrix& matrix, const LoraPair& pair, const std::string& where) {
   const auto a = to_float(*pair.a, where), b = to_float(*pair.b, where);
-  const int64_t rank = pair.a->shape.front();
-  const double scale = lora.alpha / static_cast<double>(rank);
+  const auto rank = static_cast<size_t>(pair.a->shape.front());
   std::vector<float> merged(static_cast<size_t>(matrix.out * matrix.in));
   std::vector<double> row(static_cast<size_t>(matrix.in));
   for (int64_t o = 0; o < matrix.out; ++o) {
     matrix.row(o, row.data());
-    for (int64_t r = 0; r < rank; ++r) {
-      const double weight = scale * static_cast<double>(b[o * rank + r]);
-      for (int64_t i = 0; i < matrix.in; ++i) row[i] += weight * static_cast<double>(a[r * matrix.in + i]);
-    }
+    add_lora_row(std::span(b).subspan(static_cast<size_t>(o) * rank, rank), a, pair.scale, row);
     std::copy(row.begin(), row.end(), merged.begin() + o * matrix.in);
   }
   return owned(std::move(merged), matrix.out, matrix.in);
@@ -144,8 +140,7 @@ class Preparer {
     const std::string where = model_.module_name(layer, module) + ".weight";
     const TensorView& view = needed(model_.layer_tensor(layer, module, "weight"), where);
     Matrix matrix = matrix_of(view, model_.family().transposed, where);
-    if (const auto pair = model_.lora_of(layer, module))
-      matrix = merge_lora(matrix, *pair, *model_.lora(), where);
+    if (const auto pair = model_.lora_of(layer, module)) matrix = merged_with(matrix, *pair, where);
     return in_compute_type(std::move(matrix));
   }
 

@@ -47,17 +47,22 @@ void copy_tokenizer(const fs::path& from, const fs::path& folder) {
 
 void write_adapter(const fs::path& folder, const LoraAdapter& lora, const BaseReference& base,
                    bool transposed) {
-  const Json config = {{"peft_type", "LORA"},
-                       {"task_type", "CAUSAL_LM"},
-                       {"base_model_name_or_path", base.name},
-                       {"r", lora.config.rank},
-                       {"lora_alpha", lora.config.alpha},
-                       {"lora_dropout", 0.0},
-                       {"target_modules", lora.config.targets},
-                       {"fan_in_fan_out", transposed},
-                       {"bias", "none"},
-                       {"inference_mode", true}};
-  write_json(folder / "adapter_config.json", config);
+  // In the patterns' own order: the first that matches counts.
+  nlohmann::ordered_json config = {{"peft_type", "LORA"},
+                                   {"task_type", "CAUSAL_LM"},
+                                   {"base_model_name_or_path", base.name},
+                                   {"r", lora.config.rank},
+                                   {"lora_alpha", lora.config.alpha},
+                                   {"lora_dropout", 0.0},
+                                   {"target_modules", lora.config.targets},
+                                   {"fan_in_fan_out", transposed},
+                                   {"bias", "none"},
+                                   {"inference_mode", true}};
+  if (lora.config.rank_stabilized) config["use_rslora"] = true;
+  for (const auto& [pattern, rank] : lora.config.rank_pattern) config["rank_pattern"][pattern] = rank;
+  for (const auto& [pattern, alpha] : lora.config.alpha_pattern) config["alpha_pattern"][pattern] = alpha;
+  if (!lora.config.saved.empty()) config["modules_to_save"] = lora.config.saved;
+  write_file(folder / "adapter_config.json", config.dump(2) + "\n");
   write_safetensors(folder / "adapter_model.safetensors", lora.tensors, {{"format", "pt"}});
 }
 
@@ -97,6 +102,7 @@ void write_folder(const fs::path& out, const Json& config, std::span<const Named
 void write_full(const fs::path& out, const Model& model, std::span<const NamedTensor> changed,
                 const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace) {
   std::map<std::string, TensorView, std::less<>> all = model.base_tensors().tensors();
+  for (const auto& [name, tensor] : model.saved_tensors()) all.insert_or_assign(name, tensor);
   for (const NamedTensor& one : changed) all.insert_or_assign(one.name, one.tensor);
   // A tied head that stands in the base's file too would stay behind a changed embedding.
   if (model.config().tied_embeddings) all.erase(std::string(model.family().head) + ".weight");

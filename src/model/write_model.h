@@ -19,12 +19,9 @@ constexpr size_t kShardBytes = size_t{5'000'000'000};  // what transformers writ
 /// LoRA as PEFT's files hold it.
 struct LoraAdapter {
   LoraConfig config;
-  std::vector<NamedTensor> tensors;  // by lora_name(); A [rank, in], B [out, rank]
+  std::vector<NamedTensor>
+      tensors;  // by lora_name(): A [rank, in], B [out, rank]; and Model::saved_modules()
 };
-
-/// PEFT's name of a layer's module's `A` or `B`:
-/// "base_model.model.model.layers.3.self_attn.q_proj.lora_A.weight".
-std::string lora_name(const Family& family, int layer, std::string_view module, char part);
 
 /// The base that a sidecar or a LoRA stands on.
 struct BaseReference {
@@ -50,14 +47,13 @@ void write_folder(const std::filesystem::path& out, const nlohmann::json& config
                   size_t shard_bytes, bool replace);
 
 /// A whole folder from an open model (a sidecar's base gives what is not in `changed`): every original field
-/// and tensor, those in `changed` replaced or added, `linear_attention` where a layer is not plain softmax,
-/// the tokenizer's files and generation_config.json. LoRA is not merged by this: `changed` has what
-/// merge_lora() gives.
+/// and tensor, a LoRA's modules_to_save in the base's place, those in `changed` replaced or added,
+/// `linear_attention` where a layer is not plain softmax, the tokenizer's files and generation_config.json.
+/// LoRA is not merged by this: `changed` has what merge_lora() gives.
 void write_full(const std::filesystem::path& out, const Model& model, std::span<const NamedTensor> changed,
                 const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace);
 
-/// Matrices of the base with the model's LoRA merged, W + (alpha / rank)·B·A computed in float32 and stored
-/// in the base's type, by their names in the file.
+/// The model's matrices that have LoRA, with it merged, by their names in the base's files.
 std::map<std::string, OwnedTensor> merge_lora(const Model& model);
 
 }  // namespace linnet

@@ -13,7 +13,7 @@ at::Tensor matrix(const LayerTensors& w, Slot slot, const Pass& pass) {
 
 at::Tensor lora_of(const at::Tensor& x, const LayerTensors& w, Slot slot) {
   const at::Tensor low = at::linear(x, w.lora_a[slot].to(x.scalar_type()));
-  return at::linear(low, w.lora_b[slot].to(x.scalar_type())) * w.lora_scale;
+  return at::linear(low, w.lora_b[slot].to(x.scalar_type())) * w.lora_scale[slot];
 }
 
 /// Products of x with several matrices side by side: one product, [.., Σ out].

@@ -44,7 +44,7 @@ void check_targets(const Family& family, const std::vector<std::string>& targets
 }
 
 LoraWeights fresh_lora(const Family& family, const ModelConfig& config, int layer, std::string_view module,
-                       int rank, uint64_t seed, at::Device device, at::ScalarType type) {
+                       int rank, double scale, uint64_t seed, at::Device device, at::ScalarType type) {
   const ModuleShape shape = module_shape(family, config, module);
   const std::string a = lora_name(family, layer, module, 'A'), b = lora_name(family, layer, module, 'B');
   return {{a,
@@ -52,7 +52,8 @@ LoraWeights fresh_lora(const Family& family, const ModelConfig& config, int laye
                .to(device, type),
            {},
            false},
-          {b, at::zeros({shape.out, rank}, at::TensorOptions().device(device).dtype(type)), {}, false}};
+          {b, at::zeros({shape.out, rank}, at::TensorOptions().device(device).dtype(type)), {}, false},
+          scale};
 }
 
 }  // namespace linnet::train

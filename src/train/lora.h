@@ -17,6 +17,6 @@ bool is_target(std::string_view module, const std::vector<std::string>& targets)
 void check_targets(const Family& family, const std::vector<std::string>& targets);
 
 LoraWeights fresh_lora(const Family& family, const ModelConfig& config, int layer, std::string_view module,
-                       int rank, uint64_t seed, at::Device device, at::ScalarType type);
+                       int rank, double scale, uint64_t seed, at::Device device, at::ScalarType type);
 
 }  // namespace linnet::train

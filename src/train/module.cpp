@@ -31,6 +31,21 @@ void Module::set_attention(std::vector<AttentionConfig> layers, uint64_t seed) {
 void Module::set_trainable(const Trainable& trainable) { impl_->set_trainable(trainable); }
 const Trainable& Module::trainable() const { return impl_->trainable; }
 std::vector<Parameter> Module::parameters() const { return impl_->list(true); }
+std::vector<Module::Lora> Module::loras() const {
+  std::vector<Lora> all;
+  const auto held = [](const Weight& weight) {
+    return weight.master.defined() ? weight.master : weight.frozen;
+  };
+  for (const Impl::Layer& layer : impl_->layers) {
+    for (int slot = 0; slot < kMatrices; ++slot) {
+      const Impl::Unit& unit = layer.units[static_cast<size_t>(slot)];
+      if (!unit.lora) continue;
+      const ModuleShape shape = module_shape(*impl_->family, impl_->config, module_of(*impl_->family, slot));
+      all.push_back({unit.weight.name, held(unit.lora->a), held(unit.lora->b), unit.lora->scale, shape});
+    }
+  }
+  return all;
+}
 std::vector<Parameter> Module::tensors() const { return impl_->list(false); }
 
 namespace {
@@ -112,7 +127,8 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
   for (int layer = 0; layer < impl_->config.layers; ++layer) {
     const AttentionConfig& config = impl_->attention[static_cast<size_t>(layer)];
     const LayerTensors teacher = impl_->layer_tensors(layer, true);
-    const bool linear = config.method != "softmax", plain = config.feature_position == FeaturePosition::kNone;
+    const ParameterMap added = impl_->layer_tensors(layer, false).added;
+    const bool linear = !added.empty(), plain = config.feature_position == FeaturePosition::kNone;
     Rows rows;
     at::Tensor wanted;
     {
@@ -123,12 +139,12 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
       wanted = wanted.to(type);
     }
     if (!linear) continue;
-    const ParameterMap added = impl_->layer_tensors(layer, false).added;
     const at::Tensor own = parallel(rows, *pass.documents, added, config, pass.sinks).to(type);
     const at::Tensor error = (own - wanted).square().mean() / wanted.square().mean();
     loss = loss.defined() ? loss + error : error;
   }
-  if (!loss.defined()) throw Error("transfer", "every layer is softmax", "a linear layer to train");
+  if (!loss.defined())
+    throw Error("transfer", "no layer has tensors to learn", "a method that learns some (`linnet methods`)");
   return loss;
 }
 

@@ -95,6 +95,15 @@ class Module {
   /// write them unchanged, take them from the model's folder.
   std::vector<Parameter> tensors() const;
 
+  /// A matrix's LoRA: the full name of the weight beside which it stands, A [rank, in], B [out, rank].
+  struct Lora {
+    std::string weight;
+    at::Tensor a, b;
+    double scale;
+    ModuleShape shape;
+  };
+  std::vector<Lora> loras() const;
+
   /// Final normed hidden rows [rows, length, hidden], in the compute type.
   at::Tensor hidden(const Batch& batch, Mode mode = Mode::kStudent) const;
   /// [..., vocabulary] float32 (float64).

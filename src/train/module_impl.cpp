@@ -41,7 +41,6 @@ Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
     form_of(attention[static_cast<size_t>(layer)], model->folder().string());
   }
   if (!model->lora()) return;
-  lora_scale = model->lora()->alpha / model->lora()->rank;
   for (int layer = 0; layer < config.layers; ++layer) {
     for (int slot = 0; slot < kMatrices; ++slot) {
       const std::string_view module = module_of(*family, slot);
@@ -51,7 +50,8 @@ Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
                         b = lora_name(*family, layer, module, 'B');
       layers[static_cast<size_t>(layer)].units[static_cast<size_t>(slot)].lora =
           LoraWeights{{a, load_tensor(*pair->a, options.device, sums(), a), {}, false},
-                      {b, load_tensor(*pair->b, options.device, sums(), b), {}, false}};
+                      {b, load_tensor(*pair->b, options.device, sums(), b), {}, false},
+                      pair->scale};
     }
   }
 }
@@ -204,21 +204,22 @@ void Module::Impl::set_trainable(const Trainable& wanted) {
   });
   each_added([&](Weight& weight) { set_trained(weight, true, sums(), weight.frozen); });
   if (list(true).empty())
-    throw Error("--train", "nothing to train", "a linear attention, or more than new tensors");
+    throw Error("--train", "nothing to train: no layer learns tensors of its own",
+                "lora, attention or all, or a method that learns tensors (`linnet methods`)");
 }
 
 void Module::Impl::add_lora() {
   const std::vector<std::string> targets =
       trainable.lora_targets.empty() ? attention_targets(*family) : trainable.lora_targets;
-  lora_scale = trainable.lora_alpha / trainable.lora_rank;
   check_targets(*family, targets);
   for (int layer = 0; layer < config.layers; ++layer) {
     for (int slot = 0; slot < kMatrices; ++slot) {
       const std::string_view module = module_of(*family, slot);
       Unit& unit = layers[static_cast<size_t>(layer)].units[static_cast<size_t>(slot)];
       if (module.empty() || unit.lora || !is_target(module, targets)) continue;
-      unit.lora = fresh_lora(*family, config, layer, module, trainable.lora_rank, trainable.seed,
-                             options.device, sums());
+      unit.lora =
+          fresh_lora(*family, config, layer, module, trainable.lora_rank,
+                     trainable.lora_alpha / trainable.lora_rank, trainable.seed, options.device, sums());
     }
   }
 }
@@ -279,12 +280,12 @@ at::Tensor Module::Impl::embed(const Batch& batch, const Documents& documents, b
 LayerTensors Module::Impl::layer_tensors(int layer, bool teacher) const {
   const Layer& from = layers[static_cast<size_t>(layer)];
   LayerTensors tensors;
-  tensors.lora_scale = lora_scale;
   for (size_t slot = 0; slot < kModules; ++slot) {
     const Unit& unit = from.units[slot];
     if (unit.weight.defined()) tensors.weight[slot] = unit.weight.value(teacher);
     if (unit.bias.defined()) tensors.bias[slot] = unit.bias.value(teacher);
     if (teacher || !unit.lora) continue;
+    tensors.lora_scale[slot] = unit.lora->scale;
     tensors.lora_a[slot] = unit.lora->a.value(false);
     tensors.lora_b[slot] = unit.lora->b.value(false);
   }

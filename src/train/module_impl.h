@@ -47,7 +47,6 @@ struct Module::Impl {
   std::vector<AttentionConfig> attention;
   std::optional<SinkRotation> sinks;
   Trainable trainable;
-  double lora_scale = 0.0;
   Unit embedding, positions, final_norm, head;
   std::vector<Layer> layers;
 

@@ -86,16 +86,18 @@ struct HeldLora {
   LoraAdapter adapter;
 };
 
-std::optional<HeldLora> lora_of(const Module& module) {
+std::optional<HeldLora> lora_of(const Module& module, const Model& base) {
   HeldLora lora;
   for (const Parameter& parameter : module.tensors())
     if (parameter.kind == ParameterKind::kLora) lora.held.add(parameter, at::kFloat);
   if (lora.held.tensors.empty()) return std::nullopt;
-  lora.adapter.config = {.rank = module.trainable().lora_rank,
-                         .alpha = module.trainable().lora_alpha,
-                         .targets = module.trainable().lora_targets};
+  lora.adapter.config = base.lora() ? *base.lora()
+                                    : LoraConfig{.rank = module.trainable().lora_rank,
+                                                 .alpha = module.trainable().lora_alpha,
+                                                 .targets = module.trainable().lora_targets};
   if (lora.adapter.config.targets.empty()) lora.adapter.config.targets = attention_targets(module.family());
   lora.adapter.tensors = lora.held.tensors;
+  for (NamedTensor& saved : base.saved_modules()) lora.adapter.tensors.push_back(std::move(saved));
   return lora;
 }
 
@@ -103,6 +105,29 @@ std::optional<HeldLora> lora_of(const Module& module) {
 BaseReference reference_of(const Model& base) {
   if (base.base_folder() == base.folder()) return base_reference(base);
   return base_reference(*Model::open(base.base_folder()));
+}
+
+/// Every matrix under a LoRA, with it merged, in the type that its base has: of a trained matrix, its master.
+std::map<std::string, OwnedTensor> merged_matrices(const Module& module, const Model& base) {
+  std::map<std::string, at::Tensor> trained;
+  for (const Parameter& parameter : module.parameters())
+    if (parameter.kind == ParameterKind::kBase)
+      trained[parameter.name] = for_file(parameter.tensor, at::kFloat);
+  std::map<std::string, OwnedTensor> merged;
+  for (const Module::Lora& lora : module.loras()) {
+    const at::Tensor a = for_file(lora.a, at::kFloat), b = for_file(lora.b, at::kFloat);
+    const TensorView a_view = view_of(a), b_view = view_of(b);
+    const auto saved = base.saved_tensors().find(lora.weight);
+    const TensorView& original =
+        saved != base.saved_tensors().end() ? saved->second : *base.base_tensors().find(lora.weight);
+    const auto master = trained.find(lora.weight);
+    const TensorView weight = master == trained.end() ? original : view_of(master->second);
+    OwnedTensor sum = merge_lora(weight, {&a_view, &b_view, lora.scale}, lora.shape, lora.weight);
+    if (sum.type != original.type)
+      sum = {original.type, sum.shape, from_float(to_float(sum.view(), lora.weight), original.type)};
+    merged.emplace(lora.weight, std::move(sum));
+  }
+  return merged;
 }
 
 }  // namespace
@@ -128,7 +153,7 @@ void write_pretrained(const fs::path& out, const Module& module, const nlohmann:
 void write_trained(const fs::path& out, const Module& module, const Model& base, OutputKind kind,
                    size_t shard_bytes) {
   const Held added = added_tensors(module);
-  const std::optional<HeldLora> lora = lora_of(module);
+  const std::optional<HeldLora> lora = lora_of(module, base);
   const LoraAdapter* adapter = lora ? &lora->adapter : nullptr;
   if (kind == OutputKind::kLora) {
     if (adapter == nullptr) throw Error(out.string(), "no LoRA was trained", "--train lora");
@@ -146,12 +171,8 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
   add_trained_base(module, base, changed);
   std::map<std::string, OwnedTensor> merged;
   if (adapter != nullptr) {
-    // Merging is the runtime's: it reads LoRA from a folder.
-    const fs::path unmerged = out / "lora.unfinished";
-    remove_folder(unmerged);
-    sidecar(unmerged);
-    merged = merge_lora(*Model::open(unmerged, {.base = base.base_folder()}));
-    remove_folder(unmerged);
+    merged = merged_matrices(module, base);
+    // After the trained matrices themselves: the last of a name is what is written.
     for (const auto& [name, tensor] : merged) changed.tensors.push_back({name, tensor.view()});
   }
   install(out, [&](const fs::path& folder) {

@@ -53,13 +53,14 @@ struct Weight {
 /// A module's LoRA: y += scale · B(A x).
 struct LoraWeights {
   Weight a, b;  // [r, in], [out, r]
+  double scale = 0.0;
 };
 
 /// The tensors that one layer's forward pass reads, gradients attached.
 struct LayerTensors {
   std::array<at::Tensor, kModules> weight, bias;  // undefined where absent
   std::array<at::Tensor, kMatrices> lora_a, lora_b;
-  double lora_scale = 0.0;
+  std::array<double, kMatrices> lora_scale{};
   ParameterMap added;
 
   /// Calls visit(tensor) for each that is defined, in a fixed order.

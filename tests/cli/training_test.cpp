@@ -60,7 +60,8 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with({"--tokens", "0.5", "-o", "out"}), "--tokens: 0.5, expected 0 to"},
       {with({"--tokens", "64Q", "-o", "out"}), "a whole number such as 8192, 512K, 1e6 or 4MiB"},
       {with({"--tokens", "99999999T", "-o", "out"}), "--tokens: 99999999T, expected 0 to"},
-      {with({"--tokens", "64", "-o", "out", "--shard-size", "0MB"}), "--shard-size: 0MB, expected at least 1"},
+      {with({"--tokens", "64", "-o", "out", "--shard-size", "0MB"}),
+       "--shard-size: 0MB, expected at least 1"},
       {with({"--tokens", "64", "-o", "out", "--lr", "nan"}), "--lr: nan, expected 0 to 10"},
       {with({"--tokens", "64", "-o", "out", "--lr", "inf"}), "--lr: inf, expected 0 to 10"},
       {with({"--tokens", "64", "-o", "out", "--batch", "0"}), "--batch: 0, expected 1 to"},
@@ -102,7 +103,11 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--recipe", "magic"}, "--recipe"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--train", "nothing"}, "--train"},
       {{"linearize", path("nowhere"), "--tokens", "0", "-o", "out"}, "nowhere: no such folder"},
-      {{"finetune", path("model"), "--tokens", "0", "-o", "out", "--train", "new"}, ""},
+      {{"finetune", path("model"), "--tokens", "0", "-o", "out", "--train", "new"},
+       "--train: nothing to train: no layer learns tensors of its own, expected lora, attention or all"},
+      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--method", "relu"},
+       "--train: nothing to train: this attention learns no tensors of its own, expected lora, attention or "
+       "all"},
       {{"finetune", path("model"), "--tokens", "64", "-o", "out"}, "--data: is missing"},
   };
   for (const BadRow& row : rows) {
@@ -155,6 +160,87 @@ TEST_F(TrainingProgram, TakesAttentionFromTextOrFileAndLayersAsRanges) {
             layers({"--attention", R"( {"method": "hedgehog", "group": 32})"}));
   EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "0,1"}));
   EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "1", "--exact-layers", "0"}));
+}
+
+/// What inspect calls a folder, with the first layer's method: "sidecar grouped"; what it says where it
+/// refuses.
+std::string kind_of(const std::string& folder) {
+  const Outcome outcome = run_linnet({"inspect", folder, "--json", "out.json"});
+  if (!outcome.files.contains("out.json")) return outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  return json.at("kind").get<std::string>() + " " + json.at("attention")[0].at("method").get<std::string>();
+}
+
+TEST_F(TrainingProgram, EveryKindOfModelTrainsInEveryWayIntoAFolderThatHoldsAllOrIsRefused) {
+  const auto train = [&](const std::string& command, const std::string& from, const std::string& what,
+                         const std::string& to) {
+    return run_linnet({command, path(from.c_str()), "--train", what, "--data", text(), "--tokens", "64",
+                       "--context", "16", "--batch", "2", "--threads", "1", "-o", path(to.c_str())});
+  };
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+  const std::string attention =
+      R"({"method": "grouped", "group": 2, "sinks": 1, "layers": {"1": {"method": "relu"}}})";
+  ASSERT_EQ(run_linnet({"linearize", path("plain"), "--attention", attention, "--tokens", "0", "-o",
+                        path("sidecar")})
+                .status,
+            0);
+  ASSERT_EQ(run_linnet({"merge", path("sidecar"), "-o", path("linear")}).status, 0);
+  ASSERT_EQ(train("finetune", "plain", "lora", "plain-lora").status, 0);
+  ASSERT_EQ(train("finetune", "sidecar", "lora", "sidecar-lora").status, 0);
+  fs::create_directory(path("linear-lora"));  // PEFT's own LoRA of a linear model
+  for (const char* file : {"adapter_config.json", "adapter_model.safetensors"})
+    fs::copy(path("plain-lora") + "/" + file, path("linear-lora") + "/" + file);
+  nlohmann::json adapter = read_json(path("linear-lora") + "/adapter_config.json");
+  adapter["base_model_name_or_path"] = "linear";
+  write_file(path("linear-lora") + "/adapter_config.json", adapter.dump());
+
+  const struct {
+    const char *model, *trained_new, *lora, *all;  // what finetune leaves; nullptr: refused
+  } rows[] = {
+      {"plain", nullptr, "LoRA softmax", "plain softmax"},
+      {"plain-lora", nullptr, "LoRA softmax", "plain softmax"},
+      {"sidecar", "sidecar grouped", "sidecar with LoRA grouped", "linearized grouped"},
+      {"sidecar-lora", "sidecar with LoRA grouped", "sidecar with LoRA grouped", "linearized grouped"},
+      {"linear", "linearized grouped", "linearized grouped", "linearized grouped"},
+      {"linear-lora", "linearized grouped", "linearized grouped", "linearized grouped"},
+  };
+  for (const auto& row : rows) {
+    const std::pair<const char*, const char*> ways[] = {
+        {"new", row.trained_new}, {"lora", row.lora}, {"attention", row.all}, {"all", row.all}};
+    for (const auto& [what, kind] : ways) {
+      const std::string name = std::string("finetune-") + row.model + "-" + what;
+      const Outcome outcome = train("finetune", row.model, what, name);
+      EXPECT_EQ(outcome.status, kind == nullptr ? 2 : 0) << name << outcome.err;
+      EXPECT_EQ(fs::exists(path(name.c_str())), kind != nullptr) << name;
+      if (kind == nullptr) continue;
+      EXPECT_EQ(kind_of(path(name.c_str())), kind) << name;
+    }
+    const Outcome again = train("linearize", row.model, "new", "again");
+    if (std::string(row.model) == "plain") {
+      EXPECT_EQ(kind_of(path("again")), "sidecar grouped") << again.err;
+    } else {
+      EXPECT_EQ(again.status, 2) << row.model;
+      EXPECT_THAT(again.err, testing::ContainsRegex("is linearized already|linnet merge")) << row.model;
+    }
+  }
+  for (const auto& [what, kind] :
+       {std::pair("lora", "sidecar with LoRA grouped"), std::pair("attention", "linearized grouped"),
+        std::pair("all", "linearized grouped")}) {
+    const std::string name = std::string("linearize-") + what;
+    train("linearize", "plain", what, name);
+    EXPECT_EQ(kind_of(path(name.c_str())), kind);
+  }
+}
+
+TEST_F(TrainingProgram, SaysWhatItWillTrainAndSkipsTransferWhereNothingLearns) {
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+  const Outcome outcome = run_linnet({"linearize", path("plain"), "--method", "elu1", "--train", "lora",
+                                      "--data", text(), "--tokens", "0.1K", "--context", "16", "--batch", "2",
+                                      "--threads", "1", "-o", path("out")});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.err,
+              HasSubstr("training on 96 tokens of the 100 asked for: distill, 3 steps of 2 × 16 tokens"));
+  EXPECT_EQ(kind_of(path("out")), "sidecar with LoRA elu1");
 }
 
 TEST_F(TrainingProgram, LogsAndDrawsTheScoreBeforeTraining) {

@@ -205,8 +205,13 @@ TEST(Lora, RefusesWhatItWouldComputeOtherwise) {
   } rows[] = {
       {{{"use_dora", true}}, "\"use_dora\" is true"},
       {{{"peft_type", "IA3"}}, "\"peft_type\" is \"IA3\""},
-      {{{"rank_pattern", {{"q_proj", 4}}}}, "\"rank_pattern\""},
-      {{{"modules_to_save", {"lm_head"}}}, "\"modules_to_save\""},
+      {{{"rank_pattern", {{"q_proj", 4}}}}, "shape [2, 16], expected [4, 16]"},
+      {{{"rank_pattern", {{"q_proj", 0}}}}, "rank_pattern: \"q_proj\" is 0"},
+      {{{"rank_pattern", {{"(q_proj", 2}}}}, "rank_pattern: pattern"},
+      {{{"rank_pattern", 3}}, "\"rank_pattern\" is 3"},
+      {{{"alpha_pattern", {{"q_proj", "x"}}}}, "alpha_pattern: \"q_proj\" is \"x\""},
+      {{{"modules_to_save", {"lm_head"}}}, "\"modules_to_save\" names \"lm_head\""},
+      {{{"modules_to_save", "lm_head"}}, "\"modules_to_save\" is \"lm_head\""},
       {{{"r", 3}}, "shape [2, 16], expected [3, 16]"},
       {{{"r", 0}}, "\"r\" is 0"},
       {{{"base_model_name_or_path", "elsewhere/model"}}, "is no folder here, expected --base"},
@@ -232,7 +237,63 @@ TEST(Lora, UseRsloraScalesByAlphaOverTheRootOfTheRank) {
   config["use_rslora"] = true;
   write_file(folder.path / "lora" / "adapter_config.json", config.dump());
   const auto model = Model::open(folder.path / "lora");
-  EXPECT_DOUBLE_EQ(model->lora()->alpha / model->lora()->rank, 6 / std::sqrt(2));
+  EXPECT_DOUBLE_EQ(model->lora_of(1, base->family().q)->scale, 6 / std::sqrt(2));
+}
+
+/// A LoRA of a tiny model whose adapter_config.json has `change` and whose file has `more` tensors.
+std::shared_ptr<const Model> open_lora(const fs::path& folder, const std::string& change,
+                                       const TinyModel& more) {
+  const auto base = Model::open(make_tiny(tiny_llama_config()).write(folder, "base"));
+  TinyModel holder;
+  LoraAdapter lora = make_lora(*base, holder);
+  for (const NamedTensor& tensor : more.views()) lora.tensors.push_back(tensor);
+  write_lora(folder / "lora", lora, base_reference(*base), base->family(), false);
+  auto config = nlohmann::ordered_json::parse(MappedFile(folder / "lora" / "adapter_config.json").text());
+  config.update(nlohmann::ordered_json::parse(change));
+  write_file(folder / "lora" / "adapter_config.json", config.dump());
+  return Model::open(folder / "lora");
+}
+
+TEST(Lora, TheFirstPatternThatMatchesAModulesWholeNameOrItsEndCounts) {
+  const struct {
+    const char* alphas;
+    double scales[2];  // of the two layers' q_proj; 6 / 2 where nothing matches
+  } rows[] = {
+      {R"({"q_proj": 8})", {4, 4}},
+      {R"({"_proj": 8, "q_pro": 8, "self_attn": 8})", {3, 3}},
+      {R"({".*_proj": 10})", {5, 5}},
+      {R"({"layers.1.self_attn.q_proj": 8, "q_proj": 2})", {1, 4}},
+      {R"({"q_proj": 2, "layers.1.self_attn.q_proj": 8})", {1, 1}},
+      {R"({"x|layers\\.[01]\\.self_attn\\.(q|k)_proj": 8})", {4, 4}},
+      {R"({"model.layers.0.self_attn.q_proj": 8})", {4, 3}},
+  };
+  for (const auto& row : rows) {
+    TemporaryFolder folder;
+    const auto model = open_lora(
+        folder.path, std::string(R"({"target_modules": "all-linear", "alpha_pattern": )") + row.alphas + "}",
+        {});
+    for (const int layer : {0, 1})
+      EXPECT_DOUBLE_EQ(model->lora_of(layer, model->family().q)->scale, row.scales[layer]) << row.alphas;
+  }
+}
+
+TEST(Lora, ModulesToSaveStandInTheBasesPlaceAndUntieWhatWasTied) {
+  for (const char* spelling :
+       {"base_model.model.lm_head.weight", "base_model.model.lm_head.modules_to_save.weight"}) {
+    TemporaryFolder folder;
+    TinyModel saved;
+    saved.add(spelling, {30, 16});
+    saved.add("base_model.model.model.norm.weight", {16});
+    const auto model = open_lora(folder.path, R"({"modules_to_save": ["lm_head", "norm"]})", saved);
+    EXPECT_FALSE(model->config().tied_embeddings);
+    const auto numbers = [](const TensorView& view) { return to_float(view, ""); };
+    EXPECT_EQ(numbers(*model->tensor("lm_head", "weight")), numbers(saved.tensors.at(spelling).view()));
+    write_full(folder.path / "full", *model, {}, model->attention(), kShardBytes, false);
+    const auto full = Model::open(folder.path / "full");
+    for (const char* module : {"lm_head", "norm", "embed_tokens"})
+      EXPECT_EQ(numbers(*full->tensor(module, "weight")), numbers(*model->tensor(module, "weight")))
+          << module;
+  }
 }
 
 TEST(Lora, RefusesTensorsThatAreNoPairOfAMatrix) {
