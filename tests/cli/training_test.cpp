@@ -215,9 +215,9 @@ TEST_F(TrainingProgram, EveryKindOfModelTrainsInEveryWayIntoAFolderThatHoldsAllO
       if (kind == nullptr) continue;
       EXPECT_EQ(kind_of(path(name.c_str())), kind) << name;
     }
-    const Outcome again = train("linearize", row.model, "new", "again");
+    const Outcome again = train("linearize", row.model, "new", std::string("again-") + row.model);
     if (std::string(row.model) == "plain") {
-      EXPECT_EQ(kind_of(path("again")), "sidecar grouped") << again.err;
+      EXPECT_EQ(kind_of(path("again-plain")), "sidecar grouped") << again.err;
     } else {
       EXPECT_EQ(again.status, 2) << row.model;
       EXPECT_THAT(again.err, testing::ContainsRegex("is linearized already|linnet merge")) << row.model;
