@@ -21,8 +21,11 @@ std::vector<int32_t> end_tokens(const Model& model, const Tokenizer& tokenizer, 
 
 void add_sampling(CLI::App& app, SamplingOptions& options, int64_t most) {
   app.add_option(
-      "-n,--max-new-tokens", options.max_new_tokens,
-      fmt::format("Most tokens to generate, at least 1 (default: generation_config.json's, else {})", most));
+         "-n,--max-new-tokens", options.max_new_tokens,
+         fmt::format("Most tokens to generate, at least 1 (default: generation_config.json's, else {})",
+                     most))
+      ->transform(count(1))
+      ->type_name("TOKENS");
   app.add_option(
       "--temperature", options.temperature,
       "0: greedy; above: logits are divided by it, then a token drawn (default: generation_config.json's, "
