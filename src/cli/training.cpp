@@ -69,7 +69,7 @@ std::string plan_of(const std::vector<train::Phase>& phases, int64_t asked) {
   for (const train::Phase& phase : phases) {
     tokens += phase.schedule.steps * phase.tokens_a_step();
     list += fmt::format("{}{}, {} steps of {} × {} tokens", list.empty() ? "" : "; ", phase.name,
-                        phase.schedule.steps, phase.batch, phase.context);
+                        phase.schedule.steps, phase.batch, phase.rows.context);
   }
   return fmt::format("training on {} tokens{}: {}", tokens,
                      tokens == asked ? "" : fmt::format(" of the {} asked for", asked), list);
