@@ -13,6 +13,7 @@
 #include "text/bpe.h"
 #include "text/charsmap.h"
 #include "text/sentencepiece_plugin.h"
+#include "text/tokenizer_files.h"
 #include "text/tokenizer_impl.h"
 #include "text/utf8.h"
 #include "text/vocabulary.h"
@@ -191,17 +192,25 @@ class SentencePieceModel final : public TokenModel {
 
 }  // namespace
 
-std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, const std::string& where) {
+std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, const std::string& where,
+                                                    const TokenizerFiles& files) {
   const ModelFile file = read_model_file(bytes, where);
   auto model = std::make_unique<SentencePieceModel>(bytes, file.pieces, where);
   auto impl = std::make_shared<Tokenizer::Impl>();
   impl->where = where;
   impl->vocabulary = model->size();
-  // Control pieces are special; the unknown one is shown as its surface. Neither is looked for in a text.
-  std::vector<AddedToken> added;
+  std::vector<AddedToken> added = named_tokens(files, *model);
+  std::unordered_set<int32_t> named;
+  for (const AddedToken& token : added) {
+    named.insert(token.id);
+    impl->vocabulary = std::max(impl->vocabulary, token.id + 1);
+  }
+  // Of those that no file names, control pieces are special and the unknown one is shown as its surface.
+  // Neither is looked for in a text.
   for (size_t id = 0; id < file.pieces.size(); ++id) {
     const SentencePiece& piece = file.pieces[id];
     if (piece.type != PieceType::kControl && piece.type != PieceType::kUnknown) continue;
+    if (named.contains(static_cast<int32_t>(id))) continue;
     const bool control = piece.type == PieceType::kControl;
     added.push_back({.id = static_cast<int32_t>(id),
                      .content = control ? piece.text : file.unk_surface,

@@ -45,16 +45,6 @@ void set_outer(std::vector<int32_t>& ids, bool front, std::optional<int32_t> tok
   if (!wanted && there) ids.erase(front ? ids.begin() : ids.end() - 1);
 }
 
-void finish_loading(Tokenizer::Impl& tokenizer, const std::filesystem::path& folder) {
-  for (const char* name : {"tokenizer_config.json", "special_tokens_map.json"}) {
-    const auto file = folder / name;
-    if (folder.empty() || !std::filesystem::exists(file)) continue;
-    const nlohmann::json config = read_json(file);
-    apply_config(tokenizer, JsonView(config, file.string()));
-  }
-  guess_bos_and_eos(tokenizer);
-}
-
 }  // namespace
 
 std::optional<int32_t> Tokenizer::Impl::id_of(std::string_view token) const {
@@ -114,10 +104,14 @@ void Tokenizer::Impl::give_scratch(std::unique_ptr<EncodeScratch> scratch) const
   free_.push_back(std::move(scratch));
 }
 
-void apply_config(Tokenizer::Impl& tokenizer, const JsonView& config) {
-  const JsonView add_bos = config["add_bos_token"], add_eos = config["add_eos_token"];
-  if (!tokenizer.bos) tokenizer.bos = named_token(tokenizer, config["bos_token"]);
-  if (!tokenizer.eos) tokenizer.eos = named_token(tokenizer, config["eos_token"]);
+void apply_files(Tokenizer::Impl& tokenizer, const TokenizerFiles& files) {
+  const auto bos = named_token(tokenizer, files.named("bos_token"));
+  const auto eos = named_token(tokenizer, files.named("eos_token"));
+  // A sentencepiece model has names of its own, and begins texts with its BOS.
+  if (bos && tokenizer.bos) std::ranges::replace(tokenizer.post.before, *tokenizer.bos, *bos);
+  if (bos) tokenizer.bos = bos;
+  if (eos) tokenizer.eos = eos;
+  const JsonView add_bos = files.config()["add_bos_token"], add_eos = files.config()["add_eos_token"];
   if (!add_bos.is_null())
     set_outer(tokenizer.post.before, true, tokenizer.bos, add_bos.boolean(false), add_bos);
   if (!add_eos.is_null())
@@ -149,15 +143,17 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder_or_file) {
     }
   }
   const MappedFile mapped(file);
-  auto impl = file.extension() == ".model" ? read_sentencepiece(mapped.text(), file.string())
+  const TokenizerFiles files(folder);
+  auto impl = file.extension() == ".model" ? read_sentencepiece(mapped.text(), file.string(), files)
                                            : read_tokenizer_json(mapped.text(), file.string());
-  finish_loading(*impl, folder);
+  apply_files(*impl, files);
+  guess_bos_and_eos(*impl);
   return Tokenizer(std::move(impl));
 }
 
 Tokenizer Tokenizer::from_json(std::string_view text, const std::string& where) {
   auto impl = read_tokenizer_json(text, where);
-  finish_loading(*impl, {});
+  guess_bos_and_eos(*impl);
   return Tokenizer(std::move(impl));
 }
 

@@ -15,6 +15,7 @@
 #include "text/token_decoder.h"
 #include "text/token_model.h"
 #include "text/tokenizer.h"
+#include "text/tokenizer_files.h"
 
 namespace linnet {
 
@@ -48,12 +49,12 @@ struct Tokenizer::Impl {
 /// From the text of a tokenizer.json. Throws Error on anything malformed.
 std::shared_ptr<Tokenizer::Impl> read_tokenizer_json(std::string_view text, const std::string& where);
 
-/// From the bytes of a sentencepiece model. Throws Error on anything malformed.
-std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, const std::string& where);
+/// From the bytes of a sentencepiece model and the files beside it. Throws Error on anything malformed.
+std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, const std::string& where,
+                                                    const TokenizerFiles& files);
 
-/// Applies tokenizer_config.json (or special_tokens_map.json, which says less): bos_token, eos_token,
-/// add_bos_token, add_eos_token.
-void apply_config(Tokenizer::Impl& tokenizer, const JsonView& config);
+/// Applies what the files say: bos_token, eos_token, add_bos_token, add_eos_token.
+void apply_files(Tokenizer::Impl& tokenizer, const TokenizerFiles& files);
 
 /// Where no file names them: the special tokens of well-known names.
 void guess_bos_and_eos(Tokenizer::Impl& tokenizer);

@@ -5,45 +5,20 @@
 
 #include "base/error.h"
 #include "base/json.h"
+#include "text/tokenizer_files.h"
 #include "text/tokenizer_impl.h"
 #include "text/unigram.h"
 
 namespace linnet {
 namespace {
 
-/// `id` of the token `content` if it can be one.
-int32_t checked_id(const JsonView& field, std::string_view content) {
-  if (!field.value().is_number_integer()) {
-    field.fail(fmt::format("token \"{}\" without an integer id", printable(content, 40)), "an integer");
-  }
-  const int64_t id = field.integer();
-  if (id < 0 || id >= kMaxVocabulary) {
-    field.fail(fmt::format("token \"{}\" has id {}", printable(content, 40), id),
-               fmt::format("0 to {}", kMaxVocabulary - 1));
-  }
-  return static_cast<int32_t>(id);
-}
-
-void check_length(const JsonView& field, std::string_view token) {
-  if (token.size() <= kMaxPieceBytes) return;
-  field.fail(fmt::format("a token of {} bytes (\"{}…\")", token.size(), printable(token.substr(0, 8))),
-             fmt::format("at most {}", kMaxPieceBytes));
-}
-
 std::vector<AddedToken> read_added_tokens(const JsonView& field) {
   std::vector<AddedToken> tokens;
   if (field.is_null()) return tokens;
   for (size_t i = 0; i < field.size(); ++i) {
     const JsonView entry = field.at(i);
-    AddedToken token;
-    token.content = entry.at("content").string();
+    AddedToken token = read_added_token(entry);
     token.id = checked_id(entry["id"], token.content);
-    check_length(entry, token.content);
-    token.special = entry["special"].boolean(false);
-    token.single_word = entry["single_word"].boolean(false);
-    token.lstrip = entry["lstrip"].boolean(false);
-    token.rstrip = entry["rstrip"].boolean(false);
-    token.normalized = entry["normalized"].boolean(!token.special);
     tokens.push_back(std::move(token));
   }
   return tokens;

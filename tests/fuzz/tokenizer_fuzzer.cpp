@@ -33,7 +33,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   try {
     if (!bytes.empty() && bytes.front() == '\n')
-      use(linnet::Tokenizer(linnet::read_sentencepiece(bytes, "fuzz")));
+      use(linnet::Tokenizer(linnet::read_sentencepiece(bytes, "fuzz", {})));
     else
       use(linnet::Tokenizer::from_json(bytes, "fuzz"));
   } catch (const linnet::Error&) {
