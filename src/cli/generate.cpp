@@ -16,7 +16,9 @@
 #include "cli/output.h"
 #include "cli/sampling.h"
 #include "generate/engine.h"
+#include "text/chat_template.h"
 #include "text/tokenizer.h"
+#include "text/utf8.h"
 
 namespace linnet::cli {
 namespace {
@@ -26,9 +28,23 @@ constexpr int kMostSlots = 8;  // samples side by side
 
 struct GenerateOptions : SamplingOptions {
   std::optional<std::string> prompt, prompt_file;
+  std::optional<std::string> system, messages, chat_template;
   std::optional<int> samples, logprobs;
-  bool raw = false, echo = false;
+  bool raw = false, echo = false, chat = false;
+
+  bool is_chat() const { return chat || messages; }
 };
+
+void check_chat(const GenerateOptions& options) {
+  if (options.messages && (options.prompt || options.prompt_file)) {
+    throw Error("--messages", "given together with a prompt", "one of the two");
+  }
+  if (options.is_chat() && options.raw) throw Error("--raw", "given for a chat", "one of the two");
+  const char* alone = options.system ? "--system" : options.chat_template ? "--template" : nullptr;
+  if (alone != nullptr && !options.is_chat()) {
+    throw Error(alone, "given without a chat", "--chat or --messages FILE too");
+  }
+}
 
 std::string prompt_text(const GenerateOptions& options) {
   if (options.prompt && options.prompt_file) {
@@ -39,6 +55,24 @@ std::string prompt_text(const GenerateOptions& options) {
     throw Error("--prompt", "absent", "--prompt TEXT, --prompt-file FILE or piped standard input");
   }
   return read_whole(options.prompt_file.value_or("-"));
+}
+
+/// The messages of --messages, or the prompt as the user's; --system's before them.
+nlohmann::ordered_json conversation(const GenerateOptions& options) {
+  using Json = nlohmann::ordered_json;
+  Json messages = Json::array();
+  if (options.system) messages.push_back({{"role", "system"}, {"content", valid_utf8(*options.system)}});
+  if (!options.messages) {
+    messages.push_back({{"role", "user"}, {"content", valid_utf8(prompt_text(options))}});
+    return messages;
+  }
+  for (Json& message : read_messages(read_whole(*options.messages), *options.messages)) {
+    if (options.system && messages.size() == 1 && message["role"] == "system") {
+      throw Error("--system", "given, and the messages begin with one", "one of the two");
+    }
+    messages.push_back(std::move(message));
+  }
+  return messages;
 }
 
 const char* ended_by(Finish finish) {
@@ -74,14 +108,22 @@ void print_samples(const std::vector<Generation>& results, const std::string& ec
 
 ExitStatus generate(const GenerateOptions& options) {
   const JsonResult json(options);
-  const std::string text = prompt_text(options);
+  check_chat(options);
+  const nlohmann::ordered_json messages = options.is_chat() ? conversation(options) : nullptr;
+  std::string text = options.is_chat() ? "" : prompt_text(options);
   // Before the model is opened, for a quick answer; what its generation_config.json adds is checked later.
   sampling_of(options, {}).check();
   const int samples = options.samples.value_or(1), slots = std::min(samples, kMostSlots);
   const Runtime runtime = open_runtime(options, {.slots = slots, .max_nodes = slots});
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
-  Request request = request_of(options, *runtime.model, tokenizer, kMostTokens, /*turns=*/false);
-  request.prompt = tokenizer.encode(text, /*special=*/!options.raw);
+  if (options.is_chat()) {
+    const auto chat =
+        ChatTemplate::load(runtime.model->tokenizer_folder(), tokenizer, options.chat_template.value_or(""));
+    text = chat.render(messages, /*answer=*/true);
+  }
+  Request request = request_of(options, *runtime.model, tokenizer, kMostTokens, options.is_chat());
+  // A template writes the special tokens itself, BOS among them.
+  request.prompt = tokenizer.encode(text, /*special=*/!options.raw && !options.is_chat());
   request.logprobs = options.logprobs;
   request.prompt_logprobs = options.logprobs && options.echo;
   std::vector<Request> requests(static_cast<size_t>(samples), request);
@@ -128,6 +170,16 @@ void describe_generate(CLI::App& app, Work& work) {
                  "File with the text to continue, as it stands; -: standard input")
       ->type_name("FILE");
   app.add_flag("--raw", options->raw, "Add no special token of the tokenizer's own to the prompt");
+  app.add_flag("--chat", options->chat,
+               "The prompt is a user's message, laid out by the model's chat template");
+  app.add_option("--system", options->system, "A system message before the others, with --chat or --messages")
+      ->type_name("TEXT");
+  app.add_option("--messages", options->messages,
+                 "A conversation to answer: a JSON list of {\"role\", \"content\"}; -: standard input")
+      ->type_name("FILE");
+  app.add_option("--template", options->chat_template,
+                 "Chat template to use (default: the model folder's own)")
+      ->type_name("FILE");
   add_sampling(app, *options, kMostTokens);
   app.add_option("--samples", options->samples,
                  "Independent texts of the prompt; --json writes a list, each with its own draws")

@@ -46,6 +46,7 @@ class Program : public testing::Test {
   static void TearDownTestSuite() { delete inputs_; }
 
   static fs::path model() { return inputs_->path() / "model"; }
+  static const fs::path& inputs() { return inputs_->path(); }
   static std::string input(const char* name) { return inputs_->path() / name; }
   /// "{m}" and "{i}" stand for the model and the folder of inputs.
   static std::vector<std::string> fill_in(std::vector<std::string> arguments) {
@@ -375,6 +376,59 @@ TEST_F(Program, GoesOnFromBosWhereThePromptIsEmpty) {
     EXPECT_THAT(outcome.err, HasSubstr("prefill 1 tokens"));
   }
   EXPECT_THAT(run({"generate", "{i}/bos", "--raw", "-p", "a", "-n", "1"}).err, HasSubstr("prefill 1 tokens"));
+}
+
+TEST_F(Program, LaysAChatOutByTheTemplateAndItsSpecialTokensAreOneEach) {
+  const std::string source =
+      "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}</s>{% endfor %}"
+      "{% if add_generation_prompt %}[answer]{% endif %}";
+  const fs::path chat = inputs() / "chat";
+  fs::copy(inputs() / "bos", chat);
+  nlohmann::json config = {{"bos_token", "<s>"}, {"add_bos_token", true}, {"chat_template", source}};
+  write_file(chat / "tokenizer_config.json", config.dump());
+  write_file(inputs() / "messages.json",
+             R"([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "b"},
+                 {"role": "user", "content": "c", "name": null}])");
+  write_file(inputs() / "chat.jinja", source);
+  const std::vector<std::string> common = {"-n", "7", "--ignore-eos", "--echo", "--json", "out.json"};
+  const auto with = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), common.begin(), common.end());
+    return run(arguments);
+  };
+  const std::string one = "<s>[user]hi</s>[answer]";
+  const Outcome raw = with({"generate", "{i}/chat", "--raw", "-p", one});
+  ASSERT_EQ(raw.status, 0) << raw.err;
+  EXPECT_THAT(raw.err, HasSubstr("prefill 18 tokens"));  // BOS once; <s> and </s> are a token each
+  const std::vector<std::string> same[] = {
+      {"generate", "{i}/chat", "--chat", "-p", "hi"},
+      {"generate", "{i}/bos", "--chat", "-p", "hi\n", "--template", "{i}/chat.jinja"}};
+  for (const auto& arguments : same) {
+    const Outcome outcome = with(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, raw.out);
+    EXPECT_THAT(outcome.err, HasSubstr("prefill 18 tokens"));
+  }
+  config["chat_template"] = {{{"name", "tool_use"}, {"template", "t"}},
+                             {{"name", "default"}, {"template", source}}};
+  write_file(chat / "tokenizer_config.json", config.dump());
+  const Outcome turns = with({"generate", "{i}/chat", "--messages", "{i}/messages.json", "--system", "S"});
+  EXPECT_THAT(turns.out, StartsWith("<s>[system]S</s>[user]hi</s>[assistant]b</s>[user]c</s>[answer]"));
+  write_file(chat / "chat_template.jinja", "x{{ raise_exception('Not today.') }}");
+  const BadRow rows[] = {
+      {{"generate", "{i}/bos", "--chat", "-p", "a"},
+       "bos: no chat template here, expected one in tokenizer_config.json or chat_template.jinja, or "
+       "--template FILE"},
+      {{"generate", "{i}/chat", "--chat", "-p", "a"}, "chat_template.jinja, line 1: Not today."},
+      {{"generate", "{i}/chat", "--chat", "--messages", "{i}/messages.json", "-p", "a"},
+       "--messages: given together with a prompt"},
+      {{"generate", "{i}/chat", "--messages", "{i}/text.txt"}, "text.txt: not JSON"},
+      {{"generate", "{i}/chat", "--system", "a", "-p", "a"}, "--system: given without a chat"},
+      {{"generate", "{i}/chat", "--template", "a", "-p", "a"}, "--template: given without a chat"},
+      {{"generate", "{i}/chat", "--chat", "--raw", "-p", "a"}, "--raw: given for a chat"},
+      {{"generate", "{i}/chat", "--chat", "--template", "/nonexistent", "-p", "a"},
+       "/nonexistent: cannot read"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run(row.arguments));
 }
 
 TEST_F(Program, DoesNotWaitForAPromptAtATerminal) {

@@ -1,0 +1,456 @@
+#include "text/jinja/value.h"
+
+#include <fmt/format.h>
+#include <string.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "text/utf8.h"
+
+namespace linnet::jinja {
+namespace {
+
+constexpr size_t kMostSteps = 4'000'000, kMostBytes = size_t{256} << 20;
+constexpr int kMostDepth = 100;    // of values inside values
+constexpr int kMostNesting = 400;  // of evaluation, macros that call themselves included
+
+std::string float_text(double x) {
+  if (std::isnan(x)) return "nan";
+  if (std::isinf(x)) return x > 0 ? "inf" : "-inf";
+  std::string text = fmt::format("{}", x);
+  if (text.find_first_of(".e") == std::string::npos) text += ".0";
+  return text;
+}
+
+std::string quoted(const std::string& text) {  // as Python's repr
+  const bool twice = text.find('\'') != std::string::npos && text.find('"') == std::string::npos;
+  const char quote = twice ? '"' : '\'';
+  std::string out(1, quote);
+  for (const char c : text) {
+    if (c == quote || c == '\\') {
+      (out += '\\') += c;
+    } else if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\r') {
+      out += "\\r";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += fmt::format("\\x{:02x}", c);
+    } else {
+      out += c;
+    }
+  }
+  return out + quote;
+}
+
+std::string json_string(const std::string& text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    switch (c) {
+      case '"':
+      case '\\':
+        (out += '\\') += c;
+        break;
+      case '\n':
+        out += "\\n";
+        break;
+      case '\r':
+        out += "\\r";
+        break;
+      case '\t':
+        out += "\\t";
+        break;
+      case '\b':
+        out += "\\b";
+        break;
+      case '\f':
+        out += "\\f";
+        break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20) {
+          out += fmt::format("\\u{:04x}", c);
+        } else {
+          out += c;
+        }
+    }
+  }
+  return out + '"';
+}
+
+/// A value in JSON, the lines after the first indented for `level`.
+class JsonWriter {
+ public:
+  JsonWriter(int indent, bool sorted, Work& work) : indent_(indent), sorted_(sorted), work_(work) {}
+
+  void write(const Value& value, int level) {
+    work_.step();
+    if (const Sequence* sequence = value.sequence()) {
+      begin('[');
+      for (size_t i = 0; i < sequence->items.size(); ++i) {
+        separate(i, level + 1);
+        write(sequence->items[i], level + 1);
+      }
+      end(']', sequence->items.empty(), level);
+    } else if (const Dict* dict = value.dict()) {
+      write(*dict, level);
+    } else {
+      out += scalar(value);
+      work_.grow(out.size() > counted_ ? out.size() - counted_ : 0);
+      counted_ = std::max(counted_, out.size());
+    }
+  }
+
+  std::string out;
+
+ private:
+  void write(const Dict& dict, int level) {
+    Entries entries = dict.items;
+    work_.grow(entries.size() * sizeof(entries[0]));
+    if (sorted_) {
+      std::stable_sort(entries.begin(), entries.end(),
+                       [&](const auto& a, const auto& b) { return compare(a.first, b.first, work_) < 0; });
+    }
+    begin('{');
+    for (size_t i = 0; i < entries.size(); ++i) {
+      separate(i, level + 1);
+      const std::string* key = entries[i].first.string();
+      out += json_string(key != nullptr ? *key : scalar(entries[i].first)) + ": ";
+      write(entries[i].second, level + 1);
+    }
+    end('}', entries.empty(), level);
+  }
+
+  std::string scalar(const Value& value) {
+    if (const std::string* text = value.string()) return json_string(*text);
+    if (value.none()) return "null";
+    if (value.is<bool>()) return std::get<bool>(value.data) ? "true" : "false";
+    if (value.is<double>()) {
+      const double x = std::get<double>(value.data);
+      if (std::isnan(x)) return "NaN";
+      return std::isinf(x) ? (x > 0 ? "Infinity" : "-Infinity") : float_text(x);
+    }
+    if (!value.integer()) work_.fail(fmt::format("tojson of {}", kind_of(value)), "what JSON has");
+    return std::to_string(*value.integer());
+  }
+
+  void begin(char bracket) { out += bracket; }
+  void separate(size_t index, int level) {
+    if (indent_ < 0) {
+      if (index > 0) out += ", ";
+      return;
+    }
+    if (index > 0) out += ',';
+    line(level);
+  }
+  void end(char bracket, bool empty, int level) {
+    if (indent_ >= 0 && !empty) line(level);
+    out += bracket;
+  }
+  void line(int level) {
+    const size_t spaces = static_cast<size_t>(indent_) * static_cast<size_t>(level);
+    work_.grow(spaces);
+    out += '\n';
+    out.append(spaces, ' ');
+  }
+
+  int indent_;
+  bool sorted_;
+  Work& work_;
+  size_t counted_ = 0;
+};
+
+bool equal_items(const Values& a, const Values& b, Work& work) {
+  if (a.size() != b.size()) return false;
+  for (size_t i = 0; i < a.size(); ++i) {
+    if (!equal(a[i], b[i], work)) return false;
+  }
+  return true;
+}
+
+bool equal_dicts(const Dict& a, const Dict& b, Work& work) {
+  if (a.items.size() != b.items.size()) return false;
+  for (const auto& entry : a.items) {
+    const auto same = [&](const auto& other) { return equal(entry.first, other.first, work); };
+    const auto found = std::find_if(b.items.begin(), b.items.end(), same);
+    if (found == b.items.end() || !equal(entry.second, found->second, work)) return false;
+  }
+  return true;
+}
+
+template <typename T>
+int order(const T& a, const T& b) {
+  return a < b ? -1 : b < a ? 1 : 0;
+}
+
+}  // namespace
+
+std::optional<int64_t> Value::integer() const {
+  if (is<int64_t>()) return std::get<int64_t>(data);
+  if (is<bool>()) return std::get<bool>(data) ? 1 : 0;
+  return std::nullopt;
+}
+
+std::optional<double> Value::number() const {
+  if (is<double>()) return std::get<double>(data);
+  const auto whole = integer();
+  return whole ? std::optional(static_cast<double>(*whole)) : std::nullopt;
+}
+
+int Value::depth() const {
+  if (const Sequence* s = sequence()) return s->depth;
+  if (const Dict* d = dict()) return d->depth;
+  if (const Loop* l = loop()) return l->items.depth() + 1;
+  if (const Callable* c = callable()) return c->self ? c->self->depth() + 1 : 0;
+  return 0;
+}
+
+const Value* Dict::find(std::string_view key) const {
+  for (const auto& [name, value] : items) {
+    if (name.string() != nullptr && *name.string() == key) return &value;
+  }
+  return nullptr;
+}
+
+Value* Namespace::find(std::string_view name) {
+  for (auto& [field, value] : fields) {
+    if (field == name) return &value;
+  }
+  return nullptr;
+}
+
+Value Arguments::get(size_t index, std::string_view name) const {
+  if (index < positional.size()) return positional[index];
+  for (const auto& [key, value] : named) {
+    if (key == name) return value;
+  }
+  return {};
+}
+
+void Work::step(size_t count) {
+  if (count > kMostSteps - steps_) fail("too much to compute", fmt::format("at most {} steps", kMostSteps));
+  steps_ += count;
+}
+
+void Work::grow(size_t bytes) {
+  if (bytes > kMostBytes - bytes_) fail("too much text", fmt::format("at most {} bytes in all", kMostBytes));
+  bytes_ += bytes;
+}
+
+void Work::enter() {
+  if (depth_ >= kMostNesting) fail("nested too deeply", fmt::format("at most {} levels", kMostNesting));
+  ++depth_;
+}
+
+void Work::fail(std::string_view what, std::string_view expected) const {
+  throw Error(line_ > 0 ? fmt::format("{}, line {}", where_, line_) : where_, what, expected);
+}
+
+int Work::deeper(int depth) {
+  if (depth >= kMostDepth) {
+    fail("lists inside lists too deeply", fmt::format("at most {} levels", kMostDepth));
+  }
+  return depth + 1;
+}
+
+Value Work::string(std::string text) {
+  grow(text.size());
+  return {std::make_shared<const std::string>(std::move(text))};
+}
+
+Value Work::list(Values items, bool tuple) {
+  grow(items.size() * sizeof(Value));
+  step(items.size());
+  int depth = 0;
+  for (const Value& item : items) depth = std::max(depth, item.depth());
+  return {std::make_shared<const Sequence>(Sequence{std::move(items), tuple, deeper(depth)})};
+}
+
+Value Work::dict(Entries items) {
+  grow(items.size() * 2 * sizeof(Value));
+  step(items.size());
+  int depth = 0;
+  for (const auto& [key, value] : items) depth = std::max({depth, key.depth(), value.depth()});
+  return {std::make_shared<const Dict>(Dict{std::move(items), deeper(depth)})};
+}
+
+Value Work::call_of(std::string name, std::optional<Value> self) {
+  return {std::make_shared<const Callable>(Callable{std::move(name), std::move(self), nullptr})};
+}
+
+Value Work::names(std::vector<std::pair<std::string, Value>> fields) {
+  grow(sizeof(Namespace) + fields.size() * sizeof(fields[0]));
+  namespaces_.push_back(std::make_unique<Namespace>(Namespace{std::move(fields)}));
+  return {namespaces_.back().get()};
+}
+
+Value Work::from_json(const nlohmann::ordered_json& json) {
+  if (json.is_null()) return {None{}};
+  if (json.is_boolean()) return {json.get<bool>()};
+  if (json.is_number_unsigned() && json.get<uint64_t>() > uint64_t{INT64_MAX}) return {json.get<double>()};
+  if (json.is_number_integer()) return {json.get<int64_t>()};
+  if (json.is_number()) return {json.get<double>()};
+  if (json.is_string()) return string(json.get<std::string>());
+  if (json.is_array()) {
+    Values items;
+    for (const auto& item : json) items.push_back(from_json(item));
+    return list(std::move(items));
+  }
+  Entries entries;
+  for (const auto& [key, item] : json.items()) entries.emplace_back(string(key), from_json(item));
+  return dict(std::move(entries));
+}
+
+bool truth(const Value& value) {
+  if (value.undefined() || value.none()) return false;
+  if (const auto number = value.number()) return *number != 0;
+  if (const std::string* text = value.string()) return !text->empty();
+  if (const Sequence* sequence = value.sequence()) return !sequence->items.empty();
+  if (const Dict* dict = value.dict()) return !dict->items.empty();
+  return true;
+}
+
+bool equal(const Value& a, const Value& b, Work& work) {
+  work.step();
+  if (a.integer() && b.integer()) return *a.integer() == *b.integer();
+  if (a.number() && b.number()) return *a.number() == *b.number();
+  if (a.data.index() != b.data.index()) return false;
+  if (const std::string* text = a.string()) {
+    work.step(std::min(text->size(), b.string()->size()) / 64);
+    return *text == *b.string();
+  }
+  if (const Sequence* sequence = a.sequence()) {
+    return sequence->tuple == b.sequence()->tuple && equal_items(sequence->items, b.sequence()->items, work);
+  }
+  if (const Dict* dict = a.dict()) return equal_dicts(*dict, *b.dict(), work);
+  if (a.names() != nullptr) return a.names() == b.names();
+  if (a.loop() != nullptr) return a.loop() == b.loop();
+  if (a.callable() != nullptr) return a.callable() == b.callable();
+  return true;  // both undefined, or both none
+}
+
+int compare(const Value& a, const Value& b, Work& work) {
+  work.step();
+  if (a.integer() && b.integer()) return order(*a.integer(), *b.integer());
+  if (a.number() && b.number()) return order(*a.number(), *b.number());
+  if (a.string() != nullptr && b.string() != nullptr) {
+    work.step(std::min(a.string()->size(), b.string()->size()) / 64);
+    return order(*a.string(), *b.string());
+  }
+  if (a.sequence() == nullptr || b.sequence() == nullptr || a.sequence()->tuple != b.sequence()->tuple) {
+    work.fail(fmt::format("{} compared with {}", kind_of(a), kind_of(b)), "two that have an order");
+  }
+  const Values &left = a.sequence()->items, &right = b.sequence()->items;
+  for (size_t i = 0; i < left.size() && i < right.size(); ++i) {
+    if (!equal(left[i], right[i], work)) return compare(left[i], right[i], work);
+  }
+  return order(left.size(), right.size());
+}
+
+bool contains(const Value& container, const Value& item, Work& work) {
+  if (const std::string* text = container.string()) {
+    if (item.string() == nullptr)
+      work.fail(fmt::format("{} looked for in a string", kind_of(item)), "a string");
+    work.step((text->size() + item.string()->size()) / 16);
+    return ::memmem(text->data(), text->size(), item.string()->data(), item.string()->size()) != nullptr;
+  }
+  if (Namespace* names = container.names()) {
+    return item.string() != nullptr && names->find(*item.string()) != nullptr;
+  }
+  if (const Dict* dict = container.dict()) {
+    return std::any_of(dict->items.begin(), dict->items.end(),
+                       [&](const auto& entry) { return equal(entry.first, item, work); });
+  }
+  if (const Sequence* sequence = container.sequence()) {
+    return std::any_of(sequence->items.begin(), sequence->items.end(),
+                       [&](const Value& other) { return equal(other, item, work); });
+  }
+  if (container.undefined()) return false;
+  work.fail(fmt::format("`in` {}", kind_of(container)), "a string, a list or a dict");
+}
+
+Values items_of(const Value& value, Work& work) {
+  Values items;
+  if (value.undefined()) return items;
+  if (const Sequence* sequence = value.sequence()) {
+    items = sequence->items;
+  } else if (const Dict* dict = value.dict()) {
+    for (const auto& entry : dict->items) items.push_back(entry.first);
+  } else if (const std::string* text = value.string()) {
+    work.step(text->size());
+    for (size_t at = 0; at < text->size();) {
+      const size_t begin = at;
+      next_code_point(*text, at);
+      items.push_back(work.string(text->substr(begin, at - begin)));
+    }
+  } else {
+    work.fail(fmt::format("{} to go over", kind_of(value)), "a list, a dict or a string");
+  }
+  work.grow(items.size() * sizeof(Value));
+  return items;
+}
+
+std::string text_of(const Value& value, Work& work) {
+  if (value.undefined()) return {};
+  if (const std::string* text = value.string()) {
+    work.grow(text->size());
+    return *text;
+  }
+  return repr_of(value, work);
+}
+
+std::string repr_of(const Value& value, Work& work) {
+  work.step();
+  std::string out;
+  if (const std::string* text = value.string()) {
+    out = quoted(*text);
+  } else if (value.undefined()) {
+    out = "Undefined";
+  } else if (value.none()) {
+    out = "None";
+  } else if (value.is<bool>()) {
+    out = std::get<bool>(value.data) ? "True" : "False";
+  } else if (value.integer()) {
+    out = std::to_string(*value.integer());
+  } else if (value.is<double>()) {
+    out = float_text(std::get<double>(value.data));
+  } else if (const Sequence* sequence = value.sequence()) {
+    for (const Value& item : sequence->items) out += (out.empty() ? "" : ", ") + repr_of(item, work);
+    if (sequence->tuple && sequence->items.size() == 1) out += ',';
+    out = (sequence->tuple ? "(" : "[") + out + (sequence->tuple ? ")" : "]");
+  } else if (const Dict* dict = value.dict()) {
+    for (const auto& [key, item] : dict->items) {
+      out += (out.empty() ? "" : ", ") + repr_of(key, work) + ": " + repr_of(item, work);
+    }
+    out = "{" + out + "}";
+  } else {
+    out = "<" + kind_of(value) + ">";
+  }
+  work.grow(out.size());
+  return out;
+}
+
+std::string json_of(const Value& value, int indent, bool sort_keys, Work& work) {
+  JsonWriter writer(indent, sort_keys, work);
+  writer.write(value, 0);
+  return std::move(writer.out);
+}
+
+std::string kind_of(const Value& value) {
+  if (value.undefined()) {
+    const std::string* name = std::get<Undefined>(value.data).name;
+    return name == nullptr ? "an undefined value" : "\"" + *name + "\", which is undefined";
+  }
+  if (value.none()) return "none";
+  if (value.is<bool>()) return "a boolean";
+  if (value.number()) return "a number";
+  if (value.string() != nullptr) return "a string";
+  if (value.sequence() != nullptr) return value.sequence()->tuple ? "a tuple" : "a list";
+  if (value.dict() != nullptr) return "a dict";
+  if (value.names() != nullptr) return "a namespace";
+  return value.loop() != nullptr ? "a loop" : "a function";
+}
+
+}  // namespace linnet::jinja
