@@ -1,7 +1,9 @@
-// Each fault that the tests of forms and trees exist to catch, planted, and caught by the comparison that
-// they make: a check that cannot fail proves nothing.
+// Each fault that the tests of forms and trees exist to catch, planted in the computation, and caught by the
+// comparison that they make: a check that cannot fail proves nothing.
 #include <gtest/gtest.h>
 
+#include "attention/linear.h"
+#include "attention/linear_nodes.h"
 #include "tests/attention/harness.h"
 
 namespace linnet {
@@ -16,126 +18,236 @@ AttentionConfig config_of(int group) {
   return parse_layer_attention(object, "test");
 }
 
-enum class Fault { kNone, kFutureTap, kGroupOffByOne, kRootsGroup };
-
-/// The attention over the tokens and then the tree, with a fault.
-class Faulty {
+/// An attention that passes everything on; a fault overrides where it is planted.
+class PassedOn : public Attention<double> {
  public:
-  explicit Faulty(Fault fault)
-      : fault_(fault), sound_(config_of(8), kShape, 3), off_(config_of(9), kShape, 3) {}
+  explicit PassedOn(std::unique_ptr<Attention<double>> sound) : sound_(std::move(sound)) {}
+  StateLayout layout() const override { return sound_->layout(); }
+  std::unique_ptr<State<double>> make_state() const override { return sound_->make_state(); }
+  void attend(const State<double>& state, const TokenTree& tree, const Rows<double>& rows,
+              HeadRows<double> out, ThreadPool& pool) const override {
+    sound_->attend(state, tree, rows, out, pool);
+  }
+  void commit(State<double>& state, std::span<const int32_t> path, const Rows<double>& rows,
+              ThreadPool& pool) const override {
+    sound_->commit(state, path, rows, pool);
+  }
+  void prefill(State<double>& state, const Rows<double>& rows, HeadRows<double> out,
+               ThreadPool& pool) const override {
+    sound_->prefill(state, rows, out, pool);
+  }
 
-  Outputs<double> prefill(const Tokens<double>& tokens) {
-    const auto& used = fault_ == Fault::kGroupOffByOne ? off_ : sound_;
-    const auto state = used.attention->make_state();
-    auto out = by_prefill(used, tokens, tokens.count, *state, pool_);
-    for (int64_t t = 0; fault_ == Fault::kFutureTap && t + 1 < tokens.count; ++t) {
-      for (int64_t i = 0; i < kShape.value_size; ++i) {
-        out.numbers[t * out.size + i] += 0.01 * tokens.v[(t + 1) * out.size + i];
-      }
+ protected:
+  std::unique_ptr<Attention<double>> sound_;
+};
+
+/// Every token but the last brings the next one's value.
+class NextValue final : public PassedOn {
+ public:
+  using PassedOn::PassedOn;
+  void prefill(State<double>& state, const Rows<double>& rows, HeadRows<double> out,
+               ThreadPool& pool) const override {
+    for (int64_t t = 0; t < rows.count; ++t) {
+      const auto at = [t](auto from) {
+        from.data += t * from.row_stride;
+        return from;
+      };
+      Rows<double> one{1, at(rows.q), at(rows.k), at(rows.v), at(rows.q_plain), at(rows.k_plain)};
+      if (t + 1 < rows.count) one.v.data += one.v.row_stride;
+      sound_->prefill(state, one, at(out), pool);
     }
-    return out;
   }
+};
 
-  /// Outputs of a chain after the tokens; a faulty one treats every node as if it stood in the root's group.
-  Outputs<double> chain(const Tokens<double>& tokens, const Tokens<double>& nodes) {
-    const auto state = sound_.attention->make_state();
-    Outputs<double> ignored(kShape, tokens.count), out(kShape, nodes.count);
-    sound_.attention->prefill(*state, tokens.rows(), ignored.rows(), pool_);
-    const TokenTree tree = TokenTree::chain(std::vector<int32_t>(nodes.count));
-    sound_.attention->attend(*state, tree, nodes.rows(), out.rows(), pool_);
-    if (fault_ != Fault::kRootsGroup) return out;
-    for (int h = 0; h < kShape.heads; ++h) {
-      HeadSequence sequence = head_of(tokens, h);
-      for (int32_t i = 0; i < nodes.count; ++i) {
-        nodes.append(h, {i}, sequence);
-        ReferenceHead reference(sound_.config, kShape, sound_.numbers, nullptr, h);
-        reference.latest_group = tokens.count / sound_.config.group;
-        const Vec last = reference.last(sequence);
-        std::copy(last.begin(), last.end(), out.numbers.begin() + (h * out.count + i) * out.size);
-      }
+/// Every node of a tree stands in the group of the root.
+class RootsGroup final : public PassedOn {
+ public:
+  RootsGroup(std::unique_ptr<Attention<double>> sound, const LinearLayer<double>& layer)
+      : PassedOn(std::move(sound)), layer_(layer) {}
+  void attend(const State<double>& state, const TokenTree& tree, const Rows<double>& rows,
+              HeadRows<double> out, ThreadPool&) const override {
+    const auto& own = static_cast<const LinearState<double>&>(state);
+    NodePlan plan;
+    plan.assign(tree, own.length(), layer_.config.group);
+    const NodePlan::Bucket all{plan.buckets[0].group, 0, static_cast<int32_t>(tree.size())};
+    for (int g = 0; g < kShape.kv_heads; ++g) {
+      attend_nodes<double>(layer_, g, own.head(g), own.length(), plan.paths, plan.order, {&all, 1}, rows,
+                           out);
     }
-    return out;
   }
-
-  static HeadSequence head_of(const Tokens<double>& tokens, int head) {
-    std::vector<int32_t> all(tokens.count);
-    std::iota(all.begin(), all.end(), 0);
-    HeadSequence sequence;
-    tokens.append(head, all, sequence);
-    return sequence;
-  }
-
-  const Instance<double>& sound() const { return sound_; }
 
  private:
-  Fault fault_;
-  Instance<double> sound_, off_;
+  const LinearLayer<double>& layer_;
+};
+
+/// A state that keeps a number of every token, in memory or in what it saves too.
+class GrowingState final : public State<double> {
+ public:
+  GrowingState(std::unique_ptr<State<double>> sound, bool saves) : sound(std::move(sound)), saves_(saves) {}
+  int64_t length() const override { return sound->length(); }
+  size_t bytes() const override { return sound->bytes() + (saves_ ? 0 : kept.size() * sizeof(double)); }
+  void reset() override {
+    sound->reset();
+    kept.clear();
+  }
+  std::unique_ptr<State<double>> clone() const override {
+    auto copy = std::make_unique<GrowingState>(sound->clone(), saves_);
+    copy->kept = kept;
+    return copy;
+  }
+  void save(std::vector<std::byte>& out) const override {
+    sound->save(out);
+    if (saves_) append_numbers(out, kept.data(), static_cast<int64_t>(kept.size()));
+  }
+  void load(std::span<const std::byte>& in) override { sound->load(in); }
+
+  std::unique_ptr<State<double>> sound;
+  std::vector<double> kept;
+
+ private:
+  bool saves_;
+};
+
+class Growing final : public PassedOn {
+ public:
+  Growing(std::unique_ptr<Attention<double>> sound, bool saves) : PassedOn(std::move(sound)), saves_(saves) {}
+  std::unique_ptr<State<double>> make_state() const override {
+    return std::make_unique<GrowingState>(sound_->make_state(), saves_);
+  }
+  void commit(State<double>& state, std::span<const int32_t> path, const Rows<double>& rows,
+              ThreadPool& pool) const override {
+    auto& own = static_cast<GrowingState&>(state);
+    sound_->commit(*own.sound, path, rows, pool);
+    for (int32_t i : path) own.kept.push_back(*rows.v.row(0, i));
+  }
+
+ private:
+  bool saves_;
+};
+
+/// relu's summary, whose fold loses a block's last token.
+class LosesAToken final : public Summary<double> {
+ public:
+  explicit LosesAToken(std::unique_ptr<Summary<double>> sound) : sound_(std::move(sound)) {}
+  std::vector<PaddedMatrix> matrices() const override { return sound_->matrices(); }
+  void add(int64_t kv_head, double* summary, const TokenBlock<double>& tokens) const override {
+    TokenBlock<double> fewer = tokens;
+    --fewer.count;
+    sound_->add(kv_head, summary, fewer);
+  }
+  void scale(double* summary, double weight) const override { sound_->scale(summary, weight); }
+  void read(const Reading<double>& reading, double* numerators, int64_t value_row,
+            double* denominators) const override {
+    sound_->read(reading, numerators, value_row, denominators);
+  }
+  void finish(int64_t head, double* numerator, double denominator) const override {
+    sound_->finish(head, numerator, denominator);
+  }
+
+ private:
+  std::unique_ptr<Summary<double>> sound_;
+};
+
+Parameters<double> parameters_of(const Instance<double>& instance) {
+  return {instance.numbers.begin(), instance.numbers.end()};
+}
+
+std::unique_ptr<Attention<double>> with_group(int group, const Instance<double>& like) {
+  return make_linear<double>(relu_method(), config_of(group), kShape, parameters_of(like), nullptr);
+}
+
+/// The attention that the definition is of, and the comparisons of an attention with it.
+class PlantedFaults : public testing::Test {
+ protected:
+  std::unique_ptr<Attention<double>> sound() const { return with_group(8, instance_); }
+
+  std::vector<double> prefill(const Attention<double>& attention, const Tokens<double>& tokens) {
+    Outputs<double> out(kShape, tokens.count);
+    const auto state = attention.make_state();
+    attention.prefill(*state, tokens.rows(), out.rows(), pool_);
+    return out.numbers;
+  }
+
+  bool is_causal(const Attention<double>& attention) {
+    Tokens<double> tokens(kShape, 30, 5);
+    const auto before = prefill(attention, tokens);
+    for (int64_t i = 0; i < kShape.value_size; ++i) tokens.v[20 * kShape.value_size + i] += 1;
+    const auto after = prefill(attention, tokens);
+    return std::equal(before.begin(), before.begin() + 20 * kShape.value_size, after.begin());
+  }
+
+  bool agrees_with_definition(const Attention<double>& attention) {
+    const Tokens<double> tokens(kShape, 30, 5);
+    return relative_error(prefill(attention, tokens), by_reference(instance_, tokens).numbers) < 1e-10;
+  }
+
+  bool nodes_agree(const Attention<double>& attention) {
+    const Tokens<double> tokens(kShape, 21, 5), nodes(kShape, 6, 6);  // the chain crosses 24
+    const auto state = attention.make_state();
+    Outputs<double> ignored(kShape, tokens.count), out(kShape, nodes.count);
+    attention.prefill(*state, tokens.rows(), ignored.rows(), pool_);
+    const TokenTree tree = TokenTree::chain(std::vector<int32_t>(nodes.count));
+    attention.attend(*state, tree, nodes.rows(), out.rows(), pool_);
+    std::vector<int32_t> all(tokens.count);
+    std::iota(all.begin(), all.end(), 0);
+    for (int h = 0; h < kShape.heads; ++h) {
+      HeadSequence sequence;
+      tokens.append(h, all, sequence);
+      for (int32_t i = 0; i < nodes.count; ++i) {
+        nodes.append(h, {i}, sequence);
+        if (!(relative_error(out.row(h, i), instance_.reference_last(h, sequence)) < 1e-10)) return false;
+      }
+    }
+    return true;
+  }
+
+  const Instance<double> instance_{config_of(8), kShape, 3};
   ThreadPool pool_{1};
 };
 
-bool is_causal(Faulty& x) {
-  Tokens<double> tokens(kShape, 30, 5);
-  const auto before = x.prefill(tokens);
-  for (int64_t i = 0; i < kShape.value_size; ++i) tokens.v[20 * kShape.value_size + i] += 1;
-  const auto after = x.prefill(tokens);
-  return std::equal(before.numbers.begin(), before.numbers.begin() + 20 * before.size, after.numbers.begin());
-}
-
-bool agrees_with_definition(Faulty& x) {
-  const Tokens<double> tokens(kShape, 30, 5);
-  return relative_error(x.prefill(tokens).numbers, by_reference(x.sound(), tokens).numbers) < 1e-10;
-}
-
-bool nodes_agree(Faulty& x) {
-  const Tokens<double> tokens(kShape, 21, 5), nodes(kShape, 6, 6);  // the chain crosses 24
-  const auto out = x.chain(tokens, nodes);
-  for (int h = 0; h < kShape.heads; ++h) {
-    HeadSequence sequence = Faulty::head_of(tokens, h);
-    for (int32_t i = 0; i < nodes.count; ++i) {
-      nodes.append(h, {i}, sequence);
-      if (!(relative_error(out.row(h, i), x.sound().reference_last(h, sequence)) < 1e-10)) return false;
-    }
-  }
-  return true;
-}
-
-TEST(PlantedFaults, TheChecksPassWithoutAFault) {
-  Faulty x(Fault::kNone);
+TEST_F(PlantedFaults, TheChecksPassWithoutAFault) {
+  const PassedOn x(sound());
   EXPECT_TRUE(is_causal(x));
   EXPECT_TRUE(agrees_with_definition(x));
   EXPECT_TRUE(nodes_agree(x));
+  EXPECT_EQ(growth(x, Tokens<double>(kShape, 30, 5), pool_), "");
 }
 
-TEST(PlantedFaults, AFutureTapIsCaught) {
-  Faulty x(Fault::kFutureTap);
+TEST_F(PlantedFaults, AValueOfTheNextTokenIsCaught) {
+  const NextValue x(sound());
   EXPECT_FALSE(is_causal(x));
   EXPECT_FALSE(agrees_with_definition(x));
 }
 
-TEST(PlantedFaults, AGroupBoundaryOffByOneIsCaught) {
-  Faulty x(Fault::kGroupOffByOne);
-  EXPECT_TRUE(is_causal(x));  // a wrong boundary leaks nothing: only the definition catches it
-  EXPECT_FALSE(agrees_with_definition(x));
+TEST_F(PlantedFaults, AGroupBoundaryOffByOneIsCaught) {
+  const auto x = with_group(9, instance_);
+  EXPECT_TRUE(is_causal(*x));  // a wrong boundary leaks nothing: only the definition catches it
+  EXPECT_FALSE(agrees_with_definition(*x));
 }
 
-TEST(PlantedFaults, TheRootsGroupUsedForEveryNodeIsCaught) {
-  Faulty x(Fault::kRootsGroup);
+TEST_F(PlantedFaults, AFoldThatLosesATokenIsCaught) {
+  Method method = relu_method();
+  method.make_double = [](const AttentionConfig& config, const AttentionShape& shape,
+                          const Parameters<double>& parameters) -> std::unique_ptr<Summary<double>> {
+    return std::make_unique<LosesAToken>(relu_method().make_double(config, shape, parameters));
+  };
+  const auto x = make_linear<double>(method, config_of(8), kShape, parameters_of(instance_), nullptr);
+  EXPECT_TRUE(is_causal(*x));
+  EXPECT_FALSE(agrees_with_definition(*x));
+}
+
+TEST_F(PlantedFaults, TheRootsGroupUsedForEveryNodeIsCaught) {
+  const LinearLayer<double> layer(relu_method(), config_of(8), kShape, parameters_of(instance_), nullptr);
+  const RootsGroup x(sound(), layer);
+  EXPECT_TRUE(agrees_with_definition(x));
   EXPECT_FALSE(nodes_agree(x));
 }
 
-TEST(PlantedFaults, AStateThatGrowsIsCaught) {
-  // softmax is such a state: what the test of constant size measures does grow with it.
-  const Instance<float> growing(AttentionConfig{}, kShape, 3);
-  const Tokens<float> tokens(kShape, 100, 5);
-  Outputs<float> out(kShape, 100);
-  ThreadPool pool(1);
-  const auto state = growing.attention->make_state();
-  std::vector<std::byte> first, last;
-  state->save(first);
-  growing.attention->prefill(*state, tokens.rows(), out.rows(), pool);
-  state->save(last);
-  EXPECT_NE(static_cast<int64_t>(state->bytes()), growing.attention->layout().bytes);
-  EXPECT_NE(first.size(), last.size());
+TEST_F(PlantedFaults, AStateThatGrowsIsCaught) {
+  const Tokens<double> tokens(kShape, 30, 5);
+  const Growing in_memory(sound(), false), when_saved(sound(), true);
+  EXPECT_TRUE(growth(in_memory, tokens, pool_).ends_with(" bytes after 1 tokens"));
+  EXPECT_TRUE(growth(when_saved, tokens, pool_).ends_with(" saved bytes after 1 tokens"));
 }
 
 }  // namespace

@@ -158,6 +158,28 @@ Outputs<T> by_decoding(const Instance<T>& instance, const Tokens<T>& tokens, Sta
   return out;
 }
 
+/// In what way the state grew while `tokens` were committed one by one, "" where it is of constant size.
+template <class T>
+std::string growth(const Attention<T>& attention, const Tokens<T>& tokens, ThreadPool& pool) {
+  const auto state = attention.make_state();
+  const int32_t root[] = {0};
+  const auto bytes = static_cast<size_t>(attention.layout().bytes);
+  std::vector<std::byte> first, saved;
+  state->save(first);
+  for (int64_t t = 0; t < tokens.count; ++t) {
+    attention.commit(*state, root, tokens.rows(t, 1), pool);
+    saved.clear();
+    state->save(saved);
+    const std::string when = " after " + std::to_string(t + 1) + " tokens";
+    if (state->bytes() != bytes) return std::to_string(state->bytes()) + " bytes" + when;
+    if (saved.size() != first.size()) return std::to_string(saved.size()) + " saved bytes" + when;
+  }
+  state->reset();
+  saved.clear();
+  state->save(saved);
+  return saved == first ? "" : "something is left after reset";
+}
+
 /// √(Σ (a − b)² / Σ b²); NaN where a number was never written.
 template <class A, class B>
 double relative_error(const std::vector<A>& a, const std::vector<B>& b) {

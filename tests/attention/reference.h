@@ -32,9 +32,6 @@ class ReferenceHead {
     summary_ = find_method(config.method, "test").summary != SummaryKind::kNone;
   }
 
-  /// A planted fault: no query stands in a later group than this.
-  int64_t latest_group = INT64_MAX;
-
   /// The output of the last token.
   Vec last(const HeadSequence& x) const {
     const int64_t t = static_cast<int64_t>(x.v.size()) - 1;
@@ -74,7 +71,6 @@ class ReferenceHead {
 
  private:
   double at(const std::string& name, int64_t i) const { return parameters_.at(name)[i]; }
-  int64_t query_group(int64_t t) const { return std::min(group(t), latest_group); }
   int64_t group(int64_t s) const { return s / config_.group; }
   static double dot(const Vec& a, const Vec& b) {
     double sum = 0;
@@ -85,12 +81,12 @@ class ReferenceHead {
   bool is_local(int64_t s, int64_t t) const {
     if (config_.method == "softmax") return config_.window == 0 || t - s < config_.window;
     return config_.local != LocalWeight::kNone &&
-           (s < config_.sinks || query_group(t) - group(s) < config_.local_groups);
+           (s < config_.sinks || group(t) - group(s) < config_.local_groups);
   }
   bool is_global(int64_t s, int64_t t) const {
     if (!summary_) return false;
     if (config_.local == LocalWeight::kNone) return true;
-    return s >= config_.sinks && query_group(t) - group(s) >= config_.local_groups;
+    return s >= config_.sinks && group(t) - group(s) >= config_.local_groups;
   }
 
   double alpha(const Vec& q) const {
@@ -191,7 +187,7 @@ class ReferenceHead {
     double sum = 0;
     for (int64_t s : tokens) {
       const Vec& key = config_.feature_position == FeaturePosition::kNone ? x.k_plain[s] : x.k[s];
-      const double weight = std::pow(decay, double(query_group(t) - config_.local_groups - group(s))) *
+      const double weight = std::pow(decay, double(group(t) - config_.local_groups - group(s))) *
                             dot(phi_q, phi(key, "k", kv_head_));
       sum += weight;
       for (size_t i = 0; i < out.size(); ++i) out[i] += weight * x.v[s][i];
