@@ -12,13 +12,11 @@
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/completion_json.h"
+#include "cli/conversation.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "cli/sampling.h"
 #include "generate/engine.h"
-#include "text/chat_template.h"
 #include "text/tokenizer.h"
-#include "text/utf8.h"
 
 namespace linnet::cli {
 namespace {
@@ -26,9 +24,9 @@ namespace {
 constexpr int64_t kMostTokens = 256;
 constexpr int kMostSlots = 8;  // samples side by side
 
-struct GenerateOptions : SamplingOptions {
+struct GenerateOptions : ChatOptions {
   std::optional<std::string> prompt, prompt_file;
-  std::optional<std::string> system, messages, chat_template;
+  std::optional<std::string> messages;
   std::optional<int> samples, logprobs;
   bool raw = false, echo = false, chat = false;
 
@@ -61,9 +59,9 @@ std::string prompt_text(const GenerateOptions& options) {
 nlohmann::ordered_json conversation(const GenerateOptions& options) {
   using Json = nlohmann::ordered_json;
   Json messages = Json::array();
-  if (options.system) messages.push_back({{"role", "system"}, {"content", valid_utf8(*options.system)}});
+  if (options.system) messages.push_back(message_of("system", *options.system));
   if (!options.messages) {
-    messages.push_back({{"role", "user"}, {"content", valid_utf8(prompt_text(options))}});
+    messages.push_back(message_of("user", prompt_text(options)));
     return messages;
   }
   for (Json& message : read_messages(read_whole(*options.messages), *options.messages)) {
@@ -73,22 +71,6 @@ nlohmann::ordered_json conversation(const GenerateOptions& options) {
     messages.push_back(std::move(message));
   }
   return messages;
-}
-
-const char* ended_by(Finish finish) {
-  switch (finish) {
-    case Finish::kLength:
-      return "the token limit";
-    case Finish::kEnd:
-      return "the end-of-text token";
-    case Finish::kStop:
-      return "a stop string";
-    case Finish::kPositions:
-      return "the end of the model's positions";
-    case Finish::kInterrupted:
-      return "an interrupt";
-  }
-  return "";
 }
 
 void report(const Completion& completion) {
@@ -117,8 +99,7 @@ ExitStatus generate(const GenerateOptions& options) {
   const Runtime runtime = open_runtime(options, {.slots = slots, .max_nodes = slots});
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
   if (options.is_chat()) {
-    const auto chat =
-        ChatTemplate::load(runtime.model->tokenizer_folder(), tokenizer, options.chat_template.value_or(""));
+    const ChatTemplate chat = template_of(options, *runtime.model, tokenizer);
     text = chat.render(messages, /*answer=*/true);
   }
   Request request = request_of(options, *runtime.model, tokenizer, kMostTokens, options.is_chat());
@@ -172,13 +153,9 @@ void describe_generate(CLI::App& app, Work& work) {
   app.add_flag("--raw", options->raw, "Add no special token of the tokenizer's own to the prompt");
   app.add_flag("--chat", options->chat,
                "The prompt is a user's message, laid out by the model's chat template");
-  app.add_option("--system", options->system, "A system message before the others, with --chat or --messages")
-      ->type_name("TEXT");
+  add_chat(app, *options);
   app.add_option("--messages", options->messages,
                  "A conversation to answer: a JSON list of {\"role\", \"content\"}; -: standard input")
-      ->type_name("FILE");
-  app.add_option("--template", options->chat_template,
-                 "Chat template to use (default: the model folder's own)")
       ->type_name("FILE");
   add_sampling(app, *options, kMostTokens);
   app.add_option("--samples", options->samples,

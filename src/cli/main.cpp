@@ -6,6 +6,7 @@ namespace {
 
 constexpr Command kCommands[] = {
     {"generate", "text from a prompt", describe_generate},
+    {"chat", "turns at a terminal, the history kept in the state", describe_chat},
     {"perplexity", "how well a model predicts text", describe_perplexity},
     {"reach", "which layers of a softmax model look far", describe_reach},
     {"inspect", "what a model folder is, and what is wrong with it", describe_inspect},

@@ -90,4 +90,20 @@ const char* finished(Finish finish) {
   return "";
 }
 
+const char* ended_by(Finish finish) {
+  switch (finish) {
+    case Finish::kLength:
+      return "the token limit";
+    case Finish::kEnd:
+      return "the end-of-text token";
+    case Finish::kStop:
+      return "a stop string";
+    case Finish::kPositions:
+      return "the end of the model's positions";
+    case Finish::kInterrupted:
+      return "an interrupt";
+  }
+  return "";
+}
+
 }  // namespace linnet::cli

@@ -32,5 +32,7 @@ Request request_of(const SamplingOptions& options, const Model& model, const Tok
 
 /// "length", "end", "stop", "positions", "interrupted": `finished` in JSON.
 const char* finished(Finish finish);
+/// The same in words: "the token limit", …
+const char* ended_by(Finish finish);
 
 }  // namespace linnet::cli

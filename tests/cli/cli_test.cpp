@@ -270,6 +270,7 @@ TEST_F(Program, EndsAtCtrlCWithStatus130AndLeavesNothingHalfDone) {
   const std::vector<std::string> rows[] = {
       {"generate", "{m}", "--prompt", "a", "--ignore-eos", "--max-new-tokens", "1000000"},
       {"generate", "{m}", "--prompt-file", "-"},
+      {"chat", "{m}", "--template", "{i}/text.txt"},
       {"perplexity", "{m}", "{i}/long.txt", "--window", "512", "--json", "out.json"},
       {"check", "{m}", "--tokens", "2000", "--json", "out.json"},
       {"bench", "{m}", "--windows", "10000", "--json", "out.json"},
@@ -317,6 +318,7 @@ TEST_F(Program, DescribesItselfAndEveryOption) {
        {"--prompt", "--prompt-file", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--min-p",
         "--repetition-penalty", "--stop", "--ignore-eos", "--seed", "--threads", "--instructions", "--dtype",
         "--device", "--base", "--json"}},
+      {"chat", {"--system", "--template", "--max-new-tokens", "--seed"}},
       {"perplexity", {"--window", "--stride", "--score-from", "--score-to", "--far-pairs", "--json"}},
       {"check", {"--tokens", "--dtype", "--json"}}};
   for (const auto& [command, options] : rows) {
@@ -429,6 +431,35 @@ TEST_F(Program, LaysAChatOutByTheTemplateAndItsSpecialTokensAreOneEach) {
        "/nonexistent: cannot read"},
   };
   for (const BadRow& row : rows) expect_refused(row, run(row.arguments));
+}
+
+TEST_F(Program, ChatsAndReadsTheNewTokensOfATurnAlone) {
+  const auto lay_out = [](const char* name, const std::string& content) {
+    write_file(inputs() / name, "{{ bos_token }}{% for m in messages %}[{{ m.role[0] }}]{{ " + content +
+                                    " }}</s>{% endfor %}[a]");
+  };
+  lay_out("plain.jinja", "m.content");
+  lay_out("rewriting.jinja", "m.content if loop.revindex < 3 else m.content | upper ~ '!'");
+  const auto chat = [](const char* file, const char* input) {
+    return run({"chat", "{i}/bos", "--template", file, "-n", "5", "--ignore-eos"}, {.input = input});
+  };
+  const Outcome turns = chat("{i}/plain.jinja", "hi\n\n/what\nand\r\n/reset\nhi\n/system S\nhi\n/exit\nno\n");
+  EXPECT_EQ(turns.status, 0) << turns.err;
+  // <s> [u] hi </s> [a]; then the answer's last token, </s> [u] and </s> [a].
+  EXPECT_THAT(turns.err, HasSubstr("linnet: read 10 of 10 tokens; answered 5"));
+  EXPECT_THAT(turns.err, HasSubstr("linnet: read 12 of 26 tokens; answered 5"));
+  EXPECT_THAT(turns.err, HasSubstr("unknown command /what, expected /exit, /reset or /system TEXT"));
+  EXPECT_THAT(turns.err, HasSubstr("all anew: the history is no longer as it was read"));  // of /system
+  const Outcome once = run({"generate", "{i}/bos", "--chat", "-p", "hi", "--template", "{i}/plain.jinja",
+                            "-n", "5", "--ignore-eos"});
+  EXPECT_THAT(turns.out, StartsWith(once.out + "\n"));
+  const std::string without_end = chat("{i}/plain.jinja", "hi\n/reset\nhi").out;
+  EXPECT_EQ(without_end, once.out + "\n" + once.out + "\n");
+  const Outcome rewritten = chat("{i}/rewriting.jinja", "hi\nand\n");
+  EXPECT_EQ(rewritten.status, 0) << rewritten.err;
+  EXPECT_THAT(rewritten.err, HasSubstr("all anew: the history is no longer as it was read"));
+  EXPECT_THAT(chat("{i}/plain.jinja", "").out, IsEmpty());
+  expect_refused({{}, "bos: no chat template here"}, run({"chat", "{i}/bos"}));
 }
 
 TEST_F(Program, DoesNotWaitForAPromptAtATerminal) {

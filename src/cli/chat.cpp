@@ -1,0 +1,189 @@
+// linnet chat: turns at a terminal, or a line each from a pipe. The state keeps the history: a turn reads its
+// new tokens alone.
+#include <fmt/format.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "cli/commands.h"
+#include "cli/completion_json.h"
+#include "cli/conversation.h"
+#include "cli/output.h"
+#include "generate/engine.h"
+#include "text/tokenizer.h"
+
+namespace linnet::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+constexpr int64_t kMostAnswered = 1024;
+
+/// Lines of standard input as they come.
+class InputLines {
+ public:
+  /// Nothing at the end. Throws Error upon Ctrl-C, and past 1 MiB without a newline.
+  std::optional<std::string> next() {
+    constexpr size_t kMost = size_t{1} << 20;
+    constexpr int kLook = 100;  // ms: a signal that comes just before poll does not end it
+    if (terminal_) std::fputs("> ", stderr);
+    size_t newline = 0;
+    while ((newline = read_.find('\n')) == std::string::npos && !over_) {
+      pollfd wait = {STDIN_FILENO, POLLIN, 0};
+      ::poll(&wait, 1, kLook);
+      stop_if_interrupted();
+      if (wait.revents == 0) continue;
+      char buffer[4096];
+      const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof(buffer));
+      if (count > 0) read_.append(buffer, static_cast<size_t>(count));
+      over_ = count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN);
+      if (read_.size() > kMost) throw Error("standard input", "a line of over 1 MiB", "a shorter one");
+    }
+    if (over_ && read_.empty()) return std::nullopt;
+    std::string line = read_.substr(0, newline);
+    read_.erase(0, newline == std::string::npos ? newline : newline + 1);
+    if (line.ends_with('\r')) line.pop_back();
+    return line;
+  }
+
+ private:
+  bool terminal_ = ::isatty(STDIN_FILENO) == 1, over_ = false;
+  std::string read_;
+};
+
+/// A conversation, and the tokens that the state has read of it.
+class Chat {
+ public:
+  Chat(const ChatOptions& options, const Runtime& runtime)
+      : tokenizer_(Tokenizer::load(runtime.model->tokenizer_folder())),
+        template_(template_of(options, *runtime.model, tokenizer_)),
+        request_(request_of(options, *runtime.model, tokenizer_, kMostAnswered, /*turns=*/true)),
+        drafter_(make_no_drafter()),
+        engine_(*runtime.decoder, limits_of(*runtime.model), tokenizer_, *drafter_,
+                {.slots = 1, .max_nodes = 1, .continue_slots = true}) {
+    if (options.system) set_system(*options.system);
+  }
+
+  void reset() {
+    while (messages_.size() > (has_system() ? 1U : 0U)) messages_.erase(messages_.size() - 1);
+    text_.clear();
+    tokens_.clear();
+  }
+
+  void set_system(std::string_view text) {
+    if (has_system()) messages_.erase(0);
+    if (!text.empty()) messages_.insert(messages_.begin(), message_of("system", text));
+  }
+
+  /// The answer goes to standard output as it comes; Ctrl-C ends it, and what there is stays said.
+  void say(std::string_view line) {
+    messages_.push_back(message_of("user", line));
+    const std::string text = template_.render(messages_, /*answer=*/true);
+    request_.prompt = continued(text);
+    catch_interrupts();  // the first Ctrl-C of every answer
+    const auto live = [](size_t, std::string_view piece) { print(piece); };
+    const Generation answer = engine_.run({&request_, 1}, live, interrupted).front();
+    print("\n");
+    report(answer);
+    catch_interrupts();
+    if (answer.tokens.empty()) {  // Ctrl-C before the first token
+      messages_.erase(messages_.size() - 1);
+      return;
+    }
+    messages_.push_back(message_of("assistant", answer.text));
+    text_ = text + answer.text;
+    tokens_ = request_.prompt;
+    tokens_.insert(tokens_.end(), answer.tokens.begin(), answer.tokens.end());
+    // An end token has no text: where the template wants it, it stands in what follows.
+    if (answer.finish == Finish::kEnd || answer.finish == Finish::kStop) tokens_.pop_back();
+  }
+
+ private:
+  bool has_system() const { return !messages_.empty() && messages_[0]["role"] == "system"; }
+
+  /// The tokens of `text`: those that the state has read, and what follows them, if that is the same text. An
+  /// answer's own tokens stay, though the tokenizer might cut its text otherwise.
+  std::vector<int32_t> continued(const std::string& text) const {
+    std::vector<int32_t> whole = tokenizer_.encode(text);
+    if (tokens_.empty() || !text.starts_with(text_)) return whole;
+    std::vector<int32_t> tokens = tokens_;
+    const auto rest = tokenizer_.encode(std::string_view(text).substr(text_.size()));
+    tokens.insert(tokens.end(), rest.begin(), rest.end());
+    return same_text(tokens, whole) ? tokens : whole;
+  }
+
+  bool same_text(const std::vector<int32_t>& a, const std::vector<int32_t>& b) const {
+    try {
+      return tokenizer_.decode(a, false) == tokenizer_.decode(b, false);
+    } catch (const Error&) {
+      return false;  // a model's vocabulary may be padded with tokens that have no text
+    }
+  }
+
+  void report(const Generation& answer) const {
+    const Rates rates = rates_of({tokenizer_, request_, answer, ""});
+    const auto length = static_cast<int64_t>(request_.prompt.size());
+    const bool anew = !tokens_.empty() && answer.prompt_read == length;
+    note(fmt::format("read {} of {} tokens{}; answered {}, {:.1f} tokens/s; ended by {}", answer.prompt_read,
+                     length, anew ? ", all anew: the history is no longer as it was read" : "",
+                     answer.tokens.size(), rates.decode.value_or(0), ended_by(answer.finish)));
+  }
+
+  Tokenizer tokenizer_;
+  ChatTemplate template_;
+  Request request_;
+  std::unique_ptr<Drafter> drafter_;
+  Engine engine_;
+  Json messages_ = Json::array();
+  std::string text_;             // of the conversation so far, as the template lays it out
+  std::vector<int32_t> tokens_;  // that stand for it
+};
+
+/// Whether the line was one of the program's own, those that begin with /.
+bool obey(Chat& chat, std::string_view line) {
+  constexpr std::string_view kSystem = "/system";
+  if (!line.starts_with('/')) return false;
+  if (line == "/reset") {
+    chat.reset();
+  } else if (line == kSystem || line.starts_with("/system ")) {
+    chat.set_system(line.substr(std::min(line.size(), kSystem.size() + 1)));
+  } else {
+    note(fmt::format("unknown command {}, expected /exit, /reset or /system TEXT", printable(line, 60)));
+  }
+  return true;
+}
+
+ExitStatus converse(const ChatOptions& options) {
+  sampling_of(options, {}).check();  // before the model is opened, for a quick answer
+  const Runtime runtime = open_runtime(options, {.slots = 1, .max_nodes = 1});
+  Chat chat(options, runtime);
+  InputLines lines;
+  while (const auto line = lines.next()) {
+    if (*line == "/exit") break;
+    if (!line->empty() && !obey(chat, *line)) chat.say(*line);
+  }
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void describe_chat(CLI::App& app, Work& work) {
+  const auto options = std::make_shared<ChatOptions>();
+  add_model(app, *options);
+  add_device(app, *options);
+  add_dtype(app, *options);
+  add_threads(app, *options);
+  add_seed(app, *options);
+  add_chat(app, *options);
+  add_sampling(app, *options, kMostAnswered);
+  app.callback([&work, options] { work = [options] { return converse(*options); }; });
+}
+
+}  // namespace linnet::cli
