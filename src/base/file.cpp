@@ -57,6 +57,8 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
     throw Error(path.string(), "not a regular file", "a readable file");
   }
   size_ = static_cast<size_t>(status.st_size);
+  identity_ = {status.st_dev, status.st_ino, size_,
+               int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
   if (size_ > 0) {
     data_ = ::mmap(nullptr, size_, PROT_READ, MAP_PRIVATE, descriptor, 0);
     if (data_ == MAP_FAILED) {
@@ -67,6 +69,23 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
     }
   }
   ::close(descriptor);
+  if (is_lfs_pointer(text())) {
+    ::munmap(std::exchange(data_, nullptr), size_);
+    throw Error(path.string(), "a Git LFS pointer, not the file", "the file itself: git lfs pull");
+  }
+}
+
+void read_ahead(std::span<const std::byte> bytes) {
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t>(bytes.data()) / page * page;
+  const auto end = reinterpret_cast<uintptr_t>(bytes.data()) + bytes.size();
+  if (!bytes.empty()) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_WILLNEED);
+}
+
+bool is_lfs_pointer(std::string_view text) {
+  constexpr size_t kMost = 1024;  // bytes, by the specification
+  return text.size() < kMost && text.starts_with("version https://git-lfs.github.com/spec/v") &&
+         text.find("\noid ") != text.npos && text.find("\nsize ") != text.npos;
 }
 
 MappedFile::~MappedFile() {
@@ -74,11 +93,14 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      identity_(other.identity_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(identity_, other.identity_);
   return *this;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
@@ -9,12 +10,18 @@
 
 namespace linnet {
 
+/// What tells a file from another, and from itself before it was written to.
+struct FileIdentity {
+  uint64_t device = 0, inode = 0, size = 0;
+  int64_t modified = 0;  // ns since 1970
+};
+
 /// A whole file, mapped read-only. Should the file shrink while it is mapped, touching the missing pages ends
 /// the process with one error line and status 2 (install_truncation_handler).
 class MappedFile {
  public:
   MappedFile() = default;
-  /// Throws Error if it cannot be opened or is no regular file.
+  /// Throws Error if it cannot be opened, is no regular file, or is a Git LFS pointer.
   explicit MappedFile(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(MappedFile&& other) noexcept;
@@ -22,11 +29,20 @@ class MappedFile {
 
   std::span<const std::byte> bytes() const { return {static_cast<const std::byte*>(data_), size_}; }
   std::string_view text() const { return {static_cast<const char*>(data_), size_}; }
+  /// As it was when it was opened.
+  const FileIdentity& identity() const { return identity_; }
 
  private:
   void* data_ = nullptr;
   size_t size_ = 0;
+  FileIdentity identity_;
 };
+
+/// Asks the disk for bytes of a mapped file that will be read soon.
+void read_ahead(std::span<const std::byte> bytes);
+
+/// Whether this is the text that git leaves in a file's place where Git LFS has not fetched it.
+bool is_lfs_pointer(std::string_view text);
 
 /// All of a file, or of standard input where `path` is "-"; of a pipe, until its writers are gone. For what
 /// is no regular file, or small. Throws Error if it cannot be read, is larger than 1 GiB, or upon Ctrl-C.

@@ -88,7 +88,8 @@ void Progress::update(double done, std::string_view note) {
   done_ = done;
   note_ = note;
   const double now = output_.now();
-  const double wait = output_.terminal ? kRedraw : output_.interval;
+  double wait = output_.terminal ? kRedraw : output_.interval;
+  if (shown_ == start_) wait = output_.first.value_or(wait);  // nothing was shown yet
   if (now - shown_ < wait) return;
   shown_ = now;
   const std::string text = line(now - start_);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,7 +17,8 @@ class Progress {
     bool terminal = false, color = false;
     double interval = 10.0;  // seconds between plain lines
     std::function<void(std::string_view)> write;
-    std::function<double()> now;  // seconds, from any start
+    std::function<double()> now;       // seconds, from any start
+    std::optional<double> first = {};  // seconds until anything is shown, where not as between two showings
     static Output standard_error();
   };
 

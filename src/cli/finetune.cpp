@@ -46,7 +46,7 @@ ExitStatus finetune(const FinetuneOptions& options) {
       .model = model.get(),
       .phases = train::finetune_recipe(numbers_of(training), place_of(training, model->config()), trainable),
       .identity = {{"command", "finetune"},
-                   {"model", tensors_hash(model->base_tensors())},
+                   {"model", model->weights_hash()},
                    {"attention", to_json(model->attention())}}};
   run.write = [&]() -> std::vector<std::string> {
     train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes));

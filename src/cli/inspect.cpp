@@ -97,7 +97,7 @@ std::vector<std::string> problems_of(const Model& model) {
   std::vector<std::string> problems;
   for (const std::string& tensor : model.broken_tensors())
     problems.push_back(tensor + ": NaN or infinite numbers");
-  if (!model.base_hash().empty() && tensors_hash(model.base_tensors()) != model.base_hash()) {
+  if (!model.base_hash().empty() && model.weights_hash() != model.base_hash()) {
     problems.push_back(model.base_folder().string() + ": another base than the sidecar was made from");
   }
   if (const std::string problem = tokenizer_problem(model); !problem.empty()) problems.push_back(problem);
@@ -214,8 +214,8 @@ void describe_inspect(CLI::App& app, Work& work) {
   app.callback([options, &work] {
     work = [options] {
       const JsonResult result(*options);
-      Model::OpenOptions how{.check_numbers = false, .check_hash = false};  // both are reported, not refused
-      if (!options->base.empty()) how.base = options->base;
+      Model::OpenOptions how = open_options(*options);
+      how.check_numbers = how.check_hash = false;  // both are reported, not refused
       const Json out = inspect(*Model::open(options->model, how));
       print(description(out));
       result.write(out);

@@ -127,7 +127,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
       .phases = is_paper_recipe(options) ? train::finetune_recipe(numbers, place, trainable)
                                          : train::transfer_recipe(numbers, place, trainable),
       .identity = {{"command", "linearize"},
-                   {"model", tensors_hash(model->base_tensors())},
+                   {"model", model->weights_hash()},
                    {"attention", to_json(layers)},
                    {"recipe", options.recipe}}};
   run.write = [&]() -> std::vector<std::string> {

@@ -10,8 +10,11 @@
 
 #include "base/count.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/nearest.h"
 #include "kernels/cpu/instruction_sets.h"
+#include "base/progress.h"
+#include "model/checks.h"
 
 namespace linnet::cli {
 namespace {
@@ -72,6 +75,8 @@ void add_model(CLI::App& app, SharedOptions& options) {
   app.add_option("MODEL", options.model, "Model folder: plain, linearized, a sidecar or a LoRA")->required();
   app.add_option("--base", options.base, "Where the base of a sidecar or LoRA lies (default: beside it)")
       ->capture_default_str();
+  app.add_flag("--verify", options.verify,
+               "Read all weights, even of files that were checked before and have not changed since");
 }
 
 void add_device(CLI::App& app, SharedOptions& options) {
@@ -134,10 +139,31 @@ void check_device(const SharedOptions& options) {
   throw Error("--device", fmt::format("unknown device \"{}\"", name), "cpu, cuda or cuda:N");
 }
 
-std::shared_ptr<const Model> open_model(const SharedOptions& options) {
+Model::OpenOptions open_options(const SharedOptions& options) {
   Model::OpenOptions how;
   if (!options.base.empty()) how.base = options.base;
-  return Model::open(options.model, how);
+  how.reading = {.threads = options.threads, .verify = options.verify, .cache = cache_folder()};
+  how.reading.report = [bar = std::shared_ptr<Progress>()](double done, double total) mutable {
+    if (!bar) {
+      auto output = Progress::Output::standard_error();
+      output.first = 1.0;
+      bar = std::make_shared<Progress>("checking weights", "bytes", total, 0, output);
+    }
+    bar->update(done);
+    if (done >= total) bar.reset();
+  };
+  return how;
+}
+
+std::shared_ptr<const Model> open_model(const SharedOptions& options) {
+  auto model = Model::open(options.model, open_options(options));
+  std::vector<std::string> unused = model->unused_tensors();
+  std::erase_if(unused, is_buffer);
+  if (!unused.empty())
+    warn(fmt::format("{}: {} tensor{} not used by this config: \"{}\"{} (linnet inspect lists them)",
+                     model->base_folder().string(), unused.size(), unused.size() == 1 ? " is" : "s are",
+                     printable(unused.front(), 100), unused.size() == 1 ? "" : ", …"));
+  return model;
 }
 
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {

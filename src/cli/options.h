@@ -19,6 +19,7 @@ namespace linnet::cli {
 struct SharedOptions {
   std::string model;           // MODEL
   std::string base;            // --base; empty: beside the sidecar
+  bool verify = false;         // --verify
   std::string device = "cpu";  // --device
   std::string dtype = "auto";  // --dtype; a command may set its own default before add_dtype
   int threads = 0;             // --threads; 0: every processor
@@ -26,7 +27,7 @@ struct SharedOptions {
   std::string json;            // --json; empty: none
 };
 
-void add_model(CLI::App& app, SharedOptions& options);  // MODEL and --base
+void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify
 void add_device(CLI::App& app, SharedOptions& options);
 void add_dtype(CLI::App& app, SharedOptions& options);
 void add_threads(CLI::App& app, SharedOptions& options);
@@ -57,7 +58,9 @@ CLI::Option* comma_list(CLI::Option* option);
 /// A device that is not there, or an unknown name, is an Error: called first, before anything is read.
 void check_device(const SharedOptions& options);
 
-/// Opens MODEL with --base.
+/// How MODEL is opened, with --base, --verify and --threads; a long reading of its weights shows progress.
+Model::OpenOptions open_options(const SharedOptions& options);
+/// Opens MODEL so; one warning where weights in it are not used.
 std::shared_ptr<const Model> open_model(const SharedOptions& options);
 
 /// A model ready to run.

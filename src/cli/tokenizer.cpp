@@ -135,9 +135,8 @@ Tokenizer open_tokenizer(const CodeOptions& options) {
   const std::filesystem::path path = options.model;
   if (std::filesystem::is_directory(path) && !std::filesystem::exists(path / "tokenizer.json") &&
       !std::filesystem::exists(path / "tokenizer.model") && std::filesystem::exists(path / "config.json")) {
-    Model::OpenOptions how;
+    Model::OpenOptions how = open_options(options);
     how.check_numbers = how.check_hash = false;
-    if (!options.base.empty()) how.base = options.base;
     return Tokenizer::load(Model::open(path, how)->tokenizer_folder());
   }
   return Tokenizer::load(path);

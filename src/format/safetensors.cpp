@@ -189,6 +189,7 @@ SafetensorsFile SafetensorsFile::parse(std::span<const std::byte> bytes, std::st
 SafetensorsFile SafetensorsFile::open(const std::filesystem::path& path) {
   auto mapped = std::make_shared<const MappedFile>(path);
   SafetensorsFile file = parse(mapped->bytes(), path.string());
+  file.identity_ = mapped->identity();
   file.owner_ = std::move(mapped);
   return file;
 }

@@ -9,8 +9,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "base/file.h"
 #include "format/tensor.h"
 
 namespace linnet {
@@ -25,9 +27,12 @@ class SafetensorsFile {
 
   const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
   const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
+  /// Of bytes in memory: nothing.
+  const FileIdentity& identity() const { return identity_; }
 
  private:
   std::shared_ptr<const void> owner_;  // keeps the mapping alive
+  FileIdentity identity_;
   std::map<std::string, TensorView, std::less<>> tensors_;
   std::map<std::string, std::string, std::less<>> metadata_;
 };
@@ -42,9 +47,17 @@ class TensorStore {
   const TensorView* find(std::string_view name) const;  // nullptr if absent
   /// The file that holds the tensor, for messages.
   std::string where(std::string_view name) const;
+  /// The files, in the order in which they were opened.
+  const std::vector<std::pair<std::filesystem::path, FileIdentity>>& files() const { return identities_; }
+  /// Of all files together; of a key that several have, the first file's.
+  const std::map<std::string, std::string, std::less<>>& metadata() const { return metadata_; }
 
  private:
+  const SafetensorsFile& open(const std::filesystem::path& path);
+
   std::vector<SafetensorsFile> files_;
+  std::vector<std::pair<std::filesystem::path, FileIdentity>> identities_;
+  std::map<std::string, std::string, std::less<>> metadata_;
   std::map<std::string, TensorView, std::less<>> tensors_;
   std::map<std::string, std::string, std::less<>> file_of_;
 };
@@ -64,8 +77,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
 void write_sharded(const std::filesystem::path& folder, std::span<const NamedTensor> tensors,
                    size_t shard_bytes);
 
-/// `xxh3-128:` and 32 hexadecimal digits over all tensors sorted by name, each as name, NUL, dtype, NUL,
-/// shape in decimals joined by commas, NUL, bytes: the same however sharded.
+/// The hash of all tensors (format/store_reading.h), which are read for it.
 std::string tensors_hash(const TensorStore& store);
 
 }  // namespace linnet

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 
@@ -46,6 +47,23 @@ uint16_t float_to_half(float x) {
   return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
 }
 
+// Numbers of the type whose exponent has every bit set are infinite or NaN. Blocks are copied, because a
+// file's tensor may stand at any byte; the inner loop has no branch, so that it becomes vector code.
+template <class Bits>
+bool all_finite(std::span<const std::byte> bytes, Bits exponent) {
+  constexpr size_t kBlock = 4096 / sizeof(Bits);
+  Bits block[kBlock];
+  while (!bytes.empty()) {
+    const size_t count = std::min(kBlock, bytes.size() / sizeof(Bits));
+    std::memcpy(block, bytes.data(), count * sizeof(Bits));
+    Bits bad = 0;
+    for (size_t i = 0; i < count; ++i) bad |= static_cast<Bits>((block[i] & exponent) == exponent);
+    if (bad != 0) return false;
+    bytes = bytes.subspan(count * sizeof(Bits));
+  }
+  return true;
+}
+
 // A file's tensor may begin at any byte: numbers are copied out, never read through a cast pointer.
 template <class Stored, class T, class Convert>
 void convert(std::span<const std::byte> bytes, std::vector<T>& out, Convert&& one) {
@@ -79,6 +97,21 @@ std::vector<T> to_floating(const TensorView& tensor, std::string_view where) {
 }
 
 }  // namespace
+
+bool is_finite(DType type, std::span<const std::byte> bytes) {
+  switch (type) {
+    case DType::kF64:
+      return all_finite<uint64_t>(bytes, uint64_t{0x7FF} << 52);
+    case DType::kF32:
+      return all_finite<uint32_t>(bytes, 0x7F800000);
+    case DType::kF16:
+      return all_finite<uint16_t>(bytes, 0x7C00);
+    case DType::kBF16:
+      return all_finite<uint16_t>(bytes, 0x7F80);
+    default:
+      return true;
+  }
+}
 
 size_t size_of(DType type) { return kDTypes[static_cast<size_t>(type)].size; }
 

@@ -45,6 +45,11 @@ struct TensorView {
 /// "[6, 64, 64]", for messages.
 std::string to_string(const std::vector<int64_t>& shape);
 
+/// Whether every number of a type that can hold NaN or infinity is finite. Types that cannot, or that no
+/// module reads: true. `bytes` is a whole number of them.
+bool is_finite(DType type, std::span<const std::byte> bytes);
+inline bool is_finite(const TensorView& tensor) { return is_finite(tensor.type, tensor.bytes); }
+
 /// The numbers as float32 or float64 (from any of the floating types), converted. Allocates.
 /// Throws Error naming `where` if the type is not a floating one.
 std::vector<float> to_float(const TensorView& tensor, std::string_view where);

@@ -1,6 +1,8 @@
 // All tensors of a folder: one file, or shards by an index that is not believed but checked.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "base/json.h"
 #include "format/safetensors.h"
@@ -26,14 +28,26 @@ bool is_pickle(const fs::path& file) {
 
 [[noreturn]] void no_weights(const fs::path& folder) {
   std::error_code error;
+  std::vector<fs::path> files;  // of weights, under names that no model folder has
   for (const auto& entry : fs::directory_iterator(folder, error)) {
-    if (is_pickle(entry.path()) && entry.path().filename() != "training_args.bin")
-      refuse_pickle(entry.path());
+    const fs::path& file = entry.path();
+    if (is_pickle(file) && file.filename() != "training_args.bin") refuse_pickle(file);
+    const bool part_of_adapter =
+        file.filename() == "adapter_model.safetensors" || file.filename() == "linear_attention.safetensors";
+    if (file.extension() == ".safetensors" && !part_of_adapter) files.push_back(file);
   }
+  const fs::path* first = files.empty() ? nullptr : &*std::min_element(files.begin(), files.end());
+  if (files.size() == 1)
+    throw Error(first->string(), "weights under a name that no index lists",
+                fmt::format("the name {} (rename the file, or link it)", kSingle));
+  if (first != nullptr)
+    throw Error(first->string(), fmt::format("one of {} files of weights without an index", files.size()),
+                fmt::format("{} beside them, as the model was published", kIndex));
   throw Error(folder.string(), "no weights", fmt::format("{} or {}", kSingle, kIndex));
 }
 
-// A shard is a plain name in the index's own folder; a link must not lead out of it.
+// A shard is a plain name in the index's own folder. That it may be a link is its owner's business: Hugging
+// Face's cache is made of links into another folder.
 fs::path shard_path(const fs::path& folder, const std::string& name, const std::string& where) {
   const auto refuse = [&](std::string_view what) {
     throw Error(where, fmt::format("shard \"{}\" {}", printable(name, 80), what),
@@ -46,9 +60,7 @@ fs::path shard_path(const fs::path& folder, const std::string& name, const std::
   const fs::path path = folder / name;
   if (is_pickle(path)) refuse_pickle(path);
   std::error_code error;
-  const fs::path real = fs::canonical(path, error);
-  if (error) refuse("is missing");
-  if (real.parent_path() != fs::canonical(folder, error)) refuse("is a link out of the folder");
+  if (!fs::exists(path, error)) refuse("is missing");
   return path;
 }
 
@@ -67,11 +79,17 @@ const Json& weight_map(const Json& index, const std::string& where) {
 
 }  // namespace
 
+const SafetensorsFile& TensorStore::open(const fs::path& path) {
+  files_.push_back(SafetensorsFile::open(path));
+  identities_.emplace_back(path, files_.back().identity());
+  metadata_.insert(files_.back().metadata().begin(), files_.back().metadata().end());
+  return files_.back();
+}
+
 TensorStore TensorStore::open_file(const fs::path& file) {
   if (is_pickle(file)) refuse_pickle(file);
   TensorStore store;
-  store.files_.push_back(SafetensorsFile::open(file));
-  store.tensors_ = store.files_.back().tensors();
+  store.tensors_ = store.open(file).tensors();
   for (const auto& [name, tensor] : store.tensors_) store.file_of_.emplace(name, file.string());
   return store;
 }
@@ -90,8 +108,7 @@ TensorStore TensorStore::open_folder(const fs::path& folder) {
     const auto& shard = file.get_ref<const std::string&>();
     if (!opened.emplace(shard, true).second) continue;
     const fs::path path = shard_path(folder, shard, where);
-    store.files_.push_back(SafetensorsFile::open(path));
-    for (const auto& [name, tensor] : store.files_.back().tensors()) {
+    for (const auto& [name, tensor] : store.open(path).tensors()) {
       if (!store.tensors_.emplace(name, tensor).second) {
         throw Error(path.string(),
                     fmt::format("tensor \"{}\" stands in {} too", printable(name), store.file_of_[name]),

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstring>
 #include <set>
 
 #include "base/error.h"
@@ -17,43 +16,11 @@ bool is_floating(DType type) {
   return type == DType::kF64 || type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }
 
-// Numbers of the type whose exponent has every bit set are infinite or NaN. Blocks are copied, because a
-// file's tensor may stand at any byte; the inner loop has no branch, so that it becomes vector code.
-template <class Bits>
-bool all_finite(std::span<const std::byte> bytes, Bits exponent) {
-  constexpr size_t kBlock = 4096 / sizeof(Bits);
-  Bits block[kBlock];
-  while (!bytes.empty()) {
-    const size_t count = std::min(kBlock, bytes.size() / sizeof(Bits));
-    std::memcpy(block, bytes.data(), count * sizeof(Bits));
-    Bits bad = 0;
-    for (size_t i = 0; i < count; ++i) bad |= static_cast<Bits>((block[i] & exponent) == exponent);
-    if (bad != 0) return false;
-    bytes = bytes.subspan(count * sizeof(Bits));
-  }
-  return true;
-}
-
 constexpr std::string_view kLinear = "linear_attention.";
 
 bool is_linear(std::string_view name) { return name.find(kLinear) != std::string_view::npos; }
 
 }  // namespace
-
-bool is_finite(const TensorView& tensor) {
-  switch (tensor.type) {
-    case DType::kF64:
-      return all_finite<uint64_t>(tensor.bytes, uint64_t{0x7FF} << 52);
-    case DType::kF32:
-      return all_finite<uint32_t>(tensor.bytes, 0x7F800000);
-    case DType::kF16:
-      return all_finite<uint16_t>(tensor.bytes, 0x7C00);
-    case DType::kBF16:
-      return all_finite<uint16_t>(tensor.bytes, 0x7F80);
-    default:
-      return true;
-  }
-}
 
 const TensorView& require_tensor(const TensorStore& store, std::string_view name,
                                  const std::vector<int64_t>& shape, const std::filesystem::path& place) {
@@ -125,6 +92,11 @@ void Model::check_added() const {
   }
 }
 
+bool is_buffer(std::string_view name) {
+  return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
+         name.ends_with(".rotary_emb.inv_freq");
+}
+
 std::vector<NamedTensor> Model::added_tensors() const {
   std::vector<NamedTensor> out;
   for (const auto& [name, tensor] : linear_store().tensors()) {
@@ -156,9 +128,17 @@ std::vector<std::string> Model::unused_tensors() const {
   return unused;
 }
 
+const StoreReading& Model::reading() const {
+  std::call_once(reading_->once, [&] { reading_->found = read_store(base_, reading_->how); });
+  return reading_->found;
+}
+
+const std::string& Model::weights_hash() const { return reading().hash; }
+
 std::vector<std::string> Model::broken_tensors() const {
   std::vector<std::string> broken;
-  for (const TensorStore* store : {&base_, added_ ? &*added_ : nullptr, adapter_ ? &*adapter_ : nullptr}) {
+  for (const std::string& name : reading().broken) broken.push_back(base_.where(name));
+  for (const TensorStore* store : {added_ ? &*added_ : nullptr, adapter_ ? &*adapter_ : nullptr}) {
     if (store == nullptr) continue;
     for (const auto& [name, tensor] : store->tensors()) {
       stop_if_interrupted();

@@ -15,7 +15,8 @@ namespace linnet {
 const TensorView& require_tensor(const TensorStore& store, std::string_view name,
                                  const std::vector<int64_t>& shape, const std::filesystem::path& place);
 
-/// Whether every number of a floating tensor is finite. One pass at the speed of memory. Other types: true.
-bool is_finite(const TensorView& tensor);
+/// Whether a tensor is none of a model's weights but something that old releases of transformers saved with
+/// them and that the config gives: GPT-2's masks, rotary frequencies.
+bool is_buffer(std::string_view name);
 
 }  // namespace linnet

@@ -58,6 +58,7 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   }
   std::shared_ptr<Model> model(new Model);
   model->folder_ = folder;
+  model->reading_->how = options.reading;
   const fs::path config = folder / "config.json";
   if (!is_there(config) || (is_there(folder / "adapter_config.json") && !has_weights(folder) &&
                             !is_there(folder / "linear_attention.safetensors"))) {
@@ -160,10 +161,9 @@ void Model::open_lora(const OpenOptions& options) {
 
 void Model::check_hash() const {
   if (base_hash_.empty()) return;
-  const std::string found = tensors_hash(base_);
-  if (found != base_hash_) {
-    throw Error(base_folder_.string(), fmt::format("another base than the sidecar was made from ({})", found),
-                base_hash_);
+  if (weights_hash() != base_hash_) {
+    throw Error(base_folder_.string(),
+                fmt::format("another base than the sidecar was made from ({})", weights_hash()), base_hash_);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -14,6 +15,7 @@
 #include "attention/config.h"
 #include "format/model_config.h"
 #include "format/safetensors.h"
+#include "format/store_reading.h"
 #include "model/family.h"
 #include "model/lora.h"
 
@@ -25,6 +27,7 @@ class Model {
     std::optional<std::filesystem::path> base;  // --base: where a sidecar's or LoRA's base lies
     bool check_numbers = true;                  // NaN and infinite weights are an error that names the tensor
     bool check_hash = true;                     // a sidecar's base_hash (commands that load weights)
+    ReadingOptions reading;                     // how the base's weights are read for these two
   };
 
   /// Throws Error on whatever is wrong with the folder or its base.
@@ -77,7 +80,9 @@ class Model {
   std::vector<NamedTensor> added_tensors() const;
   /// Tensors of the folders that no module uses (masks that old GPT-2 files hold, for instance).
   std::vector<std::string> unused_tensors() const;
-  /// Names of the tensors, with their files, that hold NaN or infinite numbers. Reads every weight.
+  /// Of the base's tensors, which are read once for this and for broken_tensors(), if opening did not.
+  const std::string& weights_hash() const;
+  /// Names of the tensors, with their files, that hold NaN or infinite numbers.
   std::vector<std::string> broken_tensors() const;
 
  private:
@@ -95,6 +100,7 @@ class Model {
   void untie_saved();
   const TensorView* original(const std::string& name) const;
   std::string full_name(std::string_view module) const;
+  const StoreReading& reading() const;
   const TensorStore& linear_store() const { return added_ ? *added_ : base_; }
 
   ModelConfig config_;
@@ -111,6 +117,13 @@ class Model {
   std::map<std::string, LoraNumbers> lora_numbers_;
   std::map<std::string, TensorView, std::less<>> saved_;
   std::set<std::string, std::less<>> saved_names_;  // in the adapter's file
+
+  struct Reading {
+    ReadingOptions how;
+    std::once_flag once;
+    StoreReading found;
+  };
+  std::shared_ptr<Reading> reading_ = std::make_shared<Reading>();  // of base_; copies of the model share it
 };
 
 }  // namespace linnet

@@ -1,14 +1,12 @@
-// The header-only form: a state of known size, no library to link.
-#define XXH_INLINE_ALL
 #include "model/slot_file.h"
 
 #include <fmt/format.h>
-#include <xxhash.h>
 
 #include <cstring>
 #include <string_view>
 
 #include "base/error.h"
+#include "base/hash.h"
 
 namespace linnet {
 namespace {
@@ -47,37 +45,18 @@ std::string_view take_text(std::span<const std::byte>& in, size_t count) {
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
-/// Names, types, shapes and bytes into one hash.
-class Fingerprint {
- public:
-  Fingerprint() { XXH3_128bits_reset(&state_); }
-  void add(std::string_view text) {
-    XXH3_128bits_update(&state_, text.data(), text.size());
-    XXH3_128bits_update(&state_, "", 1);
-  }
-  void add(std::string_view name, const TensorView& tensor) {
-    add(name);
-    add(name_of(tensor.type));
-    add(to_string(tensor.shape));
-    XXH3_128bits_update(&state_, tensor.bytes.data(), tensor.bytes.size());
-  }
-  std::array<std::byte, 16> digest() const {
-    XXH128_canonical_t canonical;
-    XXH128_canonicalFromHash(&canonical, XXH3_128bits_digest(&state_));
-    std::array<std::byte, 16> bytes;
-    std::memcpy(bytes.data(), canonical.digest, bytes.size());
-    return bytes;
-  }
-
- private:
-  XXH3_state_t state_;
-};
+void add(std::string_view name, const TensorView& tensor, Hash& hash) {
+  hash.add(name);
+  hash.add(name_of(tensor.type));
+  hash.add(to_string(tensor.shape));
+  hash.add(tensor.bytes);
+}
 
 }  // namespace
 
 std::array<std::byte, 16> fingerprint(const Model& model) {
-  Fingerprint hash;
-  hash.add(tensors_hash(model.base_tensors()));
+  Hash hash;
+  hash.add(model.weights_hash());
   const Family& family = model.family();
   const ModelConfig& config = model.config();
   // The same weights under another config make other keys.
@@ -87,18 +66,18 @@ std::array<std::byte, 16> fingerprint(const Model& model) {
     const RopeFrequencies rope = rope_frequencies(config);
     hash.add(fmt::format("{} {}", rope.factor, fmt::join(rope.inverse, " ")));
   }
-  for (const auto& [name, tensor] : model.saved_tensors()) hash.add(name, tensor);
+  for (const auto& [name, tensor] : model.saved_tensors()) add(name, tensor, hash);
   for (int layer = 0; layer < config.layers; ++layer) {
-    for (const auto& [name, tensor] : model.linear_parameters(layer)) hash.add(name, tensor);
+    for (const auto& [name, tensor] : model.linear_parameters(layer)) add(name, tensor, hash);
     for (std::string_view module :
          {family.q, family.k, family.v, family.o, family.gate, family.up, family.down}) {
       const auto lora = module.empty() ? std::nullopt : model.lora_of(layer, module);
       if (!lora) continue;
-      hash.add(model.module_name(layer, module), *lora->a);
-      hash.add(fmt::format("{}", lora->scale), *lora->b);
+      add(model.module_name(layer, module), *lora->a, hash);
+      add(fmt::format("{}", lora->scale), *lora->b, hash);
     }
   }
-  return hash.digest();
+  return hash.bytes();
 }
 
 void write_header(const SlotHeader& header, std::vector<std::byte>& out) {
@@ -112,7 +91,7 @@ void write_header(const SlotHeader& header, std::vector<std::byte>& out) {
   put(header.layers, out);
 }
 
-void seal(std::vector<std::byte>& bytes) { put(uint64_t{XXH3_64bits(bytes.data(), bytes.size())}, bytes); }
+void seal(std::vector<std::byte>& bytes) { put(checksum(bytes), bytes); }
 
 SlotBody read_header(std::span<const std::byte> bytes, const SlotHeader& expected) {
   std::span<const std::byte> in = bytes;
@@ -136,7 +115,7 @@ SlotBody read_header(std::span<const std::byte> bytes, const SlotHeader& expecte
                 fmt::format("{} layers", expected.layers));
   if (in.size() < sizeof(uint64_t)) throw Error(kWhere, "ends too early", "a whole saved state");
   auto sum = in.last(sizeof(uint64_t));
-  if (take<uint64_t>(sum) != XXH3_64bits(bytes.data(), bytes.size() - sizeof(uint64_t)))
+  if (take<uint64_t>(sum) != checksum(bytes.first(bytes.size() - sizeof(uint64_t))))
     throw Error(kWhere, "checksum differs: bytes are missing or changed", "a state as it was saved");
   return {length, in.first(in.size() - sizeof(uint64_t))};
 }

@@ -26,7 +26,7 @@ struct LoraAdapter {
 /// The base that a sidecar or a LoRA stands on.
 struct BaseReference {
   std::string name;  // the plain name of the folder
-  std::string hash;  // tensors_hash() of its weights; of a LoRA alone: not written
+  std::string hash;  // of its weights; of a LoRA alone: not written
 };
 BaseReference base_reference(const Model& base);
 

@@ -6,10 +6,10 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/json.h"
 #include "base/remove_folder.h"
 #include "format/safetensors.h"
-#include "train/hash.h"
 #include "train/tensor_io.h"
 
 namespace linnet::train {
@@ -24,7 +24,7 @@ constexpr int kFormat = 1;
 std::string manifest_hash(nlohmann::json manifest) {
   manifest.erase("hash");
   const std::string text = manifest.dump();
-  return hash_of(std::as_bytes(std::span(text)));
+  return linnet::hash_of(std::as_bytes(std::span(text)));
 }
 
 /// Valid checkpoints, oldest first.
@@ -99,7 +99,7 @@ fs::path Checkpoints::save(const RunProgress& progress, const AdamW& optimizer) 
     nlohmann::json manifest{
         {"format", kFormat},         {"step", progress.step},
         {"tokens", progress.tokens}, {"seconds", progress.seconds},
-        {"run", identity_},          {"tensors", hash_of(MappedFile(target / kTensors).bytes())}};
+        {"run", identity_},          {"tensors", linnet::hash_of(MappedFile(target / kTensors).bytes())}};
     manifest["hash"] = manifest_hash(manifest);
     write_file(target / kManifest, manifest.dump(2) + "\n");
   } catch (...) {
@@ -130,7 +130,7 @@ RunProgress Checkpoints::read_progress(const fs::path& folder) const {
 void Checkpoints::load(const fs::path& folder, AdamW& optimizer, int64_t optimizer_steps) const {
   const fs::path file = folder / kTensors;
   const nlohmann::json manifest = read_manifest(folder);
-  if (manifest.at("tensors") != hash_of(MappedFile(file).bytes()))
+  if (manifest.at("tensors") != linnet::hash_of(MappedFile(file).bytes()))
     throw Error(file.string(), "damaged: its hash does not fit", "the file as it was written");
   const SafetensorsFile saved = SafetensorsFile::open(file);
   const std::vector<Entry> wanted = entries(optimizer);

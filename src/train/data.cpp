@@ -7,8 +7,8 @@
 #include <numeric>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/random.h"
-#include "train/hash.h"
 
 namespace linnet::train {
 namespace {
@@ -94,7 +94,9 @@ TokenizedText tokenize_files(std::span<const std::filesystem::path> files, const
   return text;
 }
 
-std::string hash_of(const TokenizedText& text) { return hash_of(std::as_bytes(std::span(text.tokens))); }
+std::string hash_of(const TokenizedText& text) {
+  return linnet::hash_of(std::as_bytes(std::span(text.tokens)));
+}
 
 TokenRows::TokenRows(const TokenizedText& text, const RowOptions& options, uint64_t seed)
     : options_(options), seed_(seed) {

@@ -1,14 +1,24 @@
 #include "train/layer.h"
 
+#include <algorithm>
+
 #include "train/attention/parallel.h"
 
 namespace linnet::train {
 namespace {
 
-/// [out, in] of a matrix in the compute type, however the family stores it.
+/// [out, in] of a matrix, however the family stores it.
 at::Tensor matrix(const LayerTensors& w, Slot slot, const Pass& pass) {
-  const at::Tensor m = w.weight[slot].to(pass.compute);
-  return pass.family->transposed ? m.t() : m;
+  return pass.family->transposed ? w.weight[slot].t() : w.weight[slot];
+}
+
+/// Products of x with trained matrices side by side: one product.
+at::Tensor trained_products(const at::Tensor& x, Tensors matrices, Tensors biases) {
+  const auto joined = [&x](Tensors& parts) {
+    for (at::Tensor& part : parts) part = part.to(x.scalar_type());
+    return parts.size() == 1 ? parts[0] : at::cat(parts, 0);
+  };
+  return biases.empty() ? at::linear(x, joined(matrices)) : at::linear(x, joined(matrices), joined(biases));
 }
 
 at::Tensor lora_of(const at::Tensor& x, const LayerTensors& w, Slot slot) {
@@ -16,7 +26,7 @@ at::Tensor lora_of(const at::Tensor& x, const LayerTensors& w, Slot slot) {
   return at::linear(low, w.lora_b[slot].to(x.scalar_type())) * w.lora_scale[slot];
 }
 
-/// Products of x with several matrices side by side: one product, [.., Σ out].
+/// Products of x with several matrices side by side, [.., Σ out].
 at::Tensor products(const at::Tensor& x, const LayerTensors& w, std::initializer_list<Slot> slots,
                     const Pass& pass) {
   Tensors matrices, biases, low_rank;
@@ -24,12 +34,13 @@ at::Tensor products(const at::Tensor& x, const LayerTensors& w, std::initializer
   for (const Slot slot : slots) {
     if (!w.weight[slot].defined()) continue;
     matrices.push_back(matrix(w, slot, pass));
-    if (w.bias[slot].defined()) biases.push_back(w.bias[slot].to(pass.compute));
+    if (w.bias[slot].defined()) biases.push_back(w.bias[slot]);
     any_lora |= w.lora_a[slot].defined();
   }
-  const auto joined = [](const Tensors& parts) { return parts.size() == 1 ? parts[0] : at::cat(parts, 0); };
-  const at::Tensor y =
-      biases.empty() ? at::linear(x, joined(matrices)) : at::linear(x, joined(matrices), joined(biases));
+  const auto is_trained = [](const at::Tensor& tensor) { return tensor.requires_grad(); };
+  const bool trained = std::any_of(matrices.begin(), matrices.end(), is_trained) ||
+                       std::any_of(biases.begin(), biases.end(), is_trained);
+  const at::Tensor y = trained ? trained_products(x, matrices, biases) : frozen_products(x, matrices, biases);
   if (!any_lora) return y;
   size_t next = 0;
   for (const Slot slot : slots) {

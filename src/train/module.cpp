@@ -106,8 +106,10 @@ at::Tensor Module::next_token_loss(const at::Tensor& hidden, const at::Tensor& t
 
 at::Tensor Module::kl_loss(const at::Tensor& student_hidden, const at::Tensor& teacher_hidden,
                            const at::Tensor& weights) const {
-  return kl_divergence(flat(student_hidden), impl_->head_matrix(false), flat(teacher_hidden),
-                       impl_->head_matrix(true), mean_weights(weights, student_hidden));
+  const at::Tensor head = impl_->head_matrix(false);
+  const at::Tensor teacher_head = impl_->head_is_shared() ? head : impl_->head_matrix(true);
+  return kl_divergence(flat(student_hidden), head, flat(teacher_hidden), teacher_head,
+                       mean_weights(weights, student_hidden));
 }
 
 at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targets, Mode mode) const {

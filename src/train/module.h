@@ -1,7 +1,7 @@
 // A model as libtorch trains it: the same family rows, tensors and attention configs as the runtime's
 // Decoder, differentiable. Trained tensors are float32 leaves (float64 when computing in float64), cast to
-// the compute type where they are used; frozen ones stand once, in the compute type, and teacher and student
-// share them.
+// the compute type where they are used; frozen ones stand once (on a CPU: in the mapped file), and teacher
+// and student share them.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -91,7 +91,7 @@ class Module {
 
   /// What is trained, in a fixed order: base tensors, then new ones, then LoRA.
   std::vector<Parameter> parameters() const;
-  /// Every tensor, trained or frozen, in the same order. Frozen base tensors are in the compute type: to
+  /// Every tensor, trained or frozen, in the same order. Frozen base tensors may be in the compute type: to
   /// write them unchanged, take them from the model's folder.
   std::vector<Parameter> tensors() const;
 

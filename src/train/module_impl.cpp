@@ -91,12 +91,14 @@ std::string Module::Impl::prefix(int layer) const {
 }
 
 at::Tensor Module::Impl::source(int layer, std::string_view module, std::string_view part,
-                                at::ScalarType type) const {
+                                at::ScalarType type, bool frozen) const {
   const std::string name = fmt::format("{}.{}", module, part);
   if (model) {
     const TensorView* view =
         layer == kNoLayer ? model->tensor(module, part) : model->layer_tensor(layer, module, part);
-    return view == nullptr ? at::Tensor() : load_tensor(*view, options.device, type, name);
+    if (view == nullptr) return {};
+    if (frozen && options.device.is_cpu()) return map_tensor(*view, model, name);
+    return load_tensor(*view, options.device, type, name);
   }
   const ModuleShape shape = module_shape(*family, config, module);
   at::Tensor drawn;
@@ -126,8 +128,8 @@ Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool n
     name = without ? std::string(module) : with;
   }
   Unit made;
-  made.weight = {name + ".weight", source(layer, module, "weight", type), {}, false};
-  made.bias = {name + ".bias", source(layer, module, "bias", type), {}, false};
+  made.weight = {name + ".weight", source(layer, module, "weight", type, !norm), {}, false};
+  made.bias = {name + ".bias", source(layer, module, "bias", type, !norm), {}, false};
   return made;
 }
 
@@ -183,7 +185,7 @@ void Module::Impl::train(Unit& unit, int layer, std::string_view module, bool on
     if (!weight->defined()) continue;
     const bool first = on && !weight->master.defined();
     // From the source: the frozen copy may have been rounded to the compute type.
-    set_trained(*weight, on, sums(), first ? source(layer, module, part, sums()) : at::Tensor());
+    set_trained(*weight, on, sums(), first ? source(layer, module, part, sums(), false) : at::Tensor());
     if (on && !trainable.keep_teacher) weight->frozen = at::Tensor();
   }
 }
@@ -296,6 +298,11 @@ LayerTensors Module::Impl::layer_tensors(int layer, bool teacher) const {
 
 at::Tensor Module::Impl::head_matrix(bool teacher) const {
   return (config.tied_embeddings ? embedding : head).weight.value(teacher).to(options.compute);
+}
+
+bool Module::Impl::head_is_shared() const {
+  const Weight& weight = (config.tied_embeddings ? embedding : head).weight;
+  return weight.value(true).is_same(weight.value(false));
 }
 
 }  // namespace linnet::train

@@ -38,6 +38,7 @@ struct Module::Impl {
   at::Tensor embed(const Batch& batch, const Documents& documents, bool teacher) const;
   LayerTensors layer_tensors(int layer, bool teacher) const;
   at::Tensor head_matrix(bool teacher) const;  // [vocabulary, hidden] in the compute type
+  bool head_is_shared() const;                 // by teacher and student
 
   std::shared_ptr<const Model> model;  // null: fresh
   uint64_t seed = 0;                   // of fresh weights
@@ -54,8 +55,10 @@ struct Module::Impl {
   void build();
   at::ScalarType sums() const { return sum_type(options.compute); }
   std::string prefix(int layer) const;  // "model.layers.3."
-  /// The tensor of a module's part from the model, or drawn; undefined where there is none.
-  at::Tensor source(int layer, std::string_view module, std::string_view part, at::ScalarType type) const;
+  /// The tensor of a module's part from the model, or drawn; undefined where there is none. In `type`, or,
+  /// where it is to stay `frozen` on a CPU, as it stands in the file.
+  at::Tensor source(int layer, std::string_view module, std::string_view part, at::ScalarType type,
+                    bool frozen) const;
   Unit unit(int layer, std::string_view module, bool norm);
   void train(Unit& unit, int layer, std::string_view module, bool on);
   void add_lora();

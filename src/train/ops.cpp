@@ -13,6 +13,44 @@ using torch::autograd::Function;
 
 at::ScalarType sum_type(at::ScalarType compute) { return compute == at::kDouble ? at::kDouble : at::kFloat; }
 
+// ---------------------------------------------------------------- frozen products
+namespace {
+
+struct FrozenProducts : Function<FrozenProducts> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, at::TensorList matrices,
+                            at::TensorList biases) {
+    context->save_for_backward(matrices.vec());
+    context->saved_data["inputs"] = static_cast<int64_t>(1 + matrices.size() + biases.size());
+    const auto type = x.scalar_type();
+    Tensors parts;
+    for (size_t i = 0; i < matrices.size(); ++i) {
+      const at::Tensor bias = biases.empty() ? at::Tensor() : biases[i].to(type);
+      parts.push_back(at::linear(x, matrices[i].to(type), bias));
+    }
+    return parts.size() == 1 ? parts[0] : at::cat(parts, -1);
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& gradients) {
+    at::Tensor result;
+    int64_t first = 0;
+    for (const at::Tensor& matrix : context->get_saved_variables()) {
+      const at::Tensor part = gradients[0].narrow(-1, first, matrix.size(0));
+      const at::Tensor share = at::matmul(part, matrix.to(part.scalar_type()));
+      result = result.defined() ? result.add_(share) : share;
+      first += matrix.size(0);
+    }
+    Tensors all(static_cast<size_t>(context->saved_data["inputs"].toInt()));
+    all[0] = result;
+    return all;
+  }
+};
+
+}  // namespace
+
+at::Tensor frozen_products(const at::Tensor& x, const Tensors& matrices, const Tensors& biases) {
+  return FrozenProducts::apply(x, at::TensorList(matrices), at::TensorList(biases));
+}
+
 // ---------------------------------------------------------------- checkpoint
 namespace {
 

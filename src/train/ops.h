@@ -20,6 +20,11 @@ at::ScalarType sum_type(at::ScalarType compute);
 /// and nothing else that f may hold. Without gradients it is f(inputs).
 at::Tensor checkpoint(std::function<at::Tensor(const Tensors&)> f, const Tensors& inputs);
 
+/// Products of x [..., in] with frozen matrices [out, in] of any floating types (each with its bias [out], or
+/// none with any), side by side: [..., Σ out]. Keeps nothing for the backward pass but the matrices as they
+/// are: each is converted to x's type where it is multiplied, and what it became is gone after.
+at::Tensor frozen_products(const at::Tensor& x, const Tensors& matrices, const Tensors& biases);
+
 /// gain ⊙ x / √(mean x² + ε) over the last dimension, as `type`. x in the sums' type.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain, double epsilon, at::ScalarType type);
 

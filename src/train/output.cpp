@@ -101,12 +101,6 @@ std::optional<HeldLora> lora_of(const Module& module, const Model& base) {
   return lora;
 }
 
-/// What a sidecar or LoRA names as its base: the folder that holds the weights.
-BaseReference reference_of(const Model& base) {
-  if (base.base_folder() == base.folder()) return base_reference(base);
-  return base_reference(*Model::open(base.base_folder()));
-}
-
 /// Every matrix under a LoRA, with it merged, in the type that its base has: of a trained matrix, its master.
 std::map<std::string, OwnedTensor> merged_matrices(const Module& module, const Model& base) {
   std::map<std::string, at::Tensor> trained;
@@ -158,11 +152,11 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
   if (kind == OutputKind::kLora) {
     if (adapter == nullptr) throw Error(out.string(), "no LoRA was trained", "--train lora");
     return install(out, [&](const fs::path& folder) {
-      write_lora(folder, *adapter, reference_of(base), module.family(), /*replace=*/false);
+      write_lora(folder, *adapter, base_reference(base), module.family(), /*replace=*/false);
     });
   }
   const auto sidecar = [&](const fs::path& folder) {
-    write_sidecar(folder, module.attention(), added.tensors, reference_of(base), adapter, module.family(),
+    write_sidecar(folder, module.attention(), added.tensors, base_reference(base), adapter, module.family(),
                   /*replace=*/false);
   };
   if (kind == OutputKind::kSidecar) return install(out, sidecar);

@@ -3,32 +3,48 @@
 #include <ATen/Parallel.h>
 
 #include <cstring>
+#include <utility>
 
 #include "base/error.h"
 #include "base/random.h"
 
 namespace linnet::train {
 
+namespace {
+
+at::ScalarType floating_type(const TensorView& view, const std::string& where) {
+  switch (view.type) {
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      return at::kBFloat16;
+    default:
+      throw Error(where, std::string("stored as ") + std::string(name_of(view.type)),
+                  "F64, F32, F16 or BF16");
+  }
+}
+
+}  // namespace
+
 at::Tensor load_tensor(const TensorView& view, at::Device device, at::ScalarType type,
                        const std::string& where) {
-  const auto floating = [&]() -> at::ScalarType {
-    switch (view.type) {
-      case DType::kF64:
-        return at::kDouble;
-      case DType::kF32:
-        return at::kFloat;
-      case DType::kF16:
-        return at::kHalf;
-      case DType::kBF16:
-        return at::kBFloat16;
-      default:
-        throw Error(where, std::string("stored as ") + std::string(name_of(view.type)),
-                    "F64, F32, F16 or BF16");
-    }
-  }();
-  at::Tensor tensor = at::empty(view.shape, floating);
+  at::Tensor tensor = at::empty(view.shape, floating_type(view, where));
   std::memcpy(tensor.data_ptr(), view.bytes.data(), view.bytes.size());  // the file's bytes may be unaligned
   return tensor.to(device, type);
+}
+
+at::Tensor map_tensor(const TensorView& view, std::shared_ptr<const void> owner, const std::string& where) {
+  const at::ScalarType type = floating_type(view, where);
+  if (view.bytes.empty() || reinterpret_cast<uintptr_t>(view.bytes.data()) % size_of(view.type) != 0)
+    return load_tensor(view, at::kCPU, type, where);
+  // libtorch has no tensors of const numbers: whoever wrote to this one would be stopped by the mapping.
+  return at::from_blob(
+      const_cast<std::byte*>(view.bytes.data()), view.shape, [owner = std::move(owner)](void*) {},
+      at::TensorOptions().dtype(type));
 }
 
 namespace {

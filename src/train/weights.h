@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,10 @@ namespace linnet::train {
 /// The numbers of a file's tensor, on `device` as `type`. Throws Error naming `where` if it isn't of floats.
 at::Tensor load_tensor(const TensorView& view, at::Device device, at::ScalarType type,
                        const std::string& where);
+
+/// The same on the CPU in the type of the file and, where the bytes are aligned, in place: to be read alone.
+/// `owner` keeps them mapped.
+at::Tensor map_tensor(const TensorView& view, std::shared_ptr<const void> owner, const std::string& where);
 
 /// Normal numbers times `deviation`, a function of (seed, name, place) alone.
 at::Tensor draw_tensor(const std::vector<int64_t>& shape, double deviation, uint64_t seed,
@@ -37,8 +42,8 @@ std::string_view module_of(const Family& family, int slot);
 inline bool is_norm(int slot) { return slot >= kAttentionNorm; }
 inline bool is_attention(int slot) { return slot <= kO || slot == kAttentionNorm; }
 
-/// One tensor of the model. `frozen` is what computing reads where it isn't trained: in the compute type,
-/// norms in the sums' type.
+/// One tensor of the model. `frozen` is what computing reads where it isn't trained, and converts as it does:
+/// on a CPU a model's tensor as it stands in its file, else in the compute type; norms in the sums' type.
 struct Weight {
   std::string name;
   at::Tensor frozen;

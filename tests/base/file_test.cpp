@@ -20,6 +20,25 @@ struct Folder {
   size_t entries() const { return static_cast<size_t>(std::distance(fs::directory_iterator(path), {})); }
 };
 
+TEST(MappedFile, RefusesAGitLfsPointerByName) {
+  Folder folder;
+  const std::string pointer =
+      "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, '0') + "\nsize 1044992\n";
+  write_file(folder.path / "model.safetensors", pointer);
+  try {
+    const MappedFile mapped(folder.path / "model.safetensors");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what())
+                  .find("model.safetensors: a Git LFS pointer, not the file, expected "
+                        "the file itself: git lfs pull"),
+              std::string::npos);
+  }
+  // A text about pointers is none.
+  write_file(folder.path / "about.txt", pointer + std::string(1024, '.'));
+  EXPECT_EQ(MappedFile(folder.path / "about.txt").bytes().size(), pointer.size() + 1024);
+}
+
 TEST(AtomicFile, LeavesTheOldFileUntilItIsCommitted) {
   Folder folder;
   write_file(folder.path / "a", "old");

@@ -50,6 +50,22 @@ TEST(Progress, DrawsOneLineOnATerminalWithColourOnlyWhereWanted) {
   }
 }
 
+TEST(Progress, ShowsTheFirstLineWhenItWasAskedFor) {
+  for (bool terminal : {false, true}) {
+    Fake fake;
+    auto output = fake.output(terminal, false);
+    output.first = 1.0;
+    Progress progress("checking weights", "bytes", 1000, 0, output);
+    fake.time += 0.9;
+    progress.update(450);
+    EXPECT_EQ(fake.text, "");
+    fake.time += 0.1;
+    progress.update(500);
+    EXPECT_THAT(fake.text, HasSubstr("checking weights: "));
+    EXPECT_THAT(fake.text, HasSubstr("50% 500/1k bytes, 500 bytes/s, 1s left"));
+  }
+}
+
 TEST(Progress, CountsTheRateFromWhereAResumedRunBegan) {
   Fake fake;
   Progress progress("training", "tokens", 1000, 500, fake.output(false, false));

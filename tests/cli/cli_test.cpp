@@ -19,6 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 using testing::StartsWith;
 
 /// A golden checkpoint with a tokenizer of printable ASCII: a whole model folder, small enough for every
@@ -101,6 +102,29 @@ class Program : public testing::Test {
 };
 
 TemporaryFolder* Program::inputs_ = nullptr;
+
+TEST_F(Program, WarnsOnceOfWeightsThatTheConfigDoesNotUse) {
+  const fs::path folder = input("unused");
+  fs::copy(model(), folder);
+  const TensorStore store = TensorStore::open_folder(model());
+  const std::string number(4, '\0');
+  const TensorView zero{DType::kF32, {1}, std::as_bytes(std::span(number))};
+  std::vector<NamedTensor> tensors = {{"model.layers.0.self_attn.q_proj.bias", zero},
+                                      {"model.layers.0.self_attn.rotary_emb.inv_freq", zero}};
+  for (const auto& [name, tensor] : store.tensors()) tensors.push_back({name, tensor});
+  write_safetensors(folder / "model.safetensors", tensors);
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"generate", folder, "--prompt", "a", "--max-new-tokens", "1"},
+        std::vector<std::string>{"perplexity", folder, "{i}/text.txt"}}) {
+    const Outcome outcome = run(command);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("1 tensor is not used by this config: "
+                                       "\"model.layers.0.self_attn.q_proj.bias\""));
+    EXPECT_EQ(outcome.err.find("is not used"), outcome.err.rfind("is not used"));
+  }
+  EXPECT_THAT(run({"generate", "{m}", "--prompt", "a", "--max-new-tokens", "1"}).err,
+              Not(HasSubstr("not used")));
+}
 
 TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   const std::vector<std::string> generate = {"generate", "{m}", "--json", "out.json"};

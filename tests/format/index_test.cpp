@@ -31,7 +31,6 @@ TEST(Index, RefusesEveryBrokenFolderWithItsReason) {
       {R"("a": "sub\\1")", "is no plain file name"},
       {R"("a": "")", "is no plain file name"},
       {R"("a": "1\u0000")", "is no plain file name"},
-      {R"("a": "link")", "is a link out of the folder"},
       {R"("a": "dangling")", "is missing"},
       {R"("a": "sub")", "not a regular file"},
       {R"("a": "1", "b": "1")", "tensor \"b\" is not in 1"},
@@ -44,8 +43,6 @@ TEST(Index, RefusesEveryBrokenFolderWithItsReason) {
       {R"("a": "pytorch_model.bin")", "a pickle file"},
       {"", "no \"weight_map\""},
   };
-  TemporaryFolder outside;
-  outside.write("1", shard("a"));
   for (const auto& row : rows) {
     TemporaryFolder folder;
     folder.write("1", shard("a"));
@@ -55,7 +52,6 @@ TEST(Index, RefusesEveryBrokenFolderWithItsReason) {
                                     R"("y":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}})",
                                     "xy"));
     fs::create_directory(folder.path / "sub");
-    fs::create_symlink(outside.path / "1", folder.path / "link");
     fs::create_symlink("nothing", folder.path / "dangling");
     folder.write(kIndex, index(row.map));
     EXPECT_THAT(error_of([&] { TensorStore::open_folder(folder.path); }), testing::HasSubstr(row.message))
@@ -75,11 +71,41 @@ TEST(Index, ReadsShardsThatAreWhereItSays) {
   EXPECT_EQ(store.find("c"), nullptr);
 }
 
-TEST(Index, RefusesPicklesAndFoldersWithoutWeights) {
-  TemporaryFolder folder;
-  EXPECT_THAT(error_of([&] { TensorStore::open_folder(folder.path); }), testing::HasSubstr("no weights"));
-  folder.write("pytorch_model.bin", "x");
-  EXPECT_THAT(error_of([&] { TensorStore::open_folder(folder.path); }), testing::HasSubstr("a pickle file"));
+TEST(Index, FollowsLinksOutOfTheFolderAsHuggingFacesCacheHasThem) {
+  TemporaryFolder cache;
+  const fs::path snapshot = cache.path / "snapshots" / "x";
+  fs::create_directories(snapshot);
+  fs::create_directory(cache.path / "blobs");
+  cache.write("blobs/1f", shard("a"));
+  cache.write("blobs/2e", shard("b"));
+  cache.write("blobs/3d", index(R"("a": "1", "b": "2")"));
+  fs::create_symlink("../../blobs/1f", snapshot / "1");
+  fs::create_symlink("../../blobs/2e", snapshot / "2");
+  fs::create_symlink("../../blobs/3d", snapshot / kIndex);
+  EXPECT_EQ(TensorStore::open_folder(snapshot).tensors().size(), 2u);
+}
+
+TEST(Index, SaysWhatToDoWithFoldersWithoutUsableWeights) {
+  const struct {
+    std::vector<const char*> files;
+    const char* message;
+  } rows[] = {
+      {{}, "no weights"},
+      {{"pytorch_model.bin"}, "a pickle file"},
+      {{"adapter_model.safetensors"}, "no weights"},
+      {{"foo.safetensors"},
+       "foo.safetensors: weights under a name that no index lists, expected the name model.safetensors"},
+      {{"model-00001-of-00001.safetensors"},
+       "model-00001-of-00001.safetensors: weights under a name that no index lists"},
+      {{"model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors"},
+       "model-00001-of-00002.safetensors: one of 2 files of weights without an index, expected "
+       "model.safetensors.index.json"},
+  };
+  for (const auto& row : rows) {
+    TemporaryFolder folder;
+    for (const char* file : row.files) folder.write(file, "x");
+    EXPECT_THAT(error_of([&] { TensorStore::open_folder(folder.path); }), testing::HasSubstr(row.message));
+  }
 }
 
 }  // namespace
