@@ -66,6 +66,7 @@ struct LargeMatrix::Impl {
   struct Panel {
     int64_t begin = 0, outputs = 0;
     memory weights;
+    const uint16_t* narrow = nullptr;  // [outputs, in]: where each piece widens them for itself
   };
   struct Kernel {
     dnnl::matmul::primitive_desc description;
@@ -112,15 +113,15 @@ LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, in
     const int64_t outputs = std::min(width, out - begin);
     // oneDNN takes inputs through pointers without const; it does not write them.
     auto* from = static_cast<std::byte*>(const_cast<void*>(weights)) + begin * in * bytes_of(stored);
-    std::vector<float> widened;  // oneDNN reads bf16 on machines with AVX-512 alone
     if (stored != multiply) {
-      widened.resize(static_cast<size_t>(outputs * in));
-      from_bfloat16(reinterpret_cast<const uint16_t*>(from), outputs * in, widened.data());
-      from = reinterpret_cast<std::byte*>(widened.data());
+      // A float32 copy of all of a model's bf16 weights would take twice the model's memory.
+      const memory none(plain_weights(multiply, in, outputs), engine(), nullptr);
+      impl_->panels.push_back({begin, outputs, none, reinterpret_cast<const uint16_t*>(from)});
+      continue;
     }
     memory source(plain_weights(multiply, in, outputs), engine(), from);
     const memory::desc best = impl_->best_weights(outputs);
-    if (best == source.get_desc() && widened.empty()) {
+    if (best == source.get_desc()) {
       impl_->panels.push_back({begin, outputs, source});
       continue;
     }
@@ -159,11 +160,19 @@ void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) co
   thread_local dnnl::stream stream(engine());
   thread_local std::vector<std::byte> scratch;
   scratch.resize(std::max(scratch.size(), kernel.description.scratchpad_desc().get_size()));
+  thread_local std::vector<float> widened;
+  memory weights = panel.weights;
+  if (panel.narrow != nullptr) {
+    const int64_t count = panel.outputs * impl_->in;
+    widened.resize(std::max(widened.size(), static_cast<size_t>(count)));
+    from_bfloat16(panel.narrow, count, widened.data());
+    weights = memory(panel.weights.get_desc(), engine(), widened.data());
+  }
   auto* from = static_cast<std::byte*>(const_cast<void*>(x)) + begin * impl_->in * bytes_of(impl_->multiply);
   kernel.run.execute(
       stream,
       {{DNNL_ARG_SRC, memory(kernel.description.src_desc(), engine(), from)},
-       {DNNL_ARG_WEIGHTS, panel.weights},
+       {DNNL_ARG_WEIGHTS, weights},
        {DNNL_ARG_DST,
         memory(kernel.description.dst_desc(), engine(), y + begin * impl_->y_stride + panel.begin)},
        {DNNL_ARG_SCRATCHPAD, memory(kernel.description.scratchpad_desc(), engine(), scratch.data())}});
