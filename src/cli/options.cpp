@@ -59,6 +59,11 @@ CLI::Validator count(int64_t low, int64_t high) {
   return {read, range};
 }
 
+CLI::Validator not_empty() {
+  return {[](const std::string& text) -> std::string { return text.empty() ? "\"\", expected a name" : ""; },
+          ""};
+}
+
 CLI::Validator one_of_words(std::vector<std::string> words) {
   const std::string list = fmt::format("{}", fmt::join(words, ", "));
   return {[=](const std::string& text) -> std::string {
@@ -112,6 +117,24 @@ void add_shard_size(CLI::App& app, int64_t& bytes) {
   app.add_option("--shard-size", bytes, "Bytes of a weight file before another is begun, such as 5GB")
       ->transform(count(1))
       ->type_name("BYTES");
+}
+
+CLI::Option* add_texts(CLI::App& app, const char* name, std::vector<std::filesystem::path>& files,
+                       const std::string& what) {
+  return app
+      .add_option(name, files,
+                  what +
+                      ": .txt or .md (one document), .jsonl or .json (records), plain or packed (.xz, .gz, "
+                      ".zst); - is standard input")
+      ->type_name("FILE");
+}
+
+void add_field(CLI::App& app, SharedOptions& options) {
+  app.add_option("--field", options.texts.field,
+                 "The field of records that holds the text (default: text); given, standard input is one "
+                 "record per line, else one document")
+      ->type_name("NAME")
+      ->check(not_empty());
 }
 
 void add_evaluation(CLI::App& app, SharedOptions& options) {

@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <memory>
 #include <string>
@@ -13,6 +14,7 @@
 #include "cli/output.h"
 #include "model/decoder.h"
 #include "model/model.h"
+#include "text/corpus.h"
 
 namespace linnet::cli {
 
@@ -25,6 +27,7 @@ struct SharedOptions {
   int threads = 0;             // --threads; 0: every processor
   uint64_t seed = 0;           // --seed
   std::string json;            // --json; empty: none
+  CorpusOptions texts;         // --field
 };
 
 void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify
@@ -34,6 +37,10 @@ void add_threads(CLI::App& app, SharedOptions& options);
 void add_instructions(CLI::App& app);  // --instructions
 void add_seed(CLI::App& app, SharedOptions& options);
 void add_json(CLI::App& app, SharedOptions& options);
+/// An option or argument that takes text files (text/corpus.h); `what` they are begins its help.
+CLI::Option* add_texts(CLI::App& app, const char* name, std::vector<std::filesystem::path>& files,
+                       const std::string& what);
+void add_field(CLI::App& app, SharedOptions& options);
 /// All of the above but --seed, for commands that run a model and draw nothing.
 void add_evaluation(CLI::App& app, SharedOptions& options);
 /// --shard-size, of the commands that write weights.
@@ -49,6 +56,7 @@ CLI::Validator positive();
 /// A count of tokens or bytes, as parse_count() reads it, from `low` to `high`; for transform(): the option
 /// gets its digits.
 CLI::Validator count(int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
+CLI::Validator not_empty();
 /// One of these words.
 CLI::Validator one_of_words(std::vector<std::string> words);
 

@@ -21,7 +21,7 @@ namespace linnet::cli {
 namespace {
 
 struct PerplexityCommandOptions : SharedOptions {
-  std::vector<std::string> files;
+  std::vector<std::filesystem::path> files;
   PerplexityOptions how;
   std::optional<int64_t> window, stride;
 };
@@ -85,9 +85,9 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;
   bool whole = true;
-  for (const std::string& file : options.files) {
-    for_each_document(file, [&](Document&& document) {
-      whole = meter.add(document.text, fmt::format("{} ({})", file, document.id), [&](int64_t more) {
+  for (const std::filesystem::path& file : options.files) {
+    for_each_document(file, options.texts, [&](Document&& document) {
+      whole = meter.add(document.text, fmt::format("{} ({})", file.string(), document.id), [&](int64_t more) {
         const PerplexityTotals& totals = meter.totals();  // of the documents before
         progress.update(
             static_cast<double>(read += more),
@@ -118,9 +118,8 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
 void describe_perplexity(CLI::App& app, Work& work) {
   const auto options = std::make_shared<PerplexityCommandOptions>();
   add_evaluation(app, *options);
-  app.add_option("FILE", options->files,
-                 "Texts: .txt or .md (one document) or .jsonl (field `text`), plain or .xz")
-      ->required();
+  add_texts(app, "FILE", options->files, "Texts")->required();
+  add_field(app, *options);
   app.add_option(
          "--window", options->window,
          "Most tokens that are read at once, from the empty state (default: each document is one stream)")

@@ -21,7 +21,7 @@ namespace {
 constexpr double kShare = 0.75;  // of the loss, that the layers to keep exact should hold
 
 struct ReachCommandOptions : SharedOptions {
-  std::vector<std::string> files;
+  std::vector<std::filesystem::path> files;
   ReachOptions how;
   int64_t tokens = 32768;
 };
@@ -42,9 +42,9 @@ struct Documents {
 /// About options.tokens of each file.
 Documents encoded_documents(const ReachCommandOptions& options, const Tokenizer& tokenizer) {
   Documents documents;
-  for (const std::string& file : options.files) {
+  for (const std::filesystem::path& file : options.files) {
     int64_t left = options.tokens;
-    for_each_document(file, [&](Document&& document) {
+    for_each_document(file, options.texts, [&](Document&& document) {
       const auto count = static_cast<int64_t>(tokenizer.encode(document.text, /*special=*/false).size());
       if (count == 0) return true;
       documents.texts.push_back(count <= left ? document.text : beginning(document.text, left, count));
@@ -142,9 +142,8 @@ ExitStatus reach(const ReachCommandOptions& options) {
 void describe_reach(CLI::App& app, Work& work) {
   const auto options = std::make_shared<ReachCommandOptions>();
   add_evaluation(app, *options);
-  app.add_option("FILE", options->files,
-                 "Texts: .txt or .md (one document) or .jsonl (field `text`), plain or .xz")
-      ->required();
+  add_texts(app, "FILE", options->files, "Texts")->required();
+  add_field(app, *options);
   app.add_option("--near", options->how.near, "Last tokens that the limited layer sees")
       ->transform(count(1, 1 << 20))
       ->type_name("TOKENS");

@@ -52,7 +52,7 @@ uint64_t count_words(const TrainOptions& options, ThreadPool& pool, WordCounts& 
   };
   for (size_t i = 0; i < options.files.size(); ++i) {
     const uint64_t budget = options.sample_bytes * (i + 1) / options.files.size();
-    for_each_document(options.files[i], [&](Document&& document) {
+    for_each_document(options.files[i], options.texts, [&](Document&& document) {
       if (options.sample_bytes > 0 && read >= budget) return false;
       read += document.text.size();
       batch_bytes += document.text.size();
@@ -101,8 +101,8 @@ ExitStatus train(const TrainOptions& options) {
 
 void describe_train(CLI::App& app, Work& work) {
   auto options = std::make_shared<TrainOptions>();
-  app.add_option("FILE", options->files, "Text: .txt, .md or .jsonl (field `text`), plain or .xz")
-      ->required();
+  add_texts(app, "FILE", options->files, "Texts")->required();
+  add_field(app, *options);
   app.add_option("-o,--out", options->out, "New folder for tokenizer.json and tokenizer_config.json")
       ->required();
   app.add_option("--vocabulary", options->vocabulary, "Tokens in all: special ones, 256 bytes, merges")
@@ -125,7 +125,8 @@ void describe_train(CLI::App& app, Work& work) {
 // ---- encode and decode
 
 struct CodeOptions : SharedOptions {
-  std::string text, file = "-";
+  std::string text, file = "-";  // of ids
+  Paths files = {"-"};           // of text
   bool special = false;
   const CLI::Option* text_given = nullptr;
 };
@@ -144,9 +145,7 @@ Tokenizer open_tokenizer(const CodeOptions& options) {
 
 std::vector<Document> documents_of(const CodeOptions& options) {
   if (options.text_given->count() > 0) return {{"--text", "--text", options.text}};
-  if (options.file == "-") return {{"standard input", "standard input", read_whole("-")}};
-  const std::filesystem::path file = options.file;
-  return read_documents(std::span(&file, 1));
+  return read_documents(options.files, options.texts);
 }
 
 ExitStatus encode(const CodeOptions& options) {
@@ -209,11 +208,11 @@ ExitStatus decode(const CodeOptions& options) {
 void describe_encode(CLI::App& app, Work& work) {
   auto options = std::make_shared<CodeOptions>();
   add_model(app, *options);
-  CLI::Option* file =
-      app.add_option("FILE", options->file, "Text: .txt, .md or .jsonl, plain or .xz; -: standard input");
+  CLI::Option* file = add_texts(app, "FILE", options->files, "Text")->expected(1);
   options->text_given = app.add_option("--text", options->text, "The text itself")->excludes(file);
   app.add_flag("--special", options->special,
                "Add the special tokens that models expect around a text (BOS, …)");
+  add_field(app, *options);
   add_threads(app, *options);
   add_json(app, *options);
   app.callback([options, &work] { work = [options] { return encode(*options); }; });

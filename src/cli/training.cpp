@@ -48,11 +48,14 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   Prepared prepared;
   if (!options.valid.empty()) {
     prepared.validation.emplace(options.valid, tokenizer, start, options.valid_window, options.valid_bytes,
-                                pool);
+                                pool, options.shared.texts);
   }
-  prepared.text = train::tokenize_files(options.data, tokenizer, start, pool, [&](const Document& document) {
-    return prepared.validation && prepared.validation->contains(document);
-  });
+  prepared.text = train::tokenize_files(
+      options.data, tokenizer, start, pool,
+      [&](const Document& document) {
+        return prepared.validation && prepared.validation->contains(document);
+      },
+      options.shared.texts);
   if (prepared.text.dropped > 0)
     warn(fmt::format("{} documents of --data stand in --valid too and are left out of training",
                      prepared.text.dropped));

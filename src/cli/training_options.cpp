@@ -37,10 +37,9 @@ void add_numbers(CLI::App& app, TrainingOptions& options) {
 }  // namespace
 
 void add_training(CLI::App& app, TrainingOptions& options) {
-  app.add_option("--data", options.data, "Training text: .txt, .md or .jsonl, plain or .xz")
-      ->type_name("FILE");
-  app.add_option("--valid", options.valid, "Held-out text: scored while training, never trained on")
-      ->type_name("FILE");
+  add_texts(app, "--data", options.data, "Training text");
+  add_texts(app, "--valid", options.valid, "Held-out text, scored while training, never trained on");
+  add_field(app, options.shared);
   app.add_option("--tokens", options.numbers.tokens,
                  "Tokens to train on, in all; 0 writes the model untrained")
       ->required()

@@ -1,121 +1,155 @@
 #include "text/corpus.h"
 
 #include <fmt/format.h>
-#include <lzma.h>
 
-#include <optional>
+#include <algorithm>
+#include <cstdint>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/json.h"
+#include "text/text_bytes.h"
 
 namespace linnet {
 namespace {
 
-constexpr size_t kMaxLine = size_t{1} << 30;  // bytes
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-constexpr uint64_t kMaxXzMemory = uint64_t{1} << 30;  // bytes, for the decoder's dictionary
+namespace fs = std::filesystem;
 
-/// Bytes of a file, unpacked where it is .xz, in parts.
-class Source {
- public:
-  Source(const std::filesystem::path& file, bool packed) : mapped_(file), where_(file.string()) {
-    if (!packed) return;
-    decoder_ = lzma_stream LZMA_STREAM_INIT;
-    if (lzma_stream_decoder(&*decoder_, kMaxXzMemory, LZMA_CONCATENATED) != LZMA_OK) throw std::bad_alloc();
-    decoder_->next_in = reinterpret_cast<const uint8_t*>(mapped_.text().data());
-    decoder_->avail_in = mapped_.text().size();
-    buffer_.resize(1 << 20);
-  }
-  ~Source() {
-    if (decoder_) lzma_end(&*decoder_);
-  }
-  Source(const Source&) = delete;
-  Source& operator=(const Source&) = delete;
+constexpr std::string_view kSpace = " \t\r\n";
 
-  /// The next part, valid until the next call; empty at the end.
-  std::string_view next() {
-    if (!decoder_) {
-      const std::string_view part = mapped_.text().substr(std::min(at_, mapped_.text().size()), 1 << 20);
-      at_ += part.size();
-      return part;
-    }
-    if (ended_) return {};
-    decoder_->next_out = reinterpret_cast<uint8_t*>(buffer_.data());
-    decoder_->avail_out = buffer_.size();
-    lzma_ret code = LZMA_OK;
-    // Of an archive cut short the first call says nothing yet, the second that it cannot go on.
-    while (code == LZMA_OK && decoder_->avail_out == buffer_.size())
-      code = lzma_code(&*decoder_, LZMA_FINISH);
-    if (code == LZMA_STREAM_END) {
-      ended_ = true;
-    } else if (code == LZMA_MEMLIMIT_ERROR) {
-      throw Error(where_, "unpacking needs too much memory", "an xz dictionary of at most 1 GiB");
-    } else if (code != LZMA_OK) {
-      throw Error(where_,
-                  code == LZMA_FORMAT_ERROR ? "not an xz file" : "the xz archive is damaged or cut short",
-                  "a whole .xz file");
-    }
-    return std::string_view(buffer_).substr(0, buffer_.size() - decoder_->avail_out);
-  }
+std::string name_of(const fs::path& file) { return file == "-" ? "standard input" : file.string(); }
+std::string source_of(const fs::path& file) {
+  return file == "-" ? "standard input" : file.filename().string();
+}
 
- private:
-  MappedFile mapped_;
-  std::string where_;
-  size_t at_ = 0;
-  std::optional<lzma_stream> decoder_;
-  std::string buffer_;
-  bool ended_ = false;
-};
-
-/// The whole of a text, at most 1 GiB where it is packed: an archive of a few kB may hold any number of
-/// bytes.
-std::string whole_text(const std::filesystem::path& file, bool packed) {
-  Source source(file, packed);
+/// The whole of a text of at most `most` bytes.
+std::string whole_text(const fs::path& file, size_t most) {
+  TextBytes bytes(file);
   std::string text;
-  for (std::string_view part = source.next(); !part.empty(); part = source.next()) {
-    stop_if_interrupted();
+  for (std::string_view part = bytes.next(); !part.empty(); part = bytes.next()) {
     text += part;
-    if (packed && text.size() > kMaxLine)
-      throw Error(file.string(), "a packed text of more than 1 GiB", "a smaller one, or records");
+    if (text.size() > most)
+      throw Error(name_of(file), fmt::format("more than {} bytes of text", most), "a smaller one, or .jsonl");
   }
-  if (text.starts_with(kByteOrderMark)) text.erase(0, kByteOrderMark.size());
   return text;
 }
 
-Document document_of(std::string_view line, const std::filesystem::path& file, size_t number) {
-  const std::string where = fmt::format("{}:{}", file.string(), number);
-  const nlohmann::json record = parse_json(line, where);
-  if (!record.is_object()) throw Error(where, "no JSON object", "a record with the field `text`");
-  const auto field = [&](const char* name) -> const std::string* {
-    const auto found = record.find(name);
-    return found != record.end() && found->is_string() ? found->get_ptr<const std::string*>() : nullptr;
-  };
-  const std::string *text = field("text"), *id = field("id"), *source = field("source");
-  if (text == nullptr) throw Error(where, "no string `text` in the record", "a record with the field `text`");
-  return {id != nullptr ? *id : where, source != nullptr ? *source : file.filename().string(), *text};
+/// Makes documents of one file's records.
+class Records {
+ public:
+  Records(const fs::path& file, const CorpusOptions& options)
+      : source_(source_of(file)),
+        field_(options.field.empty() ? "text" : options.field),
+        most_(options.most) {}
+
+  Document document_of(std::string_view record, const std::string& where) const {
+    return document_of(parse_json(record, where, {.bytes = most_}), where);
+  }
+  /// A string is a document too.
+  Document document_of_element(std::string_view element, const std::string& where) const {
+    const nlohmann::json json = parse_json(element, where, {.bytes = most_});
+    if (json.is_string()) return {where, source_, json.get<std::string>()};
+    return document_of(json, where);
+  }
+
+ private:
+  Document document_of(const nlohmann::json& record, const std::string& where) const {
+    const std::string wanted = fmt::format("a record with the field `{}`, a string", printable(field_, 60));
+    if (!record.is_object()) throw Error(where, "no JSON object", wanted);
+    const auto string_in = [&](const std::string& name) -> const std::string* {
+      const auto found = record.find(name);
+      return found != record.end() && found->is_string() ? found->get_ptr<const std::string*>() : nullptr;
+    };
+    const std::string *text = string_in(field_), *id = string_in("id"), *source = string_in("source");
+    if (text == nullptr)
+      throw Error(where, fmt::format("no string `{}` in the record", printable(field_, 60)), wanted);
+    return {id != nullptr ? *id : where, source != nullptr ? *source : source_, *text};
+  }
+
+  std::string source_, field_;
+  size_t most_;
+};
+
+/// Where the first element of `list` ends, which is what follows the `[` or a comma of a JSON list: at the
+/// comma or `]` after it, else at the end. Whether it is JSON is for the parser to say: what is cut wrongly
+/// here is none.
+size_t end_of_element(std::string_view list) {
+  int depth = 0;
+  bool quoted = false;
+  size_t i = 0;
+  for (; i < list.size(); ++i) {
+    const char c = list[i];
+    if (quoted) {
+      if (c == '\\') ++i;
+      if (c == '"') quoted = false;
+      continue;
+    }
+    if (depth == 0 && (c == ',' || c == ']')) break;
+    if (c == '"') quoted = true;
+    if (c == '[' || c == '{') ++depth;
+    if (c == ']' || c == '}') --depth;
+  }
+  return std::min(i, list.size());
+}
+
+std::string_view trimmed(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of(kSpace), text.size()));
+  return text.substr(0, text.find_last_not_of(kSpace) + 1);
+}
+
+/// The elements of a JSON list, or the one record that is no list: parsed one by one, so that memory is the
+/// text and one of them.
+void for_each_element(std::string_view text, const std::string& where,
+                      const std::function<bool(std::string_view, const std::string&)>& take) {
+  std::string_view rest = trimmed(text);
+  if (!rest.starts_with('[')) {
+    take(rest, where);
+    return;
+  }
+  rest.remove_prefix(1);
+  for (size_t number = 1;; ++number) {
+    stop_if_interrupted();
+    const size_t end = end_of_element(rest);
+    const std::string_view element = trimmed(rest.substr(0, end));
+    const std::string record = fmt::format("{}, record {}", where, number);
+    const bool last = end < rest.size() && rest[end] == ']';
+    if (element.empty() && last && number == 1) return;  // an empty list
+    if (element.empty()) throw Error(record, "not JSON: nothing stands there", "a record or a string");
+    if (end == rest.size()) throw Error(record, "not JSON: the list does not end", "a whole file");
+    if (!take(element, record)) return;
+    rest.remove_prefix(end + 1);
+    if (!last) continue;
+    if (!rest.empty()) throw Error(where, "not JSON: more stands after the list", "one list or record");
+    return;
+  }
+}
+
+enum class Kind { kText, kLines, kList };
+
+Kind kind_of(const fs::path& file, const CorpusOptions& options) {
+  if (file == "-") return options.field.empty() ? Kind::kText : Kind::kLines;
+  const std::string ending = (is_packed(file) ? file.stem() : file).extension().string();
+  if (ending == ".txt" || ending == ".md") return Kind::kText;
+  if (ending == ".jsonl") return Kind::kLines;
+  if (ending == ".json") return Kind::kList;
+  throw Error(file.string(), "unknown kind of text file",
+              "a name that ends in .txt, .md, .jsonl or .json, or one of these and .xz, .gz or .zst");
 }
 
 }  // namespace
 
-void for_each_line(const std::filesystem::path& file,
-                   const std::function<bool(std::string_view, size_t)>& take) {
-  Source source(file, file.extension() == ".xz");
-  bool begun = false;
+void for_each_line(const fs::path& file, const std::function<bool(std::string_view, size_t)>& take,
+                   size_t most) {
+  TextBytes bytes(file);
   std::string open;  // a line that goes on in the next part
   size_t number = 1;
-  for (std::string_view part = source.next(); !part.empty(); part = source.next()) {
+  for (std::string_view part = bytes.next(); !part.empty(); part = bytes.next()) {
     while (!part.empty()) {
       const size_t end = part.find('\n');
       open += part.substr(0, end);
-      if (!begun && (end != std::string_view::npos || open.size() >= kByteOrderMark.size())) {
-        begun = true;
-        if (open.starts_with(kByteOrderMark)) open.erase(0, kByteOrderMark.size());
-      }
-      if (open.size() > kMaxLine) {
-        throw Error(fmt::format("{}:{}", file.string(), number), "a line of more than 1 GiB",
-                    "one record a line");
+      if (open.size() > most) {
+        throw Error(fmt::format("{}:{}", name_of(file), number),
+                    fmt::format("a line of more than {} bytes", most), "one record a line");
       }
       if (end == std::string_view::npos) break;
       if (!take(open, number++)) return;
@@ -126,30 +160,37 @@ void for_each_line(const std::filesystem::path& file,
   if (!open.empty()) take(open, number);
 }
 
-void for_each_document(const std::filesystem::path& file, const std::function<bool(Document&&)>& take) {
-  stop_if_interrupted();
-  const std::string name = file.filename().string();
-  const bool packed = name.ends_with(".xz");
-  const std::string_view unpacked = std::string_view(name).substr(0, name.size() - (packed ? 3 : 0));
-  if (unpacked.ends_with(".txt") || unpacked.ends_with(".md")) {
-    take({file.string(), name, whole_text(file, packed)});
-    return;
+void for_each_document(const fs::path& file, const CorpusOptions& options,
+                       const std::function<bool(Document&&)>& take) {
+  const Records records(file, options);
+  switch (kind_of(file, options)) {
+    case Kind::kText: {
+      take({name_of(file), source_of(file), whole_text(file, is_packed(file) ? options.most : SIZE_MAX)});
+      return;
+    }
+    case Kind::kLines:
+      for_each_line(
+          file,
+          [&](std::string_view line, size_t number) {
+            stop_if_interrupted();
+            if (trimmed(line).empty()) return true;
+            return take(records.document_of(line, fmt::format("{}:{}", name_of(file), number)));
+          },
+          options.most);
+      return;
+    case Kind::kList:
+      for_each_element(whole_text(file, options.most), name_of(file),
+                       [&](std::string_view element, const std::string& where) {
+                         return take(records.document_of_element(element, where));
+                       });
+      return;
   }
-  if (!unpacked.ends_with(".jsonl")) {
-    throw Error(file.string(), "unknown kind of text file",
-                "a name that ends in .txt, .md or .jsonl, or one of these and .xz");
-  }
-  for_each_line(file, [&](std::string_view line, size_t number) {
-    stop_if_interrupted();
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) return true;
-    return take(document_of(line, file, number));
-  });
 }
 
-std::vector<Document> read_documents(std::span<const std::filesystem::path> files) {
+std::vector<Document> read_documents(std::span<const fs::path> files, const CorpusOptions& options) {
   std::vector<Document> documents;
   for (const auto& file : files) {
-    for_each_document(file, [&](Document&& document) {
+    for_each_document(file, options, [&](Document&& document) {
       documents.push_back(std::move(document));
       return true;
     });

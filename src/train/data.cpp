@@ -74,11 +74,11 @@ class Encoder {
 
 TokenizedText tokenize_files(std::span<const std::filesystem::path> files, const Tokenizer& tokenizer,
                              int32_t start_token, ThreadPool& pool,
-                             const std::function<bool(const Document&)>& skip) {
+                             const std::function<bool(const Document&)>& skip, const CorpusOptions& options) {
   Encoder encoder(tokenizer, start_token, pool);
   int64_t dropped = 0;
   for (const auto& file : files)
-    for_each_document(file, [&](Document&& document) {
+    for_each_document(file, options, [&](Document&& document) {
       if (document.text.empty()) return true;
       if (skip && skip(document)) {
         ++dropped;

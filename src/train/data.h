@@ -30,7 +30,8 @@ struct TokenizedText {
 /// Throws Error on an unreadable file, or where nothing is left.
 TokenizedText tokenize_files(std::span<const std::filesystem::path> files, const Tokenizer& tokenizer,
                              int32_t start_token, ThreadPool& pool,
-                             const std::function<bool(const Document&)>& skip = {});
+                             const std::function<bool(const Document&)>& skip = {},
+                             const CorpusOptions& options = {});
 
 /// "xxh3-128:…" over the tokens: what two runs must share to be the same.
 std::string hash_of(const TokenizedText& text);

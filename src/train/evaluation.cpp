@@ -22,12 +22,13 @@ size_t hash_of(const Document& document) { return std::hash<std::string>{}(docum
 }  // namespace
 
 Validation::Validation(std::span<const std::filesystem::path> files, const Tokenizer& tokenizer,
-                       int32_t start_token, int64_t window, int64_t max_bytes, ThreadPool& pool) {
+                       int32_t start_token, int64_t window, int64_t max_bytes, ThreadPool& pool,
+                       const CorpusOptions& options) {
   std::vector<std::string> texts;
   for (const auto& file : files) {
     int64_t left = max_bytes > 0 ? max_bytes / static_cast<int64_t>(files.size()) : INT64_MAX;
     // All documents are remembered, also those past the limit: none of them may be trained on.
-    for_each_document(file, [&](Document&& document) {
+    for_each_document(file, options, [&](Document&& document) {
       hashes_.insert(hash_of(document));
       const std::string_view part = prefix(document.text, static_cast<size_t>(left));
       left -= static_cast<int64_t>(part.size());

@@ -23,7 +23,7 @@ class Validation {
   /// `max_bytes` of text in all, an equal share of it from each file; 0 is all of it.
   /// Throws Error on an unreadable file or where there is no text.
   Validation(std::span<const std::filesystem::path> files, const Tokenizer& tokenizer, int32_t start_token,
-             int64_t window, int64_t max_bytes, ThreadPool& pool);
+             int64_t window, int64_t max_bytes, ThreadPool& pool, const CorpusOptions& options = {});
 
   /// Total −log2 p over all tokens of the text, divided by its UTF-8 bytes. `rows` windows at a time.
   /// Nothing once interrupted().

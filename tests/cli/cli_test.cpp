@@ -185,6 +185,9 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(perplexity, {"{i}/model"}), "model"},
       {with(perplexity, {"{i}/empty.txt"}), "no token to score"},
       {with(perplexity, {"{i}/broken.jsonl"}), "broken.jsonl:2"},
+      {with(perplexity, {"{i}/broken.jsonl", "--field", "body"}), "broken.jsonl:1: no string `body`"},
+      {with(perplexity, {"{i}/text.txt", "--field", ""}), "--field: \"\", expected a name"},
+      {with(perplexity, {"-", "-"}), "standard input: named twice"},
       {with(perplexity, {"{i}/text.txt", "--window", "0"}), "--window: 0"},
       {with(perplexity, {"{i}/text.txt", "--window", "-8"}), "--window: -8"},
       {with(perplexity, {"{i}/text.txt", "--window", "0.0001K"}), "--window: 0.0001K"},
@@ -220,6 +223,28 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   for (const BadRow& row : rows) {
     expect_refused(row, run(row.arguments));
   }
+}
+
+TEST_F(Program, ReadsTextsFromStandardInputAsFromFiles) {
+  const std::string text(MappedFile(input("text.txt")).text()), record = "{\"body\": \"" + text + "\"}\n";
+  const auto read = [](std::vector<std::string> arguments, const std::string& from) {
+    arguments.insert(arguments.end(), {"-", "--json", "out.json"});
+    const Outcome outcome = run(arguments, {.input = from});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    nlohmann::json result = parse_json(outcome.files.at("out.json"), "out.json");
+    result.erase("seconds");
+    return result;
+  };
+  const std::vector<std::string> commands[] = {
+      {"perplexity", "{m}"}, {"reach", "{m}", "--near", "8"}, {"tokenizer", "encode", "{m}"}};
+  for (std::vector<std::string> command : commands) {
+    const auto whole = read(command, text);
+    command.insert(command.end(), {"--field", "body"});
+    auto records = read(command, record);
+    if (records.contains("documents")) records["documents"][0]["id"] = "standard input";
+    EXPECT_EQ(records, whole) << command[0];
+  }
+  EXPECT_EQ(run({"tokenizer", "train", "-", "-o", "out", "--vocabulary", "260"}, {.input = text}).status, 0);
 }
 
 TEST_F(Program, NamesTheLimitOfLearnedPositions) {

@@ -115,6 +115,17 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   }
 }
 
+TEST_F(TrainingProgram, TrainsOnStandardInputAndOnFieldsByName) {
+  write_file(path("held.json"), "[\"a story\", {\"body\": \"as short.\"}]");
+  const RunOptions input = {.input = "{\"body\": \"a story.\"}\n{\"body\": \"as short.\"}\n"};
+  const Outcome outcome = run_linnet(pretrain({"--data", "-", "--valid", path("held.json"), "--field", "body",
+                                               "--tokens", "32", "-o", path("out")}),
+                                     input);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("1 documents of --data stand in --valid too"));
+  EXPECT_THAT(outcome.err, HasSubstr("2 documents,"));  // text.txt and the first record
+}
+
 TEST_F(TrainingProgram, TakesItsModelWhereverItStands) {
   write_file(path("more.txt"), "more of it.");
   const std::string model = path("model"), out = path("out");
@@ -124,6 +135,7 @@ TEST_F(TrainingProgram, TakesItsModelWhereverItStands) {
       {"--data", text(), path("more.txt"), "--valid", valid(), model, "--set", "group=16", "sinks=2"},
       {"--data", text(), path("more.txt"), "--valid", valid(), "--set", "group=16", "sinks=2", model},
       {"--set", "group=16", "sinks=2", model, "--data", text(), path("more.txt"), "--valid", valid()},
+      {"--data", text(), "-", model, "--set", "group=16", "sinks=2"},
       {"--set=group=16", "sinks=2", model, "--data=" + text(), path("more.txt"), "--valid=" + valid()},
       {"--set", "group=16", "--set", "sinks=2", "--data", text(), "--data", path("more.txt"), model,
        "--valid", valid()},

@@ -152,7 +152,7 @@ class Stories : public testing::Test {
   }
   static std::vector<std::string> stories(const char* name) {
     std::vector<std::string> texts;
-    for_each_document(fs::path(LINNET_SHARED) / "data/text" / name, [&](Document&& document) {
+    for_each_document(fs::path(LINNET_SHARED) / "data/text" / name, {}, [&](Document&& document) {
       const size_t first = document.text.find_first_not_of(" \n"),
                    last = document.text.find_last_not_of(" \n");
       texts.push_back(document.text.substr(first, last - first + 1));
