@@ -169,30 +169,31 @@ TEST(AttentionConfig, ParametersAreThoseOfTheConventions) {
       {"alpha", {6}},       {"gate", {6, 40}},         {"decay", {2}},
       {"taps", {6, 4, 24}}, {"q.weight", {6, 40, 40}}, {"k.weight", {2, 40, 40}}};
   EXPECT_EQ(specs, expected);
-  const auto rela = parameter_specs(parse(R"({"method": "relu", "local": "relu"})"), shape);
-  ASSERT_EQ(rela.size(), 2u);
-  EXPECT_EQ(rela[1].name, "local_gain");
-  EXPECT_EQ(rela[1].absent, 1.0);
+  std::map<std::string, std::optional<double>> rela;
+  for (const auto& spec : parameter_specs(parse(R"({"method": "relu", "local": "relu"})"), shape))
+    rela[spec.name] = spec.absent;
+  EXPECT_EQ(rela, (std::map<std::string, std::optional<double>>{{"alpha", {}}, {"local_gain", 1.0}}));
 }
 
 TEST(AttentionConfig, AFreshLinearizationStartsFromTheRecipesNumbers) {
   const AttentionShape shape{6, 3, 4, 4};
   const AttentionConfig config = parse(R"({"method": "grouped"})");
+  const auto identities = [](int heads) {
+    std::vector<float> weight(heads * 16, 0.0f);
+    for (size_t i = 0; i < weight.size(); ++i) weight[i] = i % 16 % 5 == 0 ? 1.0f : 0.0f;
+    return weight;
+  };
+  const std::map<std::string, std::vector<float>> expected{{"alpha", std::vector<float>(6, 2.0f)},
+                                                           {"gate", std::vector<float>(6 * 4, 0.0f)},
+                                                           {"decay", {1.0f, 3.0f, 5.0f}},
+                                                           {"taps", std::vector<float>(6 * 4 * 4, 0.0f)},
+                                                           {"q.weight", identities(6)},
+                                                           {"k.weight", identities(3)}};
+  std::map<std::string, std::vector<float>> initial;
   for (const auto& spec : parameter_specs(config, shape)) {
-    const std::vector<float> numbers = initial_parameter(spec, config, shape, 1, 0);
-    if (spec.name == "alpha") {
-      EXPECT_EQ(numbers, std::vector<float>(6, 2.0f));
-    }
-    if (spec.name == "gate" || spec.name == "taps") {
-      EXPECT_THAT(numbers, testing::Each(0.0f));
-    }
-    if (spec.name == "decay") {
-      EXPECT_EQ(numbers, (std::vector<float>{1.0f, 3.0f, 5.0f}));
-    }
-    if (spec.name == "k.weight") {
-      for (size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], i % 16 % 5 == 0 ? 1.0f : 0.0f);
-    }
+    initial[spec.name] = initial_parameter(spec, config, shape, 1, 0);
   }
+  EXPECT_EQ(initial, expected);
 }
 
 }  // namespace

@@ -20,7 +20,13 @@ struct NamedConfig {
 
 /// Whether a row takes these options: what the config's rules would refuse is not asked of it.
 inline bool goes_with(const Method& method, const nlohmann::json& object) {
-  if (method.grows) return object.empty();
+  const auto has = [&](const std::string& key) {
+    return std::find(method.options.begin(), method.options.end(), key) != method.options.end();
+  };
+  const auto own = std::count_if(object.items().begin(), object.items().end(),
+                                 [&](const auto& item) { return has(item.key()); });
+  if (method.grows) return own == static_cast<int64_t>(object.size());
+  if (object.contains("window") && !has("window")) return false;
   const auto any = [&](std::initializer_list<const char*> keys) {
     return std::any_of(keys.begin(), keys.end(), [&](const char* key) { return object.contains(key); });
   };
@@ -28,10 +34,21 @@ inline bool goes_with(const Method& method, const nlohmann::json& object) {
   return method.summary == SummaryKind::kFeatures || !any({"decay", "denominator"});
 }
 
+/// The row with these options, in groups of `group` tokens (unless they name another) and sinks that fit.
+inline nlohmann::json with_options(const Method& method, nlohmann::json object, int group) {
+  object["method"] = method.name;
+  if (method.grows) return object;
+  if (!object.contains("group")) object["group"] = group;
+  const int most = object["group"];
+  if (object.value("sinks", method.defaults.sinks) > most) object["sinks"] = most;
+  return object;
+}
+
 /// Every row × every option, with groups of `group` tokens.
 inline std::vector<NamedConfig> all_configs(int group) {
   const char* options[] = {
       R"({})",
+      R"({"window": 5})",
       R"({"taps": 4})",
       R"({"taps": 4, "feature_position": "none"})",
       R"({"local": "softmax", "taps": 4})",
@@ -53,12 +70,9 @@ inline std::vector<NamedConfig> all_configs(int group) {
   std::vector<NamedConfig> configs;
   for (const Method* method : methods()) {
     for (const char* option : options) {
-      auto object = nlohmann::json::parse(option);
-      if (!goes_with(*method, object)) continue;
-      object["method"] = method->name;
-      if (!method->grows) object["group"] = group;
-      const int sinks = object.value("sinks", method->defaults.sinks);
-      if (sinks > group) object["sinks"] = group;
+      const auto options = nlohmann::json::parse(option);
+      if (!goes_with(*method, options)) continue;
+      const auto object = with_options(*method, options, group);
       const AttentionConfig config = parse_layer_attention(object, "test");
       configs.push_back({object.dump(), config, false});
       if (config.sinks > 0) configs.push_back({object.dump() + " with turned sinks", config, true});

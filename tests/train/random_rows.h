@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/method.h"
+#include "tests/attention/options.h"
 #include "train/attention/documents.h"
 #include "train/attention/parallel.h"
 
@@ -19,27 +21,31 @@ inline AttentionConfig config_of(const std::string& json) {
   return parse_layer_attention(nlohmann::json::parse(json), "test");
 }
 
-/// Every part of the augmentation on every kind of feature map.
+/// Every row of the registry with every part of the augmentation that goes with it, in groups of 4.
 inline std::vector<std::string> test_configs() {
-  return {
-      R"({"method": "softmax"})",
-      R"({"method": "softmax", "window": 5})",
-      R"({"method": "relu", "group": 4})",
-      R"({"method": "flash_local", "group": 4, "taps": 3})",
-      R"({"method": "elu1", "group": 4, "taps": 3})",
-      R"({"method": "hedgehog", "group": 4, "feature_position": "none"})",
-      R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 0.25})",
-      R"({"method": "elu1", "group": 4, "local": "softmax", "alpha": 1, "taps": 3})",
-      R"({"method": "elu1", "group": 4, "local": "relu2", "decay": 0.75})",
-      R"({"method": "relu", "group": 4, "local": "laplace", "local_groups": 2, "gate": true})",
-      R"({"method": "elu1", "group": 4, "local": "relu", "sinks": 4})",
-      R"({"method": "elu1", "group": 4, "local": "yoso", "bits": 3, "sinks": 1})",
-      R"({"method": "hedgehog", "group": 4, "local": "softmax", "denominator": "shared", "decay": "learned",
-          "gate": true, "taps": 5, "local_groups": 2, "sinks": 3})",
-      R"({"method": "grouped", "group": 4, "local_groups": 3, "sinks": 2})",
-      R"({"method": "grouped", "group": 4, "local_groups": 3, "sinks": 2, "alpha": 1, "taps": 0})",
-      R"({"method": "grouped", "group": 1, "local_groups": 2, "sinks": 1})",
+  const char* options[] = {
+      R"({})",
+      R"({"window": 5})",
+      R"({"taps": 3})",
+      R"({"feature_position": "none"})",
+      R"({"local": "softmax", "alpha": 0.25})",
+      R"({"local": "softmax", "alpha": 1, "taps": 3, "sinks": 2, "local_groups": 3})",
+      R"({"local": "relu2", "decay": 0.75})",
+      R"({"local": "laplace", "local_groups": 2, "gate": true})",
+      R"({"local": "relu", "sinks": 4})",
+      R"({"local": "yoso", "bits": 3, "sinks": 1})",
+      R"({"local": "softmax", "denominator": "shared", "decay": "learned", "gate": true, "taps": 5,
+          "local_groups": 2, "sinks": 3})",
+      R"({"local": "softmax", "group": 1, "local_groups": 2, "sinks": 1})",
   };
+  std::vector<std::string> configs;
+  for (const Method* method : methods()) {
+    for (const char* option : options) {
+      const auto object = nlohmann::json::parse(option);
+      if (goes_with(*method, object)) configs.push_back(with_options(*method, object, 4).dump());
+    }
+  }
+  return configs;
 }
 
 inline at::Tensor random_tensor(std::vector<int64_t> shape, at::Generator& generator,

@@ -1,0 +1,34 @@
+// The oracle's golden cases (tests/data/attention/README.md) of the rows that the registry has.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "attention/method.h"
+
+namespace linnet {
+
+/// METHOD.safetensors and METHOD-VARIANT.safetensors of each row but softmax. A row without its own is a
+/// failure.
+inline std::vector<std::filesystem::path> golden_cases() {
+  const std::filesystem::path folder = std::filesystem::path(LINNET_TEST_DATA) / "attention";
+  std::vector<std::filesystem::path> cases;
+  for (const Method* method : methods()) {
+    if (method->grows) continue;
+    const std::string name(method->name);
+    EXPECT_TRUE(std::filesystem::exists(folder / (name + ".safetensors"))) << name;
+    for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+      const std::string stem = entry.path().stem();
+      if (entry.path().extension() == ".safetensors" && stem.substr(0, stem.find('-')) == name) {
+        cases.push_back(entry.path());
+      }
+    }
+  }
+  return cases;
+}
+
+}  // namespace linnet
