@@ -17,8 +17,7 @@
 namespace linnet {
 namespace {
 
-std::string unicode_form(const std::string& text, int options) {
-  if (is_ascii(text)) return text;
+std::string utf8proc_form(std::string_view text, int options) {
   utf8proc_uint8_t* mapped = nullptr;
   const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
                                    static_cast<utf8proc_ssize_t>(text.size()), &mapped,
@@ -26,6 +25,22 @@ std::string unicode_form(const std::string& text, int options) {
   if (length < 0) throw std::bad_alloc();
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owner(mapped, &std::free);
   return {reinterpret_cast<const char*>(mapped), static_cast<size_t>(length)};
+}
+
+/// What lies between characters that stay as they are, each by itself: nothing composes or moves across them.
+std::string unicode_form(const std::string& text, int options) {
+  if (is_ascii(text)) return text;
+  std::string out;
+  size_t done = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t begin = at;
+    if (!is_unnormalized(next_code_point(text, at))) continue;
+    if (begin > done) out += utf8proc_form(std::string_view(text).substr(done, begin - done), options);
+    out += std::string_view(text).substr(begin, at - begin);
+    done = at;
+  }
+  if (done < text.size()) out += utf8proc_form(std::string_view(text).substr(done), options);
+  return out;
 }
 
 /// `text` with each code point passed through map(code_point, out).
@@ -41,12 +56,12 @@ void lower(char32_t c, std::string& out) {
   if (c == 0x130) {  // the one letter whose lower case is two characters
     out += "i\u0307";
   } else {
-    append_utf8(out, static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))));
+    append_utf8(out, lower_case(c));
   }
 }
 
 void without_marks(char32_t c, std::string& out) {
-  if (category(c) != Category::kMark) append_utf8(out, c);
+  if (!is_mark(c)) append_utf8(out, c);
 }
 
 /// Control characters go, other separators become spaces: as in NMT's preprocessing.
@@ -100,6 +115,7 @@ std::function<std::string(std::string)> replacer(const JsonView& step) {
   const JsonView expression = pattern.at("Regex");
   auto regex = std::make_shared<const Regex>(expression.string(), expression.where());
   return [regex, content](std::string text) {
+    if (text.empty()) return text;  // not even where the pattern matches nothing
     std::string out;
     size_t end = 0;
     regex->for_each_match(text, [&](size_t from, size_t to) {

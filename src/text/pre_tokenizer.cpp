@@ -42,7 +42,6 @@ class PartsJoiner {
       : behavior_(behavior), base_(base), begin_(out.size()), out_(out) {}
 
   void take(Part part) {
-    if (part.begin == part.end) return;
     const bool joins = out_.size() > begin_ && joins_last(part.matched);
     if (joins)
       out_.back().end = base_ + part.end;
@@ -78,6 +77,8 @@ void split(Pieces& pieces, Behavior behavior, const FindParts& find_parts) {
     PartsJoiner joiner(behavior, piece.begin, out);
     find_parts(pieces.view(piece), [&](Part part) { joiner.take(part); });
   }
+  // Empty matches part what is around them; they are no pieces.
+  std::erase_if(out, [](const Piece& piece) { return piece.begin == piece.end; });
   // What begins the text may have been taken away.
   pieces.first = pieces.first && !out.empty() && out.front().begin == pieces.pieces.front().begin;
   pieces.pieces = std::move(out);
@@ -214,8 +215,7 @@ void PreTokenizer::add(const JsonView& step) {
   }
   if (type == "Digits") {
     const bool each = step["individual_digits"].boolean(false);
-    return splitting(each ? Behavior::kIsolated : Behavior::kContiguous,
-                     by_character([](char32_t c) { return category(c) == Category::kNumber; }));
+    return splitting(each ? Behavior::kIsolated : Behavior::kContiguous, by_character(&is_number));
   }
   if (type == "CharDelimiterSplit") {
     const std::string text = step.at("delimiter").string();

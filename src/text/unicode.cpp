@@ -1,45 +1,39 @@
 #include "text/unicode.h"
 
-#include <utf8proc.h>
-
 #include <algorithm>
+#include <iterator>
+#include <span>
 
+#include "text/code_points.h"
 #include "text/utf8.h"
 
 namespace linnet {
 namespace {
 
-utf8proc_category_t raw_category(char32_t c) { return utf8proc_category(static_cast<utf8proc_int32_t>(c)); }
+#include "text/character_data.inc"
+
+/// Whether one of the sorted `runs` holds `c`.
+bool holds(std::span<const CodePointRange> runs, char32_t c) {
+  const auto run = std::ranges::lower_bound(runs, c, {}, &CodePointRange::last);
+  return run != runs.end() && run->first <= c;
+}
 
 }  // namespace
 
-Category category(char32_t code_point) {
-  switch (raw_category(code_point)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-      return Category::kLetter;
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-      return Category::kNumber;
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-      return Category::kMark;
-    case UTF8PROC_CATEGORY_PC:
-    case UTF8PROC_CATEGORY_PD:
-    case UTF8PROC_CATEGORY_PS:
-    case UTF8PROC_CATEGORY_PE:
-    case UTF8PROC_CATEGORY_PI:
-    case UTF8PROC_CATEGORY_PF:
-    case UTF8PROC_CATEGORY_PO:
-      return Category::kPunctuation;
-    default:
-      return Category::kOther;
-  }
+bool is_mark(char32_t c) { return holds(kMarks, c); }
+
+bool is_number(char32_t c) { return holds(kNumbers, c); }
+
+bool is_punctuation(char32_t c) { return holds(kPunctuation, c); }
+
+bool is_unnormalized(char32_t c) { return holds(kUnnormalized, c); }
+
+char32_t lower_case(char32_t c) {
+  if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 0x20 : c;
+  const auto* run = std::ranges::lower_bound(kLowerCases, c, {}, [](const auto& row) { return row[1]; });
+  if (run == std::end(kLowerCases)) return c;
+  const auto& [first, last, step, to] = *run;
+  return c < first || (c - first) % step != 0 ? c : to + (c - first);
 }
 
 bool is_space(char32_t c) {
@@ -48,31 +42,7 @@ bool is_space(char32_t c) {
          c == 0x3000;
 }
 
-bool is_punctuation(char32_t c) {
-  if (c < 128)
-    return (c >= 33 && c <= 47) || (c >= 58 && c <= 64) || (c >= 91 && c <= 96) || (c >= 123 && c <= 126);
-  return category(c) == Category::kPunctuation;
-}
-
-bool is_word(char32_t c) {
-  switch (raw_category(c)) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_MN:
-    case UTF8PROC_CATEGORY_MC:
-    case UTF8PROC_CATEGORY_ME:
-    case UTF8PROC_CATEGORY_PC:
-      return true;
-    default:  // joiners; letters in circles and squares are symbols that count as alphabetic
-      return c == 0x200C || c == 0x200D || (c >= 0x24B6 && c <= 0x24E9) || (c >= 0x1F130 && c <= 0x1F149) ||
-             (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
-  }
-}
+bool is_word(char32_t c) { return holds(kWords, c); }
 
 bool is_ascii(std::string_view text) {
   return std::ranges::all_of(text, [](char c) { return static_cast<unsigned char>(c) < 0x80; });

@@ -1,4 +1,6 @@
-// The few properties of characters that tokenizers ask for (Unicode 14, through utf8proc).
+// The few properties of characters that tokenizers ask for. Those of normalizers and pre-tokenizers are the
+// answers of Hugging Face's tokenizers, whose parts each have a Unicode of their own; the data is made by
+// scripts/golden/make_characters.py.
 #pragma once
 
 #include <cstddef>
@@ -6,14 +8,19 @@
 
 namespace linnet {
 
-enum class Category { kLetter, kNumber, kMark, kPunctuation, kOther };
-
-Category category(char32_t code_point);
+/// What StripAccents takes away: combining marks.
+bool is_mark(char32_t code_point);
+/// What Digits finds: category N.
+bool is_number(char32_t code_point);
+/// What Punctuation finds: ASCII punctuation or category P.
+bool is_punctuation(char32_t code_point);
+/// Left alone by NFC, NFD, NFKC and NFKD, though Unicode 14 decomposes it, composes it or moves it.
+bool is_unnormalized(char32_t code_point);
+/// The lower case; of U+0130, which has two characters, itself.
+char32_t lower_case(char32_t code_point);
 /// White_Space, as Rust's char::is_whitespace.
 bool is_space(char32_t code_point);
-/// ASCII punctuation or category P.
-bool is_punctuation(char32_t code_point);
-/// \w as Unicode has it: alphabetic, marks, decimal digits, connectors, joiners.
+/// \w of Rust's regular expressions: alphabetic, marks, decimal digits, connectors, joiners.
 bool is_word(char32_t code_point);
 bool is_ascii(std::string_view text);
 

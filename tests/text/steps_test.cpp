@@ -38,6 +38,27 @@ TEST(Normalizer, ChangesWhatItsStepSaysAndNothingElse) {
   }
 }
 
+TEST(Normalizer, KnowsTheCharactersThatTheReferenceKnows) {
+  const struct {
+    const char* step;
+    std::string text, normalized;
+  } rows[] = {
+      // A mark of Unicode 14 is none to StripAccents and stays where it is in NFD; one of Unicode 6 moves.
+      {R"({"type": "StripAccents"})", "a\u1AC1b\u0316c", "a\u1AC1bc"},
+      {R"({"type": "NFD"})", "a\u0301\u1AC2\u0316", "a\u0301\u1AC2\u0316"},
+      {R"({"type": "NFC"})", "e\u1AC1\u0301e\u0301", "e\u1AC1\u0301\u00E9"},
+      {R"({"type": "NFD"})", "a\u0301\u0316", "a\u0316\u0301"},
+      {R"({"type": "NFKC"})", "\u32FF\u32FE\U0001FBF1", "\u32FF\u30F2\U0001FBF1"},
+      {R"({"type": "Lowercase"})", "\uA7CB\U00010D50\u0130\u0178\u017D",
+       "\u0264\U00010D70i\u0307\u00FF\u017E"},
+      {R"({"type": "Replace", "pattern": {"Regex": "b*"}, "content": "x"})", "", ""},
+  };
+  for (const auto& row : rows) {
+    const Json step = Json::parse(row.step);
+    EXPECT_EQ(Normalizer({step, "t"}).apply(row.text), row.normalized) << step << row.text;
+  }
+}
+
 TEST(CharsMap, FollowsOffsetsOfMoreThan21Bits) {
   // The root's children begin at 256 (bit 9: the offset counts in 256s); that of 'A' has its value beside it.
   uint32_t units[512] = {1 << 10 | 1 << 9};
@@ -72,6 +93,45 @@ TEST(PreTokenizer, SplitsAsItsBehaviorSays) {
       for (const Piece& piece : pieces.pieces) found.emplace_back(pieces.view(piece));
       EXPECT_EQ(found, invert ? row.inverted : row.pieces) << step;
     }
+  }
+}
+
+TEST(PreTokenizer, AnEmptyMatchPartsWhatIsAroundIt) {
+  const struct {
+    const char* behavior;
+    Strings pieces;
+  } rows[] = {{"Isolated", {"3", "aa", "."}},
+              {"Removed", {"3", "."}},
+              {"MergedWithPrevious", {"3aa", "."}},
+              {"MergedWithNext", {"3", "aa."}},
+              {"Contiguous", {"3", "aa", "."}}};
+  for (const auto& row : rows) {
+    const Json step = {{"type", "Split"}, {"pattern", {{"Regex", "a*"}}}, {"behavior", row.behavior}};
+    Pieces pieces{"3aa.", {{0, 4}}};
+    PreTokenizer({step, "t"}).apply(pieces);
+    Strings found;
+    for (const Piece& piece : pieces.pieces) found.emplace_back(pieces.view(piece));
+    EXPECT_EQ(found, row.pieces) << step;
+  }
+}
+
+TEST(PreTokenizer, KnowsTheCharactersThatTheReferenceKnows) {
+  const struct {
+    const char* step;
+    std::string text;
+    Strings pieces;
+  } rows[] = {
+      {R"({"type": "Digits", "individual_digits": true})",
+       "a\u0663\U0001CCF1b",
+       {"a", "\u0663", "\U0001CCF1", "b"}},
+      {R"({"type": "Punctuation"})", "a\u2E52b\u2E42c\u166Dd", {"a\u2E52b", "\u2E42", "c", "\u166D", "d"}}};
+  for (const auto& row : rows) {
+    const Json step = Json::parse(row.step);
+    Pieces pieces{row.text, {{0, row.text.size()}}};
+    PreTokenizer({step, "t"}).apply(pieces);
+    Strings found;
+    for (const Piece& piece : pieces.pieces) found.emplace_back(pieces.view(piece));
+    EXPECT_EQ(found, row.pieces) << step;
   }
 }
 

@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Asks Hugging Face's tokenizers what its normalizers and pre-tokenizers take characters for, code point by code point.
+
+    scripts/golden/make_characters.py SRC/TEXT/character_data.inc
+
+Needs PyPI's `tokenizers` and a Python whose unicodedata is Unicode 14.0, as Debian 12's utf8proc is. Each part of the
+library has a Unicode of its own, older or newer. Made with tokenizers 0.23.3, Python 3.11.
+"""
+import sys
+import unicodedata
+
+import tokenizers
+from tokenizers import normalizers, pre_tokenizers
+
+ALL = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and c != ord("\n")]
+FORMS = {"NFC": normalizers.NFC(), "NFD": normalizers.NFD(), "NFKC": normalizers.NFKC(), "NFKD": normalizers.NFKD()}
+# What a character is put between, to see its decomposition, its combining class and what it composes with.
+FRAMES = [("", ""), ("a\u0334", ""), ("a\u0345", ""), ("a", "\u0334"), ("a", "\u0301"), ("a\u0301", "")]
+
+
+def runs(characters):
+    out = []
+    for c in sorted(map(ord, characters)):
+        if out and out[-1][1] + 1 == c:
+            out[-1][1] = c
+        else:
+            out.append([c, c])
+    return out
+
+
+def each(normalizer, texts):
+    return normalizer.normalize_str("\n".join(texts)).split("\n")
+
+
+def unnormalized():
+    """Characters that it leaves alone and that part what is around them, where Unicode 14 knows more of them."""
+    found = set()
+    for name, form in FORMS.items():
+        for before, after in FRAMES:
+            texts = [before + c + after for c in ALL]
+            found |= {c for c, text, ours in zip(ALL, texts, each(form, texts))
+                      if ours != unicodedata.normalize(name, text)}
+    for c in found:  # none is treated in yet another way
+        for form in FORMS.values():
+            for before, after in FRAMES:
+                assert form.normalize_str(before + c + after) == \
+                    form.normalize_str(before) + c + form.normalize_str(after), hex(ord(c))
+    return found
+
+
+def isolated(pre_tokenizer):
+    parts = pre_tokenizer.pre_tokenize_str("".join("a" + c for c in ALL))
+    return {part for part, _ in parts if len(part) == 1 and part != "a"}
+
+
+def words():
+    parts = pre_tokenizers.Whitespace().pre_tokenize_str("".join(f"!{c} " for c in ALL))
+    return {part for part, _ in parts if len(part) == 1 and part != "!"}
+
+
+def lower_cases():
+    """Runs (first, last, step, what the first becomes), but for U+0130, which becomes two characters."""
+    out = []
+    for c, lower in zip(ALL, each(normalizers.Lowercase(), ALL)):
+        if c == lower or c == "\u0130":
+            continue
+        assert len(lower) == 1
+        a, b = ord(c), ord(lower)
+        if out:
+            first, last, step, to = out[-1]
+            gap = a - last
+            if b - to == a - first and gap <= 2 and (step == gap or first == last):
+                out[-1] = (first, a, gap, to)
+                continue
+        out.append((a, a, 1, b))
+    return out
+
+
+def main():
+    if len(sys.argv) != 2 or unicodedata.unidata_version != "14.0.0":
+        sys.exit(__doc__)
+    marks = {c for c in ALL if normalizers.StripAccents().normalize_str(c) == ""}
+    tables = [("Code points that normalization leaves alone, though Unicode 14 does not.", "kUnnormalized", unnormalized()),
+              ("Marks, as StripAccents has them.", "kMarks", marks),
+              ("Numbers, as Digits has them.", "kNumbers", isolated(pre_tokenizers.Digits(individual_digits=True))),
+              ("Punctuation, as Punctuation has it.", "kPunctuation", isolated(pre_tokenizers.Punctuation())),
+              ("Characters of words, as Whitespace has them.", "kWords", words())]
+
+    def rows(values):
+        lines, line = [], ""
+        for value in values:
+            if len(line) + len(value) > 118:
+                lines.append(line)
+                line = ""
+            line += value + ","
+        return "\n".join(lines + [line])
+
+    with open(sys.argv[1], "w", encoding="ascii") as out:
+        out.write(f"// Made by scripts/golden/make_characters.py with tokenizers {tokenizers.__version__}; not to be edited.\n")
+        for what, name, characters in tables:
+            out.write(f"// {what} First, last.\nconstexpr CodePointRange {name}[] = {{\n"
+                      + rows("{0x%x,0x%x}" % tuple(run) for run in runs(characters)) + "};\n")
+        out.write("// Lower case: first, last, step, that of the first.\nconstexpr char32_t kLowerCases[][4] = {\n"
+                  + rows("{0x%x,0x%x,%d,0x%x}" % run for run in lower_cases()) + "};\n")
+
+
+if __name__ == "__main__":
+    main()
