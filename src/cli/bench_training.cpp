@@ -63,8 +63,8 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
       "training    {:.0f} tokens/s, {} steps of {} rows of {} tokens, {} at once; 6 operations a parameter "
       "and token: {:.0f}% of the matrix rate\n"
       "memory      {}\n",
-      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, steps, phase.batch, phase.rows.context,
-      phase.micro_batch, fraction * 100, memory_of(result)));
+      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, steps, phase.batch,
+      phase.rows.context, phase.micro_batch, fraction * 100, memory_of(result)));
   json.write({{"model", shared.model},
               {"device", shared.device},
               {"dtype", at::toString(how.compute)},
