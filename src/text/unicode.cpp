@@ -1,5 +1,7 @@
 #include "text/unicode.h"
 
+#include <utf8proc.h>
+
 #include <algorithm>
 #include <iterator>
 #include <span>
@@ -40,6 +42,11 @@ bool is_space(char32_t c) {
   return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xA0 || c == 0x1680 ||
          (c >= 0x2000 && c <= 0x200A) || c == 0x2028 || c == 0x2029 || c == 0x202F || c == 0x205F ||
          c == 0x3000;
+}
+
+bool is_letter(char32_t c) {
+  const auto category = utf8proc_category(static_cast<utf8proc_int32_t>(c));
+  return category >= UTF8PROC_CATEGORY_LU && category <= UTF8PROC_CATEGORY_LO;
 }
 
 bool is_word(char32_t c) { return holds(kWords, c); }

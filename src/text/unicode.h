@@ -20,6 +20,8 @@ bool is_unnormalized(char32_t code_point);
 char32_t lower_case(char32_t code_point);
 /// White_Space, as Rust's char::is_whitespace.
 bool is_space(char32_t code_point);
+/// Category L of Unicode 14.
+bool is_letter(char32_t code_point);
 /// \w of Rust's regular expressions: alphabetic, marks, decimal digits, connectors, joiners.
 bool is_word(char32_t code_point);
 bool is_ascii(std::string_view text);

@@ -74,7 +74,7 @@ std::string capitalized(std::string_view text) {
 std::string titled(std::string_view text, bool letters) {
   bool begins = true;
   return each(text, [&](char32_t c, bool) {
-    const bool letter = upper_of(c) != c || lower_of(c) != c || category(c) == Category::kLetter;
+    const bool letter = upper_of(c) != c || lower_of(c) != c || is_letter(c);
     const bool between =
         letters ? !letter
                 : is_space(c) || (c < 0x80 && std::string_view("-({[<").find(static_cast<char>(c)) !=
