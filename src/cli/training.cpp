@@ -156,6 +156,20 @@ bool holds_no_more_than_a_log(const fs::path& folder) {
   return std::all_of(fs::directory_iterator(folder), fs::directory_iterator(), is_log);
 }
 
+/// Writes the trained model. Where that fails, the error says where the training is kept.
+std::vector<std::string> write_model(const TrainingRun& run, const fs::path& checkpoint) {
+  try {
+    return run.write();
+  } catch (const std::exception& failure) {
+    if (checkpoint.empty()) throw;
+    const auto* error = dynamic_cast<const Error*>(&failure);
+    throw Error(failure.what(),
+                fmt::format("what was trained is kept in {}; the same command with --resume goes on from it",
+                            checkpoint.string()),
+                {}, error != nullptr ? error->status() : ExitStatus::kBadInput);
+  }
+}
+
 }  // namespace
 
 void check_out(const TrainingOptions& options) {
@@ -206,7 +220,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     untrained.emplace(options.out);
   }
   const KeepWorking keep;
-  const std::vector<std::string> lines = run.write();
+  const std::vector<std::string> lines = write_model(run, result.checkpoint);
   train::remove_checkpoints(options.out);
   json.write(result_json(options, result));
   if (options.numbers.tokens > 0) print(text_of(result));

@@ -53,7 +53,8 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   app.add_option("--packing", options.packing,
                  "stream: attention sees across the documents of a row; documents: it starts anew at each")
       ->check(one_of_words({"stream", "documents"}));
-  app.add_option("--checkpoint-every", options.checkpoint_every, "Steps; 0: at Ctrl-C alone")
+  app.add_option("--checkpoint-every", options.checkpoint_every,
+                 "Steps; 0: at Ctrl-C and after the last alone")
       ->check(at_least(0));
   app.add_option("--evaluate-every", options.evaluate_every,
                  "Steps between scores of --valid; 0: before and after alone")

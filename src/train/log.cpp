@@ -88,6 +88,7 @@ void TrainingLog::remember(const LogLine& line) {
   losses_.back().curves[0].points.push_back({tokens, line.loss});
   rate_.points.push_back({tokens, line.learning_rate});
   norm_.points.push_back({tokens, line.gradient_norm});
+  last_loss_ = line.loss;
   if (line.validation_bits_per_byte) {
     validation_.points.push_back({tokens, *line.validation_bits_per_byte});
     if (line.step == 0) first_validation_ = line.validation_bits_per_byte;

@@ -40,6 +40,8 @@ class TrainingLog {
   /// Validation bits per byte before training, and as last written.
   std::optional<double> first_validation() const { return first_validation_; }
   std::optional<double> last_validation() const { return last_validation_; }
+  /// Loss of the last step that is logged; 0 where none is.
+  double last_loss() const { return last_loss_; }
 
  private:
   void remember(const LogLine& line);
@@ -51,6 +53,7 @@ class TrainingLog {
   std::vector<Panel> losses_;  // one a phase
   Curve rate_, norm_, validation_;
   std::optional<double> first_validation_, last_validation_;
+  double last_loss_ = 0;
 };
 
 }  // namespace linnet::train

@@ -32,7 +32,8 @@ struct Held {
 };
 
 /// Fills a folder inside `out` by `write`, then moves its files up, config.json last: whoever sees it sees a
-/// complete model.
+/// complete model. Throws Error, with nothing moved, where a file of a name that it needs stands there
+/// already.
 void install(const fs::path& out, const std::function<void(const fs::path&)>& write) {
   const fs::path inside = out / "model.unfinished";
   remove_folder(inside);
@@ -44,6 +45,10 @@ void install(const fs::path& out, const std::function<void(const fs::path&)>& wr
       const bool a_last = a.filename() == "config.json", b_last = b.filename() == "config.json";
       return a_last != b_last ? b_last : a < b;
     });
+    for (const fs::path& file : files)
+      if (fs::exists(fs::symlink_status(out / file.filename())))
+        throw Error((out / file.filename()).string(), "is there already and is not overwritten",
+                    "a folder without it: move it away");
     for (const fs::path& file : files) fs::rename(file, out / file.filename());
   } catch (...) {
     remove_folder(inside);

@@ -23,6 +23,15 @@ double now() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+/// Writes what is not worth losing a trained model for: where that fails, there is a warning.
+void attempt(const std::function<void()>& write) {
+  try {
+    write();
+  } catch (const Error& error) {
+    warn(error.what());
+  }
+}
+
 /// A step whose numbers may still lie on the device.
 struct PendingStep {
   LogLine line;
@@ -52,6 +61,7 @@ class Runner {
   void flush();
   void evaluate();
   void checkpoint();
+  void write_log(const std::vector<LogLine>& lines, bool last);
   void plot() const;
   int64_t last_step() const;
 
@@ -97,6 +107,7 @@ size_t Runner::begin() {
   enter(phase);
   if (saved) {
     checkpoints_.load(*saved, *optimizer_, progress_.step - optimizer_begin_);
+    result_.checkpoint = *saved;
     note(fmt::format("resuming after step {}", progress_.step));
   }
   return phase;
@@ -235,7 +246,7 @@ void Runner::flush() {
     evaluate();
     lines.back().validation_bits_per_byte = result_.validation_after;
   }
-  if (log_) log_->write(lines);
+  write_log(lines, last);
   progress_bar_->update(
       static_cast<double>(progress_.tokens),
       fmt::format(
@@ -253,6 +264,13 @@ void Runner::checkpoint() {
   result_.checkpoint = checkpoints_.save(progress_, *optimizer_);
   plot();
   mark_ = now();
+}
+
+/// After the last step the trained weights are worth more than the log.
+void Runner::write_log(const std::vector<LogLine>& lines, bool last) {
+  if (!log_) return;
+  if (last) return attempt([&] { log_->write(lines); });
+  log_->write(lines);
 }
 
 void Runner::plot() const {
@@ -283,21 +301,26 @@ RunResult Runner::run() {
       if (options_.on_step) options_.on_step(done);
       const auto due = [done](int64_t every) { return every > 0 && done % every == 0; };
       result_.interrupted = interrupted() && done < last;
-      const bool save = log_ && (due(options_.checkpoint_every) || result_.interrupted);
+      const bool save = log_ && (due(options_.checkpoint_every) || result_.interrupted || done == last);
       if (save || done == phase_end || due(options_.log_every) || due(options_.evaluate_every)) flush();
-      if (save) checkpoint();
+      if (save && done == last) {
+        attempt([this] { checkpoint(); });
+      } else if (save) {
+        checkpoint();
+      }
     }
     if (result_.interrupted || index + 1 == phases_.size()) break;
     phase_begin_ = phase_end;
     enter(++index);
   }
   progress_bar_->finish();
-  plot();
+  attempt([this] { plot(); });
   result_.steps = progress_.step;
   result_.tokens = progress_.tokens;
   result_.seconds = progress_.seconds;
   if (trained_seconds_ > 0)
     result_.tokens_per_second = static_cast<double>(trained_tokens_) / trained_seconds_;
+  if (trained_tokens_ == 0 && log_) result_.loss = log_->last_loss();
   if (!result_.validation_after && log_) result_.validation_after = log_->last_validation();
   result_.peak_memory = peak_memory();
   result_.peak_device_memory = compat::peak_device_memory(module_.options().device);

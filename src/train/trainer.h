@@ -56,7 +56,7 @@ struct RunOptions {
   std::filesystem::path out;  // training.jsonl, training.svg, checkpoints/; empty: nothing is written
   std::string title;          // of the curves
   bool resume = false;
-  int64_t checkpoint_every = 0;  // steps; 0: at Ctrl-C alone
+  int64_t checkpoint_every = 0;  // steps; 0: at Ctrl-C and after the last alone
   int64_t evaluate_every = 0;    // steps; 0: at the end alone
   int64_t log_every = 1;         // steps between looks at the device
   uint64_t seed = 0;
@@ -67,7 +67,7 @@ struct RunOptions {
 
 struct RunResult {
   bool interrupted = false;
-  std::filesystem::path checkpoint;  // where an interrupted run stands
+  std::filesystem::path checkpoint;  // the newest, where --resume goes on; empty: none was written
   int64_t steps = 0, tokens = 0, trained_parameters = 0;
   double seconds = 0, tokens_per_second = 0;                  // the rate of this process
   int64_t peak_memory = 0, peak_device_memory = 0;            // bytes; the device's: 0 on a CPU
@@ -75,9 +75,10 @@ struct RunResult {
   std::optional<double> validation_before, validation_after;  // bits per byte
 };
 
-/// Runs the phases. `validation` may be null. Throws Error, status 1, naming the step, where a loss or
-/// gradient norm is not finite (the last checkpoint is from before); status 2 where --resume finds no
-/// checkpoint, a damaged one or another run's.
+/// Runs the phases. `validation` may be null. After the last step a checkpoint is saved, so that the model
+/// can still be written by --resume; a warning where it cannot. Throws Error, status 1, naming the step,
+/// where a loss or gradient norm is not finite (the last checkpoint is from before); status 2 where --resume
+/// finds no checkpoint, a damaged one or another run's.
 RunResult run_phases(Module& module, const TokenizedText& text, const Validation* validation,
                      const std::vector<Phase>& phases, const RunOptions& options);
 

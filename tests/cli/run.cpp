@@ -49,8 +49,8 @@ struct Pipe {
     for (const int standard : {0, 1, 2}) ::close(standard);
   }
   if (options.full_disk) {
-    const rlimit none = {0, 0};
-    ::setrlimit(RLIMIT_FSIZE, &none);
+    const rlimit limit = {options.room, options.room};
+    ::setrlimit(RLIMIT_FSIZE, &limit);
     ::signal(SIGXFSZ, SIG_IGN);
   }
   const std::string program = std::string(LINNET_BIN) + "/linnet";

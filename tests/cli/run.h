@@ -15,8 +15,9 @@ struct Outcome {
 };
 
 struct RunOptions {
-  std::string input;         // standard input
-  bool full_disk = false;    // no file may grow past 0 bytes (standard output and error are pipes)
+  std::string input;       // standard input
+  bool full_disk = false;  // no file may grow past `room` bytes (standard output and error are pipes)
+  size_t room = 0;
   bool full_output = false;  // standard output is /dev/full
   bool no_reader = false;    // standard output is a pipe whose other end is closed
   bool terminal = false;     // standard input is a terminal at which nobody types

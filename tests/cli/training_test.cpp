@@ -300,6 +300,50 @@ TEST_F(TrainingProgram, SaysSoOnAFullDisk) {
   for (const auto& [name, bytes] : untrained.files) EXPECT_EQ(name, "out");
 }
 
+TEST_F(TrainingProgram, KeepsWhatItTrainedWhereItsLastWriteFails) {
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+  ASSERT_EQ(run_linnet({"linearize", path("plain"), "--set", "group=2", "sinks=1", "--tokens", "0", "-o",
+                        path("side")})
+                .status,
+            0);
+  ASSERT_EQ(run_linnet({"merge", path("side"), "-o", path("linear")}).status, 0);
+  const auto train = [&](const char* out, bool resume, RunOptions run = {}) {
+    std::vector<std::string> arguments = {
+        "finetune",  path("linear"), "--train", "new", "--data",    text(), "--tokens", "64",
+        "--context", "16",           "--batch", "2",   "--threads", "1",    "-o",       path(out)};
+    if (resume) arguments.push_back("--resume");
+    return run_linnet(arguments, run);
+  };
+  const auto model_of = [&](const char* out) {
+    return std::string(MappedFile(path(out) + "/model.safetensors").text());
+  };
+  ASSERT_EQ(train("whole", false).status, 0);
+  // The checkpoint, of the new tensors alone, has room where the model has none.
+  const Outcome full = train("out", false, {.full_disk = true, .room = model_of("whole").size() - 1});
+  EXPECT_EQ(full.status, 2);
+  EXPECT_THAT(full.err, HasSubstr("cannot write"));
+  EXPECT_THAT(full.err, HasSubstr("what was trained is kept in " + path("out/checkpoints/step-00000002")));
+  EXPECT_THAT(full.err, HasSubstr("--resume"));
+  ASSERT_TRUE(fs::exists(path("out/checkpoints/step-00000002/checkpoint.json")));
+  EXPECT_FALSE(fs::exists(path("out/model.safetensors")));
+  // What appeared in the folder meanwhile is not overwritten.
+  write_file(path("out/config.json"), "mine");
+  const Outcome taken = train("out", true);
+  EXPECT_EQ(taken.status, 2);
+  EXPECT_THAT(taken.err, HasSubstr("out/config.json: is there already"));
+  EXPECT_THAT(taken.err, HasSubstr("what was trained is kept in"));
+  EXPECT_EQ(MappedFile(path("out/config.json")).text(), "mine");
+  EXPECT_FALSE(fs::exists(path("out/model.safetensors")));
+  fs::remove(path("out/config.json"));
+
+  const std::string log(MappedFile(path("out/training.jsonl")).text());
+  const Outcome resumed = train("out", true);
+  EXPECT_EQ(resumed.status, 0) << resumed.err;
+  EXPECT_EQ(MappedFile(path("out/training.jsonl")).text(), log);  // nothing was trained again
+  EXPECT_EQ(model_of("out"), model_of("whole"));
+  EXPECT_FALSE(fs::exists(path("out/checkpoints")));
+}
+
 TEST_F(TrainingProgram, BenchMeasuresTrainingAndWritesItsResultAlone) {
   const Outcome out =
       run_linnet({"bench", model(), "--training", "--steps", "2", "--batch", "3", "--micro-batch", "2",
