@@ -29,7 +29,7 @@ std::string to_json_line(const LogLine& line);
 
 class TrainingLog {
  public:
-  /// A fresh log; or, resumed, the lines up to `last_step` of the one that stands, later ones dropped.
+  /// A fresh log; or the lines up to step `resume_after` of the one that stands, later ones dropped.
   /// Throws Error where the file cannot be written, or a line to keep is malformed.
   TrainingLog(const std::filesystem::path& folder, std::string title, std::optional<int64_t> resume_after);
 
