@@ -12,8 +12,8 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/nearest.h"
-#include "kernels/cpu/instruction_sets.h"
 #include "base/progress.h"
+#include "kernels/cpu/instruction_sets.h"
 #include "model/checks.h"
 
 namespace linnet::cli {
