@@ -12,6 +12,8 @@ import unicodedata
 import tokenizers
 from tokenizers import normalizers, pre_tokenizers
 
+from make_unicode import rows
+
 ALL = [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000 and c != ord("\n")]
 FORMS = {"NFC": normalizers.NFC(), "NFD": normalizers.NFD(), "NFKC": normalizers.NFKC(), "NFKD": normalizers.NFKD()}
 # What a character is put between, to see its decomposition, its combining class and what it composes with.
@@ -85,15 +87,6 @@ def main():
               ("Numbers, as Digits has them.", "kNumbers", isolated(pre_tokenizers.Digits(individual_digits=True))),
               ("Punctuation, as Punctuation has it.", "kPunctuation", isolated(pre_tokenizers.Punctuation())),
               ("Characters of words, as Whitespace has them.", "kWords", words())]
-
-    def rows(values):
-        lines, line = [], ""
-        for value in values:
-            if len(line) + len(value) > 118:
-                lines.append(line)
-                line = ""
-            line += value + ","
-        return "\n".join(lines + [line])
 
     with open(sys.argv[1], "w", encoding="ascii") as out:
         out.write(f"// Made by scripts/golden/make_characters.py with tokenizers {tokenizers.__version__}; not to be edited.\n")
