@@ -57,10 +57,9 @@ template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
                                              const ParameterTensors& tensors,
                                              const SinkRotation* sink_rotation, const std::string& where) {
-  const Method& method = find_method(config.method, where);
   check_shape(shape, where);
-  if (method.grows) return make_softmax<T>(config, shape);
-  return make_linear<T>(method, config, shape, checked<T>(config, shape, tensors, where), sink_rotation);
+  if (config.grows()) return make_softmax<T>(config, shape);
+  return make_linear<T>(config, shape, checked<T>(config, shape, tensors, where), sink_rotation);
 }
 
 template std::unique_ptr<Attention<float>> make_attention<float>(const AttentionConfig&,

@@ -33,11 +33,11 @@ struct HeadRows {
 template <class T>
 struct Rows {
   int64_t count = 0;
-  HeadRows<const T> q;        // [heads, count, head_size], rotated
-  HeadRows<const T> k;        // [kv_heads, count, head_size], rotated
-  HeadRows<const T> v;        // [kv_heads, count, value_size]
-  HeadRows<const T> q_plain;  // before rotary; read only where feature_position is none
-  HeadRows<const T> k_plain;
+  HeadRows<const T> q;          // [heads, count, head_size], rotated
+  HeadRows<const T> k;          // [kv_heads, count, head_size], rotated
+  HeadRows<const T> v;          // [kv_heads, count, value_size]
+  HeadRows<const T> summary_q;  // what the summary reads where feature_position is none: before rotary
+  HeadRows<const T> summary_k;
 };
 
 /// How keys of sinks move once the stream is past what the teacher was trained on. Absent: keys as they

@@ -145,7 +145,7 @@ namespace {
 /// Inputs under a prefix, owned, as rows.
 template <class T>
 struct Inputs {
-  std::vector<T> q, k, v, q_plain, k_plain;
+  std::vector<T> q, k, v, summary_q, summary_k;
   int64_t count;
   AttentionShape shape;
 
@@ -155,8 +155,8 @@ struct Inputs {
     k = file.numbers<T>(prefix + "k", type);
     v = file.numbers<T>(prefix + "v", type);
     if (file.config().feature_position == FeaturePosition::kNone) {
-      q_plain = file.numbers<T>(prefix + "q.plain", type);
-      k_plain = file.numbers<T>(prefix + "k.plain", type);
+      summary_q = file.numbers<T>(prefix + "q.plain", type);
+      summary_k = file.numbers<T>(prefix + "k.plain", type);
     }
   }
 
@@ -168,8 +168,8 @@ struct Inputs {
             part(q, shape.head_size),
             part(k, shape.head_size),
             part(v, shape.value_size),
-            part(q_plain, shape.head_size),
-            part(k_plain, shape.head_size)};
+            part(summary_q, shape.head_size),
+            part(summary_k, shape.head_size)};
   }
 };
 

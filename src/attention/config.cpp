@@ -17,9 +17,10 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::array<std::pair<std::string_view, LocalWeight>, 5> kLocalWeights{
+constexpr std::array<std::pair<std::string_view, LocalWeight>, 6> kLocalWeights{
     {{"softmax", LocalWeight::kSoftmax},
      {"relu2", LocalWeight::kRelu2},
+     {"relu2_unit", LocalWeight::kRelu2Unit},
      {"laplace", LocalWeight::kLaplace},
      {"relu", LocalWeight::kRelu},
      {"yoso", LocalWeight::kYoso}}};
@@ -28,23 +29,21 @@ constexpr std::array<std::pair<std::string_view, FeaturePosition>, 2> kFeaturePo
 constexpr std::array<std::pair<std::string_view, Denominator>, 2> kDenominators{
     {{"separate", Denominator::kSeparate}, {"shared", Denominator::kShared}}};
 
-constexpr int kYosoBits = 8;  // of the local branch, where `bits` doesn't say
+constexpr Option kHashBits{"bits", 1, 16, 8, "bits of the local branch's hash: its kernel's power"};
 
-/// Whole numbers: their key, their range, their place. `shared` ones every row but softmax takes.
+/// Whole numbers that every row but softmax takes: their key, their range, their place.
 struct IntegerKey {
   std::string_view name;
-  int AttentionConfig::*field;
+  int Augmentation::*field;
   int least, most;
-  bool shared;
 };
 constexpr std::array kIntegers{
-    IntegerKey{"group", &AttentionConfig::group, 1, 4096, true},
-    IntegerKey{"local_groups", &AttentionConfig::local_groups, 1, 16, true},
-    IntegerKey{"sinks", &AttentionConfig::sinks, 0, 4096, true},
-    IntegerKey{"taps", &AttentionConfig::taps, 0, 64, true},
-    IntegerKey{"window", &AttentionConfig::window, 0, 1 << 30, false},
-    IntegerKey{"bits", &AttentionConfig::bits, 1, 16, false},
+    IntegerKey{"group", &Augmentation::group, 1, 4096},
+    IntegerKey{"local_groups", &Augmentation::local_groups, 1, 16},
+    IntegerKey{"sinks", &Augmentation::sinks, 0, 4096},
+    IntegerKey{"taps", &Augmentation::taps, 0, 64},
 };
+constexpr int kLongestWindow = 1 << 30;
 constexpr std::array<std::string_view, 7> kOtherKeys{"method", "local",       "alpha",           "gate",
                                                      "decay",  "denominator", "feature_position"};
 
@@ -128,34 +127,48 @@ class Keys {
   std::string where_;
 };
 
-std::vector<std::string_view> known_keys(const Method& method, bool local_yoso) {
+bool has_own_bits(const Method& method) {
+  return std::any_of(method.options.begin(), method.options.end(),
+                     [](const Option& option) { return option.key == kHashBits.key; });
+}
+
+/// The row's own options and its local branch's.
+std::vector<Option> options_of(const Method& method, LocalWeight local) {
+  std::vector<Option> options = method.options;
+  if (local == LocalWeight::kYoso && !has_own_bits(method)) options.push_back(kHashBits);
+  return options;
+}
+
+std::vector<std::string_view> known_keys(const Method& method, std::span<const Option> options) {
   std::vector<std::string_view> known(kOtherKeys.begin(), kOtherKeys.end());
-  for (const IntegerKey& key : kIntegers) {
-    const bool own =
-        std::find(method.options.begin(), method.options.end(), key.name) != method.options.end();
-    if (key.shared || own || (local_yoso && key.name == "bits")) known.push_back(key.name);
-  }
+  for (const IntegerKey& key : kIntegers) known.push_back(key.name);
+  if (method.grows) known.push_back("window");
+  for (const Option& option : options) known.push_back(option.key);
   return known;
 }
 
 /// What no single key can be wrong about: which parts go together.
-void check_together(const AttentionConfig& config, const Method& method, const Keys& keys,
-                    bool alpha_number) {
-  const bool local = config.local != LocalWeight::kNone;
+void check_together(const AttentionConfig& config, const Keys& keys, bool alpha_number) {
+  const Method& method = *config.method;
   const bool decays = config.decay_learned || config.decay < 1.0;
   const bool shared = config.denominator == Denominator::kShared;
+  const bool sums = method.division == Division::kSum || method.division == Division::kPositiveSum;
   const auto without = [&](bool used, std::string_view key, std::string_view what) {
-    if (used && !local) keys.conflict(key, what, "a local branch beside it (key `local`)");
+    if (used && !config.has_local()) keys.conflict(key, what, "a local branch beside it (key `local`)");
   };
-  if (method.grows && local) keys.conflict("local", "a local branch of softmax", "null, or another method");
-  if (method.grows && config.taps > 0) keys.conflict("taps", "taps with softmax", "0, or another method");
-  if (config.gate && alpha_number) keys.conflict("gate", "true with a number for alpha", "alpha \"learned\"");
   const auto without_summary = [&](bool used, std::string_view key, std::string_view what) {
     if (used && method.summary == SummaryKind::kNone) {
       keys.conflict(key, fmt::format("{} with {}, which has no summary", what, method.name),
                     "a method with a summary");
     }
   };
+  if (method.grows && config.has_local())
+    keys.conflict("local", "a local branch of softmax", "null, or another method");
+  if (method.grows && config.taps > 0) keys.conflict("taps", "taps with softmax", "0, or another method");
+  if (config.gate && alpha_number) keys.conflict("gate", "true with a number for alpha", "alpha \"learned\"");
+  if (config.gate && method.mix == Mix::kAdditive) {
+    keys.conflict("gate", fmt::format("true with {}, whose alpha is no share", method.name), "false");
+  }
   without(alpha_number, "alpha", "a number without a local branch");
   without(config.gate, "gate", "true without a local branch");
   without_summary(alpha_number, "alpha", "a number");
@@ -168,6 +181,11 @@ void check_together(const AttentionConfig& config, const Method& method, const K
                   fmt::format("{} with {}, whose summary is not of features", decays ? "a decay" : "shared",
                               method.name),
                   "a method with a feature map");
+  }
+  if (shared && (!sums || method.mix == Mix::kAdditive)) {
+    keys.conflict("denominator",
+                  fmt::format("shared with {}, which has no denominator of features", method.name),
+                  "\"separate\"");
   }
   if (shared && config.local != LocalWeight::kSoftmax) {
     keys.conflict("denominator", "shared with another local branch than softmax", "local \"softmax\"");
@@ -184,10 +202,15 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   if (!name || !name->is_string()) keys.reject("method", "a method's name");
   const Method& method = find_method(name->get<std::string>(), where + ".method");
 
-  AttentionConfig config = method.defaults;
+  AttentionConfig config{method.defaults, &method, {}, 0};
   keys.choice("local", kLocalWeights, config.local);
-  keys.only(known_keys(method, config.local == LocalWeight::kYoso));
+  const std::vector<Option> options = options_of(method, config.local);
+  keys.only(known_keys(method, options));
   for (const IntegerKey& key : kIntegers) keys.integer(key.name, key.least, key.most, config.*key.field);
+  if (method.grows) keys.integer("window", 0, kLongestWindow, config.window);
+  for (const Option& option : options) {
+    keys.integer(option.key, option.least, option.most, config.options[option.key] = option.standard);
+  }
   keys.choice("denominator", kDenominators, config.denominator);
   keys.choice("feature_position", kFeaturePositions, config.feature_position);
   keys.number_or_learned("decay", 0.0, false, config.decay_learned, config.decay);
@@ -200,10 +223,10 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   } else if (alpha_number) {
     config.gate = false;
   }
-  check_together(config, method, keys, alpha_number);
+  check_together(config, keys, alpha_number);
 
   // Alpha mixes two branches: with one of them alone there is nothing to learn.
-  const bool both = config.local != LocalWeight::kNone && method.summary != SummaryKind::kNone;
+  const bool both = config.has_local() && method.summary != SummaryKind::kNone;
   config.alpha_learned = both && !alpha_number;
   if (config.local_alone()) {  // what says how a summary is made or read says nothing
     config.decay_learned = false;
@@ -211,7 +234,6 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
     config.feature_position = FeaturePosition::kRotary;
     config.denominator = Denominator::kSeparate;
   }
-  if (config.local == LocalWeight::kYoso && config.bits == 0) config.bits = kYosoBits;
   return config;
 }
 
@@ -227,30 +249,33 @@ int layer_index(const std::string& key, int layers, const std::string& where) {
 }
 
 json to_json(const AttentionConfig& config) {
-  const Method& method = find_method(config.method, "attention");
-  json object{{"method", config.method}};
-  if (!method.grows) {
-    const bool local = config.local != LocalWeight::kNone;
-    object["group"] = config.group;
-    object["local_groups"] = config.local_groups;
-    object["sinks"] = config.sinks;
-    if (config.local != method.defaults.local) object["local"] = name_of(kLocalWeights, config.local);
-    if (local && method.summary != SummaryKind::kNone) {
-      object["alpha"] = config.alpha_learned ? json("learned") : json(config.alpha);
-    }
-    object["gate"] = config.gate;
-    object["decay"] = config.decay_learned ? json("learned") : json(config.decay);
-    object["denominator"] = name_of(kDenominators, config.denominator);
-    object["feature_position"] = name_of(kFeaturePositions, config.feature_position);
-    object["taps"] = config.taps;
+  const Method& method = *config.method;
+  json object{{"method", method.name}};
+  if (method.grows) {
+    if (config.window != 0) object["window"] = config.window;
+    return object;
   }
-  for (const IntegerKey& key : kIntegers) {
-    if (!key.shared && config.*key.field != 0) object[std::string(key.name)] = config.*key.field;
+  for (const IntegerKey& key : kIntegers) object[std::string(key.name)] = config.*key.field;
+  if (config.local != method.defaults.local) object["local"] = name_of(kLocalWeights, config.local);
+  if (config.has_local() && method.summary != SummaryKind::kNone) {
+    object["alpha"] = config.alpha_learned ? json("learned") : json(config.alpha);
   }
+  object["gate"] = config.gate;
+  object["decay"] = config.decay_learned ? json("learned") : json(config.decay);
+  object["denominator"] = name_of(kDenominators, config.denominator);
+  object["feature_position"] = name_of(kFeaturePositions, config.feature_position);
+  for (const auto& [key, value] : config.options) object[std::string(key)] = value;
   return object;
 }
 
 }  // namespace
+
+std::string_view AttentionConfig::name() const { return method->name; }
+bool AttentionConfig::grows() const { return method->grows; }
+bool AttentionConfig::local_alone() const {
+  return has_local() && !alpha_learned && alpha == (method->mix == Mix::kConvex ? 1.0 : 0.0);
+}
+bool AttentionConfig::has_summary() const { return method->summary != SummaryKind::kNone && !local_alone(); }
 
 std::vector<AttentionConfig> parse_attention(const json& object, int layers, const std::string& where) {
   if (object.is_null()) return std::vector<AttentionConfig>(layers);
@@ -269,7 +294,8 @@ std::vector<AttentionConfig> parse_attention(const json& object, int layers, con
     json own = changes;
     if (!changes.contains("method")) {  // changes only what it names, and what only that has a use for
       own = shared;
-      if (changes.contains("local") && changes["local"] != "yoso") own.erase("bits");
+      const bool loses_bits = changes.contains("local") && changes["local"] != "yoso";
+      if (loses_bits && !has_own_bits(*configs[index].method)) own.erase(std::string(kHashBits.key));
       own.update(changes);
     }
     configs[index] = parse_one(own, entry);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -14,13 +15,15 @@ namespace linnet {
 /// ε: the least that anything is divided by, and what RMSNorm adds (docs/mathematics.md section 1).
 constexpr double kEpsilon = 1e-6;
 
-enum class LocalWeight { kNone, kSoftmax, kRelu2, kLaplace, kRelu, kYoso };
+struct Method;
+const Method& softmax_method();
+
+enum class LocalWeight { kNone, kSoftmax, kRelu2, kRelu2Unit, kLaplace, kRelu, kYoso };
 enum class FeaturePosition { kRotary, kNone };
 enum class Denominator { kSeparate, kShared };
 
-/// Resolved: no key is "the row's own value" any more.
-struct AttentionConfig {
-  std::string method = "softmax";
+/// What every row takes: groups, the local branch, how it is mixed with the summary, the convolution.
+struct Augmentation {
   int group = 64;        // C: tokens of a group, 1 … 4096
   int local_groups = 1;  // W: groups that the local branch sees, 1 … 16
   int sinks = 0;         // m: first tokens that stay local, 0 … group
@@ -32,12 +35,28 @@ struct AttentionConfig {
   double decay = 1.0;          // where it is not learned
   Denominator denominator = Denominator::kSeparate;
   FeaturePosition feature_position = FeaturePosition::kRotary;
-  int taps = 0;    // K: tensor `taps` [H, K, e]
-  int window = 0;  // of `softmax` alone: the last `window` tokens; 0 is all
-  int bits = 0;    // of a local branch `yoso`
+  int taps = 0;  // K: tensor `taps` [H, K, e]
 
-  /// α fixed at 1: the local branch is all, and no summary is kept, computed or learned.
-  bool local_alone() const { return local != LocalWeight::kNone && !alpha_learned && alpha == 1.0; }
+  bool operator==(const Augmentation&) const = default;
+};
+
+/// One layer's attention, resolved: no key is "the row's own value" any more.
+struct AttentionConfig : Augmentation {
+  const Method* method = &softmax_method();  // the row
+  std::map<std::string_view, int> options;   // of the row's own and of its local branch, each with a value
+  int window = 0;                            // of `softmax` alone: the last `window` tokens; 0 is all
+
+  std::string_view name() const;
+  /// Keeps every token: softmax.
+  bool grows() const;
+  bool has_local() const { return local != LocalWeight::kNone; }
+  /// The mix leaves nothing of the summary (α fixed at 1; added: at 0), which is then neither kept, computed
+  /// nor learned.
+  bool local_alone() const;
+  bool has_summary() const;
+  /// The value of an option that this config has.
+  int option(std::string_view key) const { return options.at(key); }
+
   bool operator==(const AttentionConfig&) const = default;
 };
 
@@ -64,14 +83,15 @@ struct ParameterSpec {
   std::string name;            // "alpha", "q.weight", …
   std::vector<int64_t> shape;  // e.g. [H, d, d]
   std::optional<double>
-      absent;  // the value of every number where the tensor is absent (gain: 1); none: an error
+      absent;           // the value of every number where the tensor is absent (gain: 1); none: an error
+  bool trained = true;  // false: drawn once and stored (projection, planes)
 };
 std::vector<ParameterSpec> parameter_specs(const AttentionConfig& config, const AttentionShape& shape);
 
 /// The numbers that a fresh linearization starts from (recipes: W the identity, α logits 2, gate 0, decay
 /// logits evenly from 1 to 5 over the key-value heads, taps 0, Ω orthogonal Gaussian rows from `seed` and
 /// `layer`).
-std::vector<float> initial_parameter(const ParameterSpec& spec, const AttentionConfig& config,
-                                     const AttentionShape& shape, uint64_t seed, int layer);
+std::vector<float> initial_parameter(const ParameterSpec& spec, const AttentionConfig& config, uint64_t seed,
+                                     int layer);
 
 }  // namespace linnet

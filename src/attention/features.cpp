@@ -1,7 +1,9 @@
 #include "attention/features.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "attention/method.h"
 #include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {
@@ -10,142 +12,220 @@ namespace {
 using kernels::padded;
 
 template <class T>
+void weigh(int64_t n, T weight, T* x) {
+  for (int64_t i = 0; i < n; ++i) x[i] *= weight;
+}
+
+template <class T>
 class FeatureSummary final : public Summary<T> {
  public:
-  FeatureSummary(std::unique_ptr<FeatureMap<T>> map, int64_t value_size)
-      : map_(std::move(map)), features_(map_->features()), size_(value_size), row_(padded(value_size)) {}
+  FeatureSummary(std::unique_ptr<FeatureMap<T>> map, const AttentionConfig& config,
+                 const AttentionShape& shape, const Parameters<T>& parameters)
+      : map_(std::move(map)),
+        division_(config.method->division),
+        features_(map_->features()),
+        size_(shape.value_size),
+        row_(padded(size_)),
+        scaled_(map_->scaled()) {
+    if (config.method->gain) gains_ = parameters.find("gain")->second;
+  }
 
-  // S [f, padded e], then z [padded f].
+  // S [f, padded e]; z [padded f] where it is divided by; [m, 1 once there is an m] where the map is scaled:
+  // S and z are then to be multiplied by exp(m), the largest exponent so far.
   std::vector<PaddedMatrix> matrices() const override {
-    return {{0, features_, size_, row_}, {features_ * row_, 1, features_, padded(features_)}};
+    std::vector<PaddedMatrix> all{{0, features_, size_, row_}};
+    if (sums()) all.push_back({padded_end(all), 1, features_, padded(features_)});
+    if (scaled_) all.push_back({padded_end(all), 1, 2, kernels::kPad});
+    return all;
   }
 
   void add(int64_t kv_head, T* summary, const TokenBlock<T>& tokens) const override {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
-    const int64_t n = padded(tokens.count);
-    T* phi = scratch.take<T>(features_ * n);
-    map_->keys(kv_head, n, tokens.keys, tokens.key_row, phi);
-    if (tokens.weight != T(1)) weigh(features_ * n, tokens.weight, phi);
-    kernels::matmul(features_, row_, tokens.count, phi, n, tokens.values, tokens.value_row, summary, row_,
-                    true);
+    const Keys keys = keys_of(kv_head, tokens, scratch);
+    if (scaled_) {
+      T* largest = summary + scale_at();
+      const T before = largest[1] != T(0) ? largest[0] : keys.exponents[0];
+      const T after = std::max(before, *std::max_element(keys.exponents, keys.exponents + tokens.count));
+      if (after != before) weigh(scale_at(), std::exp(before - after), summary);
+      largest[0] = after;
+      largest[1] = T(1);
+      for (int64_t s = 0; s < tokens.count; ++s) {
+        const T weight = std::exp(keys.exponents[s] - after);
+        for (int64_t i = 0; i < features_; ++i) keys.phi[i * keys.row + s] *= weight;
+      }
+    }
+    kernels::matmul(features_, row_, tokens.count, keys.phi, keys.row, tokens.values, tokens.value_row,
+                    summary, row_, true);
+    if (!sums()) return;
     T* z = summary + features_ * row_;
-    for (int64_t i = 0; i < features_; ++i) z[i] += kernels::sum(phi + i * n, tokens.count);
+    for (int64_t i = 0; i < features_; ++i) z[i] += kernels::sum(keys.phi + i * keys.row, tokens.count);
   }
 
-  void scale(T* summary, T weight) const override {
-    weigh(features_ * row_ + padded(features_), weight, summary);
-  }
+  void scale(T* summary, T weight) const override { weigh(scale_at(), weight, summary); }
 
-  void read(const Reading<T>& reading, T* numerators, int64_t value_row, T* denominators) const override {
+  void read(const Reading<T>& reading, const SummaryRead<T>& out) const override {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
     const int64_t rows = reading.heads * reading.tokens, phi_row = padded(features_);
     T* phi = scratch.take<T>(rows * phi_row);
     for (int64_t h = 0; h < reading.heads; ++h) {
-      map_->queries(reading.first_head + h, reading.tokens,
-                    reading.queries + h * reading.tokens * reading.query_row, reading.query_row,
-                    phi + h * reading.tokens * phi_row);
+      const int64_t first = h * reading.tokens;
+      map_->queries(reading.first_head + h, reading.tokens, reading.queries + first * reading.query_row,
+                    reading.query_row, phi + first * phi_row, out.exponents + first);
     }
-    kernels::matmul(rows, value_row, features_, phi, phi_row, reading.summary, row_, numerators, value_row,
+    kernels::matmul(rows, out.row, features_, phi, phi_row, reading.summary, row_, out.numerators, out.row,
                     false);
     const T* z = reading.summary + features_ * row_;
-    for (int64_t r = 0; r < rows; ++r) denominators[r] = kernels::dot(phi + r * phi_row, z, features_);
+    for (int64_t r = 0; r < rows; ++r) {
+      out.denominators[r] = sums() ? kernels::dot(phi + r * phi_row, z, features_) : T(1);
+    }
     if (!reading.blocks.empty() || reading.branches.count > 0) {
-      read_unfolded(reading, phi, phi_row, numerators, value_row, denominators);
+      read_unfolded(reading, phi, phi_row, out);
+    } else if (scaled_) {
+      for (int64_t r = 0; r < rows; ++r) out.exponents[r] += reading.summary[scale_at()];
+    }
+    if (division_ == Division::kCount) {
+      for (int64_t r = 0; r < rows; ++r) {
+        out.denominators[r] = T(std::max<int64_t>(reading.seen(r), 1));
+      }
     }
   }
 
-  void finish(int64_t, T* numerator, T denominator) const override {
-    const T scale = T(1) / std::max(denominator, T(kEpsilon));
-    for (int64_t i = 0; i < size_; ++i) numerator[i] *= scale;
+  void finish(int64_t head, T* numerator, T denominator) const override {
+    const T divisor = division_ == Division::kSum ? std::max(denominator, T(kEpsilon)) : denominator;
+    T scale = T(1) / divisor;
+    if (gains_.empty()) {
+      for (int64_t i = 0; i < size_; ++i) numerator[i] *= scale;
+      return;
+    }
+    T squares = 0;
+    for (int64_t i = 0; i < size_; ++i) squares += numerator[i] * numerator[i];
+    scale /= std::sqrt(squares * scale * scale / T(size_) + T(kEpsilon));
+    for (int64_t i = 0; i < size_; ++i) numerator[i] *= scale * gains_[head * size_ + i];
   }
 
  private:
-  static void weigh(int64_t n, T weight, T* x) {
-    for (int64_t i = 0; i < n; ++i) x[i] *= weight;
+  /// Keys' features as columns, weighted; true ones are phi · exp(exponents) where the map is scaled.
+  struct Keys {
+    T* phi;
+    int64_t row;
+    T* exponents;
+  };
+
+  bool sums() const { return division_ == Division::kSum || division_ == Division::kPositiveSum; }
+  /// Where the scale stands: S and z fill all before it.
+  int64_t scale_at() const { return features_ * row_ + (sums() ? padded(features_) : 0); }
+
+  Keys keys_of(int64_t kv_head, const TokenBlock<T>& tokens, Scratch& scratch) const {
+    const int64_t n = padded(tokens.count);
+    const Keys keys{scratch.take<T>(features_ * n), n, scaled_ ? scratch.take<T>(n) : nullptr};
+    map_->keys(kv_head, n, tokens.keys, tokens.key_row, keys.phi, keys.exponents);
+    if (tokens.weight != T(1)) weigh(features_ * n, tokens.weight, keys.phi);
+    return keys;
   }
 
   // Tokens not folded are score rows φ(q)·φ(k_s): blocks, then the own path, in position order.
-  void read_unfolded(const Reading<T>& reading, const T* phi, int64_t phi_row, T* numerators,
-                     int64_t value_row, T* denominators) const {
+  void read_unfolded(const Reading<T>& reading, const T* phi, int64_t phi_row,
+                     const SummaryRead<T>& out) const {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
-    const int64_t rows = reading.heads * reading.tokens;
-    int64_t committed = 0;
-    for (const auto& block : reading.blocks) committed += block.count;
+    const int64_t rows = reading.heads * reading.tokens, committed = reading.waiting();
     const int64_t row = padded(committed + reading.path_end) + kernels::kPad;
     T* scores = scratch.take<T>(rows * row);
+    T* exponents = scaled_ ? scratch.take<T>(rows * row) : nullptr;  // of the scores
 
     int64_t place = 0;
     for (const auto& block : reading.blocks) {
       const Scratch::Scope block_scope(scratch);
-      const int64_t n = padded(block.count);
-      T* keys = scratch.take<T>(features_ * n);
-      map_->keys(reading.kv_head, n, block.keys, block.key_row, keys);
-      if (block.weight != T(1)) weigh(features_ * n, block.weight, keys);
+      const Keys keys = keys_of(reading.kv_head, block, scratch);
       // Columns past the block's end are overwritten by what comes next.
-      kernels::matmul(rows, n, features_, phi, phi_row, keys, n, scores + place, row, false);
-      kernels::matmul(rows, value_row, block.count, scores + place, row, block.values, block.value_row,
-                      numerators, value_row, true);
+      kernels::matmul(rows, keys.row, features_, phi, phi_row, keys.phi, keys.row, scores + place, row,
+                      false);
+      for (int64_t r = 0; scaled_ && r < rows; ++r) {
+        std::copy_n(keys.exponents, block.count, exponents + r * row + place);
+      }
       place += block.count;
     }
-    if (reading.branches.count > 0) {
-      read_paths(reading, phi, phi_row, scores + committed, row, numerators, value_row);
+    if (reading.branches.count > 0) score_paths(reading, phi, phi_row, scores + place, exponents, place, row);
+    for (int64_t r = 0; scaled_ && r < rows; ++r) {
+      rescale(reading, r, scores + r * row, exponents + r * row, out);
+    }
+    place = 0;
+    for (const auto& block : reading.blocks) {
+      kernels::matmul(rows, out.row, block.count, scores + place, row, block.values, block.value_row,
+                      out.numerators, out.row, true);
+      place += block.count;
     }
     for (int64_t r = 0; r < rows; ++r) {
-      const int64_t seen = path_of(reading, r).size();
-      denominators[r] += kernels::sum(scores + r * row, committed + seen);
+      const auto path = reading.path(r);
+      const T* own = scores + r * row;
+      kernels::add_weighted_rows(own + committed, path.data(), static_cast<int64_t>(path.size()),
+                                 reading.branches.values, reading.branches.value_row, out.row,
+                                 out.numerators + r * out.row);
+      if (sums()) out.denominators[r] += kernels::sum(own, committed + static_cast<int64_t>(path.size()));
     }
   }
 
-  // The nodes of row r's path that it sees globally.
-  static std::span<const int32_t> path_of(const Reading<T>& reading, int64_t r) {
-    if (reading.branches.count == 0) return {};
-    const auto path = reading.paths->path(reading.nodes[r % reading.tokens]);
-    const int64_t end = std::min<int64_t>(reading.path_end, path.size());
-    if (end <= reading.path_begin) return {};
-    return path.subspan(reading.path_begin, end - reading.path_begin);
-  }
-
-  void read_paths(const Reading<T>& reading, const T* phi, int64_t phi_row, T* scores, int64_t row,
-                  T* numerators, int64_t value_row) const {
+  void score_paths(const Reading<T>& reading, const T* phi, int64_t phi_row, T* scores, T* exponents,
+                   int64_t place, int64_t row) const {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
-    const int64_t rows = reading.heads * reading.tokens, n = padded(reading.branches.count);
-    T* keys = scratch.take<T>(features_ * n);
-    map_->keys(reading.kv_head, n, reading.branches.keys, reading.branches.key_row, keys);
-    T* all = scratch.take<T>(rows * n);
-    kernels::matmul(rows, n, features_, phi, phi_row, keys, n, all, n, false);
+    const int64_t rows = reading.heads * reading.tokens;
+    const Keys keys = keys_of(reading.kv_head, reading.branches, scratch);
+    T* all = scratch.take<T>(rows * keys.row);
+    kernels::matmul(rows, keys.row, features_, phi, phi_row, keys.phi, keys.row, all, keys.row, false);
     for (int64_t r = 0; r < rows; ++r) {
-      const auto path = path_of(reading, r);
-      T* own = scores + r * row;
+      const auto path = reading.path(r);
       for (size_t j = 0; j < path.size(); ++j) {
-        own[j] = all[r * n + path[j]] * reading.path_weights[reading.path_begin + j];
+        scores[r * row + j] = all[r * keys.row + path[j]] * reading.path_weights[reading.path_begin + j];
+        if (scaled_) exponents[r * row + place + j] = keys.exponents[path[j]];
       }
-      kernels::add_weighted_rows(own, path.data(), static_cast<int64_t>(path.size()), reading.branches.values,
-                                 reading.branches.value_row, value_row, numerators + r * value_row);
     }
+  }
+
+  // Brings what row r reads to the largest exponent among what it sees, so that nothing else can move a bit
+  // of it.
+  void rescale(const Reading<T>& reading, int64_t r, T* scores, const T* exponents,
+               const SummaryRead<T>& out) const {
+    const int64_t count = reading.waiting() + static_cast<int64_t>(reading.path(r).size());
+    const T* own = reading.summary + scale_at();
+    const bool any = own[1] != T(0);
+    T largest = any ? own[0] : exponents[0];
+    for (int64_t s = 0; s < count; ++s) largest = std::max(largest, exponents[s]);
+    const T folded = any ? std::exp(own[0] - largest) : T(0);
+    weigh(out.row, folded, out.numerators + r * out.row);
+    if (sums()) out.denominators[r] *= folded;
+    out.exponents[r] += largest;
+    for (int64_t s = 0; s < count; ++s) scores[s] *= std::exp(exponents[s] - largest);
   }
 
   std::unique_ptr<FeatureMap<T>> map_;
+  Division division_;
   int64_t features_, size_, row_;
+  bool scaled_;
+  std::vector<T> gains_;  // [heads, e]; empty: no norm
 };
 
 }  // namespace
 
 template <class T>
-std::unique_ptr<Summary<T>> make_features(std::unique_ptr<FeatureMap<T>> map, int64_t value_size) {
-  return std::make_unique<FeatureSummary<T>>(std::move(map), value_size);
+std::unique_ptr<Summary<T>> make_features(std::unique_ptr<FeatureMap<T>> map, const AttentionConfig& config,
+                                          const AttentionShape& shape, const Parameters<T>& parameters) {
+  return std::make_unique<FeatureSummary<T>>(std::move(map), config, shape, parameters);
 }
-template std::unique_ptr<Summary<float>> make_features(std::unique_ptr<FeatureMap<float>>, int64_t);
-template std::unique_ptr<Summary<double>> make_features(std::unique_ptr<FeatureMap<double>>, int64_t);
+template std::unique_ptr<Summary<float>> make_features(std::unique_ptr<FeatureMap<float>>,
+                                                       const AttentionConfig&, const AttentionShape&,
+                                                       const Parameters<float>&);
+template std::unique_ptr<Summary<double>> make_features(std::unique_ptr<FeatureMap<double>>,
+                                                        const AttentionConfig&, const AttentionShape&,
+                                                        const Parameters<double>&);
 
 template <class T>
 PointwiseMap<T>::PointwiseMap(Function function, int64_t size) : function_(function), size_(size) {}
 
 template <class T>
-void PointwiseMap<T>::queries(int64_t, int64_t count, const T* x, int64_t x_row, T* phi) const {
+void PointwiseMap<T>::queries(int64_t, int64_t count, const T* x, int64_t x_row, T* phi, T*) const {
   for (int64_t r = 0; r < count; ++r, x += x_row, phi += padded(size_)) {
     function_(padded(size_), x, phi);
     std::fill(phi + size_, phi + padded(size_), T(0));  // the map of 0 need not be 0
@@ -153,7 +233,7 @@ void PointwiseMap<T>::queries(int64_t, int64_t count, const T* x, int64_t x_row,
 }
 
 template <class T>
-void PointwiseMap<T>::keys(int64_t, int64_t n, const T* x, int64_t x_row, T* phi) const {
+void PointwiseMap<T>::keys(int64_t, int64_t n, const T* x, int64_t x_row, T* phi, T*) const {
   for (int64_t i = 0; i < size_; ++i) function_(n, x + i * x_row, phi + i * n);
 }
 

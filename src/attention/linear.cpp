@@ -1,5 +1,9 @@
 #include "attention/linear.h"
 
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
 #include "attention/linear_layer.h"
 #include "attention/linear_nodes.h"
 
@@ -19,16 +23,57 @@ Rows<T> part_of(const Rows<T>& rows, int64_t first, int64_t count) {
           from_row(rows.q, first),
           from_row(rows.k, first),
           from_row(rows.v, first),
-          from_row(rows.q_plain, first),
-          from_row(rows.k_plain, first)};
+          from_row(rows.summary_q, first),
+          from_row(rows.summary_k, first)};
 }
+
+/// A caller's rows as a layer takes them: the summary's own where it has some, of unit length where the row
+/// wants that. What is computed for it is held here.
+template <class T>
+class EnteredRows {
+ public:
+  const Rows<T>& enter(const LinearLayer<T>& layer, const Rows<T>& rows) {
+    rows_ = rows;
+    const bool own = layer.config.feature_position == FeaturePosition::kNone;
+    if (layer.config.method->unit_rows) {
+      const int64_t heads = layer.shape.heads, kv_heads = layer.shape.kv_heads, size = layer.shape.head_size;
+      numbers_.resize((own ? 2 : 1) * (heads + kv_heads) * rows.count * size);
+      T* to = numbers_.data();
+      rows_.q = unit(rows.q, heads, rows.count, size, to);
+      rows_.k = unit(rows.k, kv_heads, rows.count, size, to);
+      if (own) rows_.summary_q = unit(rows.summary_q, heads, rows.count, size, to);
+      if (own) rows_.summary_k = unit(rows.summary_k, kv_heads, rows.count, size, to);
+    }
+    if (!own) rows_.summary_q = rows_.q, rows_.summary_k = rows_.k;
+    return rows_;
+  }
+
+ private:
+  static HeadRows<const T> unit(const HeadRows<const T>& rows, int64_t heads, int64_t count, int64_t size,
+                                T*& to) {
+    const HeadRows<const T> made{to, count * size, size};
+    for (int64_t h = 0; h < heads; ++h) {
+      for (int64_t i = 0; i < count; ++i, to += size) {
+        const T* from = rows.row(h, i);
+        T squares = 0;
+        for (int64_t x = 0; x < size; ++x) squares += from[x] * from[x];
+        const T scale = T(1) / std::max(std::sqrt(squares), T(kEpsilon));
+        for (int64_t x = 0; x < size; ++x) to[x] = from[x] * scale;
+      }
+    }
+    return made;
+  }
+
+  Rows<T> rows_;
+  std::vector<T> numbers_;
+};
 
 template <class T>
 class LinearAttention final : public Attention<T> {
  public:
-  LinearAttention(const Method& method, const AttentionConfig& config, const AttentionShape& shape,
-                  const Parameters<T>& parameters, const SinkRotation* sink_rotation)
-      : layer_(method, config, shape, parameters, sink_rotation) {
+  LinearAttention(const AttentionConfig& config, const AttentionShape& shape, const Parameters<T>& parameters,
+                  const SinkRotation* sink_rotation)
+      : layer_(config, shape, parameters, sink_rotation) {
     chain_.assign_chain(kChain, 0);
   }
 
@@ -42,8 +87,10 @@ class LinearAttention final : public Attention<T> {
     return std::make_unique<LinearState<T>>(layer_.layout);
   }
 
-  void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
+  void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& given, HeadRows<T> out,
               ThreadPool& pool) const override {
+    thread_local EnteredRows<T> entered;
+    const Rows<T>& rows = entered.enter(layer_, given);
     const auto& own = static_cast<const LinearState<T>&>(state);
     thread_local NodePlan plan;
     plan.assign(tree, own.length(), layer_.config.group);
@@ -54,8 +101,10 @@ class LinearAttention final : public Attention<T> {
     });
   }
 
-  void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& rows,
+  void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& given,
               ThreadPool& pool) const override {
+    thread_local EnteredRows<T> entered;
+    const Rows<T>& rows = entered.enter(layer_, given);
     auto& own = static_cast<LinearState<T>&>(state);
     const int64_t begin = own.length(), end = begin + static_cast<int64_t>(path.size());
     const auto commit_head = [&](size_t g) {
@@ -69,7 +118,9 @@ class LinearAttention final : public Attention<T> {
     own.set_length(end);
   }
 
-  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+  void prefill(State<T>& state, const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
+    thread_local EnteredRows<T> entered;
+    const Rows<T>& rows = entered.enter(layer_, given);
     auto& own = static_cast<LinearState<T>&>(state);
     const int64_t begin = own.length(), end = begin + rows.count;
     pool.run(layer_.shape.kv_heads, [&](size_t g) {
@@ -103,16 +154,14 @@ class LinearAttention final : public Attention<T> {
 }  // namespace
 
 template <class T>
-std::unique_ptr<Attention<T>> make_linear(const Method& method, const AttentionConfig& config,
-                                          const AttentionShape& shape, const Parameters<T>& parameters,
+std::unique_ptr<Attention<T>> make_linear(const AttentionConfig& config, const AttentionShape& shape,
+                                          const Parameters<T>& parameters,
                                           const SinkRotation* sink_rotation) {
-  return std::make_unique<LinearAttention<T>>(method, config, shape, parameters, sink_rotation);
+  return std::make_unique<LinearAttention<T>>(config, shape, parameters, sink_rotation);
 }
-template std::unique_ptr<Attention<float>> make_linear(const Method&, const AttentionConfig&,
-                                                       const AttentionShape&, const Parameters<float>&,
-                                                       const SinkRotation*);
-template std::unique_ptr<Attention<double>> make_linear(const Method&, const AttentionConfig&,
-                                                        const AttentionShape&, const Parameters<double>&,
-                                                        const SinkRotation*);
+template std::unique_ptr<Attention<float>> make_linear(const AttentionConfig&, const AttentionShape&,
+                                                       const Parameters<float>&, const SinkRotation*);
+template std::unique_ptr<Attention<double>> make_linear(const AttentionConfig&, const AttentionShape&,
+                                                        const Parameters<double>&, const SinkRotation*);
 
 }  // namespace linnet

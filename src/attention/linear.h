@@ -1,8 +1,7 @@
 // Linear attention in every form: one summary, a local branch, a mix, a convolution, for any row of the
 // registry that has a summary or a local branch (docs/mathematics.md sections 1 and 4).
 //
-//     o_t = α L_t + (1 − α) G_t + Σ_{j<K} w_j ⊙ v_{t−j}     (denominator `separate`; o_t = L_t where no token
-//     is global)
+//     o_t = mix(L_t, G_t) + Σ_{j<K} w_j ⊙ v_{t−j}     (L_t alone where no token is global)
 //
 // One routine computes a tile of tree nodes that stand in the same group; a single token is a tree of one
 // node, and a prefill is chains of up to 64 nodes within a group, each committed before the next. All sums
@@ -18,8 +17,7 @@
 namespace linnet {
 
 template <class T>
-std::unique_ptr<Attention<T>> make_linear(const Method& method, const AttentionConfig& config,
-                                          const AttentionShape& shape, const Parameters<T>& parameters,
-                                          const SinkRotation* sink_rotation);
+std::unique_ptr<Attention<T>> make_linear(const AttentionConfig& config, const AttentionShape& shape,
+                                          const Parameters<T>& parameters, const SinkRotation* sink_rotation);
 
 }  // namespace linnet

@@ -23,20 +23,13 @@ std::vector<T> padded_rows(const std::vector<T>& from, int64_t size) {
   return to;
 }
 
-/// With α fixed at 1 the summary adds nothing: it is neither kept nor computed.
-bool reads_summary(const Method& method, const AttentionConfig& config) {
-  return method.summary != SummaryKind::kNone && !config.local_alone();
-}
-
-std::unique_ptr<Summary<float>> make_summary(const Method& method, const AttentionConfig& config,
-                                             const AttentionShape& shape,
+std::unique_ptr<Summary<float>> make_summary(const AttentionConfig& config, const AttentionShape& shape,
                                              const Parameters<float>& parameters) {
-  return method.make_float(config, shape, parameters);
+  return config.method->make_float(config, shape, parameters);
 }
-std::unique_ptr<Summary<double>> make_summary(const Method& method, const AttentionConfig& config,
-                                              const AttentionShape& shape,
+std::unique_ptr<Summary<double>> make_summary(const AttentionConfig& config, const AttentionShape& shape,
                                               const Parameters<double>& parameters) {
-  return method.make_double(config, shape, parameters);
+  return config.method->make_double(config, shape, parameters);
 }
 
 /// Cosines and sines of one turn, kept by the thread: all layers of a model turn alike.
@@ -63,11 +56,14 @@ struct Turn {
 }  // namespace
 
 template <class T>
-LinearLayer<T>::LinearLayer(const Method& method, const AttentionConfig& c, const AttentionShape& s,
+LinearLayer<T>::LinearLayer(const AttentionConfig& c, const AttentionShape& s,
                             const Parameters<T>& parameters, const SinkRotation* sink_rotation)
-    : config(c), shape(s), repeat(s.heads / s.kv_heads), inclusive_(method.inclusive) {
-  if (reads_summary(method, config)) summary = make_summary(method, config, shape, parameters);
-  if (config.local != LocalWeight::kNone) local.emplace(config, shape, values_of(parameters, "local_gain"));
+    : config(c),
+      shape(s),
+      repeat(s.heads / s.kv_heads),
+      score_scale(c.method->unit_rows ? T(1) : T(1) / std::sqrt(T(s.head_size))) {
+  if (config.has_summary()) summary = make_summary(config, shape, parameters);
+  if (config.has_local()) local.emplace(config, shape, score_scale, values_of(parameters, "local_gain"));
   layout = LinearLayout(config, shape, summary ? summary->matrices() : std::vector<PaddedMatrix>());
   alphas =
       config.alpha_learned ? values_of(parameters, "alpha") : std::vector<T>(shape.heads, T(config.alpha));
@@ -83,7 +79,7 @@ LinearLayer<T>::LinearLayer(const Method& method, const AttentionConfig& c, cons
 
 template <class T>
 int64_t LinearLayer<T>::global_end(int64_t group) const {
-  if (!local) return (group + (inclusive_ ? 1 : 0)) * config.group;
+  if (!local) return (group + (config.method->inclusive ? 1 : 0)) * config.group;
   return window_begin(group);
 }
 
@@ -118,7 +114,6 @@ template <class T>
 void LinearLayer<T>::store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index,
                            int64_t position) const {
   const int64_t slot = layout.slot(position), d = shape.head_size;
-  const bool plain = config.feature_position == FeaturePosition::kNone;
   const T* value = rows.v.row(kv_head, index);
   const auto put = [&](const T* key, T* columns, int64_t stride) {
     for (int64_t x = 0; x < d; ++x) columns[x * stride] = key[x];
@@ -126,8 +121,7 @@ void LinearLayer<T>::store(int64_t kv_head, T* part, const Rows<T>& rows, int64_
   gather_row(value, shape.value_size, layout.value_row, part + layout.values + slot * layout.value_row);
   if (local) put(rows.k.row(kv_head, index), part + layout.local_keys + slot, layout.key_row);
   if (!local || layout.separate_keys) {
-    put((plain ? rows.k_plain : rows.k).row(kv_head, index), part + layout.feature_keys + slot,
-        layout.key_row);
+    put(rows.summary_k.row(kv_head, index), part + layout.feature_keys + slot, layout.key_row);
   }
   if (position < layout.sinks) {
     put(rows.k.row(kv_head, index), part + layout.sink_keys + position, layout.sink_row);

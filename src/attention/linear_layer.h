@@ -14,8 +14,8 @@ namespace linnet {
 template <class T>
 class LinearLayer {
  public:
-  LinearLayer(const Method& method, const AttentionConfig& config, const AttentionShape& shape,
-              const Parameters<T>& parameters, const SinkRotation* sink_rotation);
+  LinearLayer(const AttentionConfig& config, const AttentionShape& shape, const Parameters<T>& parameters,
+              const SinkRotation* sink_rotation);
 
   AttentionConfig config;
   AttentionShape shape;
@@ -23,7 +23,8 @@ class LinearLayer {
   std::optional<LocalBranch<T>> local;
   LinearLayout layout;
   int64_t repeat;         // query heads of a key-value head
-  std::vector<T> alphas;  // [H], or logits where learned
+  T score_scale;          // of local scores: τ, 1 for unit rows
+  std::vector<T> alphas;  // [H], logits where learned and convex
   std::vector<T> gates;   // [H, padded d]; empty without
   std::vector<T> decays;  // [G] λ
   std::vector<T> taps;    // [H, K, padded e]
@@ -57,7 +58,6 @@ class LinearLayer {
 
  private:
   std::optional<SinkRotation> rotation_;
-  bool inclusive_;
 };
 
 }  // namespace linnet

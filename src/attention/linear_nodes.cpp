@@ -80,8 +80,6 @@ class HeadPass {
   }
 
  private:
-  bool plain() const { return layer_.config.feature_position == FeaturePosition::kNone; }
-
   // The nodes' keys as columns, values as padded rows.
   void gather_nodes() {
     const auto columns = [&](const HeadRows<const T>& rows) {
@@ -91,8 +89,8 @@ class HeadPass {
       return keys;
     };
     if (layer_.local) local_keys_ = columns(rows_.k);
-    if (layer_.summary) feature_keys_ = plain() ? columns(rows_.k_plain) : local_keys_;
-    if (layer_.summary && !feature_keys_) feature_keys_ = columns(rows_.k);
+    const bool same = local_keys_ != nullptr && rows_.summary_k.data == rows_.k.data;
+    if (layer_.summary) feature_keys_ = same ? local_keys_ : columns(rows_.summary_k);
     T* values = scratch_.take<T>(nodes_ * value_row_);
     for (int64_t i = 0; i < nodes_; ++i) {
       gather_row(rows_.v.row(kv_head_, i), layer_.shape.value_size, value_row_, values + i * value_row_);
@@ -156,6 +154,7 @@ class HeadPass {
     far_count_ = 0;
     // One block where anything fades: older ones are folded, and without a local branch nothing does.
     const int64_t begin = std::max(layer_.folded_end(group_, length_), first);
+    folded_ = begin - first;
     add_ring(part_ + layout_.feature_keys, begin, std::min(end, length_),
              layer_.fading(kv_head_, group_, begin / group), far_.data(), far_count_);
     path_begin_ = std::max<int64_t>(0, first - length_);
@@ -171,17 +170,16 @@ class HeadPass {
   void attend_tile(std::span<const int32_t> nodes) {
     const Scratch::Scope scope(scratch_);
     const int64_t count = layer_.repeat * static_cast<int64_t>(nodes.size());
-    T* far = nullptr;
-    T* far_denominators = nullptr;
+    SummaryRead<T> far{};
     T* near = nullptr;
     T* near_denominators = nullptr;
     const T* queries = nullptr;
     if (layer_.summary) {
-      queries = gather_queries(plain() ? rows_.q_plain : rows_.q, nodes, T(1));
+      queries = gather_queries(rows_.summary_q, nodes, T(1));
       if (any_global_) {
-        far = scratch_.take<T>(count * value_row_);
-        far_denominators = scratch_.take<T>(count);
-        read_summary(queries, nodes, far, far_denominators);
+        far = {scratch_.take<T>(count * value_row_), value_row_, scratch_.take<T>(count),
+               scratch_.take<T>(count)};
+        read_summary(queries, nodes, far);
       }
     }
     if (layer_.local) {
@@ -189,21 +187,22 @@ class HeadPass {
       near_denominators = scratch_.take<T>(count);
       read_local(nodes, near, near_denominators);
     }
-    if (!near && !far) {  // nothing is seen: 0
-      far = scratch_.take<T>(count * value_row_);
-      std::fill_n(far, count * value_row_, T(0));
+    if (!near && !any_global_) {  // nothing is seen: 0
+      near = scratch_.take<T>(count * value_row_);
+      near_denominators = scratch_.take<T>(count);
+      std::fill_n(near, count * value_row_, T(0));
+      std::fill_n(near_denominators, count, T(1));
     }
     for (int64_t r = 0; r < count; ++r) {
       const int64_t head = kv_head_ * layer_.repeat + r / static_cast<int64_t>(nodes.size());
       const int32_t node = nodes[r % nodes.size()];
-      T* row = near ? near + r * value_row_ : far + r * value_row_;
-      if (near && far) {
-        mix(head, queries + r * query_row_, row, near_denominators[r], far + r * value_row_,
-            far_denominators[r]);
+      T* row = near ? near + r * value_row_ : far.numerators + r * value_row_;
+      if (near && any_global_) {
+        mix(head, queries + r * query_row_, row, near_denominators[r], far, r);
       } else if (near) {
         scale(row, T(1) / near_denominators[r]);
-      } else if (any_global_) {
-        layer_.summary->finish(head, row, far_denominators[r]);
+      } else {
+        layer_.summary->finish(head, row, far.denominators[r]);
       }
       convolve(head, node, row);
       std::copy_n(row, layer_.shape.value_size, out_.row(head, node));
@@ -229,7 +228,7 @@ class HeadPass {
     return queries;
   }
 
-  void read_summary(const T* queries, std::span<const int32_t> nodes, T* numerators, T* denominators) const {
+  void read_summary(const T* queries, std::span<const int32_t> nodes, const SummaryRead<T>& out) const {
     Reading<T> reading{};
     reading.kv_head = kv_head_;
     reading.first_head = kv_head_ * layer_.repeat;
@@ -239,6 +238,7 @@ class HeadPass {
     reading.query_row = query_row_;
     reading.nodes = nodes.data();
     reading.summary = summary_;
+    reading.folded = folded_;
     reading.blocks = {far_.data(), static_cast<size_t>(far_count_)};
     reading.branches = {feature_keys_, node_row_, values_, value_row_, path_end_ > path_begin_ ? nodes_ : 0,
                         length_,       T(1)};
@@ -246,13 +246,14 @@ class HeadPass {
     reading.path_begin = path_begin_;
     reading.path_end = path_end_;
     reading.path_weights = path_weights_;
-    layer_.summary->read(reading, numerators, value_row_, denominators);
+    std::fill_n(out.exponents, reading.heads * reading.tokens, T(0));
+    layer_.summary->read(reading, out);
   }
 
   // Score rows in position order: sinks, window, own path.
   void read_local(std::span<const int32_t> nodes, T* numerators, T* denominators) {
     const int64_t count = layer_.repeat * static_cast<int64_t>(nodes.size()), d = layer_.shape.head_size;
-    const T* queries = gather_queries(rows_.q, nodes, T(1) / std::sqrt(T(d)));
+    const T* queries = gather_queries(rows_.q, nodes, layer_.score_scale);
     const int64_t row = padded(near_tokens_ + paths_.longest()) + kernels::kPad;
     T* scores = scratch_.take<T>(count * row);
     int64_t place = 0;
@@ -319,22 +320,35 @@ class HeadPass {
     return layer_.local->weigh(scores, count, squares, kernels::dot(query, query, query_row_));
   }
 
-  // o = α L + (1 − α) G, or the shared fraction, into `near`.
-  void mix(int64_t head, const T* query, T* near, T near_denominator, T* far, T far_denominator) const {
+  /// α of a head's query: a share (convex), or what the summary is added with (additive).
+  T alpha_of(int64_t head, const T* query) const {
     T alpha = layer_.alphas[head];
-    if (layer_.config.alpha_learned) {
-      if (!layer_.gates.empty()) {
-        alpha += kernels::dot(layer_.gates.data() + head * query_row_, query, query_row_);
-      }
-      alpha = T(1) / (T(1) + std::exp(-alpha));
+    if (!layer_.config.alpha_learned || layer_.config.method->mix == Mix::kAdditive) return alpha;
+    if (!layer_.gates.empty()) {
+      alpha += kernels::dot(layer_.gates.data() + head * query_row_, query, query_row_);
     }
-    T near_scale = alpha / near_denominator, far_scale = T(1) - alpha;
+    return T(1) / (T(1) + std::exp(-alpha));
+  }
+
+  // o = mix(L, G), or the shared fraction, of row r into `near`.
+  void mix(int64_t head, const T* query, T* near, T near_denominator, const SummaryRead<T>& read,
+           int64_t r) const {
+    const T alpha = alpha_of(head, query);
+    T* far = read.numerators + r * value_row_;
+    T near_scale = alpha, far_scale = T(1) - alpha;
+    if (layer_.config.method->mix == Mix::kAdditive) near_scale = T(1), far_scale = alpha;
     if (layer_.config.denominator == Denominator::kShared) {
-      const T whole = T(1) / (alpha * near_denominator + far_scale * far_denominator);
-      near_scale = alpha * whole;
+      if (read.exponents[r] > T(0)) {  // all four terms to one scale
+        near_scale *= std::exp(-read.exponents[r]);
+      } else if (read.exponents[r] < T(0)) {
+        far_scale *= std::exp(read.exponents[r]);
+      }
+      const T whole = T(1) / (near_scale * near_denominator + far_scale * read.denominators[r]);
+      near_scale *= whole;
       far_scale *= whole;
     } else {
-      layer_.summary->finish(head, far, far_denominator);
+      near_scale /= near_denominator;
+      layer_.summary->finish(head, far, read.denominators[r]);
     }
     for (int64_t i = 0; i < value_row_; ++i) near[i] = near_scale * near[i] + far_scale * far[i];
   }
@@ -375,7 +389,7 @@ class HeadPass {
   T *turned_nodes_ = nullptr, *near_squares_ = nullptr, *node_squares_ = nullptr;
   bool any_global_ = false;
   std::array<TokenBlock<T>, 2> far_;  // committed, not folded, in at most two pieces
-  int64_t far_count_ = 0, path_begin_ = 0, path_end_ = 0;
+  int64_t far_count_ = 0, folded_ = 0, path_begin_ = 0, path_end_ = 0;
   const T* path_weights_ = nullptr;
 };
 

@@ -20,12 +20,13 @@ T square_sum(const T* x, int64_t count) {
 }  // namespace
 
 template <class T>
-LocalBranch<T>::LocalBranch(const AttentionConfig& config, const AttentionShape& shape, std::vector<T> gains)
+LocalBranch<T>::LocalBranch(const AttentionConfig& config, const AttentionShape& shape, T score_scale,
+                            std::vector<T> gains)
     : weight_(config.local),
       group_(config.group),
       value_size_(shape.value_size),
-      bits_(config.bits),
-      scale_(T(1) / std::sqrt(T(shape.head_size))),
+      bits_(weight_ == LocalWeight::kYoso ? config.option("bits") : 0),
+      scale_(score_scale),
       gains_(std::move(gains)) {}
 
 template <class T>
@@ -43,10 +44,13 @@ T LocalBranch<T>::weigh(T* x, int64_t count, const T* squares, T query_square) c
       case LocalWeight::kLaplace:
         x[i] = T(0.5) * std::erfc((mean - x[i]) / width) * share;
         break;
+      case LocalWeight::kRelu2Unit: {
+        const T cosine = std::max(cosine_of(x[i], squares[i], query_square), T(0));
+        x[i] = cosine * cosine;
+        break;
+      }
       case LocalWeight::kYoso: {
-        // Queries come scaled by 1/√d; the lengths' product is of unscaled ones.
-        const T lengths = std::max(std::sqrt(query_square * squares[i]) / scale_, T(kEpsilon));
-        const T cosine = std::clamp(x[i] / scale_ / lengths, T(-1), T(1));
+        const T cosine = std::clamp(cosine_of(x[i], squares[i], query_square), T(-1), T(1));
         x[i] = std::pow(T(1) - std::acos(cosine) / std::numbers::pi_v<T>, T(bits_));
         break;
       }
@@ -59,6 +63,13 @@ T LocalBranch<T>::weigh(T* x, int64_t count, const T* squares, T query_square) c
     }
   }
   return T(1);
+}
+
+// Queries come scaled; the lengths' product is of unscaled ones.
+template <class T>
+T LocalBranch<T>::cosine_of(T score, T key_square, T query_square) const {
+  const T lengths = std::max(std::sqrt(query_square * key_square) / scale_, T(kEpsilon));
+  return score / scale_ / lengths;
 }
 
 template <class T>

@@ -2,6 +2,7 @@
 // weights, and their weighted sum of values becomes the branch's output.
 //
 //     softmax  exp(x − max), divided by the sum        relu2    relu(x)² / C
+//     relu2_unit  relu(cos)², the reference implementation's of the paper
 //     laplace  ½[1 + erf((x − μ)/(σ√2))] / C, μ = √½, σ = √(1/4π)   (So et al. 2021; Ma et al. 2022)
 //     relu     relu(x), RMSNorm with gain after (ReLA, Zhang et al. 2021)
 //     yoso     (1 − arccos(cos)/π)^bits, L2-normalized after (Zeng et al. 2021)
@@ -18,10 +19,12 @@ template <class T>
 class LocalBranch {
  public:
   /// `gains` [heads, value_size] of `relu`; empty: 1.
-  LocalBranch(const AttentionConfig& config, const AttentionShape& shape, std::vector<T> gains);
+  /// Queries come multiplied by `score_scale`.
+  LocalBranch(const AttentionConfig& config, const AttentionShape& shape, T score_scale,
+              std::vector<T> gains);
 
   /// Whether weigh() needs the keys' squared lengths.
-  bool needs_lengths() const { return weight_ == LocalWeight::kYoso; }
+  bool needs_lengths() const { return weight_ == LocalWeight::kYoso || weight_ == LocalWeight::kRelu2Unit; }
   /// Scores of `count` tokens made weights, zero to padded(count); returns the denominator (1 unless
   /// softmax). `squares` are the keys' squared lengths, `query_square` the query's, of scaled queries.
   T weigh(T* scores, int64_t count, const T* squares, T query_square) const;
@@ -30,10 +33,12 @@ class LocalBranch {
   void finish(int64_t head, T* numerator) const;
 
  private:
+  T cosine_of(T score, T key_square, T query_square) const;
+
   LocalWeight weight_;
   int64_t group_, value_size_;
   int bits_;
-  T scale_;  // 1/√d
+  T scale_;  // of scores
   std::vector<T> gains_;
 };
 

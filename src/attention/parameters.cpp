@@ -9,7 +9,7 @@
 namespace linnet {
 
 std::vector<ParameterSpec> parameter_specs(const AttentionConfig& config, const AttentionShape& shape) {
-  const Method& method = find_method(config.method, "attention");
+  const Method& method = *config.method;
   const int64_t heads = shape.heads, kv_heads = shape.kv_heads;
   std::vector<ParameterSpec> specs;
   if (config.alpha_learned) specs.push_back({"alpha", {heads}, {}});
@@ -17,14 +17,21 @@ std::vector<ParameterSpec> parameter_specs(const AttentionConfig& config, const 
   if (config.decay_learned) specs.push_back({"decay", {kv_heads}, {}});
   if (config.taps > 0) specs.push_back({"taps", {heads, config.taps, shape.value_size}, {}});
   if (config.local == LocalWeight::kRelu) specs.push_back({"local_gain", {heads, shape.value_size}, 1.0});
-  if (method.parameters && !config.local_alone()) {
+  if (!config.has_summary()) return specs;
+  if (method.gain) specs.push_back({"gain", {heads, shape.value_size}, 1.0});
+  if (method.parameters) {
     for (auto& spec : method.parameters(config, shape)) specs.push_back(std::move(spec));
   }
   return specs;
 }
 
-std::vector<float> initial_parameter(const ParameterSpec& spec, const AttentionConfig& config,
-                                     const AttentionShape& shape, uint64_t seed, int layer) {
+std::vector<float> initial_parameter(const ParameterSpec& spec, const AttentionConfig& config, uint64_t seed,
+                                     int layer) {
+  const Method& method = *config.method;
+  if (method.initial) {
+    std::vector<float> own = method.initial(spec, config, seed, layer);
+    if (!own.empty()) return own;
+  }
   const int64_t count =
       std::accumulate(spec.shape.begin(), spec.shape.end(), int64_t{1}, std::multiplies<int64_t>());
   if (spec.absent) return std::vector<float>(count, static_cast<float>(*spec.absent));
@@ -35,10 +42,7 @@ std::vector<float> initial_parameter(const ParameterSpec& spec, const AttentionC
     for (int64_t g = 0; g < count && count > 1; ++g) logits[g] = 1.0f + 4.0f * float(g) / float(count - 1);
     return logits;
   }
-  const Method& method = find_method(config.method, "attention");
-  if (!method.initial) throw Error(spec.name, "no parameter of " + config.method);
-  (void)shape;
-  return method.initial(spec, config, seed, layer);
+  throw Error(spec.name, fmt::format("no parameter of {}", method.name));
 }
 
 }  // namespace linnet

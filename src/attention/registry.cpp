@@ -8,9 +8,18 @@
 
 namespace linnet {
 
+#define LINNET_METHOD(name) const Method& name##_method();
+#define LINNET_LOCAL_METHOD LINNET_METHOD
+#include "attention/methods/list.inc"
+#undef LINNET_METHOD
+
 std::span<const Method* const> methods() {
-  static const std::array rows{&softmax_method(),  &relu_method(),    &elu1_method(),
-                               &hedgehog_method(), &grouped_method(), &flash_local_method()};
+#define LINNET_METHOD(name) &name##_method(),
+  static const std::array rows{
+#include "attention/methods/list.inc"
+  };
+#undef LINNET_METHOD
+#undef LINNET_LOCAL_METHOD
   return rows;
 }
 

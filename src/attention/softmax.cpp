@@ -4,7 +4,6 @@
 #include <limits>
 #include <utility>
 
-#include "attention/method.h"
 #include "attention/paths.h"
 #include "attention/rows.h"
 #include "attention/scratch.h"
@@ -319,18 +318,5 @@ std::unique_ptr<Attention<T>> make_softmax(const AttentionConfig& config, const 
 }
 template std::unique_ptr<Attention<float>> make_softmax(const AttentionConfig&, const AttentionShape&);
 template std::unique_ptr<Attention<double>> make_softmax(const AttentionConfig&, const AttentionShape&);
-
-const Method& softmax_method() {
-  static const Method row = [] {
-    Method m;
-    m.name = "softmax";
-    m.line = "the teacher's attention: every token so far, or the last `window`; its cache grows";
-    m.defaults.method = "softmax";
-    m.grows = true;
-    m.options = {"window"};
-    return m;
-  }();
-  return row;
-}
 
 }  // namespace linnet

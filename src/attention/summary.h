@@ -7,6 +7,7 @@
 // values, so that a score row is a product over the head size and an output a product over tokens.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -57,12 +58,39 @@ struct Reading {
   int64_t query_row;
   const int32_t* nodes;  // [tokens] each query's node, an index into paths and branches
   const T* summary;
+  int64_t folded;  // tokens in it
 
   std::span<const TokenBlock<T>> blocks;  // every query sees them; in position order
   TokenBlock<T> branches;                 // the tree's nodes in index order; of count 0 where none is global
   const Paths* paths;
   int64_t path_begin, path_end;  // a query sees its path's tokens from here to here, or to the path's end
   const T* path_weights;         // [path_end] by place in the path
+
+  /// The nodes of row r's path that it sees globally, in position order.
+  std::span<const int32_t> path(int64_t r) const {
+    if (branches.count == 0) return {};
+    const auto whole = paths->path(nodes[r % tokens]);
+    const int64_t end = std::min<int64_t>(path_end, whole.size());
+    if (end <= path_begin) return {};
+    return whole.subspan(path_begin, end - path_begin);
+  }
+  /// Committed tokens that are not in the summary.
+  int64_t waiting() const {
+    int64_t count = 0;
+    for (const auto& block : blocks) count += block.count;
+    return count;
+  }
+  /// How many tokens row r sees globally.
+  int64_t seen(int64_t r) const { return folded + waiting() + static_cast<int64_t>(path(r).size()); }
+};
+
+/// What queries read, one row per query, before any division or norm.
+template <class T>
+struct SummaryRead {
+  T* numerators;  // [heads · tokens, row]
+  int64_t row;
+  T* denominators;  // [heads · tokens]
+  T* exponents;     // [heads · tokens]: both are to be multiplied by exp of this; 0 unless the method scales
 };
 
 template <class T>
@@ -75,8 +103,7 @@ class Summary {
   virtual void add(int64_t kv_head, T* summary, const TokenBlock<T>& tokens) const = 0;
   /// summary ·= weight (decay).
   virtual void scale(T* summary, T weight) const = 0;
-  /// Numerators [heads · tokens, value_row] and denominators [heads · tokens], before any division or norm.
-  virtual void read(const Reading<T>& reading, T* numerators, int64_t value_row, T* denominators) const = 0;
+  virtual void read(const Reading<T>& reading, const SummaryRead<T>& out) const = 0;
   /// One row's numerator made the summary's output: divided, normed.
   virtual void finish(int64_t head, T* numerator, T denominator) const = 0;
 };

@@ -52,7 +52,6 @@ ExitStatus attention_parallel(const ParallelAttentionOptions& options) {
   const JsonResult json(options.shared);
   train::set_threads(options.shared.threads);
   const AttentionFile file = AttentionFile::open(options.file, FileForm::kParallel);
-  train::form_of(file.config(), file.where());
   if (type == FileType::kFloat64) {
     run<double>(file, type, options.output);
   } else {

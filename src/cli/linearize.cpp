@@ -93,8 +93,10 @@ train::OutputKind output_kind(const train::Trainable& trainable) {
 }
 
 bool learns_tensors(const std::vector<AttentionConfig>& layers, const AttentionShape& shape) {
-  return std::any_of(layers.begin(), layers.end(),
-                     [&](const auto& config) { return !parameter_specs(config, shape).empty(); });
+  return std::any_of(layers.begin(), layers.end(), [&](const auto& config) {
+    const auto specs = parameter_specs(config, shape);
+    return std::any_of(specs.begin(), specs.end(), [](const ParameterSpec& spec) { return spec.trained; });
+  });
 }
 
 ExitStatus linearize(const LinearizeOptions& options) {

@@ -22,11 +22,10 @@ Json state_of(const AttentionConfig& config, const AttentionShape& shape,
   std::vector<std::vector<float>> values;
   ParameterTensors parameters;
   for (const ParameterSpec& spec : specs) {
-    values.push_back(initial_parameter(spec, config, shape, 0, 0));
+    values.push_back(initial_parameter(spec, config, 0, 0));
     parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
   }
-  const StateLayout layout =
-      make_attention<float>(config, shape, parameters, nullptr, config.method)->layout();
+  const StateLayout layout = make_attention<float>(config, shape, parameters, nullptr, "methods")->layout();
   const int64_t token = shape.head_size + shape.value_size, tokens = layout.waiting + layout.sinks;
   // A summary of keys before rotary keeps those of waiting tokens beside the local branch's.
   const bool both_keys = layout.summary > 0 && config.local != LocalWeight::kNone &&
@@ -34,7 +33,7 @@ Json state_of(const AttentionConfig& config, const AttentionShape& shape,
   const int64_t numbers = layout.summary + tokens * token +
                           (both_keys ? layout.waiting * shape.head_size : 0) +
                           layout.recent * shape.value_size;
-  const bool grows = find_method(config.method, "methods").grows;
+  const bool grows = config.grows();
   return {{"summary", layout.summary},
           {"tokens", tokens},
           {"numbers", numbers},

@@ -30,7 +30,7 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
   double growth = 0;
   const size_t number_size = options.compute == ComputeType::kFloat64 ? sizeof(double) : sizeof(float);
   for (const AttentionConfig& layer : model->attention()) {
-    if (layer.method == "softmax") {
+    if (layer.grows()) {
       if (layer.window == 0) {
         growth = std::numeric_limits<double>::infinity();
         continue;

@@ -40,7 +40,7 @@ EngineLimits limits_of(const Model& model, int max_depth) {
   limits.memory = tokens_that_fit(model);
   limits.max_depth = max_depth;
   for (const AttentionConfig& layer : model.attention()) {
-    if (layer.method != "softmax") limits.max_depth = std::min(limits.max_depth, layer.group);
+    if (!layer.grows()) limits.max_depth = std::min(limits.max_depth, layer.group);
   }
   return limits;
 }

@@ -19,9 +19,8 @@ namespace {
 /// Whether old tokens keep positions that no trained one is so far from: those of softmax over all tokens,
 /// and of a summary of rotated keys. A window has near ones alone, its sinks turned along.
 bool depends_on_far_positions(const AttentionConfig& config) {
-  if (config.method == "softmax") return config.window == 0;
-  const bool summary = config.local == LocalWeight::kNone || config.alpha_learned || config.alpha < 1;
-  return summary && config.feature_position == FeaturePosition::kRotary;
+  if (config.grows()) return config.window == 0;
+  return config.has_summary() && config.feature_position == FeaturePosition::kRotary;
 }
 
 template <class T>

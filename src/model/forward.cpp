@@ -96,7 +96,7 @@ Rows<T> Forward<T>::rows_of(const Activations<T>& a, size_t layer, int64_t begin
   rows.q = {projected, head_size_, stride};
   rows.k = {projected + q_size, head_size_, stride};
   rows.v = {projected + q_size + k_size, value_size_, stride};
-  rows.q_plain = rows.q, rows.k_plain = rows.k;
+  rows.summary_q = rows.q, rows.summary_k = rows.k;
   if (!rope_.inverse.empty()) {
     const T* rotated = a.rotated[kept].data() + begin * (q_size + k_size);
     rows.q = {rotated, head_size_, q_size + k_size};

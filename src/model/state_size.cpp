@@ -10,7 +10,7 @@ int64_t state_bytes_a_token(const Model& model) {
   const AttentionShape shape = model.attention_shape();
   int64_t layers = 0;
   for (const AttentionConfig& config : model.attention()) {
-    layers += find_method(config.method, "state").grows && config.window == 0;
+    layers += config.grows() && config.window == 0;
   }
   return layers * shape.kv_heads * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -130,7 +131,9 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
     const AttentionConfig& config = impl_->attention[static_cast<size_t>(layer)];
     const LayerTensors teacher = impl_->layer_tensors(layer, true);
     const ParameterMap added = impl_->layer_tensors(layer, false).added;
-    const bool linear = !added.empty(), plain = config.feature_position == FeaturePosition::kNone;
+    const bool linear =
+        std::any_of(added.begin(), added.end(), [](const auto& x) { return x.second.requires_grad(); });
+    const bool plain = config.feature_position == FeaturePosition::kNone;
     Rows rows;
     at::Tensor wanted;
     {

@@ -38,7 +38,6 @@ Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
       layers[static_cast<size_t>(layer)].added[name] = {
           full, load_tensor(view, options.device, sums(), full), {}, false};
     }
-    form_of(attention[static_cast<size_t>(layer)], model->folder().string());
   }
   if (!model->lora()) return;
   for (int layer = 0; layer < config.layers; ++layer) {
@@ -145,10 +144,9 @@ void Module::Impl::set_attention(std::vector<AttentionConfig> configs, uint64_t 
   }
   for (int layer = 0; layer < config.layers; ++layer) {
     const size_t i = static_cast<size_t>(layer);
-    form_of(configs[i], fmt::format("layer {}", layer));
     layers[i].added.clear();
     for (const ParameterSpec& spec : parameter_specs(configs[i], shape())) {
-      const std::vector<float> numbers = initial_parameter(spec, configs[i], shape(), from, layer);
+      const std::vector<float> numbers = initial_parameter(spec, configs[i], from, layer);
       const at::Tensor tensor =
           at::tensor(at::ArrayRef<float>(numbers), at::kFloat).view(spec.shape).to(options.device, sums());
       const std::string name =
@@ -171,13 +169,6 @@ void Module::Impl::each_unit(Visit visit) {
   }
   visit(final_norm, kNoLayer, family->final_norm, static_cast<int>(kAttentionNorm));
   if (head.weight.defined()) visit(head, kNoLayer, family->head, kModules);
-}
-
-template <class Visit>
-void Module::Impl::each_added(Visit visit) {
-  for (Layer& layer : layers) {
-    for (auto& [name, weight] : layer.added) visit(weight);
-  }
 }
 
 void Module::Impl::train(Unit& unit, int layer, std::string_view module, bool on) {
@@ -204,7 +195,13 @@ void Module::Impl::set_trainable(const Trainable& wanted) {
       set_trained(*weight, wanted.what == Train::kLora, sums(), weight->frozen);
     }
   });
-  each_added([&](Weight& weight) { set_trained(weight, true, sums(), weight.frozen); });
+  for (size_t layer = 0; layer < layers.size(); ++layer) {
+    for (const ParameterSpec& spec : parameter_specs(attention[layer], shape())) {
+      const auto found = layers[layer].added.find(spec.name);
+      if (found == layers[layer].added.end()) continue;
+      set_trained(found->second, spec.trained, sums(), found->second.frozen);
+    }
+  }
   if (list(true).empty())
     throw Error("--train", "nothing to train: no layer learns tensors of its own",
                 "lora, attention or all, or a method that learns tensors (`linnet methods`)");
@@ -240,7 +237,9 @@ std::vector<Parameter> Module::Impl::list(bool trained_only) const {
     take(unit.lora->a, ParameterKind::kLora, lora);
     take(unit.lora->b, ParameterKind::kLora, lora);
   });
-  self.each_added([&](Weight& weight) { take(weight, ParameterKind::kAdded, base); });
+  for (Layer& layer : self.layers) {
+    for (auto& [name, weight] : layer.added) take(weight, ParameterKind::kAdded, base);
+  }
   base.insert(base.end(), lora.begin(), lora.end());
   return base;
 }

@@ -64,8 +64,6 @@ struct Module::Impl {
   void add_lora();
   template <class Visit>
   void each_unit(Visit visit);
-  template <class Visit>
-  void each_added(Visit visit);
 };
 
 }  // namespace linnet::train

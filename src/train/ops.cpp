@@ -4,6 +4,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
 
+#include "attention/config.h"
 #include "train/compat.h"
 
 namespace linnet::train {
@@ -196,7 +197,7 @@ at::Tensor empty_heads(const at::Tensor& like, int64_t heads, bool heads_first) 
 }
 
 struct SplitHeads : Function<SplitHeads> {
-  /// Outputs q, k, v and, where `plain`, q_plain, k_plain.
+  /// Outputs q, k, v and, where `plain`, summary_q, summary_k.
   static Tensors forward(AutogradContext* context, const at::Tensor& qkv, int64_t heads, int64_t kv_heads,
                          const compat::Optional<at::Tensor>& cos, const compat::Optional<at::Tensor>& sin,
                          bool plain, bool heads_first) {
@@ -268,10 +269,16 @@ Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const R
   const Tensors parts = SplitHeads::apply(qkv, heads, kv_heads, cos, sin, copies, heads_first);
   Rows rows{parts[0], parts[1], parts[2], {}, {}};
   if (plain) {
-    rows.q_plain = copies ? parts[3] : parts[0];
-    rows.k_plain = copies ? parts[4] : parts[1];
+    rows.summary_q = copies ? parts[3] : parts[0];
+    rows.summary_k = copies ? parts[4] : parts[1];
   }
   return rows;
+}
+
+at::Tensor unit(const at::Tensor& x) {
+  const at::Tensor wide = x.to(sum_type(x.scalar_type()));
+  const at::Tensor norm = at::linalg_vector_norm(wide, 2, at::IntArrayRef{-1}, true);
+  return (wide / norm.clamp_min(kEpsilon)).to(x.scalar_type());
 }
 
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool back) {

@@ -28,6 +28,9 @@ at::Tensor frozen_products(const at::Tensor& x, const Tensors& matrices, const T
 /// gain ⊙ x / √(mean x² + ε) over the last dimension, as `type`. x in the sums' type.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain, double epsilon, at::ScalarType type);
 
+/// x / max(‖x‖, ε) over the last dimension, in x's type.
+at::Tensor unit(const at::Tensor& x);
+
 /// silu(gate) ⊙ up; gate_up [..., 2·size] holds both side by side.
 at::Tensor silu_gate(const at::Tensor& gate_up);
 
@@ -37,7 +40,8 @@ struct RotaryTable {
 };
 
 /// Splits qkv [B, n, (H + 2G)·d] into heads, with q and k rotated (halves paired; `table` null: not rotated).
-/// q_plain and k_plain are set where `plain`. Stored with heads outermost where `heads_first`, else tokens.
+/// summary_q and summary_k are set where `plain`. Stored with heads outermost where `heads_first`, else
+/// tokens.
 Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const RotaryTable* table, bool plain,
                  bool heads_first);
 

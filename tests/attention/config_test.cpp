@@ -42,7 +42,7 @@ TEST(AttentionConfig, AKeyThatIsAbsentOrNullTakesTheRowsOwnValue) {
   EXPECT_EQ(relu.local, LocalWeight::kNone);
   EXPECT_FALSE(relu.alpha_learned || relu.gate || relu.decay_learned);
   EXPECT_EQ(relu.taps, 0);
-  EXPECT_EQ(parse(R"({"method": "relu", "local": "yoso"})").bits, 8);
+  EXPECT_EQ(parse(R"({"method": "relu", "local": "yoso"})").option("bits"), 8);
 }
 
 TEST(AttentionConfig, AlphaIsLearnedOnceThereAreALocalBranchAndASummary) {
@@ -75,7 +75,7 @@ TEST(AttentionConfig, LayersChangeOnlyTheKeysTheyNameUnlessTheyNameAMethod) {
   const auto layers = parse_attention(json::parse(R"({"method": "grouped", "group": 32, "layers": {
       "0": {"method": "softmax", "window": 100}, "2": {"taps": 0, "group": 16}}})"),
                                       3, "f");
-  EXPECT_EQ(layers[0].method, "softmax");
+  EXPECT_EQ(layers[0].name(), "softmax");
   EXPECT_EQ(layers[0].window, 100);
   EXPECT_EQ(layers[0].group, AttentionConfig{}.group);
   EXPECT_EQ(layers[1].group, 32);
@@ -91,10 +91,10 @@ TEST(AttentionConfig, ALayerThatChangesItsLocalBranchKeepsNothingThatTheOldOneAl
       "0": {"local": "softmax"}, "1": {"taps": 2}, "2": {"local": "yoso"}, "3": {"local": "yoso", "bits": 5}}})"),
                       4, "f");
   EXPECT_EQ(layers[0].local, LocalWeight::kSoftmax);
-  EXPECT_EQ(layers[0].bits, 0);
-  EXPECT_EQ(layers[1].bits, 3);
-  EXPECT_EQ(layers[2].bits, 3);
-  EXPECT_EQ(layers[3].bits, 5);
+  EXPECT_FALSE(layers[0].options.contains("bits"));
+  EXPECT_EQ(layers[1].option("bits"), 3);
+  EXPECT_EQ(layers[2].option("bits"), 3);
+  EXPECT_EQ(layers[3].option("bits"), 5);
   EXPECT_THAT(error_of(R"({"method": "relu", "layers": {"0": {"local": "softmax", "bits": 3}}})"),
               HasSubstr("layers.0: unknown key \"bits\""));
 }
@@ -191,7 +191,7 @@ TEST(AttentionConfig, AFreshLinearizationStartsFromTheRecipesNumbers) {
                                                            {"k.weight", identities(3)}};
   std::map<std::string, std::vector<float>> initial;
   for (const auto& spec : parameter_specs(config, shape)) {
-    initial[spec.name] = initial_parameter(spec, config, shape, 1, 0);
+    initial[spec.name] = initial_parameter(spec, config, 1, 0);
   }
   EXPECT_EQ(initial, expected);
 }

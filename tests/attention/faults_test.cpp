@@ -52,7 +52,7 @@ class NextValue final : public PassedOn {
         from.data += t * from.row_stride;
         return from;
       };
-      Rows<double> one{1, at(rows.q), at(rows.k), at(rows.v), at(rows.q_plain), at(rows.k_plain)};
+      Rows<double> one{1, at(rows.q), at(rows.k), at(rows.v), at(rows.summary_q), at(rows.summary_k)};
       if (t + 1 < rows.count) one.v.data += one.v.row_stride;
       sound_->prefill(state, one, at(out), pool);
     }
@@ -136,9 +136,8 @@ class LosesAToken final : public Summary<double> {
     sound_->add(kv_head, summary, fewer);
   }
   void scale(double* summary, double weight) const override { sound_->scale(summary, weight); }
-  void read(const Reading<double>& reading, double* numerators, int64_t value_row,
-            double* denominators) const override {
-    sound_->read(reading, numerators, value_row, denominators);
+  void read(const Reading<double>& reading, const SummaryRead<double>& out) const override {
+    sound_->read(reading, out);
   }
   void finish(int64_t head, double* numerator, double denominator) const override {
     sound_->finish(head, numerator, denominator);
@@ -153,7 +152,7 @@ Parameters<double> parameters_of(const Instance<double>& instance) {
 }
 
 std::unique_ptr<Attention<double>> with_group(int group, const Instance<double>& like) {
-  return make_linear<double>(relu_method(), config_of(group), kShape, parameters_of(like), nullptr);
+  return make_linear<double>(config_of(group), kShape, parameters_of(like), nullptr);
 }
 
 /// The attention that the definition is of, and the comparisons of an attention with it.
@@ -226,18 +225,20 @@ TEST_F(PlantedFaults, AGroupBoundaryOffByOneIsCaught) {
 }
 
 TEST_F(PlantedFaults, AFoldThatLosesATokenIsCaught) {
-  Method method = relu_method();
+  static Method method = find_method("relu", "test");
   method.make_double = [](const AttentionConfig& config, const AttentionShape& shape,
                           const Parameters<double>& parameters) -> std::unique_ptr<Summary<double>> {
-    return std::make_unique<LosesAToken>(relu_method().make_double(config, shape, parameters));
+    return std::make_unique<LosesAToken>(find_method("relu", "test").make_double(config, shape, parameters));
   };
-  const auto x = make_linear<double>(method, config_of(8), kShape, parameters_of(instance_), nullptr);
+  AttentionConfig config = config_of(8);
+  config.method = &method;
+  const auto x = make_linear<double>(config, kShape, parameters_of(instance_), nullptr);
   EXPECT_TRUE(is_causal(*x));
   EXPECT_FALSE(agrees_with_definition(*x));
 }
 
 TEST_F(PlantedFaults, TheRootsGroupUsedForEveryNodeIsCaught) {
-  const LinearLayer<double> layer(relu_method(), config_of(8), kShape, parameters_of(instance_), nullptr);
+  const LinearLayer<double> layer(config_of(8), kShape, parameters_of(instance_), nullptr);
   const RootsGroup x(sound(), layer);
   EXPECT_TRUE(agrees_with_definition(x));
   EXPECT_FALSE(nodes_agree(x));

@@ -22,7 +22,7 @@ template <class T>
 struct Tokens {
   AttentionShape shape;
   int64_t count;
-  std::vector<T> q, k, v, q_plain, k_plain;
+  std::vector<T> q, k, v, summary_q, summary_k;
 
   Tokens(const AttentionShape& s, int64_t n, uint64_t seed) : shape(s), count(n) {
     const auto fill = [&](std::vector<T>& to, int64_t numbers, uint64_t stream) {
@@ -32,8 +32,8 @@ struct Tokens {
     fill(q, s.heads * n * s.head_size, 1);
     fill(k, s.kv_heads * n * s.head_size, 2);
     fill(v, s.kv_heads * n * s.value_size, 3);
-    fill(q_plain, q.size(), 4);
-    fill(k_plain, k.size(), 5);
+    fill(summary_q, q.size(), 4);
+    fill(summary_k, k.size(), 5);
   }
 
   Rows<T> rows(int64_t first, int64_t n) const {
@@ -44,8 +44,8 @@ struct Tokens {
             part(q, shape.head_size),
             part(k, shape.head_size),
             part(v, shape.value_size),
-            part(q_plain, shape.head_size),
-            part(k_plain, shape.head_size)};
+            part(summary_q, shape.head_size),
+            part(summary_k, shape.head_size)};
   }
   Rows<T> rows() const { return rows(0, count); }
 
@@ -60,8 +60,8 @@ struct Tokens {
       to.q.push_back(row(q, head, i, shape.head_size));
       to.k.push_back(row(k, kv_head, i, shape.head_size));
       to.v.push_back(row(v, kv_head, i, shape.value_size));
-      to.q_plain.push_back(row(q_plain, head, i, shape.head_size));
-      to.k_plain.push_back(row(k_plain, kv_head, i, shape.head_size));
+      to.summary_q.push_back(row(summary_q, head, i, shape.head_size));
+      to.summary_k.push_back(row(summary_k, kv_head, i, shape.head_size));
     }
   }
 };
@@ -76,6 +76,31 @@ struct Instance {
   std::unique_ptr<SinkRotation> sinks;
   std::unique_ptr<Attention<T>> attention;
 
+  /// The output at a sequence's last token by decoding it, every other head's rows being 0.
+  Vec decoded_last(int head, const HeadSequence& x) const {
+    Tokens<T> tokens(shape, static_cast<int64_t>(x.v.size()), 0);
+    const auto put = [&](std::vector<T>& to, const std::vector<Vec>& from, int h, int64_t size) {
+      std::fill(to.begin(), to.end(), T(0));
+      for (int64_t i = 0; i < tokens.count; ++i) {
+        for (int64_t j = 0; j < size; ++j) to[(h * tokens.count + i) * size + j] = T(from[i][j]);
+      }
+    };
+    const int kv_head = head * shape.kv_heads / shape.heads;
+    put(tokens.q, x.q, head, shape.head_size);
+    put(tokens.k, x.k, kv_head, shape.head_size);
+    put(tokens.v, x.v, kv_head, shape.value_size);
+    put(tokens.summary_q, x.summary_q, head, shape.head_size);
+    put(tokens.summary_k, x.summary_k, kv_head, shape.head_size);
+    ThreadPool pool(1);
+    const auto state = attention->make_state();
+    const int32_t root[] = {0};
+    for (int64_t t = 0; t + 1 < tokens.count; ++t) attention->commit(*state, root, tokens.rows(t, 1), pool);
+    std::vector<T> out(shape.heads * shape.value_size);
+    attention->attend(*state, TokenTree::single(0), tokens.rows(tokens.count - 1, 1),
+                      {out.data(), shape.value_size, shape.value_size}, pool);
+    return Vec(out.begin() + head * shape.value_size, out.begin() + (head + 1) * shape.value_size);
+  }
+
   Instance(const AttentionConfig& c, const AttentionShape& s, uint64_t seed, bool rotate_sinks = false)
       : config(c), shape(s) {
     ParameterTensors tensors;
@@ -87,6 +112,7 @@ struct Instance {
       for (size_t i = 0; i < values.size(); ++i) values[i] = float(scale * normal(seed, stream, i));
       ++stream;
       numbers[spec.name] = Vec(values.begin(), values.end());
+      numbers["key-value heads"] = {double(shape.kv_heads)};
       tensors[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span<const float>(values))};
     }
     if (rotate_sinks) {
@@ -99,8 +125,10 @@ struct Instance {
     attention = make_attention<T>(config, shape, tensors, sinks.get(), "test");
   }
 
-  /// The reference's outputs [heads, last tokens of the sequence].
+  /// The reference's output of a head at the sequence's last token; of a row that it doesn't know, what
+  /// decoding the sequence token by token gives.
   Vec reference_last(int head, const HeadSequence& x) const {
+    if (!ReferenceHead::knows(*config.method)) return decoded_last(head, x);
     return ReferenceHead(config, shape, numbers, sinks.get(), head).last(x);
   }
 };

@@ -24,7 +24,10 @@ class YosoBranch : public testing::Test {
   }
 
   const LocalBranch<T> branch_{
-      {.method = "relu", .local = LocalWeight::kYoso, .bits = kBits}, {1, 1, kSize, kSize}, {}};
+      parse_layer_attention({{"method", "relu"}, {"local", "yoso"}, {"bits", kBits}}, "test"),
+      {1, 1, kSize, kSize},
+      1 / std::sqrt(double(kSize)),
+      {}};
 };
 using Types = testing::Types<float, double>;
 TYPED_TEST_SUITE(YosoBranch, Types);

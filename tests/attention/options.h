@@ -20,17 +20,15 @@ struct NamedConfig {
 
 /// Whether a row takes these options: what the config's rules would refuse is not asked of it.
 inline bool goes_with(const Method& method, const nlohmann::json& object) {
-  const auto has = [&](const std::string& key) {
-    return std::find(method.options.begin(), method.options.end(), key) != method.options.end();
-  };
-  const auto own = std::count_if(object.items().begin(), object.items().end(),
-                                 [&](const auto& item) { return has(item.key()); });
-  if (method.grows) return own == static_cast<int64_t>(object.size());
-  if (object.contains("window") && !has("window")) return false;
+  if (method.grows) return object.size() == object.count("window");
+  if (object.contains("window")) return false;
   const auto any = [&](std::initializer_list<const char*> keys) {
     return std::any_of(keys.begin(), keys.end(), [&](const char* key) { return object.contains(key); });
   };
   if (method.summary == SummaryKind::kNone && any({"alpha", "gate"})) return false;
+  if (method.mix == Mix::kAdditive && any({"gate", "denominator"})) return false;
+  const bool sums = method.division == Division::kSum || method.division == Division::kPositiveSum;
+  if (!sums && object.contains("denominator")) return false;
   return method.summary == SummaryKind::kFeatures || !any({"decay", "denominator"});
 }
 

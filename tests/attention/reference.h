@@ -7,6 +7,7 @@
 #include <map>
 #include <numbers>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "attention/attention.h"
@@ -19,8 +20,81 @@ using ParameterNumbers = std::map<std::string, Vec>;
 
 /// One head's tokens.
 struct HeadSequence {
-  std::vector<Vec> q, k, v, q_plain, k_plain;
+  std::vector<Vec> q, k, v, summary_q, summary_k;
 };
+
+/// What a query reads of the tokens it sees globally: numerator and denominator of features, and the output.
+struct ReferenceRead {
+  Vec numerator;
+  double denominator = 0;
+  Vec output;
+};
+
+/// φ(x) of a side ("q." or "k.") and its head, and the key-value head.
+using ReferenceMap = Vec (*)(const Vec& x, const ParameterNumbers&, const std::string& side, int head,
+                             int kv_head);
+
+/// y = Wx of a head's matrix [rows, d].
+inline Vec reference_product(const Vec& matrices, int head, size_t rows, const Vec& x) {
+  Vec y(rows);
+  for (size_t i = 0; i < rows; ++i) {
+    for (size_t j = 0; j < x.size(); ++j) y[i] += matrices[(head * rows + i) * x.size() + j] * x[j];
+  }
+  return y;
+}
+
+inline double reference_relu(double x) { return std::max(x, 0.0); }
+inline double reference_elu1(double x) { return x > 0 ? 1 + x : std::exp(x); }
+inline double reference_same(double x) { return x; }
+
+template <double (*kFunction)(double)>
+Vec reference_pointwise(const Vec& x, const ParameterNumbers&, const std::string&, int, int) {
+  Vec out;
+  for (double number : x) out.push_back(kFunction(number));
+  return out;
+}
+
+inline Vec reference_hedgehog(const Vec& x, const ParameterNumbers& parameters, const std::string& side,
+                              int head, int) {
+  const size_t d = x.size();
+  const Vec y = reference_product(parameters.at(side + "weight"), head, d, x);
+  Vec out(2 * d);
+  double sums[2] = {0, 0};
+  for (size_t i = 0; i < d; ++i) {
+    sums[0] += out[i] = std::exp(y[i]);
+    sums[1] += out[d + i] = std::exp(-y[i]);
+  }
+  for (size_t i = 0; i < 2 * d; ++i) out[i] /= sums[i / d];
+  return out;
+}
+
+inline Vec reference_performer(const Vec& x, const ParameterNumbers& parameters, const std::string&, int,
+                               int kv_head) {
+  const Vec& projection = parameters.at("projection");
+  const double scale = std::pow(double(x.size()), -0.25);
+  double half = 0;
+  for (double number : x) half += 0.5 * scale * scale * number * number;
+  const size_t kv_heads = parameters.at("key-value heads")[0];
+  Vec y = reference_product(projection, kv_head, projection.size() / kv_heads / x.size(), x);
+  const double root = std::sqrt(double(y.size()));
+  for (double& number : y) number = std::exp(number * scale - half) / root;
+  return y;
+}
+
+/// φ of every row with a summary of features that the reference knows; another row's forms are held to each
+/// other alone.
+inline const std::map<std::string_view, ReferenceMap>& reference_maps() {
+  static const std::map<std::string_view, ReferenceMap> maps{
+      {"relu", reference_pointwise<reference_relu>},
+      {"elu1", reference_pointwise<reference_elu1>},
+      {"hedgehog", reference_hedgehog},
+      {"grouped", reference_hedgehog},
+      {"flash_global", reference_pointwise<reference_same>},
+      {"flash_global_inclusive", reference_pointwise<reference_same>},
+      {"performer", reference_performer},
+  };
+  return maps;
+}
 
 /// Query head h and its key-value head of one attention.
 class ReferenceHead {
@@ -29,7 +103,11 @@ class ReferenceHead {
                 const ParameterNumbers& parameters, const SinkRotation* sinks, int head)
       : config_(config), shape_(shape), parameters_(parameters), sinks_(sinks), head_(head) {
     kv_head_ = head * shape.kv_heads / shape.heads;
-    summary_ = find_method(config.method, "test").summary != SummaryKind::kNone;
+  }
+
+  /// Whether this row is known here.
+  static bool knows(const Method& method) {
+    return method.summary == SummaryKind::kNone || reference_maps().contains(method.name);
   }
 
   /// The output of the last token.
@@ -39,26 +117,28 @@ class ReferenceHead {
     std::vector<int64_t> local, global;
     for (int64_t s = 0; s <= t; ++s) {
       if (is_local(s, t)) local.push_back(s);
-      if (is_global(s, t) && !config_.local_alone()) global.push_back(s);
+      if (is_global(s, t)) global.push_back(s);
     }
-    const bool has_local = config_.local != LocalWeight::kNone || config_.method == "softmax";
-    const bool plain = config_.feature_position == FeaturePosition::kNone;
-    const Vec& q = plain ? x.q_plain[t] : x.q[t];
-    Vec numerator(shape_.value_size), s_sum(shape_.value_size);
-    double denominator = 1, z_sum = 0;
+    const bool has_local = config_.has_local() || config_.grows();
+    const Vec q = summary_row(x.q[t], x.summary_q[t]);
+    Vec numerator(shape_.value_size);
+    ReferenceRead far;
+    double denominator = 1;
     if (has_local) denominator = local_branch(x, local, t, numerator);
-    if (!global.empty()) z_sum = features(x, global, t, q, s_sum);
+    if (!global.empty()) far = read(x, global, t, q);
     for (int64_t i = 0; i < shape_.value_size; ++i) {
       const double near = has_local ? numerator[i] / denominator : 0.0;
-      const double far = global.empty() ? 0.0 : s_sum[i] / std::max(z_sum, 1e-6);
       if (global.empty()) {
         out[i] = near;
       } else if (!has_local) {
-        out[i] = far;
-      } else if (const double a = alpha(q); config_.denominator == Denominator::kShared) {
-        out[i] = (a * numerator[i] + (1 - a) * s_sum[i]) / (a * denominator + (1 - a) * z_sum);
+        out[i] = far.output[i];
+      } else if (const double a = alpha(q); config_.method->mix == Mix::kAdditive) {
+        out[i] = near + a * far.output[i];
+      } else if (config_.denominator == Denominator::kShared) {
+        out[i] =
+            (a * numerator[i] + (1 - a) * far.numerator[i]) / (a * denominator + (1 - a) * far.denominator);
       } else {
-        out[i] = a * near + (1 - a) * far;
+        out[i] = a * near + (1 - a) * far.output[i];
       }
     }
     for (int64_t j = 0; j < config_.taps && j <= t; ++j) {
@@ -79,25 +159,26 @@ class ReferenceHead {
   }
 
   bool is_local(int64_t s, int64_t t) const {
-    if (config_.method == "softmax") return config_.window == 0 || t - s < config_.window;
+    if (config_.grows()) return config_.window == 0 || t - s < config_.window;
     return config_.local != LocalWeight::kNone &&
            (s < config_.sinks || group(t) - group(s) < config_.local_groups);
   }
   bool is_global(int64_t s, int64_t t) const {
-    if (!summary_) return false;
-    if (config_.local == LocalWeight::kNone) return true;
+    if (!config_.has_summary()) return false;
+    if (!config_.has_local()) return config_.method->inclusive || group(t) > group(s);
     return s >= config_.sinks && group(t) - group(s) >= config_.local_groups;
   }
 
   double alpha(const Vec& q) const {
     if (!config_.alpha_learned) return config_.alpha;
+    if (config_.method->mix == Mix::kAdditive) return at("alpha", head_);
     double logit = at("alpha", head_);
     for (size_t i = 0; config_.gate && i < q.size(); ++i) logit += at("gate", head_ * q.size() + i) * q[i];
     return 1 / (1 + std::exp(-logit));
   }
 
   Vec local_key(const HeadSequence& x, int64_t s, int64_t t) const {
-    Vec key = x.k[s];
+    Vec key = entered(x.k[s]);
     const int64_t end = (group(t) + 1) * config_.group;
     if (!sinks_ || s >= config_.sinks || end <= sinks_->trained_positions) return key;
     const size_t half = sinks_->inverse_frequencies.size();
@@ -111,17 +192,21 @@ class ReferenceHead {
   }
 
   double local_branch(const HeadSequence& x, const std::vector<int64_t>& tokens, int64_t t, Vec& out) const {
-    const double scale = 1 / std::sqrt(double(shape_.head_size));
+    const double scale = config_.method->unit_rows ? 1 : 1 / std::sqrt(double(shape_.head_size));
+    const Vec q = entered(x.q[t]);
     Vec weights;
     double most = -INFINITY, denominator = 0;
     for (int64_t s : tokens) {
       const Vec key = local_key(x, s, t);
-      const double score = dot(x.q[t], key) * scale;
-      const double cosine = dot(x.q[t], key) / std::max(std::sqrt(dot(key, key) * dot(x.q[t], x.q[t])), 1e-6);
+      const double score = dot(q, key) * scale;
+      const double cosine = dot(q, key) / std::max(std::sqrt(dot(key, key) * dot(q, q)), 1e-6);
       most = std::max(most, score);
       switch (config_.local) {
         case LocalWeight::kRelu2:
           weights.push_back(std::pow(std::max(score, 0.0), 2) / config_.group);
+          break;
+        case LocalWeight::kRelu2Unit:
+          weights.push_back(std::pow(std::max(cosine, 0.0), 2));
           break;
         case LocalWeight::kRelu:
           weights.push_back(std::max(score, 0.0));
@@ -133,15 +218,15 @@ class ReferenceHead {
           break;
         }
         case LocalWeight::kYoso:
-          weights.push_back(
-              std::pow(1 - std::acos(std::clamp(cosine, -1.0, 1.0)) / std::numbers::pi, config_.bits));
+          weights.push_back(std::pow(1 - std::acos(std::clamp(cosine, -1.0, 1.0)) / std::numbers::pi,
+                                     config_.option("bits")));
           break;
         case LocalWeight::kNone:  // softmax without a branch
         case LocalWeight::kSoftmax:
           weights.push_back(score);
       }
     }
-    const bool softmax = config_.local == LocalWeight::kSoftmax || config_.method == "softmax";
+    const bool softmax = config_.local == LocalWeight::kSoftmax || config_.grows();
     double squares = 0;
     for (size_t i = 0; i < tokens.size(); ++i) {
       if (softmax) weights[i] = std::exp(weights[i] - most);
@@ -158,41 +243,59 @@ class ReferenceHead {
     return std::sqrt(squares / double(out.size()) + 1e-6);
   }
 
-  Vec phi(const Vec& x, const char* side, int head) const {
-    Vec out;
-    if (config_.method == "relu") {
-      for (double number : x) out.push_back(std::max(number, 0.0));
-    } else if (config_.method == "elu1") {
-      for (double number : x) out.push_back(number > 0 ? 1 + number : std::exp(number));
-    } else {  // hedgehog, grouped
-      const Vec& weight = parameters_.at(std::string(side) + ".weight");
-      const size_t d = x.size();
-      out.resize(2 * d);
-      double sums[2] = {0, 0};
-      for (size_t i = 0; i < d; ++i) {
-        double y = 0;
-        for (size_t j = 0; j < d; ++j) y += weight[(head * d + i) * d + j] * x[j];
-        sums[0] += out[i] = std::exp(y);
-        sums[1] += out[d + i] = std::exp(-y);
-      }
-      for (size_t i = 0; i < 2 * d; ++i) out[i] /= sums[i / d];
+  Vec entered(Vec x) const {
+    const double norm = config_.method->unit_rows ? std::max(std::sqrt(dot(x, x)), 1e-6) : 1;
+    for (double& number : x) number /= norm;
+    return x;
+  }
+  Vec summary_row(const Vec& rotated, const Vec& own) const {
+    return entered(config_.feature_position == FeaturePosition::kNone ? own : rotated);
+  }
+
+  /// What the row's summary of features reads, by its division and norm.
+  ReferenceRead read_features(const HeadSequence& x, const std::vector<int64_t>& tokens, int64_t t,
+                              const Vec& q, ReferenceMap map) const {
+    const double decay = config_.decay_learned ? 1 / (1 + std::exp(-at("decay", kv_head_))) : config_.decay;
+    const Vec phi_q = map(q, parameters_, "q.", head_, kv_head_);
+    ReferenceRead out{Vec(shape_.value_size), 0, {}};
+    for (int64_t s : tokens) {
+      const Vec phi_k = map(summary_row(x.k[s], x.summary_k[s]), parameters_, "k.", kv_head_, kv_head_);
+      const double weight =
+          std::pow(decay, double(group(t) - config_.local_groups - group(s))) * dot(phi_q, phi_k);
+      out.denominator += weight;
+      for (size_t i = 0; i < out.numerator.size(); ++i) out.numerator[i] += weight * x.v[s][i];
+    }
+    double divisor = 1;
+    switch (config_.method->division) {
+      case Division::kSum:
+        divisor = std::max(out.denominator, 1e-6);
+        break;
+      case Division::kPositiveSum:
+        divisor = out.denominator;
+        break;
+      case Division::kCount:
+        divisor = double(tokens.size());
+        break;
+      case Division::kNone:
+        break;
+    }
+    out.output = out.numerator;
+    double squares = 0;
+    for (double& number : out.output) {
+      number /= divisor;
+      squares += number * number;
+    }
+    if (!config_.method->gain) return out;
+    for (size_t i = 0; i < out.output.size(); ++i) {
+      out.output[i] *=
+          at("gain", head_ * out.output.size() + i) / std::sqrt(squares / double(out.output.size()) + 1e-6);
     }
     return out;
   }
 
-  double features(const HeadSequence& x, const std::vector<int64_t>& tokens, int64_t t, const Vec& q,
-                  Vec& out) const {
-    const double decay = config_.decay_learned ? 1 / (1 + std::exp(-at("decay", kv_head_))) : config_.decay;
-    const Vec phi_q = phi(q, "q", head_);
-    double sum = 0;
-    for (int64_t s : tokens) {
-      const Vec& key = config_.feature_position == FeaturePosition::kNone ? x.k_plain[s] : x.k[s];
-      const double weight = std::pow(decay, double(group(t) - config_.local_groups - group(s))) *
-                            dot(phi_q, phi(key, "k", kv_head_));
-      sum += weight;
-      for (size_t i = 0; i < out.size(); ++i) out[i] += weight * x.v[s][i];
-    }
-    return sum;
+  ReferenceRead read(const HeadSequence& x, const std::vector<int64_t>& tokens, int64_t t,
+                     const Vec& q) const {
+    return read_features(x, tokens, t, q, reference_maps().at(config_.method->name));
   }
 
   const AttentionConfig& config_;
@@ -200,7 +303,6 @@ class ReferenceHead {
   const ParameterNumbers& parameters_;
   const SinkRotation* sinks_;
   int head_, kv_head_;
-  bool summary_;
 };
 
 }  // namespace linnet

@@ -138,7 +138,7 @@ TYPED_TEST(AttentionTrees, ANodeSeesNothingOfItsSiblings) {
       for (int32_t i : {2, 4, 5}) {
         for (int g = 0; g < kShape.kv_heads; ++g) {
           std::fill_n(bad.k.begin() + (g * 6 + i) * kShape.head_size, kShape.head_size, T(NAN));
-          std::fill_n(bad.k_plain.begin() + (g * 6 + i) * kShape.head_size, kShape.head_size, T(NAN));
+          std::fill_n(bad.summary_k.begin() + (g * 6 + i) * kShape.head_size, kShape.head_size, T(NAN));
           std::fill_n(bad.v.begin() + (g * 6 + i) * kShape.value_size, kShape.value_size, T(NAN));
         }
       }

@@ -758,7 +758,7 @@ TEST_F(Program, ListsWhatEachMethodLearnsAndKeeps) {
     ParameterTensors parameters;
     std::vector<std::vector<float>> values;
     for (const ParameterSpec& spec : parameter_specs(config, shape)) {
-      values.push_back(initial_parameter(spec, config, shape, 0, 0));
+      values.push_back(initial_parameter(spec, config, 0, 0));
       parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
     }
     const double allocated =

@@ -175,8 +175,8 @@ TEST(Sidecar, OpensOverTheBaseBesideIt) {
   const Linearized linear;
   const auto model = Model::open(linear.write());
   EXPECT_TRUE(model->is_sidecar());
-  EXPECT_EQ(model->attention()[0].method, "softmax");
-  EXPECT_EQ(model->attention()[1].method, "hedgehog");
+  EXPECT_EQ(model->attention()[0].name(), "softmax");
+  EXPECT_EQ(model->attention()[1].name(), "hedgehog");
   EXPECT_EQ(model->linear_parameters(1).size(), linear.added.tensors.size());
   EXPECT_TRUE(model->linear_parameters(0).empty());
   EXPECT_TRUE(model->linear_parameters(1).contains("alpha"));

@@ -14,13 +14,6 @@ namespace {
 
 constexpr AttentionShape kShape{6, 2, 40, 24};
 
-TEST(TrainingForms, HaveTheRegistrysNamesInItsOrder) {
-  std::vector<std::string> runtime, workshop;
-  for (const Method* method : methods()) runtime.emplace_back(method->name);
-  for (const Form& form : forms()) workshop.emplace_back(form.name);
-  EXPECT_EQ(workshop, runtime);
-}
-
 TEST(TrainingForms, GiveTheOraclesOutputs) {
   for (const std::filesystem::path& path : golden_cases()) {
     const SafetensorsFile file = SafetensorsFile::open(path);
@@ -70,7 +63,7 @@ TEST(TrainingForms, StayNearFloat64InBfloat16) {
     const at::Tensor half = sample.run();
     EXPECT_EQ(half.scalar_type(), at::kBFloat16);
     for (at::Tensor* x :
-         {&sample.rows.q, &sample.rows.k, &sample.rows.v, &sample.rows.q_plain, &sample.rows.k_plain}) {
+         {&sample.rows.q, &sample.rows.k, &sample.rows.v, &sample.rows.summary_q, &sample.rows.summary_k}) {
       if (x->defined()) *x = x->to(at::kDouble);
     }
     for (auto& [name, x] : sample.parameters) x = x.to(at::kDouble);
@@ -110,7 +103,7 @@ void check_packed(const std::vector<std::vector<int64_t>>& starts) {
         const int64_t first = starts[row][i], last = i + 1 < starts[row].size() ? starts[row][i + 1] : n;
         Sample alone = sample;
         for (at::Tensor* x :
-             {&alone.rows.q, &alone.rows.k, &alone.rows.v, &alone.rows.q_plain, &alone.rows.k_plain}) {
+             {&alone.rows.q, &alone.rows.k, &alone.rows.v, &alone.rows.summary_q, &alone.rows.summary_k}) {
           if (x->defined()) *x = x->narrow(0, static_cast<int64_t>(row), 1).narrow(2, first, last - first);
         }
         const at::Tensor part = packed.narrow(0, static_cast<int64_t>(row), 1).narrow(1, first, last - first);
@@ -131,7 +124,7 @@ TEST(TrainingForms, GiveLaterTokensNoGradient) {
     Sample sample(config_of(json), {4, 2, 8, 6}, 1, 23, 37);
     std::vector<at::Tensor> inputs;
     for (at::Tensor* x :
-         {&sample.rows.q, &sample.rows.k, &sample.rows.v, &sample.rows.q_plain, &sample.rows.k_plain}) {
+         {&sample.rows.q, &sample.rows.k, &sample.rows.v, &sample.rows.summary_q, &sample.rows.summary_k}) {
       if (x->defined()) inputs.push_back(x->set_requires_grad(true));
     }
     const at::Tensor out = sample.run();

@@ -42,8 +42,8 @@ void check_attention(const std::string& json, int64_t n, const at::Tensor& docum
   const Sample sample(config_of(json), {4, 2, 4, 3}, batch, n, 41);
   Tensors inputs = {sample.rows.q, sample.rows.k, sample.rows.v};
   std::vector<std::string> names = {"q", "k", "v"};
-  if (sample.rows.q_plain.defined()) {
-    inputs.insert(inputs.end(), {sample.rows.q_plain, sample.rows.k_plain});
+  if (sample.rows.summary_q.defined()) {
+    inputs.insert(inputs.end(), {sample.rows.summary_q, sample.rows.summary_k});
     names.insert(names.end(), {"q.plain", "k.plain"});
   }
   for (const auto& [name, x] : sample.parameters) {
@@ -54,9 +54,9 @@ void check_attention(const std::string& json, int64_t n, const at::Tensor& docum
     Sample moved = sample;
     moved.rows = {in[0], in[1], in[2], {}, {}};
     size_t next = 3;
-    if (sample.rows.q_plain.defined()) {
-      moved.rows.q_plain = in[next++];
-      moved.rows.k_plain = in[next++];
+    if (sample.rows.summary_q.defined()) {
+      moved.rows.summary_q = in[next++];
+      moved.rows.summary_k = in[next++];
     }
     for (auto& [name, x] : moved.parameters) x = in[next++];
     return moved.run(documents, &sinks);
@@ -91,7 +91,7 @@ TEST(Gradients, OfTheModulesOperationsAreDifferences) {
       check_gradients(
           [&](const Tensors& in) {
             const Rows r = split_heads(in[0], 4, 2, rotary, true, first);
-            return at::cat({r.q, r.k, r.v, r.q_plain, r.k_plain}, 1);
+            return at::cat({r.q, r.k, r.v, r.summary_q, r.summary_k}, 1);
           },
           {draw({2, 5, 8 * 8})}, {"qkv"}, "split_heads");
     }

@@ -69,8 +69,8 @@ struct Sample {
     rows = {
         draw(s.heads, s.head_size), draw(s.kv_heads, s.head_size), draw(s.kv_heads, s.value_size), {}, {}};
     if (c.feature_position == FeaturePosition::kNone) {
-      rows.q_plain = draw(s.heads, s.head_size);
-      rows.k_plain = draw(s.kv_heads, s.head_size);
+      rows.summary_q = draw(s.heads, s.head_size);
+      rows.summary_k = draw(s.kv_heads, s.head_size);
     }
     for (const ParameterSpec& spec : parameter_specs(c, s)) {
       parameters[spec.name] =
@@ -111,7 +111,7 @@ at::Tensor runtime_prefill(const Sample& sample, const SinkRotation* sinks = nul
       return {held.back().data_ptr<T>(), held.back().stride(0), held.back().stride(1)};
     };
     const auto& r = sample.rows;
-    const linnet::Rows<T> in{n, rows(r.q), rows(r.k), rows(r.v), rows(r.q_plain), rows(r.k_plain)};
+    const linnet::Rows<T> in{n, rows(r.q), rows(r.k), rows(r.v), rows(r.summary_q), rows(r.summary_k)};
     const at::Tensor to = out.select(0, b);
     const auto state = attention->make_state();
     attention->prefill(*state, in, {to.data_ptr<T>(), to.stride(0), to.stride(1)}, pool);

@@ -5,6 +5,8 @@
 #include <numbers>
 #include <stdexcept>
 
+#include "attention/method.h"
+#include "train/attention/summary.h"
 #include "train/ops.h"
 
 namespace linnet::train {
@@ -89,6 +91,9 @@ at::Tensor weights(const at::Tensor& scores, const at::Tensor& hidden, const Att
     case LocalWeight::kRelu:
       w = at::relu(scores);
       break;
+    case LocalWeight::kRelu2Unit:  // scores are cosines
+      w = at::relu(scores).square();
+      break;
     case LocalWeight::kLaplace: {
       const double mu = std::sqrt(0.5), sigma = std::sqrt(0.25 / std::numbers::pi);
       w = (at::erf((scores - mu) / (sigma * std::numbers::sqrt2)) + 1.0) * (0.5 / config.group);
@@ -97,7 +102,7 @@ at::Tensor weights(const at::Tensor& scores, const at::Tensor& hidden, const Att
     case LocalWeight::kYoso: {  // the arc cosine has no slope at ±1
       const double most = scores.scalar_type() == at::kDouble ? 1.0 - 1e-15 : 1.0 - 6e-8;
       const at::Tensor cosine = scores.to(sum_type(scores.scalar_type())).clamp(-most, most);
-      w = (1.0 - at::acos(cosine) / std::numbers::pi).pow(config.bits).to(scores.scalar_type());
+      w = (1.0 - at::acos(cosine) / std::numbers::pi).pow(config.option("bits")).to(scores.scalar_type());
       break;
     }
     case LocalWeight::kNone:
@@ -107,20 +112,12 @@ at::Tensor weights(const at::Tensor& scores, const at::Tensor& hidden, const Att
   return w.masked_fill(hidden, 0.0);
 }
 
-at::Tensor unit(const at::Tensor& x) {
-  return x / at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, true).clamp_min(kEpsilon);
-}
-
 /// What follows the sum: ReLA's RMSNorm with gain [H, e], YOSO's norm.
 at::Tensor normalized(const at::Tensor& sum, const AttentionConfig& config, const at::Tensor& gain,
                       int64_t c) {
   if (config.local == LocalWeight::kYoso) return unit(sum.to(sum_type(sum.scalar_type())));
   if (config.local != LocalWeight::kRelu) return sum;
-  const at::Tensor x = sum.to(sum_type(sum.scalar_type()));
-  const at::Tensor scaled = x * at::rsqrt(x.square().mean(-1, true) + kEpsilon);
-  if (!gain.defined()) return scaled;
-  const int64_t kv_heads = sum.size(0), repeats = sum.size(3) / c;
-  return (scaled.unflatten(3, {repeats, c}) * gain.view({kv_heads, 1, 1, repeats, 1, -1})).flatten(3, 4);
+  return norm_heads(sum.to(sum_type(sum.scalar_type())), gain, c);
 }
 
 }  // namespace
@@ -145,8 +142,8 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
     }
     const at::Tensor hidden =
         hidden_keys(layout, config, rotation).expand({-1, -1, repeats, -1, -1}).flatten(2, 3);
-    const double scale = 1.0 / std::sqrt(static_cast<double>(in[0].size(4)));
-    const bool cosines = config.local == LocalWeight::kYoso;
+    const double scale = config.method->unit_rows ? 1.0 : 1.0 / std::sqrt(static_cast<double>(in[0].size(4)));
+    const bool cosines = config.local == LocalWeight::kYoso || config.local == LocalWeight::kRelu2Unit;
     const at::Tensor q = cosines ? unit(in[0]) : in[0] * scale;
     at::Tensor scores = at::matmul(q, (cosines ? unit(k) : k).transpose(-1, -2));
     if (config.local == LocalWeight::kSoftmax)

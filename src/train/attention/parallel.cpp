@@ -1,12 +1,9 @@
 #include "train/attention/parallel.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
+#include <map>
 
 #include "attention/method.h"
-#include "base/error.h"
-#include "train/attention/features.h"
 #include "train/attention/local.h"
 #include "train/attention/softmax.h"
 #include "train/ops.h"
@@ -16,51 +13,48 @@ namespace {
 
 constexpr int64_t kPlainChunk = 64;  // where groups mean nothing, chunks that suit the matrix units
 
-constexpr Form kForms[] = {
-    {"softmax", nullptr},           {"relu", relu_features},
-    {"elu1", elu1_features},        {"hedgehog", hedgehog_features},
-    {"grouped", hedgehog_features}, {"flash_local", nullptr},
-};
-
-/// [H, B, groups, C, d] -> [G, B, groups, R · C, d].
-at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads) {
-  const int64_t repeats = q.size(0) / kv_heads;
-  if (repeats == 1) return q;
-  return q.view({kv_heads, repeats, q.size(1), q.size(2), q.size(3), q.size(4)})
-      .permute({0, 2, 3, 1, 4, 5})
-      .reshape({kv_heads, q.size(1), q.size(2), repeats * q.size(3), q.size(4)});
-}
-
 /// α [G, B or 1, groups or 1, R · C or R, 1] of the groups of q [H, B, groups, C, d].
 at::Tensor mixing(const at::Tensor& q, const ParameterMap& parameters, const AttentionConfig& config,
                   int64_t kv_heads) {
   const auto type = sum_type(q.scalar_type());
   if (!config.alpha_learned) return at::full({1, 1, 1, 1, 1}, config.alpha, q.options().dtype(type));
   const int64_t heads = q.size(0), c = q.size(3);
-  at::Tensor logit = parameters.find("alpha")->second.view({heads, 1, 1, 1});
+  at::Tensor alpha = parameters.find("alpha")->second.view({heads, 1, 1, 1});
   if (config.gate) {
     const at::Tensor gate = parameters.find("gate")->second.to(q.scalar_type()).view({heads, 1, 1, 1, -1});
-    logit = logit + (q * gate).sum(-1, false, type);
+    alpha = alpha + (q * gate).sum(-1, false, type);
   } else {
-    logit = logit.expand({heads, 1, 1, c});
+    alpha = alpha.expand({heads, 1, 1, c});
   }
-  return share_heads(at::sigmoid(logit).unsqueeze(-1), kv_heads);
+  if (config.method->mix == Mix::kConvex) alpha = at::sigmoid(alpha);
+  return share_heads(alpha.unsqueeze(-1), kv_heads);
+}
+
+/// The shared fraction (a N + (1 − a) φ(q)ᵀS) / (a D + (1 − a) φ(q)·z), all four brought to one scale.
+at::Tensor shared_fraction(const at::Tensor& a, const at::Tensor& n, const at::Tensor& d,
+                           const SummaryRead& read) {
+  at::Tensor near = a, far = 1 - a;
+  if (read.exponent.defined()) {
+    near = near * at::exp(-read.exponent.clamp_min(0));
+    far = far * at::exp(read.exponent.clamp_max(0));
+  }
+  return (near * n + far * read.numerator) / (near * d + far * read.denominator);
 }
 
 /// Both branches of the groups from W on, mixed; L alone where a query sees no global token.
-at::Tensor mix(const LocalOutput& local, const SummaryRead& read, const at::Tensor& alpha,
-               const GroupLayout& layout, const AttentionConfig& config) {
-  const int64_t lag = config.local_groups, seen = layout.groups - lag;
-  const auto type = read.numerator.scalar_type();
-  const at::Tensor number = layout.number.narrow(1, lag, seen).view({-1, seen, 1, 1});
-  const at::Tensor global = (number - lag + 1) * layout.size - config.sinks;  // how many tokens, if positive
-  const at::Tensor a = at::where(global > 0, alpha, at::ones({}, alpha.options()));
-  const at::Tensor l = local.numerator.narrow(2, lag, seen).to(type);
-  if (config.denominator == Denominator::kShared) {
-    const at::Tensor d = local.denominator.narrow(2, lag, seen);
-    return (a * l + (1 - a) * read.numerator) / (a * d + (1 - a) * read.denominator);
-  }
-  return at::lerp(read.numerator / read.denominator.clamp_min(kEpsilon), l, a);
+at::Tensor mix(const LocalOutput& local, const SummaryRead& read, const at::Tensor& alpha, const Form& form,
+               const SummaryPass& pass) {
+  const AttentionConfig& config = pass.config;
+  const int64_t lag = pass.lag(), seen = pass.readers();
+  const at::Tensor any = (pass.seen() > 0).squeeze(0).unsqueeze(0);
+  const at::Tensor l = local.numerator.narrow(2, lag, seen).to(read.numerator.scalar_type());
+  const bool additive = config.method->mix == Mix::kAdditive;
+  const at::Tensor a =
+      at::where(any, alpha, additive ? at::zeros({}, alpha.options()) : at::ones({}, alpha.options()));
+  if (config.denominator == Denominator::kShared)
+    return shared_fraction(a, l, local.denominator.narrow(2, lag, seen), read);
+  const at::Tensor g = form.finish(read, pass);
+  return additive ? l + a * g : at::lerp(g, l, a);
 }
 
 /// out + Σ_j w_j ⊙ v_{t−j}. out [G, B, groups, R · C, e], v [G, B, groups, C, e], taps [H, K, e]; before the
@@ -94,33 +88,54 @@ at::Tensor restore(const at::Tensor& out, const GroupLayout& layout, int64_t len
       .to(out.options().dtype(type), false, false, at::MemoryFormat::Contiguous);
 }
 
-at::Tensor linear_attention(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
-                            const AttentionConfig& config, FeatureMap features, const SinkRotation* sinks) {
-  const bool has_local = config.local != LocalWeight::kNone;
-  const bool plain_rows = config.feature_position == FeaturePosition::kNone;
+/// Outputs [G, B, groups, R · C, e] of a row without a local branch.
+at::Tensor summary_alone(const SummaryRows& rows, const SummaryPass& pass) {
+  const int64_t kv_heads = rows.k.size(0), repeats = rows.q.size(0) / kv_heads;
+  const auto options = rows.v.options().dtype(sum_type(rows.v.scalar_type()));
+  const auto nothing = [&](int64_t groups) {
+    return at::zeros({kv_heads, rows.v.size(1), groups, repeats * pass.layout.size, rows.v.size(4)}, options);
+  };
+  if (pass.readers() <= 0) return nothing(pass.layout.groups);
+  const Form& form = form_of(*pass.config.method);
+  const at::Tensor out = form.finish(form.read(rows, pass), pass);
+  if (pass.own_group()) return out;
+  return at::cat({nothing(pass.first_reader()), at::where(pass.seen() > 0, out, at::zeros({}, options))}, 2);
+}
+
+at::Tensor linear_attention(const Rows& given, const Documents& documents, const ParameterMap& parameters,
+                            const AttentionConfig& config, const SinkRotation* sinks) {
+  Rows rows = given;
+  const bool own_rows = config.feature_position == FeaturePosition::kNone;
+  if (!own_rows) rows.summary_q = rows.q, rows.summary_k = rows.k;
+  if (config.method->unit_rows) {
+    for (at::Tensor* x : {&rows.q, &rows.k, &rows.summary_q, &rows.summary_k}) *x = unit(*x);
+  }
   const int64_t heads = rows.q.size(1), kv_heads = rows.k.size(1);
-  const GroupLayout& layout = documents.groups(has_local ? config.group : kPlainChunk);
-  const at::Tensor v = to_groups(rows.v, layout);
+  // Features up to the own token ask for no groups: chunks are as suits the matrix units.
+  const bool by_groups =
+      config.has_local() || !config.method->inclusive || config.method->summary != SummaryKind::kFeatures;
+  const GroupLayout& layout = documents.groups(by_groups ? config.group : kPlainChunk);
+  const SummaryPass pass{layout, parameters, config};
+  const at::Tensor q = to_groups(rows.q, layout), k = to_groups(rows.k, layout),
+                   v = to_groups(rows.v, layout);
+  SummaryRows summary{q, k, v};
+  if (own_rows) summary = {to_groups(rows.summary_q, layout), to_groups(rows.summary_k, layout), v};
   at::Tensor out;
-  LocalOutput local;
-  SummaryRead read;
-  const at::Tensor q = to_groups(rows.q, layout), k = to_groups(rows.k, layout);
-  const at::Tensor fq = plain_rows ? to_groups(rows.q_plain, layout) : q;
-  const at::Tensor fk = plain_rows ? to_groups(rows.k_plain, layout) : k;
-  if (!config.local_alone()) read = read_summary({fq, fk, v}, layout, parameters, config, features);
-  if (!has_local) {
-    out = read.numerator / read.denominator.clamp_min(kEpsilon);
+  if (!config.has_local()) {
+    out = summary_alone(summary, pass);
   } else {
     const bool parts = config.denominator == Denominator::kShared;
     const auto gain = parameters.find("local_gain");
-    local = local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
-                         gain != parameters.end() ? gain->second : at::Tensor(), parts);
+    const LocalOutput local = local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
+                                           gain != parameters.end() ? gain->second : at::Tensor(), parts);
     const at::Tensor alone = parts ? local.numerator / local.denominator : local.numerator;
     out = alone.to(sum_type(v.scalar_type()));
-    if (read.numerator.defined()) {
-      const int64_t lag = config.local_groups;
-      const at::Tensor alpha = mixing(fq.narrow(2, lag, layout.groups - lag), parameters, config, kv_heads);
-      out = at::cat({out.narrow(2, 0, lag), mix(local, read, alpha, layout, config)}, 2);
+    if (config.has_summary() && pass.readers() > 0) {
+      const Form& form = form_of(*config.method);
+      const at::Tensor alpha =
+          mixing(summary.q.narrow(2, pass.lag(), pass.readers()), parameters, config, kv_heads);
+      out =
+          at::cat({out.narrow(2, 0, pass.lag()), mix(local, form.read(summary, pass), alpha, form, pass)}, 2);
     }
   }
   if (config.taps > 0) out = convolve(out, v, parameters.find("taps")->second, layout);
@@ -134,33 +149,34 @@ bool sees_whole_documents(const AttentionConfig& config, const Documents& docume
   const int64_t groups = (documents.longest() + config.group - 1) / config.group;
   const bool turned =
       config.sinks > 0 && sinks != nullptr && groups * config.group > sinks->trained_positions;
-  return config.local == LocalWeight::kSoftmax && config.local_alone() && config.taps == 0 &&
-         groups <= config.local_groups && !turned;
+  return config.local == LocalWeight::kSoftmax && !config.has_summary() && !config.method->unit_rows &&
+         config.taps == 0 && groups <= config.local_groups && !turned;
 }
 
 }  // namespace
 
-std::span<const Form> forms() { return kForms; }
+#define LINNET_METHOD(name) Form name##_form();
+#define LINNET_LOCAL_METHOD(name)
+#include "attention/methods/list.inc"
+#undef LINNET_METHOD
 
-const Form& form_of(const AttentionConfig& config, const std::string& where) {
-  const auto form = std::find_if(std::begin(kForms), std::end(kForms),
-                                 [&](const Form& f) { return f.name == config.method; });
-  if (form == std::end(kForms)) {
-    std::string known;
-    for (const Form& f : kForms) known += fmt::format("{}{}", known.empty() ? "" : ", ", f.name);
-    throw Error(where, fmt::format("no training form of {}", config.method), "one of " + known);
-  }
-  return *form;
+const Form& form_of(const Method& method) {
+#define LINNET_METHOD(name) {#name, name##_form()},
+  static const std::map<std::string_view, Form> forms{
+#include "attention/methods/list.inc"
+  };
+#undef LINNET_METHOD
+#undef LINNET_LOCAL_METHOD
+  return forms.at(method.name);
 }
 
-bool heads_first(const AttentionConfig& config) { return !find_method(config.method, "attention").grows; }
+bool heads_first(const AttentionConfig& config) { return !config.grows(); }
 
 at::Tensor parallel(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                     const AttentionConfig& config, const SinkRotation* sinks) {
-  const Form& form = form_of(config, "attention");
-  if (find_method(config.method, "attention").grows || sees_whole_documents(config, documents, sinks))
+  if (config.grows() || sees_whole_documents(config, documents, sinks))
     return softmax_attention(rows, documents, config.window);
-  return linear_attention(rows, documents, parameters, config, form.features, sinks);
+  return linear_attention(rows, documents, parameters, config, sinks);
 }
 
 }  // namespace linnet::train

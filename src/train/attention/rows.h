@@ -7,10 +7,10 @@ namespace linnet::train {
 
 /// Strides are free; the first dimension is that of the batch.
 struct Rows {
-  at::Tensor q;                 // [B, H, n, d], rotated
-  at::Tensor k;                 // [B, G, n, d], rotated
-  at::Tensor v;                 // [B, G, n, e]
-  at::Tensor q_plain, k_plain;  // before rotary; undefined unless feature_position is none
+  at::Tensor q;                     // [B, H, n, d], rotated
+  at::Tensor k;                     // [B, G, n, d], rotated
+  at::Tensor v;                     // [B, G, n, e]
+  at::Tensor summary_q, summary_k;  // before rotary; undefined unless feature_position is none
 };
 
 }  // namespace linnet::train

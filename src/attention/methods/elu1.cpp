@@ -6,7 +6,7 @@
 // over the tokens that t sees globally. Katharopoulos et al. 2020, equations 5 and 7.
 // State: d(e + 1) numbers a key-value head. Cost of a token: 2de multiply-adds a head, nothing learned.
 #include "attention/method.h"
-#include "attention/pointwise.h"
+#include "attention/methods/pointwise.h"
 #include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {

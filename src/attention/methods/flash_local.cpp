@@ -14,7 +14,6 @@ const Method& flash_local_method() {
     Method m;
     m.name = "flash_local";
     m.line = "a local branch alone, weights relu(x)^2 over the own group";
-    m.defaults.method = "flash_local";
     m.defaults.local = LocalWeight::kRelu2;
     return m;
   }();

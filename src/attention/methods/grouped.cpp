@@ -13,12 +13,13 @@
 
 namespace linnet {
 
+const Method& hedgehog_method();
+
 const Method& grouped_method() {
   static const Method row = [] {
     Method m = hedgehog_method();
     m.name = "grouped";
     m.line = "hedgehog with softmax over four groups and sinks, gate, decay, taps: what Linnet recommends";
-    m.defaults.method = "grouped";
     m.defaults.group = 64;
     m.defaults.local_groups = 4;
     m.defaults.sinks = 4;

@@ -10,58 +10,47 @@
 // `grouped` reads with the same map: its row is this one with other defaults.
 #include "attention/features.h"
 #include "attention/method.h"
+#include "attention/methods/projection.h"
 #include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {
 namespace {
 
-using kernels::padded;
-
 template <class T>
 class HedgehogMap final : public FeatureMap<T> {
  public:
   HedgehogMap(const AttentionShape& shape, const Parameters<T>& parameters)
-      : size_(shape.head_size), row_(padded(size_)), keys_(parameters.find("k.weight")->second) {
-    // Wᵀ [H, d, padded d]: a query's row times it.
-    const std::vector<T>& weight = parameters.find("q.weight")->second;
-    queries_.assign(shape.heads * size_ * row_, T(0));
-    for (int64_t h = 0; h < shape.heads; ++h) {
-      for (int64_t i = 0; i < size_; ++i) {
-        for (int64_t j = 0; j < size_; ++j) {
-          queries_[(h * size_ + j) * row_ + i] = weight[(h * size_ + i) * size_ + j];
-        }
-      }
-    }
-  }
+      : size_(shape.head_size),
+        queries_(parameters.find("q.weight")->second, size_, size_),
+        keys_(parameters.find("k.weight")->second, size_, size_) {}
 
   int64_t features() const override { return 2 * size_; }
 
-  void queries(int64_t head, int64_t count, const T* x, int64_t x_row, T* phi) const override {
+  void queries(int64_t head, int64_t count, const T* x, int64_t x_row, T* phi, T*) const override {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
-    T* y = scratch.take<T>(count * row_);
-    kernels::matmul(count, row_, size_, x, x_row, queries_.data() + head * size_ * row_, row_, y, row_,
-                    false);
-    kernels::hedgehog_rows(count, size_, y, row_, phi, padded(2 * size_));
+    T* y = scratch.take<T>(count * queries_.row());
+    queries_.rows(head, count, x, x_row, y);
+    kernels::hedgehog_rows(count, size_, y, queries_.row(), phi, kernels::padded(2 * size_));
   }
 
-  void keys(int64_t kv_head, int64_t n, const T* x, int64_t x_row, T* phi) const override {
+  void keys(int64_t kv_head, int64_t n, const T* x, int64_t x_row, T* phi, T*) const override {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
     T* y = scratch.take<T>(size_ * n);
-    kernels::matmul(size_, n, size_, keys_.data() + kv_head * size_ * size_, size_, x, x_row, y, n, false);
+    keys_.columns(kv_head, n, x, x_row, y);
     kernels::hedgehog_columns(size_, n, y, n, phi, n);
   }
 
  private:
-  int64_t size_, row_;
-  std::vector<T> queries_, keys_;  // [H, d, padded d] transposed, [G, d, d]
+  int64_t size_;
+  Projection<T> queries_, keys_;
 };
 
 template <class T>
-std::unique_ptr<Summary<T>> make_hedgehog(const AttentionConfig&, const AttentionShape& shape,
+std::unique_ptr<Summary<T>> make_hedgehog(const AttentionConfig& config, const AttentionShape& shape,
                                           const Parameters<T>& parameters) {
-  return make_features<T>(std::make_unique<HedgehogMap<T>>(shape, parameters), shape.value_size);
+  return make_features<T>(std::make_unique<HedgehogMap<T>>(shape, parameters), config, shape, parameters);
 }
 
 std::vector<ParameterSpec> hedgehog_parameters(const AttentionConfig&, const AttentionShape& shape) {
@@ -71,6 +60,7 @@ std::vector<ParameterSpec> hedgehog_parameters(const AttentionConfig&, const Att
 
 /// The identity: what a softmax over a query's own coordinates starts from.
 std::vector<float> hedgehog_initial(const ParameterSpec& spec, const AttentionConfig&, uint64_t, int) {
+  if (!spec.name.ends_with(".weight")) return {};
   const int64_t heads = spec.shape[0], d = spec.shape[1];
   std::vector<float> weight(heads * d * d, 0.0f);
   for (int64_t h = 0; h < heads; ++h) {
@@ -86,7 +76,6 @@ const Method& hedgehog_method() {
     Method m;
     m.name = "hedgehog";
     m.line = "learned features [softmax(Wx), softmax(-Wx)], normalized by their sum";
-    m.defaults.method = "hedgehog";
     m.summary = SummaryKind::kFeatures;
     m.parameters = hedgehog_parameters;
     m.initial = hedgehog_initial;

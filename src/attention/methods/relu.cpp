@@ -6,7 +6,7 @@
 // Katharopoulos et al. 2020, equation 5. State: d(e + 1) numbers a key-value head. Cost of a token: 2de
 // multiply-adds a head, nothing learned.
 #include "attention/method.h"
-#include "attention/pointwise.h"
+#include "attention/methods/pointwise.h"
 #include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {

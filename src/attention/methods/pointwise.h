@@ -9,18 +9,18 @@
 namespace linnet {
 
 template <class T, typename PointwiseMap<T>::Function kMap>
-std::unique_ptr<Summary<T>> make_pointwise(const AttentionConfig&, const AttentionShape& shape,
-                                           const Parameters<T>&) {
-  return make_features<T>(std::make_unique<PointwiseMap<T>>(kMap, shape.head_size), shape.value_size);
+std::unique_ptr<Summary<T>> make_pointwise(const AttentionConfig& config, const AttentionShape& shape,
+                                           const Parameters<T>& parameters) {
+  return make_features<T>(std::make_unique<PointwiseMap<T>>(kMap, shape.head_size), config, shape,
+                          parameters);
 }
 
-/// The row of features φ(x) = map(x), normalized by their sum.
+/// The row of features φ(x) = map(x), divided by their sum unless it says otherwise.
 template <PointwiseMap<float>::Function kFloat, PointwiseMap<double>::Function kDouble>
 Method pointwise_row(std::string_view name, std::string_view line) {
   Method row;
   row.name = name;
   row.line = line;
-  row.defaults.method = name;
   row.summary = SummaryKind::kFeatures;
   row.make_float = make_pointwise<float, kFloat>;
   row.make_double = make_pointwise<double, kDouble>;

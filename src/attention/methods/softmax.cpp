@@ -1,0 +1,18 @@
+// `softmax`, the teacher's attention (attention/softmax.cpp): every token so far, or the last `window` of
+// them.
+#include "attention/method.h"
+
+namespace linnet {
+
+const Method& softmax_method() {
+  static const Method row = [] {
+    Method m;
+    m.name = "softmax";
+    m.line = "the teacher's attention: every token so far, or the last `window`; its cache grows";
+    m.grows = true;
+    return m;
+  }();
+  return row;
+}
+
+}  // namespace linnet

@@ -1,0 +1,245 @@
+#include "train/attention/summary.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "train/ops.h"
+
+namespace linnet::train {
+
+at::Tensor SummaryPass::seen() const {
+  const int64_t first = first_reader();
+  const at::Tensor number =
+      layout.number.narrow(1, first, layout.groups - first).view({1, -1, readers(), 1, 1});
+  if (!own_group()) return (number - lag() + 1) * layout.size - config.sinks;
+  return number * layout.size + 1 + at::arange(layout.size, number.options()).unsqueeze(-1);
+}
+
+at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads) {
+  const int64_t repeats = q.size(0) / kv_heads;
+  if (repeats == 1) return q;
+  return q.view({kv_heads, repeats, q.size(1), q.size(2), q.size(3), q.size(4)})
+      .permute({0, 2, 3, 1, 4, 5})
+      .reshape({kv_heads, q.size(1), q.size(2), repeats * q.size(3), q.size(4)});
+}
+
+// The scan goes by blocks of groups: within a block one small matrix of powers of λ, between blocks a carried
+// sum.
+at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay,
+                       const at::Tensor& exponent, at::Tensor* largest) {
+  if (!layout.index.defined() && !log_decay.defined() && !exponent.defined()) return at::cumsum(x, 2);
+  constexpr int64_t kBlock = 32;
+  const int64_t heads = x.size(0), rows = x.size(1), groups = x.size(2);
+  at::Tensor carry, carried_exponent;
+  Tensors parts, exponents;
+  for (int64_t first = 0; first < groups; first += kBlock) {
+    const int64_t count = std::min(kBlock, groups - first), carried = first > 0 ? 1 : 0;
+    const auto options = layout.number.options();
+    // [.., count, carried + count]: how many groups j lies before i; the carried sum is that of group −1.
+    const at::Tensor distance =
+        at::arange(count, options).unsqueeze(-1) - at::arange(-carried, count, options);
+    const at::Tensor seen =
+        (distance >= 0).logical_and(distance <= layout.number.narrow(1, first, count).unsqueeze(-1));
+    at::Tensor power = seen.to(x.scalar_type()).unsqueeze(0);  // [1, B or 1, count, ..]
+    if (log_decay.defined()) {
+      power = power * at::exp(log_decay.to(x.scalar_type()).view({heads, 1, 1, 1}) * distance.clamp_min(0));
+    }
+    if (exponent.defined()) {
+      at::Tensor own = exponent.narrow(2, first, count);
+      if (carried > 0) own = at::cat({carried_exponent, own}, 2);
+      const at::Tensor of_seen = own.unsqueeze(2).masked_fill(seen.logical_not().unsqueeze(0),
+                                                              -std::numeric_limits<double>::infinity());
+      exponents.push_back(of_seen.amax(-1));  // [G, B, count]
+      power = power * at::exp(of_seen - exponents.back().unsqueeze(-1));
+      carried_exponent = exponents.back().narrow(2, count - 1, 1);
+    }
+    at::Tensor block = x.narrow(2, first, count);
+    if (carried > 0) block = at::cat({carry, block}, 2);
+    parts.push_back(at::matmul(power.expand({heads, rows, count, carried + count}), block));
+    carry = parts.back().narrow(2, count - 1, 1);
+  }
+  if (largest != nullptr) *largest = at::cat(exponents, 2);
+  return parts.size() == 1 ? parts[0] : at::cat(parts, 2);
+}
+
+at::Tensor norm_heads(const at::Tensor& x, const at::Tensor& gain, int64_t group) {
+  const at::Tensor scaled = x * at::rsqrt(x.square().mean(-1, true) + kEpsilon);
+  if (!gain.defined()) return scaled;
+  const int64_t kv_heads = x.size(0), repeats = x.size(3) / group;
+  return (scaled.unflatten(3, {repeats, group}) * gain.view({kv_heads, 1, 1, repeats, 1, -1})).flatten(3, 4);
+}
+
+namespace {
+
+/// Features [.., f] of rows by groups, and what they are to be multiplied by exp of, [.., 1] or undefined.
+struct Features {
+  at::Tensor phi, exponent;
+};
+
+Features apply(FeatureMap map, const at::Tensor& x, const ParameterMap& parameters, std::string_view side) {
+  const auto shape = x.sizes();
+  Features features;
+  features.phi = map(x.reshape({shape[0], -1, shape[4]}), parameters, side, features.exponent)
+                     .view({shape[0], shape[1], shape[2], shape[3], -1});
+  if (features.exponent.defined())
+    features.exponent = features.exponent.view({shape[0], shape[1], shape[2], shape[3], 1});
+  return features;
+}
+
+at::Tensor log_decay_of(const SummaryPass& pass, int64_t kv_heads, const at::TensorOptions& options) {
+  if (pass.config.decay_learned) return at::log_sigmoid(pass.parameters.find("decay")->second);
+  if (pass.config.decay == 1.0) return {};
+  return at::full({kv_heads}, std::log(pass.config.decay),
+                  options.dtype(sum_type(c10::typeMetaToScalarType(options.dtype()))));
+}
+
+constexpr double kLeastExponent = -1e30;  // finite: a difference of two is 0
+
+bool divides_by_sum(const AttentionConfig& config) {
+  return config.method->division == Division::kSum || config.method->division == Division::kPositiveSum;
+}
+
+/// Each group's own tokens up to the query: numerator and denominator of (φ(Q)φ(K)ᵀ ⊙ M) V.
+SummaryRead read_own(const at::Tensor& fq, const Features& k, const at::Tensor& v, bool sums) {
+  const int64_t c = k.phi.size(3), repeats = fq.size(3) / c;
+  const auto type = sum_type(v.scalar_type());
+  const at::Tensor later = at::ones({c, c}, k.phi.options().dtype(at::kBool)).triu(1).repeat({repeats, 1});
+  at::Tensor scores = at::matmul(fq, k.phi.transpose(-1, -2));
+  SummaryRead read;
+  if (k.exponent.defined()) {  // to the largest exponent among what each query sees
+    const at::Tensor seen =
+        k.exponent.transpose(-1, -2).masked_fill(later, -std::numeric_limits<double>::infinity());
+    read.exponent = seen.amax(-1, true);
+    scores = (scores * at::exp(seen - read.exponent)).to(v.scalar_type());
+  } else {
+    scores = scores.masked_fill_(later, 0.0);
+  }
+  read.numerator = at::matmul(scores, v).to(type);
+  if (sums) read.denominator = scores.sum(-1, true, type);
+  return read;
+}
+
+/// Two reads of disjoint tokens by the same queries as one.
+SummaryRead joined(const SummaryRead& a, const SummaryRead& b) {
+  SummaryRead both;
+  at::Tensor scale_a, scale_b;
+  if (a.exponent.defined()) {
+    both.exponent = at::maximum(a.exponent, b.exponent);
+    scale_a = at::exp(a.exponent - both.exponent);
+    scale_b = at::exp(b.exponent - both.exponent);
+  }
+  const auto sum = [&](const at::Tensor& x, const at::Tensor& y) {
+    return scale_a.defined() ? x * scale_a + y * scale_b : x + y;
+  };
+  both.numerator = sum(a.numerator, b.numerator);
+  if (a.denominator.defined()) both.denominator = sum(a.denominator, b.denominator);
+  return both;
+}
+
+SummaryRead narrow(const SummaryRead& read, int64_t first, int64_t count) {
+  const auto part = [&](const at::Tensor& x) { return x.defined() ? x.narrow(2, first, count) : x; };
+  return {part(read.numerator), part(read.denominator), part(read.exponent)};
+}
+
+/// What queries [G, B, groups − lag, R · C, f] of the groups from lag on read of those before.
+SummaryRead read_before(const at::Tensor& fq, const Features& k, const at::Tensor& v,
+                        const SummaryPass& pass) {
+  const int64_t kv_heads = k.phi.size(0), batch = k.phi.size(1), groups = k.phi.size(2);
+  const int64_t f = k.phi.size(-1), e = v.size(-1);
+  const auto compute = v.scalar_type(), type = sum_type(compute);
+  const at::Tensor log_decay = log_decay_of(pass, kv_heads, v.options());
+  at::Tensor phi = k.phi, exponent, largest;
+  if (k.exponent.defined()) {  // each group to its own largest, the scan brings groups together
+    const at::Tensor own = k.exponent.amax(3, true);
+    phi = (phi * at::exp(k.exponent - own)).to(compute);
+    exponent = own.view({kv_heads, batch, groups});
+  }
+  const bool scaled = exponent.defined();
+  const auto scan = [&](const at::Tensor& x) {
+    return scan_groups(x, pass.layout, log_decay, exponent, scaled ? &largest : nullptr).to(compute);
+  };
+  const at::Tensor added =
+      at::matmul(phi.transpose(-1, -2), v).to(type).view({kv_heads, batch, groups, f * e});
+  SummaryRead read;
+  read.numerator = at::matmul(fq, scan(added).view({kv_heads, batch, groups, f, e})).to(type);
+  if (divides_by_sum(pass.config))
+    read.denominator = at::matmul(fq, scan(phi.sum(3, false, type)).unsqueeze(-1)).to(type);
+  if (scaled) read.exponent = largest.view({kv_heads, batch, groups, 1, 1});
+  return read;
+}
+
+}  // namespace
+
+SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map) {
+  const int64_t lag = pass.lag(), groups = pass.layout.groups, read_groups = groups - lag;
+  const int64_t kv_heads = rows.k.size(0), c = pass.layout.size, first = pass.first_reader();
+  const bool own = pass.own_group();
+
+  // Only groups that read, and only groups that are read.
+  Features q = apply(map, rows.q.narrow(2, first, groups - first), pass.parameters, "q.");
+  Features k = apply(map, own ? rows.k : rows.k.narrow(2, 0, read_groups), pass.parameters, "k.");
+  const at::Tensor fq = share_heads(q.phi, kv_heads);
+  if (pass.config.sinks > 0) {
+    const auto options = pass.layout.number.options();
+    const at::Tensor sink = pass.layout.number.narrow(1, 0, read_groups)
+                                .eq(0)
+                                .unsqueeze(-1)
+                                .logical_and(at::arange(c, options) < pass.config.sinks)
+                                .unsqueeze(-1);  // [B or 1, read_groups, C, 1]
+    k.phi = k.phi.masked_fill(sink, 0.0);
+    if (k.exponent.defined()) k.exponent = k.exponent.masked_fill(sink, kLeastExponent);
+  }
+  SummaryRead read;
+  if (own) read = read_own(fq, k, rows.v, divides_by_sum(pass.config));
+  if (read_groups > 0) {
+    const Features before{k.phi.narrow(2, 0, read_groups),
+                          k.exponent.defined() ? k.exponent.narrow(2, 0, read_groups) : k.exponent};
+    SummaryRead far = read_before(own ? fq.narrow(2, lag, read_groups) : fq, before,
+                                  rows.v.narrow(2, 0, read_groups), pass);
+    if (own) {
+      // A document's first group has nothing before it.
+      const at::Tensor begins =
+          pass.layout.number.narrow(1, lag, read_groups).eq(0).view({-1, read_groups, 1, 1});
+      far.numerator = far.numerator.masked_fill(begins, 0.0);
+      if (far.denominator.defined()) far.denominator = far.denominator.masked_fill(begins, 0.0);
+      if (far.exponent.defined())
+        far.exponent = far.exponent.masked_fill(begins, -std::numeric_limits<double>::infinity());
+      const SummaryRead all = joined(narrow(read, lag, read_groups), far);
+      const auto with_first = [&](const at::Tensor& a, const at::Tensor& b) {
+        return a.defined() ? at::cat({a.narrow(2, 0, lag), b}, 2) : a;
+      };
+      read = {with_first(read.numerator, all.numerator), with_first(read.denominator, all.denominator),
+              with_first(read.exponent, all.exponent)};
+    } else {
+      read = far;
+    }
+  }
+  if (q.exponent.defined()) read.exponent = read.exponent + share_heads(q.exponent, kv_heads);
+  return read;
+}
+
+at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass) {
+  at::Tensor out = read.numerator;
+  switch (pass.config.method->division) {
+    case Division::kSum:
+      out = out / read.denominator.clamp_min(kEpsilon);
+      break;
+    case Division::kPositiveSum:
+      out = out / at::where(read.denominator > 0, read.denominator, at::ones({}, out.options()));
+      break;
+    case Division::kCount: {
+      const int64_t repeats = out.size(3) / pass.layout.size;
+      const at::Tensor seen = pass.seen().clamp_min(1);
+      out = out / (seen.size(3) > 1 ? seen.repeat({1, 1, 1, repeats, 1}) : seen).to(out.scalar_type());
+      break;
+    }
+    case Division::kNone:
+      break;
+  }
+  if (!pass.config.method->gain) return out;
+  const auto gain = pass.parameters.find("gain");
+  return norm_heads(out, gain == pass.parameters.end() ? at::Tensor() : gain->second, pass.layout.size);
+}
+
+}  // namespace linnet::train

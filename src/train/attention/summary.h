@@ -1,0 +1,96 @@
+// Training forms of summaries (docs/mathematics.md sections 1 to 3): what a row of the registry reads of the
+// tokens that its queries see globally, and what it makes of it. The counterpart of the runtime's
+// attention/summary.h.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "attention/method.h"
+#include "train/attention/documents.h"
+
+namespace linnet::train {
+
+/// Learned tensors by their name after `linear_attention.`, in the sums' type.
+using ParameterMap = std::map<std::string, at::Tensor, std::less<>>;
+
+/// Queries, keys and values by groups, as the summary takes them.
+struct SummaryRows {
+  at::Tensor q;  // [H, B, groups, C, d]
+  at::Tensor k;  // [G, B, groups, C, d]
+  at::Tensor v;  // [G, B, groups, C, e]
+};
+
+struct SummaryPass {
+  const GroupLayout& layout;
+  const ParameterMap& parameters;
+  const AttentionConfig& config;
+
+  /// Without a local branch, queries see their own group's tokens up to themselves.
+  bool own_group() const { return !config.has_local() && config.method->inclusive; }
+  /// Tokens of group g are read from group g + lag on (and, with own_group(), within g).
+  int64_t lag() const { return config.has_local() ? config.local_groups : 1; }
+  /// The first group whose queries read anything.
+  int64_t first_reader() const { return own_group() ? 0 : lag(); }
+  int64_t readers() const { return layout.groups - first_reader(); }
+  /// How many tokens queries of the reading groups see globally: [1, B or 1, readers, C or 1, 1] int64; not
+  /// positive where it is none.
+  at::Tensor seen() const;
+};
+
+/// What queries of the reading groups read, in the sums' type: true ones are these times exp(exponent).
+struct SummaryRead {
+  at::Tensor numerator;    // [G, B, readers, R · C, e]
+  at::Tensor denominator;  // [.., 1]; undefined where the row divides by none
+  at::Tensor exponent;     // [.., 1]; undefined: 0
+};
+
+/// A row of the workshop: the training form of a method with a summary.
+struct Form {
+  /// readers() is above 0.
+  SummaryRead (*read)(const SummaryRows&, const SummaryPass&);
+  /// The summary's output [G, B, readers, R · C, e].
+  at::Tensor (*finish)(const SummaryRead&, const SummaryPass&);
+  /// The gradients of q and k are an estimator's, not the derivative of what is computed (YOSO).
+  bool estimated_gradients = false;
+};
+
+// A summary of features: a row gives its map.
+
+/// φ of one side, x [heads, tokens, d] -> [heads, tokens, f]. `side` is "q." or "k.". True features are what
+/// is returned times exp of `exponent` [heads, tokens, 1], which a map sets that scales.
+using FeatureMap = at::Tensor (*)(const at::Tensor& x, const ParameterMap& parameters, std::string_view side,
+                                  at::Tensor& exponent);
+
+SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map);
+/// The row's division, then its norm where it has a gain.
+at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass);
+
+template <FeatureMap kMap>
+SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass) {
+  return read_features(rows, pass, kMap);
+}
+template <FeatureMap kMap>
+Form form_of_features() {
+  return {read_features<kMap>, finish_features};
+}
+
+// Pieces that summaries share.
+
+/// [H, B, groups, C, d] -> [G, B, groups, R · C, d].
+at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads);
+
+/// Σ_{j ≤ g, same document} λ^(g−j) exp(exponent[j] − largest[g]) x[j] over the layout's first groups: x [G,
+/// B, groups, X]. `log_decay` [G], undefined: λ = 1. `exponent` [G, B, groups], undefined: 0; then `largest`
+/// is set to its maximum so far in each document.
+at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay,
+                       const at::Tensor& exponent = {}, at::Tensor* largest = nullptr);
+
+/// x / √(mean x² + ε) over the last dimension of [G, B, groups, R · C, e], times `gain` [H, e] where it is
+/// defined.
+at::Tensor norm_heads(const at::Tensor& x, const at::Tensor& gain, int64_t group);
+
+}  // namespace linnet::train
