@@ -423,6 +423,20 @@ end {{- ' x ' -}}
 {% for x in [1, 2] %}{% for y in [3, 4] %}{{ loop.index }}{{ loop.depth }}{{ x * y }} {% endfor %}{{ loop.index }}{% endfor %}
 {{ loop is defined }} {{ [[1, 2], [3]] | map('join', '-') | list }} {{ [3, 1] | map('string') | join('+') }}
 {{ 'A' < 'a' }} {{ '' < 'a' }} {{ [1, [2, 'x']] == [1, [2, 'x']] }} {{ {'a': 1} == {'a': 1.0} }} {{ (1, 2) == [1, 2] }} {{ 'a' != 1 }} {{ none == false }}
+{{ [3, 1, 2] | sort }} {{ ['b', 'A', 'a', 'B'] | sort }} {{ ['b', 'A', 'a'] | sort(case_sensitive=true) }} {{ [1, 3, 2] | sort(true) }} {{ m | sort(attribute='role') | map(attribute='role') | join(',') }} {{ [{'a': 1, 'b': 2}, {'a': 1, 'b': 1}, {'a': 0, 'b': 3}] | sort(attribute='a,b') }} {{ [('x', 1), ('y', 1), ('z', 0)] | sort(attribute='1', reverse=true) }}
+{{ [1, 'a'] | sort }}
+{{ {'b': 1, 'A': 2, 'c': 0} | dictsort }} {{ {'b': 1, 'A': 2} | dictsort(true) }} {{ {'b': 1, 'A': 2} | dictsort(false, 'value') }} {{ {'b': 1, 'c': 2} | dictsort(reverse=true) }} {% for k, v in c.function.arguments | dictsort %}{{ k }}={{ v }};{% endfor %}
+{{ {'b': 1} | dictsort(by='size') }}
+{{ [3, 1, 2] | min }} {{ [3, 1, 2] | max }} {{ ['b', 'A'] | min }} {{ ['b', 'C'] | max(case_sensitive=true) }} {{ [] | max }}| {{ [{'n': 1, 'k': 'x'}, {'n': 5}, {'n': 5, 'k': 'z'}] | max(attribute='n') }} {{ [1, 2, 3] | sum }} {{ [1.5, 2] | sum(start=1) }} {{ [{'n': 1}, {'n': 4}] | sum('n') }} {{ [] | sum }} {{ -3 | abs }} {{ (-3) | abs }} {{ (-1.5) | abs }} {{ 2 | abs }} {{ [{'r': 'a'}, {'r': 'A'}, {'r': 'b'}] | unique(attribute='r') | list }}
+{{ 'x' | abs }}
+{{ 'a\nb\n\nc' | indent }}|{{ 'a\nb' | indent(2, true) }}|{{ 'a\n\nb\n' | indent(1, blank=true) }}|{{ 'a\r\nb\x0bc' | indent('> ') }}|{{ '' | indent }}|{{ 'a\n' | indent(3) }}|{{ '\na' | indent(2, first=true) }}
+{{ 'a\nb\r\nc\rd\n'.splitlines() }} {{ ''.splitlines() }} {{ '\n'.splitlines() }} {{ 'x\x85y\u2028z'.splitlines() | length }}
+{% for x in [{'n': 1, 'c': [{'n': 2, 'c': [{'n': 3}]}, {'n': 4}]}, {'n': 5}] recursive %}[{{ loop.depth }}{{ loop.depth0 }}{{ loop.index }}:{{ x.n }}{% if x.c %}{{ loop(x.c) }}{% endif %}]{% endfor %}
+{% set sep = ';' %}{% for x in [1, [2, [3, 4], []], 5] if x != 4 recursive %}{% if x is number %}{{ x }}{{ sep }}{% else %}({{ loop(x) }}){% endif %}{% else %}none{% endfor %}
+{% for x in [1] %}{{ loop([2]) }}{% endfor %}
+{% macro box(title, n=2) %}<{{ title }}{{ caller() if caller else '' }}{{ n }}>{% endmacro %}{{ box('a') }}{% for i in [1, 2] %}{% call box('b' ~ i) %} in {{ i }} {% endcall %}{% endfor %}
+{% macro each(items) %}{% for i in items %}{{ caller(i, loop.last) }}{% endfor %}{% endmacro %}{% call(x, last=false) each([1, 2, 3]) %}{{ x * x }}{{ '.' if last else ',' }}{% endcall %}
+{% call nobody() %}x{% endcall %}
 {{ (m | selectattr('role', 'ne', 'user') | list)[-1]['content'].split('</think>')[-1].strip() }}
 """
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 
 #include "text/jinja/strings.h"
 #include "text/unicode.h"
@@ -92,19 +93,124 @@ Value selected(const Call& call, bool by_attribute, bool wanted) {
   return call.work.list(std::move(kept));
 }
 
+Value entries_of(const Value& value, int part, Work& work) {
+  Values items;
+  if (value.undefined()) return work.list({});
+  if (value.dict() == nullptr) work.fail(fmt::format("the items of {}", kind_of(value)), "a dict");
+  for (const auto& [key, item] : value.dict()->items) {
+    items.push_back(part == 0 ? key : part == 1 ? item : work.list({key, item}, true));
+  }
+  return work.list(std::move(items));
+}
+
+/// What an element counts by: itself or its attribute, in small letters where case does not count.
+Value key_of(const Value& item, const Value& attribute_name, bool case_counts, Work& work) {
+  Value key = attribute_name.undefined() || attribute_name.none() ? item : path(item, attribute_name, work);
+  if (!case_counts && key.string() != nullptr) key = work.string(lower(*key.string()));
+  return key;
+}
+
 Value unique(const Call& call) {
   Values kept, keys;
   const bool exact = truth(call.get(0, "case_sensitive"));
-  const Value name = call.get(1, "attribute");
   for (const Value& item : items_of(call.self, call.work)) {
-    Value key = name.undefined() ? item : path(item, name, call.work);
-    if (!exact && key.string() != nullptr) key = call.work.string(lower(*key.string()));
+    const Value key = key_of(item, call.get(1, "attribute"), exact, call.work);
     const auto same = [&](const Value& other) { return equal(key, other, call.work); };
     if (std::any_of(keys.begin(), keys.end(), same)) continue;
     keys.push_back(key);
     kept.push_back(item);
   }
   return call.work.list(std::move(kept));
+}
+
+/// In order of the keys, equal ones as they came.
+Values sorted(Values items, const Values& keys, bool descending, Work& work) {
+  std::vector<size_t> order(items.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return compare(keys[descending ? b : a], keys[descending ? a : b], work) < 0;
+  });
+  Values out;
+  for (const size_t i : order) out.push_back(items[i]);
+  return out;
+}
+
+/// `attribute` may name several, with commas between them.
+Value sort(const Call& call) {
+  const Value names = call.get(2, "attribute");
+  Values parts = {names}, keys;
+  if (names.string() != nullptr) parts = split(*names.string(), ",", -1, call.work);
+  Values items = items_of(call.self, call.work);
+  for (const Value& item : items) {
+    Values key;
+    for (const Value& part : parts)
+      key.push_back(key_of(item, part, truth(call.get(1, "case_sensitive")), call.work));
+    keys.push_back(call.work.list(std::move(key)));
+  }
+  return call.work.list(sorted(std::move(items), keys, truth(call.get(0, "reverse")), call.work));
+}
+
+Value dict_sorted(const Call& call) {
+  const std::string by = call.text(1, "by").value_or("key");
+  if (by != "key" && by != "value") call.work.fail("dictsort by neither", "key or value");
+  Values items = items_of(entries_of(call.self, 2, call.work), call.work), keys;
+  const Value part = {int64_t{by == "value"}};
+  for (const Value& item : items)
+    keys.push_back(key_of(item, part, truth(call.get(0, "case_sensitive")), call.work));
+  return call.work.list(sorted(std::move(items), keys, truth(call.get(2, "reverse")), call.work));
+}
+
+/// The first of the smallest, or of the largest.
+Value extreme(const Call& call, int sign) {
+  Value best, best_key;
+  bool first = true;
+  for (const Value& item : items_of(call.self, call.work)) {
+    const Value key = key_of(item, call.get(1, "attribute"), truth(call.get(0, "case_sensitive")), call.work);
+    if (!first && compare(key, best_key, call.work) * sign <= 0) continue;
+    best = item;
+    best_key = key;
+    first = false;
+  }
+  return best;
+}
+
+Value sum(const Call& call) {
+  const Value start = call.get(1, "start");
+  Value total = start.undefined() ? Value{int64_t{0}} : start;
+  for (const Value& item : items_of(call.self, call.work))
+    total = arithmetic("+", total, key_of(item, call.get(0, "attribute"), true, call.work), call.work);
+  return total;
+}
+
+Value absolute(const Call& call) {
+  if (!call.self.number()) call.work.fail(fmt::format("abs of {}", kind_of(call.self)), "a number");
+  const bool negative = *call.self.number() < 0;
+  return arithmetic(negative ? "-" : "+", {int64_t{0}}, call.self, call.work);
+}
+
+/// `width` spaces, or a text, before every line but the first and the empty ones.
+Value indented(const Call& call) {
+  const Value width = call.get(0, "width");
+  std::string indent;
+  if (width.string() != nullptr) {
+    indent = *width.string();
+  } else {
+    const int64_t spaces = call.number(0, "width", 4);
+    if (spaces > 1000) call.work.fail(fmt::format("indent by {}", spaces), "at most 1000");
+    indent.assign(static_cast<size_t>(std::max<int64_t>(spaces, 0)), ' ');
+  }
+  const bool first = truth(call.get(1, "first")), blank = truth(call.get(2, "blank"));
+  std::string out;
+  bool begins = true;
+  const std::string text = call.shown() + '\n';  // a line end at the end begins one more line
+  for (const std::string_view line : split_lines(text)) {
+    call.work.grow(line.size() + indent.size() + 1);
+    if (!begins) out += '\n';
+    if (begins ? first : blank || !line.empty()) out += indent;
+    out += line;
+    begins = false;
+  }
+  return call.work.string(std::move(out));
 }
 
 Value joined(const Call& call, const Value& items, const std::string& between, bool shown) {
@@ -160,16 +266,6 @@ Value number_of(const Call& call, bool whole) {
   if (std::isnan(value) || std::abs(value) > 9e18)
     return otherwise.undefined() ? Value{int64_t{0}} : otherwise;
   return {static_cast<int64_t>(value)};
-}
-
-Value entries_of(const Value& value, int part, Work& work) {
-  Values items;
-  if (value.undefined()) return work.list({});
-  if (value.dict() == nullptr) work.fail(fmt::format("the items of {}", kind_of(value)), "a dict");
-  for (const auto& [key, item] : value.dict()->items) {
-    items.push_back(part == 0 ? key : part == 1 ? item : work.list({key, item}, true));
-  }
-  return work.list(std::move(items));
 }
 
 Value ends(const Call& call, bool last) {
@@ -228,12 +324,15 @@ struct Named {
 };
 
 constexpr Named kFilters[] = {
+    {"abs", absolute},
     {"capitalize", changed<capitalized>},
     {"count", length},
     {"d", defaulted},
     {"default", defaulted},
+    {"dictsort", dict_sorted},
     {"first", [](const Call& c) { return ends(c, false); }},
     {"float", [](const Call& c) { return number_of(c, false); }},
+    {"indent", indented},
     {"int", [](const Call& c) { return number_of(c, true); }},
     {"items", [](const Call& c) { return entries_of(c.self, 2, c.work); }},
     {"join", [](const Call& c) { return joined(c, c.self, c.text(0, "d").value_or(""), true); }},
@@ -242,6 +341,8 @@ constexpr Named kFilters[] = {
     {"list", [](const Call& c) { return c.work.list(items_of(c.self, c.work)); }},
     {"lower", changed<lower>},
     {"map", mapped},
+    {"max", [](const Call& c) { return extreme(c, 1); }},
+    {"min", [](const Call& c) { return extreme(c, -1); }},
     {"reject", [](const Call& c) { return selected(c, false, false); }},
     {"rejectattr", [](const Call& c) { return selected(c, true, false); }},
     {"replace", [](const Call& c) { return replace(c, c.shown()); }},
@@ -249,7 +350,9 @@ constexpr Named kFilters[] = {
     {"safe", [](const Call& c) { return c.work.string(c.shown()); }},
     {"select", [](const Call& c) { return selected(c, false, true); }},
     {"selectattr", [](const Call& c) { return selected(c, true, true); }},
+    {"sort", sort},
     {"string", [](const Call& c) { return c.work.string(c.shown()); }},
+    {"sum", sum},
     {"title", [](const Call& c) { return c.work.string(titled(c.shown(), false)); }},
     {"tojson", to_json},
     {"trim", [](const Call& c) { return strip(c, c.shown(), true, true); }},
@@ -319,6 +422,15 @@ Value split_method(const Call& call) {
       split(*call.self.string(), call.text(0, "sep"), call.number(1, "maxsplit", -1), call.work));
 }
 
+Value lines_method(const Call& call) {
+  Values lines;
+  for (const std::string_view line : split_lines(*call.self.string())) {
+    call.work.step();
+    lines.push_back(call.work.string(std::string(line)));
+  }
+  return call.work.list(std::move(lines));
+}
+
 Value find_method(const Call& call) {
   const std::string text = call.text(0, "sub").value_or("");
   call.work.step((call.self.string()->size() + 1) / 4 * (1 + text.size() / 64));
@@ -337,6 +449,7 @@ constexpr Named kStringMethods[] = {
     {"replace", [](const Call& c) { return replace(c, *c.self.string()); }},
     {"rstrip", [](const Call& c) { return strip(c, *c.self.string(), false, true); }},
     {"split", split_method},
+    {"splitlines", lines_method},
     {"startswith", [](const Call& c) -> Value { return {begins_or_ends(c, true)}; }},
     {"strip", [](const Call& c) { return strip(c, *c.self.string(), true, true); }},
     {"title", [](const Call& c) { return c.work.string(titled(*c.self.string(), true)); }},

@@ -291,12 +291,17 @@ class ExpressionParser {
       } else if (skip_sign("[")) {
         value = subscripted(std::move(value));
       } else if (is_sign("(")) {
-        value = node(NodeKind::kCall, "", std::move(value));
-        arguments(*value);
+        value = call_of(std::move(value));
       } else {
         return value;
       }
     }
+  }
+
+  NodePtr call_of(NodePtr function) {
+    auto made = node(NodeKind::kCall, "", std::move(function));
+    arguments(*made);
+    return made;
   }
 
   NodePtr subscripted(NodePtr object) {
@@ -349,36 +354,33 @@ class ExpressionParser {
       } else if (skip_word("is")) {
         value = test(std::move(value));
       } else if (is_sign("(")) {
-        value = node(NodeKind::kCall, "", std::move(value));
-        arguments(*value);
+        value = call_of(std::move(value));
       } else {
         return value;
       }
     }
   }
 
-  NodePtr filter(NodePtr value) {
-    if (now().kind == TokenKind::kName && !has_filter(now().text)) {
-      fail(fmt::format("unknown filter \"{}\"", printable(now().text, 60)), "one that Linnet knows");
+  /// The name of a filter or test and its arguments: in brackets, or one behind a test.
+  NodePtr applied(NodeKind kind, std::string_view what, bool (*known)(std::string_view), NodePtr value) {
+    if (now().kind == TokenKind::kName && !known(now().text)) {
+      fail(fmt::format("unknown {} \"{}\"", what, printable(now().text, 60)), "one that Linnet knows");
     }
     const std::string name = expect_name();
-    auto made = node(NodeKind::kFilter, name, std::move(value));
-    if (is_sign("(")) arguments(*made);
+    auto made = node(kind, name, std::move(value));
+    if (is_sign("(")) {
+      arguments(*made);
+    } else if (kind == NodeKind::kTest && begins_an_argument()) {
+      add(*made, postfix(primary()));
+    }
     return made;
   }
 
+  NodePtr filter(NodePtr value) { return applied(NodeKind::kFilter, "filter", has_filter, std::move(value)); }
+
   NodePtr test(NodePtr value) {
     const bool negated = skip_word("not");
-    if (now().kind == TokenKind::kName && !has_test(now().text)) {
-      fail(fmt::format("unknown test \"{}\"", printable(now().text, 60)), "one that Linnet knows");
-    }
-    const std::string name = expect_name();
-    auto made = node(NodeKind::kTest, name, std::move(value));
-    if (is_sign("(")) {
-      arguments(*made);
-    } else if (begins_an_argument()) {
-      add(*made, postfix(primary()));
-    }
+    auto made = applied(NodeKind::kTest, "test", has_test, std::move(value));
     return negated ? node(NodeKind::kNot, "", std::move(made)) : std::move(made);
   }
 

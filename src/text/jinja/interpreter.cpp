@@ -27,6 +27,18 @@ class Level {
   int before_;
 };
 
+/// Lends a scope while it lives: what is called later must not find it any more.
+class Lent {
+ public:
+  Lent(const Scope*& place, const Scope& scope) : place_(place) { place = &scope; }
+  ~Lent() { place_ = nullptr; }
+  Lent(const Lent&) = delete;
+  Lent& operator=(const Lent&) = delete;
+
+ private:
+  const Scope*& place_;
+};
+
 Value cycled(const Loop& loop, const Arguments& arguments, Work& work) {
   if (arguments.positional.empty()) work.fail("loop.cycle of nothing", "values");
   return arguments.positional[loop.index % arguments.positional.size()];
@@ -86,6 +98,8 @@ Interpreter::Flow Interpreter::run_one(const Statement& statement, Scope& scope,
       scope.values[statement.text] = {
           std::make_shared<const Callable>(Callable{statement.text, std::nullopt, &statement})};
       break;
+    case TagKind::kCall:
+      return run_call(statement, scope, out);
     case TagKind::kGeneration: {
       Scope inner{&scope};
       return run(statement.bodies[0], inner, out);
@@ -107,8 +121,8 @@ Interpreter::Flow Interpreter::run_if(const Statement& statement, Scope& scope, 
 }
 
 /// What a loop goes over: its filter sees the target, not `loop`.
-Values Interpreter::filtered(const Statement& statement, const Scope& scope) {
-  Values items = items_of(evaluate(*statement.nodes[1], scope), work_);
+Values Interpreter::filtered(const Statement& statement, const Value& over, const Scope& scope) {
+  Values items = items_of(over, work_);
   if (!statement.nodes[2]) return items;
   Values kept;
   for (const Value& item : items) {
@@ -120,8 +134,17 @@ Values Interpreter::filtered(const Statement& statement, const Scope& scope) {
 }
 
 Interpreter::Flow Interpreter::run_for(const Statement& statement, Scope& scope, std::string& out) {
+  return iterate(statement, evaluate(*statement.nodes[1], scope), 1, scope, out);
+}
+
+/// A loop, or at a `depth` above 1 what a call of a recursive one goes over.
+Interpreter::Flow Interpreter::iterate(const Statement& statement, const Value& over, size_t depth,
+                                       const Scope& scope, std::string& out) {
   const auto loop = std::make_shared<Loop>();
-  loop->items = work_.list(filtered(statement, scope));
+  loop->items = work_.list(filtered(statement, over, scope));
+  loop->depth = depth;
+  loop->recursive = statement.text.empty() ? nullptr : &statement;
+  const Lent lent(loop->scope, scope);
   const Values& items = loop->items.sequence()->items;
   bool finished =
       false;  // an iteration came to its end: `else` is for where none did, continue and break too
@@ -136,6 +159,20 @@ Interpreter::Flow Interpreter::run_for(const Statement& statement, Scope& scope,
   if (finished || statement.bodies.size() == 1) return Flow::kNext;
   Scope inner{&scope};
   return run(statement.bodies[1], inner, out);
+}
+
+/// A macro that finds the block as caller().
+Interpreter::Flow Interpreter::run_call(const Statement& statement, Scope& scope, std::string& out) {
+  const Node& call = *statement.nodes.back();
+  const Value function = evaluate(*call.children[0], scope);
+  if (function.callable() == nullptr || function.callable()->macro == nullptr) {
+    work_.fail(fmt::format("a call block of {}", kind_of(function)), "a macro");
+  }
+  const auto caller = std::make_shared<Callable>(Callable{statement.text, std::nullopt, &statement});
+  const Lent lent(caller->scope, scope);
+  const Arguments arguments = arguments_of(call, scope);
+  print(call_macro(*function.callable(), arguments, {std::shared_ptr<const Callable>(caller)}), out);
+  return Flow::kNext;
 }
 
 /// `value`, in which kCaptured stands for the text of the statement's body.
@@ -264,6 +301,8 @@ Value Interpreter::compared(const Node& node, const Scope& scope) {
 
 Value Interpreter::called(const Node& node, const Scope& scope) {
   const Value function = evaluate(*node.children[0], scope);
+  const Loop* loop = function.loop();
+  if (loop != nullptr && loop->recursive != nullptr) return call_loop(*loop, arguments_of(node, scope));
   const Callable* callable = function.callable();
   if (callable == nullptr) {
     const bool attribute = node.children[0]->kind == NodeKind::kAttribute;
@@ -272,16 +311,28 @@ Value Interpreter::called(const Node& node, const Scope& scope) {
                "a function or method that Linnet knows");
   }
   const Arguments arguments = arguments_of(node, scope);
-  if (callable->macro != nullptr) return call_macro(*callable->macro, arguments);
+  if (callable->macro != nullptr) return call_macro(*callable, arguments);
   if (!callable->self) return call_function(callable->name, arguments, now_, work_);
-  if (const Loop* loop = callable->self->loop()) return cycled(*loop, arguments, work_);
+  if (callable->self->loop() != nullptr) return cycled(*callable->self->loop(), arguments, work_);
   return call_method(*callable->self, callable->name, arguments, work_);
 }
 
-/// A macro sees its arguments and what the template's top level has set.
-Value Interpreter::call_macro(const Statement& macro, const Arguments& arguments) {
+/// A recursive loop once more, over what it is called with.
+Value Interpreter::call_loop(const Loop& loop, const Arguments& arguments) {
+  const Level level(work_, loop.recursive->line);
+  if (loop.scope == nullptr) work_.fail("a call of a loop that has ended", "a call within it");
+  std::string text;
+  iterate(*loop.recursive, arguments.get(0, "iterable"), loop.depth + 1, *loop.scope, text);
+  return work_.string(std::move(text));
+}
+
+/// A macro sees its arguments and what the template's top level has set; the block of a call, what stands
+/// around it.
+Value Interpreter::call_macro(const Callable& callable, const Arguments& arguments, const Value& caller) {
+  const Statement& macro = *callable.macro;
   const Level level(work_, macro.line);
-  Scope scope{&root_};
+  Scope scope{callable.scope != nullptr ? callable.scope : &root_};
+  if (!caller.undefined()) scope.values["caller"] = caller;
   const size_t count = macro.nodes.size() / 2;
   if (arguments.positional.size() > count) {
     work_.fail(fmt::format("{} arguments for macro {}", arguments.positional.size(), macro.text),

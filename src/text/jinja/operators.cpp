@@ -103,8 +103,8 @@ Value loop_field(const Loop& loop, const std::string& name, const Value& self, W
   if (name == "first") return {at == 0};
   if (name == "last") return {at + 1 == size};
   if (name == "length") return {size};
-  if (name == "depth") return {int64_t{1}};  // of recursive loops, which there are none of
-  if (name == "depth0") return {int64_t{0}};
+  if (name == "depth") return {static_cast<int64_t>(loop.depth)};
+  if (name == "depth0") return {static_cast<int64_t>(loop.depth) - 1};
   if (name == "previtem") return at > 0 ? items[loop.index - 1] : Value{};
   if (name == "nextitem") return at + 1 < size ? items[loop.index + 1] : Value{};
   if (name == "cycle") return work.call_of(name, self);

@@ -72,6 +72,8 @@ class Parser : private ExpressionParser {
       set_statement(made);
     } else if (tag == "macro") {
       macro_statement(made);
+    } else if (tag == "call") {
+      call_statement(made);
     } else if (tag == "with") {
       with_statement(made);
     } else if (tag == "filter") {
@@ -114,6 +116,7 @@ class Parser : private ExpressionParser {
     if (!skip_word("in")) unexpected("\"in\"");
     made.nodes.push_back(tuple(false));
     made.nodes.push_back(skip_word("if") ? expression() : nullptr);
+    if (skip_word("recursive")) made.text = "recursive";
     ++loops_;
     made.bodies.push_back(block({"else", "endfor"}));
     --loops_;
@@ -149,15 +152,35 @@ class Parser : private ExpressionParser {
     made.kind = TagKind::kMacro;
     made.text = expect_name();
     expect_sign("(");
+    parameters(made);
+    made.bodies.push_back(function_block("endmacro"));
+  }
+
+  void call_statement(Statement& made) {
+    made.kind = TagKind::kCall;
+    made.text = "caller";
+    if (skip_sign("(")) parameters(made);
+    made.nodes.push_back(expression());
+    if (made.nodes.back()->kind != NodeKind::kCall) unexpected("the call of a macro");
+    made.bodies.push_back(function_block("endcall"));
+  }
+
+  /// Behind the ( of a macro: name, name = default, …
+  void parameters(Statement& made) {
     while (!skip_sign(")")) {
       if (!made.nodes.empty()) expect_sign(",");
       const std::string name = expect_name();
       made.nodes.push_back(node(NodeKind::kName, name));
       made.nodes.push_back(skip_sign("=") ? expression() : nullptr);
     }
+  }
+
+  /// A block that runs elsewhere: a loop around it is none of its own.
+  Body function_block(std::string_view end) {
     const int outside = std::exchange(loops_, 0);
-    made.bodies.push_back(closed_block("endmacro"));
+    Body body = closed_block(end);
     loops_ = outside;
+    return body;
   }
 
   /// What a value is bound to: a name, names, or an attribute of a namespace.

@@ -106,6 +106,23 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
   return out += text.substr(at);
 }
 
+std::vector<std::string_view> split_lines(std::string_view text) {
+  std::vector<std::string_view> lines;
+  size_t begin = 0;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = at;
+    const char32_t c = next_code_point(text, at);
+    const bool ends =
+        (c >= 0x0A && c <= 0x0D) || (c >= 0x1C && c <= 0x1E) || c == 0x85 || c == 0x2028 || c == 0x2029;
+    if (!ends) continue;
+    lines.push_back(text.substr(begin, end - begin));
+    if (c == '\r' && at < text.size() && text[at] == '\n') ++at;
+    begin = at;
+  }
+  if (begin < text.size()) lines.push_back(text.substr(begin));
+  return lines;
+}
+
 Values split(std::string_view text, const std::optional<std::string>& separator, int64_t most, Work& work) {
   Values parts;
   work.step(text.size() / 16);

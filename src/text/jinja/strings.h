@@ -22,6 +22,8 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
                      Work& work);
 /// Where nothing is given: by runs of white space.
 Values split(std::string_view text, const std::optional<std::string>& separator, int64_t most, Work& work);
+/// The lines of a text without their ends, as Python's splitlines has them; views of it.
+std::vector<std::string_view> split_lines(std::string_view text);
 std::u32string code_points(std::string_view text);
 std::string utf8(std::u32string_view text);
 

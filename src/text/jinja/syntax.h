@@ -73,12 +73,14 @@ enum class TagKind {
   kText,        // text
   kOutput,      // nodes: one
   kIf,          // nodes: conditions; bodies: one each, then that of else if there is one
-  kFor,         // nodes: target, iterable, filter or null; bodies: one, and that of else if there is one
+  kFor,         // nodes: target, iterable, filter or null; bodies: one, and that of else if there is one;
+                // text: "recursive", or empty
   kSet,         // nodes: target, value
   kSetBlock,    // nodes: target, value in terms of kCaptured; bodies: one
   kFilter,      // nodes: value in terms of kCaptured; bodies: one
   kWith,        // nodes: target, value, …; bodies: one
   kMacro,       // text; nodes: name, default or null, …; bodies: one
+  kCall,        // text; nodes: name, default or null, … of the block, then the call; bodies: one
   kGeneration,  // bodies: one
   kBreak,
   kContinue,

@@ -80,16 +80,20 @@ struct Namespace {
   Value* find(std::string_view name);
 };
 
+struct Statement;
+struct Scope;
 struct Loop {
   Value items;  // a sequence
-  size_t index = 0;
+  size_t index = 0, depth = 1;
+  const Statement* recursive = nullptr;  // the loop that a call of it runs once more
+  const Scope* scope = nullptr;          // in which; while it runs
 };
 
-struct Statement;
 struct Callable {
   std::string name;                  // of a function, or of a method of `self`
   std::optional<Value> self;         // whose method
-  const Statement* macro = nullptr;  // a macro
+  const Statement* macro = nullptr;  // a macro, or the block of a `call`
+  const Scope* scope = nullptr;      // what the block sees beside its arguments, while the call runs
 };
 
 /// Arguments of a call, a filter or a test.
