@@ -148,6 +148,21 @@ ModelFile read_model_file(std::string_view bytes, const std::string& where) {
   return model;
 }
 
+/// `bytes` of a model without the space that it puts before each text: messages that stand twice are merged.
+std::string without_dummy_prefix(std::string_view bytes) {
+  constexpr std::string_view kNormalizer("\x1a\x02\x18\x00", 4);  // field 3, of 2 bytes: its field 3 is 0
+  return std::string(bytes).append(kNormalizer);
+}
+
+/// transformers' `legacy: false`: one space before a text, none behind the added tokens in it, and none where
+/// a space is there already.
+PreTokenizer one_space_before(const JsonView& config) {
+  const bool wanted = config["add_prefix_space"].boolean(true);
+  const nlohmann::json step = {
+      {"type", "Metaspace"}, {"prepend_scheme", wanted ? "first" : "never"}, {"split", false}};
+  return PreTokenizer({step, "tokenizer_config.json"});
+}
+
 /// The library's normalizer, pre-tokenizer and model in one.
 class SentencePieceModel final : public TokenModel {
  public:
@@ -195,8 +210,13 @@ class SentencePieceModel final : public TokenModel {
 std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, const std::string& where,
                                                     const TokenizerFiles& files) {
   const ModelFile file = read_model_file(bytes, where);
-  auto model = std::make_unique<SentencePieceModel>(bytes, file.pieces, where);
+  // A model that takes superfluous spaces away would take ours too.
+  const bool one_space =
+      file.dummy_prefix && !file.remove_extra_spaces && !files.config()["legacy"].boolean(true);
+  auto model = std::make_unique<SentencePieceModel>(
+      one_space ? without_dummy_prefix(bytes) : std::string(bytes), file.pieces, where);
   auto impl = std::make_shared<Tokenizer::Impl>();
+  if (one_space) impl->pre_tokenizer = one_space_before(files.config());
   impl->where = where;
   impl->vocabulary = model->size();
   std::vector<AddedToken> added = named_tokens(files, *model);

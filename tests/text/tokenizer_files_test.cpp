@@ -115,6 +115,26 @@ TEST(TokenizerFiles, NameTheTokensOfASentencepieceModel) {
   }
 }
 
+TEST(TokenizerFiles, LegacyFalsePutsOneSpaceBeforeATextAndNoneBehindItsTokens) {
+  // The ids of transformers 5.24's LlamaTokenizer.
+  const struct {
+    const char* text;
+    Ids ids;
+  } rows[] = {{"the river", {261, 338}},
+              {"<s>the", {1, 646, 259}},
+              {" the", {261}},
+              {"  the", {644, 261}},
+              {"▁the", {261}},
+              {"<s> the", {1, 261}},
+              {"a<s>the<s> b", {290, 1, 646, 259, 1, 270}},
+              {"the <s>the", {261, 644, 1, 646, 259}}};
+  Json config = {{"legacy", false}, {"added_tokens_decoder", {{"1", flags("<s>", true)}}}};
+  const Tokenizer tokenizer = load({config, {}, {}});
+  for (const auto& row : rows) EXPECT_EQ(tokenizer.encode(row.text), row.ids) << row.text;
+  config["add_prefix_space"] = false;
+  EXPECT_EQ(load({config, {}, {}}).encode("the"), (Ids{646, 259}));
+}
+
 TEST(TokenizerFiles, AnotherNamedBosBeginsTheTextsOfASentencepieceModel) {
   // Not the reference's, which adds no BOS by itself: LLaMA's rule.
   const Tokenizer tokenizer = load({{{"bos_token", "<|go|>"}}, {}, {{"<|go|>", 700}}});
