@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/error.h"
+#include "text/unicode.h"
 #include "text/utf8.h"
 
 namespace linnet {
@@ -17,6 +18,8 @@ bool has_leaf(uint32_t unit) { return (unit >> 8 & 1) != 0; }
 uint32_t label(uint32_t unit) { return unit & (1u << 31 | 0xFF); }
 uint32_t value(uint32_t unit) { return unit & ~(1u << 31); }
 uint32_t offset(uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); }
+
+constexpr char32_t kCombiningAcute = 0x301;
 
 }  // namespace
 
@@ -83,7 +86,8 @@ std::string CharsMap::normalize(std::string_view text) const {
   char32_t before = 0;
   while (at < text.size()) {
     const size_t seam = at;
-    const char32_t now = next_code_point(text, at);
+    char32_t now = next_code_point(text, at);
+    if (is_extender(now)) now = kCombiningAcute;  // utf8proc does not know it yet
     if (seam > 0 &&
         utf8proc_grapheme_break_stateful(static_cast<int32_t>(before), static_cast<int32_t>(now), &state)) {
       append(out, text.substr(begin, seam - begin));

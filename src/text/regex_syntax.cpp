@@ -3,20 +3,20 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <fmt/format.h>
 #include <pcre2.h>
+#include <utf8proc.h>
 
 #include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
 
-#include "base/error.h"
+#include "text/regex_reader.h"
+#include "text/unicode.h"
 #include "text/unicode_sets.h"
 #include "text/utf8.h"
 
 namespace linnet {
 namespace {
-
-constexpr int kMaxNesting = 200;  // PCRE2's own limit is 250 groups
 
 /// Whether PCRE2's categories are those of unicode_data.inc.
 bool pcre2_has_unicode_14() {
@@ -28,266 +28,31 @@ bool pcre2_has_unicode_14() {
   return kHas;
 }
 
-int digit_of(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return 99;
-}
-
-/// What a pattern is read from.
-class PatternReader {
- public:
-  PatternReader(std::string_view pattern, const std::string& where) : pattern_(pattern), where_(where) {}
-
-  bool at_end() const { return at_ == pattern_.size(); }
-  bool sees(std::string_view next) const { return pattern_.substr(at_).starts_with(next); }
-  char peek() const { return at_end() ? '\0' : pattern_[at_]; }
-  std::string_view rest() const { return pattern_.substr(at_); }
-  void skip(size_t bytes) { at_ += bytes; }
-  size_t position() const { return at_; }
-  void go_back_to(size_t position) { at_ = position; }
-  bool take(std::string_view next) {
-    if (!sees(next)) return false;
-    at_ += next.size();
-    return true;
-  }
-  char32_t character() {
-    if (at_end()) fail("ends in the middle");
-    return next_code_point(pattern_, at_);
-  }
-  /// Up to `end`, which is skipped.
-  std::string_view until(std::string_view end) {
-    const size_t found = pattern_.find(end, at_);
-    if (found == std::string_view::npos) fail(fmt::format("lacks a \"{}\"", end));
-    const std::string_view text = pattern_.substr(at_, found - at_);
-    at_ = found + end.size();
-    return text;
-  }
-  /// At most `most` digits of `base`; nothing where there are fewer than `least`.
-  std::optional<uint32_t> number(uint32_t base, size_t least, size_t most) {
-    uint32_t value = 0;
-    size_t digits = 0;
-    for (; digits < most && !at_end() && digit_of(peek()) < int(base); ++digits, ++at_) {
-      value = std::min(value, 0xFFFFFFu) * base + static_cast<uint32_t>(digit_of(peek()));
-    }
-    return digits < least ? std::nullopt : std::optional(value);
-  }
-
-  [[noreturn]] void fail(std::string_view what) const {
-    throw Error(where_, fmt::format("pattern \"{}\" does not compile: it {}", printable(pattern_, 60), what),
-                "a regular expression");
-  }
-
- private:
-  std::string_view pattern_;
-  const std::string& where_;
-  size_t at_ = 0;
-};
-
-CodePointSet known_set(PatternReader& in, std::string_view name) {
-  auto set = named_set(name);
-  if (!set) in.fail(fmt::format("names a property \"{}\"", printable(name, 40)));
-  return *std::move(set);
-}
-
-/// Behind \p or \P: {name}, {^name}.
-CodePointSet read_property(PatternReader& in, bool negated) {
-  in.skip(1);  // {
-  if (in.take("^")) negated = !negated;
-  const std::string_view name = in.until("}");
-  if (name.starts_with('\\') || name.starts_with('[')) in.fail("names no property");
-  const CodePointSet set = known_set(in, name);
-  return negated ? set.complement() : set;
-}
-
-/// The set that an escape means, behind its backslash: \w, \D, \p{…}. Nothing where it means none.
-std::optional<CodePointSet> read_set_escape(PatternReader& in) {
-  const char c = in.peek();
-  if (c == 'p' || c == 'P') {
-    if (in.rest().size() < 2 || in.rest()[1] != '{') return std::nullopt;
-    in.skip(1);
-    return read_property(in, c == 'P');
-  }
-  constexpr std::string_view kSets = "wdsh", kOthers = "WDSH";
-  const size_t set = kSets.find(c), other = kOthers.find(c);
-  if (c == '\0' || (set == std::string_view::npos && other == std::string_view::npos)) return std::nullopt;
-  in.skip(1);
-  const char name[] = {'\\', kSets[std::min(set, other)]};
-  const CodePointSet members = known_set(in, {name, 2});
-  return other == std::string_view::npos ? members : members.complement();
-}
-
-char32_t checked(PatternReader& in, std::optional<uint32_t> value) {
-  if (!value || *value > kLastCodePoint || (*value >= 0xD800 && *value < 0xE000)) {
-    in.fail("has an escape that is no character");
-  }
-  return *value;
-}
-
-/// \xHH, of which those from 80 are bytes of UTF-8 and must come together, or \x{H…}.
-char32_t read_hexadecimal(PatternReader& in) {
-  if (in.take("{")) {
-    const char32_t c = checked(in, in.number(16, 1, 8));
-    if (!in.take("}")) in.fail("has an escape that is no character");
-    return c;
-  }
-  const uint32_t first = in.number(16, 0, 2).value_or(0);
-  if (first < 0x80) return first;
-  std::string bytes(1, static_cast<char>(first));
-  while (unfinished_bytes(bytes) > 0 && in.take("\\x")) bytes += static_cast<char>(*in.number(16, 0, 2));
-  size_t at = 0;
-  const char32_t c = next_code_point(bytes, at);
-  if (!is_valid_utf8(bytes) || at != bytes.size()) in.fail("has bytes that are no character");
-  return c;
-}
-
-/// The one character that an escape means, behind its backslash.
-char32_t read_character_escape(PatternReader& in) {
-  if (in.peek() >= '0' && in.peek() <= '7') return checked(in, in.number(8, 1, 3));
-  const char32_t c = in.character();
-  switch (c) {
-    case 't':
-      return '\t';
-    case 'n':
-      return '\n';
-    case 'r':
-      return '\r';
-    case 'f':
-      return '\f';
-    case 'v':
-      return '\v';
-    case 'a':
-      return '\a';
-    case 'e':
-      return 0x1B;
-    case 'x':
-      return read_hexadecimal(in);
-    case 'u':
-      return checked(in, in.number(16, 4, 4));
-    case 'C':
-      if (!in.take("-")) in.fail("has an escape that is no character");
-      [[fallthrough]];
-    case 'c':
-      return in.take("?") ? 0x7F : in.character() & 0x1F;
-    case 'M':
-      in.fail("has a meta escape (\\M)");
-    default:
-      return c;
-  }
-}
-
-/// [:alpha:] and its like, from "[:"; nothing where it is no bracket.
-std::optional<CodePointSet> read_bracket(PatternReader& in) {
-  const size_t end = in.rest().substr(0, 24).find(":]");
-  if (end == std::string_view::npos) return std::nullopt;
-  std::string_view name = in.rest().substr(2, end - 2);
-  const bool negated = name.starts_with('^');
-  if (negated) name.remove_prefix(1);
-  const auto set = named_set(fmt::format("[:{}:]", name));
-  if (!set || name.find_first_not_of("abcdefghijklmnopqrstuvwxyz") != std::string_view::npos) {
-    in.fail("names an unknown [: :]");
-  }
-  in.skip(end + 2);
-  return negated ? set->complement() : *set;
-}
-
-/// A class from behind its [ to its ].
-class ClassReader {
- public:
-  ClassReader(PatternReader& in, int depth) : in_(in), depth_(depth) {}
-
-  /// What stands in it; negated() says whether it is about everything else.
-  CodePointSet read() {
-    if (depth_ > kMaxNesting) in_.fail("nests too deep");
-    negated_ = in_.take("^");
-    if (in_.sees("]")) {
-      if (in_.rest().find(']', 1) == std::string_view::npos) in_.fail("has an empty class");
-      in_.skip(1);
-      add_character(']');
-    }
-    while (!in_.take("]")) {
-      if (in_.at_end()) in_.fail("lacks a \"]\"");
-      read_member();
-    }
-    end_part();
-    return *std::move(all_);
-  }
-  bool negated() const { return negated_; }
-
- private:
-  enum class Last { kNothing, kCharacter, kRange, kSet };
-
-  void read_member() {
-    if (in_.take("&&")) return end_part();
-    if (in_.sees("[:")) {
-      if (auto set = read_bracket(in_)) return add_set(*set);
-      in_.skip(1);
-      return add_character('[');
-    }
-    if (in_.take("[")) {
-      ClassReader inner(in_, depth_ + 1);
-      const CodePointSet set = inner.read();
-      if (pending_dash_) part_.pop_back();  // of "a-[" Oniguruma forgets the a
-      pending_dash_ = false;
-      add_set(inner.negated() ? set.complement() : set);
-      last_ = Last::kNothing;
-      return;
-    }
-    if (in_.take("\\")) {
-      if (auto set = read_set_escape(in_)) return add_set(*set);
-      if (in_.take("b")) return add_character('\b');
-      return add_character(read_character_escape(in_));
-    }
-    if (in_.sees("-") && !in_.sees("-]") && !in_.sees("-&&") && !pending_dash_) {
-      if (last_ == Last::kCharacter) {
-        in_.skip(1);
-        pending_dash_ = true;
-        return;
-      }
-      if (last_ == Last::kSet) in_.fail("has a range that begins with a class");
-    }
-    add_character(in_.character());
-  }
-
-  void add_character(char32_t c) {
-    if (pending_dash_) {
-      CodePointRange& range = part_.back();
-      if (c < range.first) in_.fail("has a range that runs backwards");
-      range.last = c;
-      pending_dash_ = false;
-      last_ = Last::kRange;
-      return;
-    }
-    part_.push_back({c, c});
-    last_ = Last::kCharacter;
-  }
-
-  void add_set(const CodePointSet& set) {
-    if (pending_dash_) in_.fail("has a range that ends with a class");
-    part_.insert(part_.end(), set.ranges().begin(), set.ranges().end());
-    last_ = Last::kSet;
-  }
-
-  /// At && and at the end: what stood since the last && narrows what stood before it.
-  void end_part() {
-    const CodePointSet part(std::exchange(part_, {}));
-    all_ = all_ ? *all_ & part : part;
-    last_ = Last::kNothing;
-    pending_dash_ = false;
-  }
-
-  PatternReader& in_;
-  int depth_;
-  bool negated_ = false, pending_dash_ = false;
-  Last last_ = Last::kNothing;
-  std::vector<CodePointRange> part_;
-  std::optional<CodePointSet> all_;
-};
-
 struct Options {
-  bool ignore_case = false, extended = false;
+  bool ignore_case = false, extended = false, look_behind = false;
 };
+
+/// Full case folding.
+std::u32string folded(char32_t c) {
+  utf8proc_int32_t out[4];
+  int boundary = 0;
+  const auto count =
+      utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c), out, 4, UTF8PROC_CASEFOLD, &boundary);
+  return count < 1 || count > 4 ? std::u32string(1, c) : std::u32string(out, out + count);
+}
+
+std::u32string_view folded(const Fold& fold) {
+  return std::u32string_view(fold.folded, 3).substr(0, fold.folded[2] != 0 ? 3 : fold.folded[1] != 0 ? 2 : 1);
+}
+
+/// The letters of folds() that fold to `text`.
+std::u32string letters_of(std::u32string_view text) {
+  std::u32string letters;
+  for (const Fold& fold : folds()) {
+    if (folded(fold) == text) letters += fold.letter;
+  }
+  return letters;
+}
 
 class Translator {
  public:
@@ -309,7 +74,8 @@ class Translator {
       } else if (options.extended && read_comment()) {
       } else {
         const size_t begin = out_.size();
-        if (read_atom(options, depth)) read_quantifiers(begin, options);
+        const bool many_cases = options.ignore_case && !options.look_behind && read_literals(options);
+        if (many_cases || read_atom(options, depth)) read_quantifiers(begin, options);
       }
     }
   }
@@ -325,9 +91,11 @@ class Translator {
     return space;
   }
 
+  bool read_comment_group() { return in_.take("(?#") && (in_.until(")"), true); }
+
   /// False where nothing came of it that can be repeated.
   bool read_atom(Options options, int depth) {
-    if (in_.take("(?#")) return in_.until(")"), false;
+    if (read_comment_group()) return false;
     if (in_.take("(")) return read_group(options, depth);
     if (in_.take("[")) return read_class(options, depth), true;
     if (in_.take("\\")) return read_escape(options), true;
@@ -342,11 +110,107 @@ class Translator {
     return true;
   }
 
+  // ---- case
+
+  /// Characters in a row, of which some together may be another case of one letter: (?i)ss matches ß. The
+  /// last one before a quantifier stands alone. False where none is next.
+  bool read_literals(Options options) {
+    std::u32string literals;
+    while (true) {
+      const size_t before = in_.position();
+      if (read_comment_group() || (options.extended && read_comment())) continue;
+      if (!at_literal()) {
+        in_.go_back_to(before);
+        break;
+      }
+      const char32_t c = in_.take("\\") ? read_character_escape(in_) : in_.character();
+      const bool repeated = at_quantifier(options);
+      if (repeated && !literals.empty()) {
+        in_.go_back_to(before);
+        break;
+      }
+      literals += c;
+      if (repeated) break;
+    }
+    for (size_t at = 0; at < literals.size();) at += write_cases(std::u32string_view(literals).substr(at));
+    return !literals.empty();
+  }
+
+  bool at_literal() const {
+    if (in_.at_end() || std::string_view("|()[.^$*+?").find(in_.peek()) != std::string_view::npos)
+      return false;
+    if (in_.peek() != '\\') return true;
+    const std::string_view escape = in_.rest().substr(1, 2);
+    for (const char* other : {"p{", "P{", "k<", "k'", "g<"}) {
+      if (escape == other) return false;
+    }
+    return escape.find_first_of("wWdDsShHbBAzZGKRXNOyY123456789") != 0;
+  }
+
+  bool at_quantifier(Options options) {
+    const size_t before = in_.position();
+    while (options.extended && read_comment()) {
+    }
+    const bool found = !read_quantifier().empty();
+    in_.go_back_to(before);
+    return found;
+  }
+
+  /// Writes as many of the characters as are together one letter in some case, at least one. How many they
+  /// were.
+  size_t write_cases(std::u32string_view characters) {
+    for (size_t count = std::min<size_t>(3, characters.size()); count > 0; --count) {
+      std::u32string text;
+      for (const char32_t c : characters.substr(0, count)) {
+        const std::u32string one = folded(c);
+        text += count > 1 && one.size() > 1 ? std::u32string(1, c) : one;
+      }
+      const std::u32string letters = letters_of(text);
+      if (letters.empty()) continue;
+      out_ += "(?:";
+      write_literally(text);
+      out_ += "|[";
+      for (const char32_t c : letters) append_utf8(out_, c);
+      out_ += "])";
+      return count;
+    }
+    write_character(characters[0]);
+    return 1;
+  }
+
+  void write_literally(std::u32string_view text) {
+    for (const char32_t c : text) write_character(c);
+  }
+
+  /// A class whose case does not count. PCRE2 adds the other cases that it knows, and then turns it round.
+  void write_class_of_all_cases(CodePointSet set, bool negated, bool look_behind) {
+    std::vector<std::u32string_view> sequences;  // what letters of it fold to
+    for (const Fold& fold : folds()) {
+      const std::u32string_view text = folded(fold);
+      if (!set.contains(fold.letter) && !(text.size() == 1 && set.contains(text[0]))) continue;
+      std::vector<CodePointRange> cases;
+      for (const char32_t c : letters_of(text)) cases.push_back({c, c});
+      if (text.size() == 1) cases.push_back({text[0], text[0]});
+      set = set | CodePointSet(std::move(cases));
+      if (text.size() > 1 && std::ranges::find(sequences, text) == sequences.end()) sequences.push_back(text);
+    }
+    if (negated || look_behind) sequences.clear();  // it stays one character
+    if (!sequences.empty()) out_ += "(?:";
+    out_ += fmt::format("[{}{}]", negated ? "^" : "", spell_class(set, false).members);
+    for (const std::u32string_view text : sequences) {
+      out_ += '|';
+      write_literally(text);
+    }
+    if (!sequences.empty()) out_ += ')';
+  }
+
   // ---- groups
 
   bool read_group(Options options, int depth) {
     for (const char* begin : {"?:", "?=", "?!", "?>", "?<=", "?<!"}) {
-      if (in_.take(begin)) return write_group(fmt::format("({}", begin), options, depth);
+      if (!in_.take(begin)) continue;
+      options.look_behind = options.look_behind || begin[1] == '<';
+      return write_group(fmt::format("({}", begin), options, depth);
     }
     if (in_.take("?<")) return write_group(fmt::format("(?<{}>", in_.until(">")), options, depth);
     if (in_.take("?'")) return write_group(fmt::format("(?<{}>", in_.until("'")), options, depth);
@@ -465,8 +329,8 @@ class Translator {
     const CodePointSet set = reader.read();
     if (!options.ignore_case || set.empty()) {
       out_ += spelled(reader.negated() ? set.complement() : set);
-    } else {  // PCRE2 adds the other cases, and then turns it round
-      out_ += fmt::format("[{}{}]", reader.negated() ? "^" : "", spell_class(set, false).members);
+    } else {
+      write_class_of_all_cases(set, reader.negated(), options.look_behind);
     }
   }
 

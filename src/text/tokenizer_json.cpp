@@ -2,6 +2,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -133,6 +136,24 @@ std::unique_ptr<TokenModel> read_bpe(const JsonView& field, const std::vector<Ad
   return std::make_unique<Bpe>(std::move(vocabulary), merges, std::move(options), field.where());
 }
 
+/// A score as Hugging Face's reader of JSON (serde_json) has it: its digits as a whole number, times or
+/// divided by a power of ten, which misses the nearest double by a little at times. That decides between
+/// divisions of a text whose scores are equal but for rounding.
+double score_of(double value) {
+  std::array<char, 32> text;
+  const auto written =
+      std::to_chars(text.begin(), text.end(), std::abs(value), std::chars_format::scientific);
+  const std::string number(text.data(), written.ptr);  // d.ddde±dd
+  const size_t e = number.find('e');
+  if (e == std::string::npos) return value;  // no number
+  std::string digits = number.substr(0, e);
+  std::erase(digits, '.');
+  const int power = std::stoi(number.substr(e + 1)) - static_cast<int>(digits.size() - 1);
+  if (std::abs(power) > 300) return value;
+  const double whole = std::stod(digits), ten = std::stod(fmt::format("1e{}", std::abs(power)));
+  return std::copysign(power < 0 ? whole / ten : whole * ten, value);
+}
+
 std::unique_ptr<TokenModel> read_unigram(const JsonView& field) {
   const JsonView list = field.at("vocab");
   std::vector<std::string> tokens;
@@ -146,7 +167,7 @@ std::unique_ptr<TokenModel> read_unigram(const JsonView& field) {
                       "a token and its score");
     }
     tokens.push_back(entry[0].get_ref<const std::string&>());
-    scores.push_back(entry[1].get<double>());
+    scores.push_back(score_of(entry[1].get<double>()));
     check_length(list, tokens.back());
     if (!seen.insert(tokens.back()).second) {
       list.at(i).fail(fmt::format("token \"{}\" stands twice", printable(tokens.back(), 40)),

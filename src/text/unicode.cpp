@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <span>
 
 #include "text/code_points.h"
 #include "text/utf8.h"
@@ -30,6 +29,8 @@ bool is_punctuation(char32_t c) { return holds(kPunctuation, c); }
 
 bool is_unnormalized(char32_t c) { return holds(kUnnormalized, c); }
 
+bool is_extender(char32_t c) { return holds(kExtenders, c); }
+
 char32_t lower_case(char32_t c) {
   if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + 0x20 : c;
   const auto* run = std::ranges::lower_bound(kLowerCases, c, {}, [](const auto& row) { return row[1]; });
@@ -37,6 +38,8 @@ char32_t lower_case(char32_t c) {
   const auto& [first, last, step, to] = *run;
   return c < first || (c - first) % step != 0 ? c : to + (c - first);
 }
+
+std::span<const Fold> folds() { return kFolds; }
 
 bool is_space(char32_t c) {
   return c == ' ' || (c >= 9 && c <= 13) || c == 0x85 || c == 0xA0 || c == 0x1680 ||

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string_view>
 
 namespace linnet {
@@ -14,10 +15,20 @@ bool is_mark(char32_t code_point);
 bool is_number(char32_t code_point);
 /// What Punctuation finds: ASCII punctuation or category P.
 bool is_punctuation(char32_t code_point);
-/// Left alone by NFC, NFD, NFKC and NFKD, though Unicode 14 decomposes it, composes it or moves it.
+/// Left alone by NFC, NFD, NFKC and NFKD, though utf8proc (Unicode 15) decomposes it, composes it or moves
+/// it.
 bool is_unnormalized(char32_t code_point);
+/// Newer than Unicode 14 and part of the grapheme before it.
+bool is_extender(char32_t code_point);
 /// The lower case; of U+0130, which has two characters, itself.
 char32_t lower_case(char32_t code_point);
+/// A letter that under (?i) is as good as `folded`: several characters, or one where Unicode 14 does not know
+/// it yet.
+struct Fold {
+  char32_t letter;
+  char32_t folded[3];  // 0 behind the last
+};
+std::span<const Fold> folds();
 /// White_Space, as Rust's char::is_whitespace.
 bool is_space(char32_t code_point);
 /// Category L of Unicode 14.

@@ -155,6 +155,47 @@ TEST(Regex, IsReadAsOnigurumaReadsIt) {
       {R"(\p{ GREEK }\p{In_Greek-and_coptic})", "αβ", "αβ"},
       {R"((?<x>a)\k<x>)", "aab", "aa"},
       {R"(|a)", "ab", ""},
+      {R"((?>.+?)\p{L}{1,3})", "aa> t  h", "aa| t| h"},
+      {R"((?>\w|[^a]+|\n{1,3}).+)", "éth\n \n  ", "éth"},
+      {R"((?>.+?|x)\p{L})", "<>\u1AEE▁th", "▁t"},
+  };
+  for (const auto& row : rows) EXPECT_EQ(matches_of(row.pattern, row.text), row.matches) << row.pattern;
+}
+
+TEST(Regex, IgnoresTheCaseOfLettersThatFoldToSeveralAsOnigurumaDoes) {
+  const struct {
+    const char *pattern, *text, *matches;
+  } rows[] = {
+      {"(?i)ss", "ss SS ß ẞ sS ſs ſſ", "ss|SS|ß|ẞ|sS|ſs|ſſ"},
+      {"(?i)ß", "ss SS ß ẞ ſs", "ss|SS|ß|ẞ|ſs"},
+      {"(?i)\\u00dfx?", "ss SSx ßX", "ss|SSx|ßX"},
+      {"(?i)s\\x73", "ß", "ß"},
+      {"(?ix)s s", "ss ß", "ss|ß"},
+      {"(?i)s(?#c)s", "ss ß", "ss|ß"},
+      {"(?i)s|s", "ß", ""},
+      {"(?i)i", "İ i I", "i|I"},
+      {"(?i)i\u0307", "İ i\u0307 I\u0307", "İ|i\u0307|I\u0307"},
+      {"(?i)st", "st ﬅ ﬆ ſt", "st|ﬅ|ﬆ|ſt"},
+      {"(?i)ﬅ", "ST ﬅ ﬆ", "ST|ﬅ|ﬆ"},
+      {"(?i)[ﬅ]", "ST ﬅ ﬆ", "ST|ﬅ|ﬆ"},
+      {"(?i)ffi", "ffi ﬃ ﬀi fﬁ FFI", "ffi|ﬃ|FFI"},  // as long a letter as there is
+      {"(?i)fffi", "ﬀﬁ fﬃ fffi", "ﬀﬁ|fffi"},
+      {"(?i)ﬀi", "ffi ﬃ ﬀi", "ffi|ﬀi"},
+      {"(?i)sss", "sß ßs sss", "ßs|sss"},
+      {"(?i)ss*", "ßs ss", "s|ss"},  // what is repeated stands alone
+      {"(?i)ass?", "aß ass as", "ass|as"},
+      {"(?i)a(?-i)ss", "aß Ass", "Ass"},
+      {"(?i)(?<=ss)x", "ßx ssx", "x"},  // to look behind, a length must be known
+      {"(?i)(?<=[ß])x", "ßx ssx", "x"},
+      {"(?i)(?!ss).", "ßa", "a"},
+      {"(?i)[ßa]+", "ass SS ß ẞA", "ass|SS|ß|ẞA"},
+      {"(?i)[^ß]+", "aßb ẞ", "a|b "},
+      {"(?i)[sß]x", "ssx sx ßx", "ssx|sx|ßx"},
+      {"(?i)[a[ß]]", "ss ß a", "ss|ß|a"},
+      {"(?i)[\\p{Ll}]+", "ss ß", "ss|ß"},
+      {"(?i)ΰ", "ΰ \u03B0 \u1FE3", "ΰ|\u03B0|\u1FE3"},
+      {"(?i)\u0264", "\uA7CB \u0264", "\uA7CB|\u0264"},  // newer than Unicode 14
+      {"(?i)[^\u0264]", "\uA7CB\u0264a", "a"},
   };
   for (const auto& row : rows) EXPECT_EQ(matches_of(row.pattern, row.text), row.matches) << row.pattern;
 }

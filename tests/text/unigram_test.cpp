@@ -31,5 +31,17 @@ TEST(Unigram, TakesTheBestPathAndItsUnknownCharactersTogether) {
   }
 }
 
+TEST(Unigram, GivesTheIdsOfTheReferenceWhereScoresAreEqualButForRounding) {
+  // The reference's reader of JSON does not round every score to the nearest double.
+  const auto tokenizer = Tokenizer::load(LINNET_TEST_DATA "/tokenizers/hf/unigram_t5.json");
+  EXPECT_EQ(tokenizer.encode("\uFB62222"), (std::vector<int32_t>{3, 2, 80, 533}));
+}
+
+TEST(Unigram, NormalizesByGraphemesOfTheReferencesUnicode) {
+  // A mark of Unicode 17 makes a grapheme of six bytes, which is taken character by character.
+  const auto tokenizer = Tokenizer::load(LINNET_TEST_DATA "/tokenizers/hf/unigram_t5.json");
+  EXPECT_EQ(tokenizer.encode("e\u0301\u1AD8"), (std::vector<int32_t>{3, 5, 2}));
+}
+
 }  // namespace
 }  // namespace linnet
