@@ -79,20 +79,20 @@ at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.si
 
 }  // namespace
 
-at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
-  const bool teacher = mode == Mode::kTeacher;
+at::Tensor Module::Impl::hidden(const Batch& batch, const Pass& pass, bool teacher) const {
   at::AutoGradMode gradients(!teacher && at::GradMode::is_enabled());
-  const Pass pass = impl_->pass(batch);
-  at::Tensor x = impl_->embed(batch, *pass.documents, teacher);
+  at::Tensor x = embed(batch, *pass.documents, teacher);
   const AttentionConfig softmax;
-  for (int layer = 0; layer < impl_->config.layers; ++layer) {
-    const size_t i = static_cast<size_t>(layer);
-    x = run(x, impl_->layer_tensors(layer, teacher), teacher ? softmax : impl_->attention[i], pass,
-            impl_->options.checkpointing);
+  for (int layer = 0; layer < config.layers; ++layer) {
+    x = run(x, layer_tensors(layer, teacher), teacher ? softmax : attention[static_cast<size_t>(layer)], pass,
+            options.checkpointing);
   }
-  const auto& norm = impl_->final_norm;
-  return apply_norm(x, norm.weight.value(teacher),
-                    norm.bias.defined() ? norm.bias.value(teacher) : at::Tensor(), pass);
+  return apply_norm(x, final_norm.weight.value(teacher),
+                    final_norm.bias.defined() ? final_norm.bias.value(teacher) : at::Tensor(), pass);
+}
+
+at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
+  return impl_->hidden(batch, impl_->pass(batch), mode == Mode::kTeacher);
 }
 
 at::Tensor Module::logits(const at::Tensor& hidden, Mode mode) const {
@@ -103,14 +103,6 @@ at::Tensor Module::next_token_loss(const at::Tensor& hidden, const at::Tensor& t
                                    const at::Tensor& weights) const {
   return cross_entropy(flat(hidden), impl_->head_matrix(false), targets.reshape({-1}).to(hidden.device()),
                        mean_weights(weights, hidden));
-}
-
-at::Tensor Module::kl_loss(const at::Tensor& student_hidden, const at::Tensor& teacher_hidden,
-                           const at::Tensor& weights) const {
-  const at::Tensor head = impl_->head_matrix(false);
-  const at::Tensor teacher_head = impl_->head_is_shared() ? head : impl_->head_matrix(true);
-  return kl_divergence(flat(student_hidden), head, flat(teacher_hidden), teacher_head,
-                       mean_weights(weights, student_hidden));
 }
 
 at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targets, Mode mode) const {
@@ -151,6 +143,14 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
   if (!loss.defined())
     throw Error("transfer", "no layer has tensors to learn", "a method that learns some (`linnet methods`)");
   return loss;
+}
+
+at::Tensor Module::distill_loss(const Batch& batch) const {
+  const Pass pass = impl_->pass(batch);
+  const at::Tensor teacher = impl_->hidden(batch, pass, true), student = impl_->hidden(batch, pass, false);
+  const at::Tensor head = impl_->head_matrix(false);
+  const at::Tensor teacher_head = impl_->head_is_shared() ? head : impl_->head_matrix(true);
+  return kl_divergence(flat(student), head, flat(teacher), teacher_head, mean_weights({}, student));
 }
 
 }  // namespace linnet::train

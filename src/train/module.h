@@ -113,9 +113,6 @@ class Module {
   /// [rows, length] float, undefined: 1 / (rows · length) each. Never holds all logits at once.
   at::Tensor next_token_loss(const at::Tensor& hidden, const at::Tensor& targets,
                              const at::Tensor& weights = {}) const;
-  /// Σ weights · KL(teacher ‖ student) over the vocabulary at temperature 1; likewise.
-  at::Tensor kl_loss(const at::Tensor& student_hidden, const at::Tensor& teacher_hidden,
-                     const at::Tensor& weights = {}) const;
   /// −ln p(target) of every token, [rows, length] float32 (float64), without gradients.
   at::Tensor token_losses(const at::Tensor& hidden, const at::Tensor& targets,
                           Mode mode = Mode::kStudent) const;
@@ -124,6 +121,9 @@ class Module {
   /// the squared error of attention outputs before the output projection, divided by the teacher's mean
   /// square. Gradients reach the new tensors only. Throws Error where no layer is linear.
   at::Tensor transfer_loss(const Batch& batch) const;
+  /// Distillation: KL(teacher ‖ student) over the vocabulary at temperature 1, the mean over all tokens; a
+  /// scalar in float32 (float64). Never holds all logits at once.
+  at::Tensor distill_loss(const Batch& batch) const;
 
  private:
   struct Impl;

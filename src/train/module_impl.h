@@ -34,6 +34,8 @@ struct Module::Impl {
   std::vector<Parameter> list(bool trained_only) const;
 
   Pass pass(const Batch& batch) const;
+  /// Final normed hidden rows of a batch whose pass is `pass`.
+  at::Tensor hidden(const Batch& batch, const Pass& pass, bool teacher) const;
   /// The residual stream's start, [B, n, hidden] in the sums' type.
   at::Tensor embed(const Batch& batch, const Documents& documents, bool teacher) const;
   LayerTensors layer_tensors(int layer, bool teacher) const;

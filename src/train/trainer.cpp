@@ -178,8 +178,7 @@ at::Tensor Runner::loss(const Phase& phase, const RowBatch& rows) const {
   if (phase.objective == Objective::kTransfer) return module_.transfer_loss(rows.batch);
   if (phase.objective == Objective::kNextToken)
     return module_.next_token_loss(module_.hidden(rows.batch), rows.targets);
-  const at::Tensor teacher = module_.hidden(rows.batch, Mode::kTeacher);
-  return module_.kl_loss(module_.hidden(rows.batch), teacher);
+  return module_.distill_loss(rows.batch);
 }
 
 void Runner::step(const Phase& phase) {
