@@ -78,12 +78,6 @@ LinearLayer<T>::LinearLayer(const AttentionConfig& c, const AttentionShape& s,
 }
 
 template <class T>
-int64_t LinearLayer<T>::global_end(int64_t group) const {
-  if (!local) return (group + (config.method->inclusive ? 1 : 0)) * config.group;
-  return window_begin(group);
-}
-
-template <class T>
 T LinearLayer<T>::fading(int64_t kv_head, int64_t group, int64_t token_group) const {
   if (decays[kv_head] == T(1)) return T(1);
   return std::pow(decays[kv_head], T(group - config.local_groups - token_group));

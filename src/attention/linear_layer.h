@@ -8,6 +8,7 @@
 #include "attention/linear_state.h"
 #include "attention/local_branch.h"
 #include "attention/method.h"
+#include "attention/sight.h"
 
 namespace linnet {
 
@@ -29,15 +30,10 @@ class LinearLayer {
   std::vector<T> decays;  // [G] λ
   std::vector<T> taps;    // [H, K, padded e]
 
-  // Which tokens a position of group g sees (docs/mathematics.md section 1).
-  /// The first position of the local window; sinks come beside it.
-  int64_t window_begin(int64_t group) const {
-    return std::max<int64_t>(0, (group - config.local_groups + 1) * config.group);
-  }
-  /// One past the last position that readers of `group` see globally (sinks excepted). For an inclusive
-  /// summary without a local branch it is the group's end: each query then sees up to itself.
-  int64_t global_end(int64_t group) const;
-  int64_t first_global() const { return local ? config.sinks : 0; }
+  // Which tokens a position of group g sees (sight.h).
+  int64_t window_begin(int64_t group) const { return linnet::window_begin(config, group); }
+  int64_t global_end(int64_t group) const { return linnet::global_end(config, group); }
+  int64_t first_global() const { return linnet::first_global(config); }
   /// Weight with which position s of another group enters what group g reads.
   T fading(int64_t kv_head, int64_t group, int64_t token_group) const;
 

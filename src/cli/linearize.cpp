@@ -1,6 +1,7 @@
 // linnet linearize: a softmax model's attention replaced by linear attention, and the new tensors trained.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 
@@ -9,6 +10,7 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/training.h"
+#include "train/learning.h"
 #include "train/output.h"
 
 namespace linnet::cli {
@@ -92,11 +94,10 @@ train::OutputKind output_kind(const train::Trainable& trainable) {
   return original_changed ? train::OutputKind::kFull : train::OutputKind::kSidecar;
 }
 
-bool learns_tensors(const std::vector<AttentionConfig>& layers, const AttentionShape& shape) {
-  return std::any_of(layers.begin(), layers.end(), [&](const auto& config) {
-    const auto specs = parameter_specs(config, shape);
-    return std::any_of(specs.begin(), specs.end(), [](const ParameterSpec& spec) { return spec.trained; });
-  });
+/// Which option made the attention what it is, as far as an error must name one.
+std::string attention_option(const LinearizeOptions& options) {
+  if (!options.exact_layers.empty()) return "--exact-layers";
+  return options.attention.empty() ? "--method" : "--attention";
 }
 
 ExitStatus linearize(const LinearizeOptions& options) {
@@ -115,12 +116,10 @@ ExitStatus linearize(const LinearizeOptions& options) {
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
   train::Numbers numbers = numbers_of(training);
-  if (!learns_tensors(layers, model->attention_shape())) {
-    if (trainable.what == train::Train::kNew && numbers.tokens > 0)
-      throw Error("--train", "nothing to train: this attention learns no tensors of its own",
-                  "lora, attention or all; or --tokens 0, which writes the model untrained");
+  const AttentionShape shape = model->attention_shape();
+  if (std::none_of(layers.begin(), layers.end(),
+                   [&](const auto& config) { return train::learns_tensors(config, shape); }))
     numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
-  }
   const train::Place place = place_of(training, model->config());
   TrainingRun run{
       .title = fmt::format("linnet linearize {} --recipe {}", training.shared.model, options.recipe),
@@ -128,6 +127,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
       .model = model.get(),
       .phases = is_paper_recipe(options) ? train::finetune_recipe(numbers, place, trainable)
                                          : train::transfer_recipe(numbers, place, trainable),
+      .attention_option = attention_option(options),
       .identity = {{"command", "linearize"},
                    {"model", model->weights_hash()},
                    {"attention", to_json(layers)},

@@ -14,6 +14,7 @@
 #include "base/progress.h"
 #include "evaluate/perplexity.h"
 #include "train/data.h"
+#include "train/learning.h"
 
 namespace linnet::cli {
 namespace {
@@ -205,6 +206,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
   std::optional<NewFolder> untrained;  // training makes its own
   stop_if_interrupted();
   if (options.numbers.tokens > 0) {
+    train::check_learning(module, run.phases, run.attention_option);
     const Prepared prepared = prepare(options, run, module);
     stop_if_interrupted();
     note(plan_of(run.phases, options.numbers.tokens));

@@ -38,7 +38,8 @@ struct TrainingRun {
   std::filesystem::path tokenizer;  // folder or file
   const Model* model = nullptr;     // what is trained on; null: a model from nothing
   std::vector<train::Phase> phases;
-  nlohmann::json identity;  // what makes it another run: the model, the attention, …
+  std::string attention_option;  // what set the model's attention in this command; empty: nothing
+  nlohmann::json identity;       // what makes it another run: the model, the attention, …
   std::function<std::vector<std::string>()> write;  // writes the model into OUT; returns lines to print
 };
 

@@ -58,6 +58,7 @@ class Runner {
   void step(const Phase& phase);
   RowBatch rows(const Phase& phase, int64_t first, int64_t count);
   at::Tensor loss(const Phase& phase, const RowBatch& rows) const;
+  void check(const LogLine& line) const;
   void flush();
   void evaluate();
   void checkpoint();
@@ -79,6 +80,7 @@ class Runner {
   RunProgress progress_;
   int64_t phase_begin_ = 0;      // step before the phase's first
   int64_t optimizer_begin_ = 0;  // step before the optimizer's first
+  int64_t process_begin_ = 0;    // step before this process's first
   int64_t first_row_ = 0;        // the phase's first row, counted in rows of its context
   double began_ = 0, mark_ = 0, trained_seconds_ = 0;
   int64_t trained_tokens_ = 0, tokens_before_ = 0;  // of this process, of earlier ones
@@ -190,7 +192,7 @@ void Runner::step(const Phase& phase) {
     const RowBatch part = rows(phase, first_row_ + index * phase.batch + done, count);
     const at::Tensor share =
         loss(phase, part) * (static_cast<double>(count) / static_cast<double>(phase.batch));
-    share.backward();
+    if (share.requires_grad()) share.backward();  // else nothing that is trained had a part in it
     total = total.defined() ? total + share.detach() : share.detach();
   }
   const at::Tensor norm = optimizer_->clip_gradients(phase.clip);
@@ -203,6 +205,23 @@ void Runner::step(const Phase& phase) {
                                .learning_rate = rate},
                       .loss = total,
                       .norm = norm});
+}
+
+/// Throws Error where a step's numbers say that training has failed, or that it can have no effect.
+void Runner::check(const LogLine& line) const {
+  const std::string where = fmt::format("step {}", line.step);
+  if (!std::isfinite(line.loss) || !std::isfinite(line.gradient_norm)) {
+    const auto saved = checkpoints_.newest();
+    throw Error(where,
+                fmt::format("training diverged: loss {}, gradient norm {}", line.loss, line.gradient_norm),
+                fmt::format("finite numbers: try a lower --lr, or --dtype float32{}",
+                            saved ? "; the last checkpoint is " + saved->string() : ""),
+                ExitStatus::kFailed);
+  }
+  if (line.step == process_begin_ + 1 && line.gradient_norm == 0)
+    throw Error(where, "nothing can learn: all gradients are 0",
+                "longer rows (--context), --packing stream, or more that is trained (--train)",
+                ExitStatus::kFailed);
 }
 
 /// Brings the pending steps' numbers from the device, checks them, and writes their lines.
@@ -227,14 +246,7 @@ void Runner::flush() {
     line.gradient_norm = values.data_ptr<double>()[2 * i + 1];
     line.tokens_per_second = static_cast<double>(tokens) / elapsed;
     line.seconds = progress_.seconds;
-    if (!std::isfinite(line.loss) || !std::isfinite(line.gradient_norm)) {
-      const auto saved = checkpoints_.newest();
-      throw Error(fmt::format("step {}", line.step),
-                  fmt::format("training diverged: loss {}, gradient norm {}", line.loss, line.gradient_norm),
-                  fmt::format("finite numbers: try a lower --lr, or --dtype float32{}",
-                              saved ? "; the last checkpoint is " + saved->string() : ""),
-                  ExitStatus::kFailed);
-    }
+    check(line);
     lines.push_back(line);
   }
   result_.loss = lines.back().loss;
@@ -281,6 +293,7 @@ RunResult Runner::run() {
   catch_interrupts();
   size_t index = begin();
   tokens_before_ = progress_.tokens;
+  process_begin_ = progress_.step;
   const int64_t last = last_step();
   int64_t total_tokens = 0;
   for (const Phase& phase : phases_) total_tokens += phase.schedule.steps * phase.tokens_a_step();

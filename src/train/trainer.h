@@ -77,7 +77,8 @@ struct RunResult {
 
 /// Runs the phases. `validation` may be null. After the last step a checkpoint is saved, so that the model
 /// can still be written by --resume; a warning where it cannot. Throws Error, status 1, naming the step,
-/// where a loss or gradient norm is not finite (the last checkpoint is from before); status 2 where --resume
+/// where a loss or gradient norm is not finite (the last checkpoint is from before) or the first gradients of
+/// this process are all 0; status 2 where --resume
 /// finds no checkpoint, a damaged one or another run's.
 RunResult run_phases(Module& module, const TokenizedText& text, const Validation* validation,
                      const std::vector<Phase>& phases, const RunOptions& options);

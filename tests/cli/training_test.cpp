@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <sstream>
 
 #include "base/file.h"
@@ -108,6 +109,18 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--method", "relu"},
        "--train: nothing to train: this attention learns no tensors of its own, expected lora, attention or "
        "all"},
+      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--context", "256"},
+       "--context: 256: every layer sees all of such rows in its local branch: nothing can learn, expected "
+       "more than 256, or smaller groups (--set group=16)"},
+      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--context", "128", "--train", "lora"},
+       "--context: 128: every layer sees all"},
+      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--exact-layers", "0-1"},
+       "--exact-layers: every layer's attention is exact: nothing to learn, expected at least one layer with "
+       "a summary"},
+      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--method", "softmax"},
+       "--method: every layer's attention is exact"},
+      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--attention", R"({"method": "softmax"})"},
+       "--attention: every layer's attention is exact"},
       {{"finetune", path("model"), "--tokens", "64", "-o", "out"}, "--data: is missing"},
   };
   for (const BadRow& row : rows) {
@@ -183,29 +196,72 @@ std::string kind_of(const std::string& folder) {
   return json.at("kind").get<std::string>() + " " + json.at("attention")[0].at("method").get<std::string>();
 }
 
-TEST_F(TrainingProgram, EveryKindOfModelTrainsInEveryWayIntoAFolderThatHoldsAllOrIsRefused) {
-  const auto train = [&](const std::string& command, const std::string& from, const std::string& what,
-                         const std::string& to) {
-    return run_linnet({command, path(from.c_str()), "--train", what, "--data", text(), "--tokens", "64",
-                       "--context", "16", "--batch", "2", "--threads", "1", "-o", path(to.c_str())});
-  };
-  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
-  const std::string attention =
-      R"({"method": "grouped", "group": 2, "sinks": 1, "layers": {"1": {"method": "relu"}}})";
-  ASSERT_EQ(run_linnet({"linearize", path("plain"), "--attention", attention, "--tokens", "0", "-o",
-                        path("sidecar")})
-                .status,
-            0);
-  ASSERT_EQ(run_linnet({"merge", path("sidecar"), "-o", path("linear")}).status, 0);
-  ASSERT_EQ(train("finetune", "plain", "lora", "plain-lora").status, 0);
-  ASSERT_EQ(train("finetune", "sidecar", "lora", "sidecar-lora").status, 0);
-  fs::create_directory(path("linear-lora"));  // PEFT's own LoRA of a linear model
-  for (const char* file : {"adapter_config.json", "adapter_model.safetensors"})
-    fs::copy(path("plain-lora") + "/" + file, path("linear-lora") + "/" + file);
-  nlohmann::json adapter = read_json(path("linear-lora") + "/adapter_config.json");
-  adapter["base_model_name_or_path"] = "linear";
-  write_file(path("linear-lora") + "/adapter_config.json", adapter.dump());
+/// A number of the JSON that a run wrote.
+double number_of(const Outcome& outcome, const char* key) {
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const auto file = outcome.files.find("out.json");
+  return file == outcome.files.end() ? std::nan("")
+                                     : parse_json(file->second, "out.json").at(key).get<double>();
+}
 
+/// Every kind of model that can be trained, made from one tiny model, and training in each way.
+class EveryKindOfModel : public TrainingProgram {
+ protected:
+  EveryKindOfModel() {
+    EXPECT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+    const std::string attention =
+        R"({"method": "grouped", "group": 2, "sinks": 1, "layers": {"1": {"method": "relu"}}})";
+    EXPECT_EQ(run_linnet({"linearize", path("plain"), "--attention", attention, "--tokens", "0", "-o",
+                          path("sidecar")})
+                  .status,
+              0);
+    EXPECT_EQ(run_linnet({"merge", path("sidecar"), "-o", path("linear")}).status, 0);
+    EXPECT_EQ(train("finetune", "plain", "lora", "plain-lora").status, 0);
+    EXPECT_EQ(train("finetune", "sidecar", "lora", "sidecar-lora").status, 0);
+    fs::create_directory(path("linear-lora"));  // PEFT's own LoRA of a linear model
+    for (const char* file : {"adapter_config.json", "adapter_model.safetensors"})
+      fs::copy(path("plain-lora") + "/" + file, path("linear-lora") + "/" + file);
+    nlohmann::json adapter = read_json(path("linear-lora") + "/adapter_config.json");
+    adapter["base_model_name_or_path"] = "linear";
+    write_file(path("linear-lora") + "/adapter_config.json", adapter.dump());
+  }
+
+  /// One step per phase, at a rate that moves every tensor.
+  Outcome train(const std::string& command, const std::string& from, const std::string& what,
+                const std::string& to) const {
+    std::vector<std::string> arguments = {command,     path(from.c_str()),
+                                          "--train",   what,
+                                          "--data",    text(),
+                                          "--valid",   valid(),
+                                          "--lr",      "0.01",
+                                          "--warmup",  "0",
+                                          "--tokens",  "32",
+                                          "--context", "16",
+                                          "--batch",   "2",
+                                          "--threads", "1",
+                                          "--dtype",   "float32",
+                                          "--json",    "out.json",
+                                          "-o",        path(to.c_str())};
+    if (command == "linearize")
+      arguments.insert(arguments.end(), {"--set", "group=2", "sinks=1", "local_groups=2"});
+    return run_linnet(arguments);
+  }
+
+  /// The folder that a training wrote is of this kind and scores what the trained module scored last, as far
+  /// as bf16 weights, which the base has, hold what changed.
+  void expect_written(const Outcome& training, const std::string& name, const std::string& kind) const {
+    const std::string folder = path(name.c_str());
+    EXPECT_EQ(kind_of(folder), kind) << name;
+    const double before = number_of(training, "validation_bits_per_byte_before");
+    const double trained = number_of(training, "validation_bits_per_byte");
+    const Outcome scored = run_linnet({"perplexity", folder, valid(), "--window", "1024", "--dtype",
+                                       "float32", "--threads", "1", "--json", "out.json"});
+    EXPECT_LT(std::abs(number_of(scored, "bits_per_byte") - trained), 0.02 * std::abs(trained - before))
+        << name << ": " << before << " before, " << trained << " after";
+  }
+};
+
+TEST_F(EveryKindOfModel, TrainsInEveryWayIntoAFolderThatHoldsAllOrIsRefused) {
   const struct {
     const char *model, *trained_new, *lora, *all;  // what finetune leaves; nullptr: refused
   } rows[] = {
@@ -224,23 +280,18 @@ TEST_F(TrainingProgram, EveryKindOfModelTrainsInEveryWayIntoAFolderThatHoldsAllO
       const Outcome outcome = train("finetune", row.model, what, name);
       EXPECT_EQ(outcome.status, kind == nullptr ? 2 : 0) << name << outcome.err;
       EXPECT_EQ(fs::exists(path(name.c_str())), kind != nullptr) << name;
-      if (kind == nullptr) continue;
-      EXPECT_EQ(kind_of(path(name.c_str())), kind) << name;
+      if (kind != nullptr) expect_written(outcome, name, kind);
     }
+    if (std::string(row.model) == "plain") continue;
     const Outcome again = train("linearize", row.model, "new", std::string("again-") + row.model);
-    if (std::string(row.model) == "plain") {
-      EXPECT_EQ(kind_of(path("again-plain")), "sidecar grouped") << again.err;
-    } else {
-      EXPECT_EQ(again.status, 2) << row.model;
-      EXPECT_THAT(again.err, testing::ContainsRegex("is linearized already|linnet merge")) << row.model;
-    }
+    EXPECT_EQ(again.status, 2) << row.model;
+    EXPECT_THAT(again.err, testing::ContainsRegex("is linearized already|linnet merge")) << row.model;
   }
   for (const auto& [what, kind] :
-       {std::pair("lora", "sidecar with LoRA grouped"), std::pair("attention", "linearized grouped"),
-        std::pair("all", "linearized grouped")}) {
+       {std::pair("new", "sidecar grouped"), std::pair("lora", "sidecar with LoRA grouped"),
+        std::pair("attention", "linearized grouped"), std::pair("all", "linearized grouped")}) {
     const std::string name = std::string("linearize-") + what;
-    train("linearize", "plain", what, name);
-    EXPECT_EQ(kind_of(path(name.c_str())), kind);
+    expect_written(train("linearize", "plain", what, name), name, kind);
   }
 }
 
@@ -253,6 +304,14 @@ TEST_F(TrainingProgram, SaysWhatItWillTrainAndSkipsTransferWhereNothingLearns) {
   EXPECT_THAT(outcome.err,
               HasSubstr("training on 96 tokens of the 100 asked for: distill, 3 steps of 2 × 16 tokens"));
   EXPECT_EQ(kind_of(path("out")), "sidecar with LoRA elu1");
+}
+
+TEST_F(TrainingProgram, WarnsOfRowsTooShortForSummariesWhereOtherTensorsLearn) {
+  const Outcome outcome = run_linnet({"linearize", path("model"), "--recipe", "finetune", "--tokens", "64",
+                                      "--context", "16", "-o", path("out")});
+  EXPECT_THAT(outcome.err,
+              HasSubstr("warning: in rows of 16 tokens 2 of 2 layers see all in their local branch"));
+  EXPECT_THAT(outcome.err, HasSubstr("--context: more than 256, or smaller groups"));
 }
 
 TEST_F(TrainingProgram, LogsAndDrawsTheScoreBeforeTraining) {

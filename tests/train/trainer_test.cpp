@@ -189,10 +189,10 @@ TEST_F(TrainerTest, DamagedAndForeignCheckpointsAreRejected) {
       {"a flipped bit in a tensor", [&] { flip_a_bit(tensors, size - 3); }, "damaged"},
       {"a flipped bit in the header", [&] { flip_a_bit(tensors, 12); }, "damaged"},
       {"a truncated file", [&] { fs::resize_file(tensors, static_cast<uintmax_t>(size / 2)); }, "damaged"},
-      {"an empty file", [&] { fs::resize_file(tensors, 0); }, ""},
+      {"an empty file", [&] { fs::resize_file(tensors, 0); }, "tensors.safetensors: damaged: its hash"},
       {"a missing file", [&] { fs::remove(tensors); }, "tensors.safetensors"},
       {"another step in the manifest",
-       [&] { flip_a_bit(manifest, static_cast<int64_t>(fs::file_size(manifest)) - 20); }, ""},
+       [&] { flip_a_bit(manifest, static_cast<int64_t>(fs::file_size(manifest)) - 20); }, "checkpoint.json"},
   };
   for (const Case& c : cases) {
     c.damage();
@@ -228,6 +228,34 @@ TEST_F(TrainerTest, ANonFiniteLossStopsTheRunNamingTheStepAndKeepsTheLastCheckpo
                 .read_progress(out_ / "checkpoints" / "step-00000006")
                 .step,
             6);
+}
+
+TEST_F(TrainerTest, AFirstStepWithoutAnyGradientEndsTheRunNamingWhatToChange) {
+  // Rows of one document that the local branch sees whole, so that no trained tensor has a part in the loss;
+  // and rows of several, over which the summary is computed, though no document of 57 tokens reads it.
+  const struct {
+    const char* attention;
+    int64_t context;
+    Packing packing;
+  } rows[] = {{R"({"method": "grouped", "group": 32, "taps": 0})", 32, Packing::kStream},
+              {R"({"method": "grouped", "group": 16, "taps": 0})", 128, Packing::kDocuments}};
+  for (const auto& row : rows) {
+    Module module(Model::open(kModel), {});
+    module.set_attention(parse_attention(nlohmann::json::parse(row.attention),
+                                         static_cast<int>(module.config().layers), "test"),
+                         9);
+    const Numbers numbers{.tokens = 4096, .batch = 2, .context = row.context};
+    const auto all = transfer_recipe(numbers, {}, {.what = Train::kNew});
+    RunOptions with = options();
+    with.packing = row.packing;
+    const std::string message =
+        message_of([&] { run_phases(module, random_text(900), nullptr, all, with); }, ExitStatus::kFailed);
+    EXPECT_NE(message.find("step 1: nothing can learn"), std::string::npos) << message;
+    EXPECT_NE(message.find("--context"), std::string::npos) << message;
+    EXPECT_TRUE(logged().empty());
+    EXPECT_FALSE(Checkpoints(out_ / "checkpoints", options().identity).newest());
+    reset();
+  }
 }
 
 TEST_F(TrainerTest, AFullDiskLeavesTheEarlierCheckpointsAndNothingHalfWritten) {

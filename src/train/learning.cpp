@@ -1,0 +1,98 @@
+#include "train/learning.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "attention/sight.h"
+#include "base/error.h"
+#include "base/log.h"
+
+namespace linnet::train {
+namespace {
+
+constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
+
+/// What a layer can learn from rows of so many tokens.
+struct Sight {
+  bool summary;         // it reads one
+  bool exact;           // within its local branch it is the teacher's attention
+  int64_t past_local;   // the first position that its local branch does not see whole
+  bool through_all;     // it has tensors that learn from every token: taps, local_gain
+  bool through_global;  // it has some that learn only where a token is seen globally: the rest
+
+  bool sees_globally(int64_t context) const { return summary && context > past_local; }
+  bool is_teacher(int64_t context) const { return exact && context <= past_local; }
+};
+
+int64_t count_trained(const AttentionConfig& config, const AttentionShape& shape) {
+  const auto specs = parameter_specs(config, shape);
+  return std::count_if(specs.begin(), specs.end(), [](const ParameterSpec& spec) { return spec.trained; });
+}
+
+Sight sight_of(const AttentionConfig& config, const AttentionShape& shape) {
+  const int64_t through_all = (config.taps > 0 ? 1 : 0) + (config.local == LocalWeight::kRelu ? 1 : 0);
+  Sight sight{.summary = config.has_summary(),
+              .exact = config.grows() || (config.local == LocalWeight::kSoftmax && !config.method->unit_rows),
+              .past_local = config.window > 0 ? config.window : kNever,
+              .through_all = through_all > 0,
+              .through_global = count_trained(config, shape) > through_all};
+  if (!config.grows()) sight.past_local = first_past_local(config);
+  return sight;
+}
+
+bool can_learn(const Phase& phase, const std::vector<Sight>& layers) {
+  const int64_t context = phase.rows.context;
+  const bool is_teacher = std::all_of(layers.begin(), layers.end(),
+                                      [&](const Sight& layer) { return layer.is_teacher(context); });
+  if (phase.objective != Objective::kNextToken && is_teacher) return false;
+  return phase.trainable.what != Train::kNew ||
+         std::any_of(layers.begin(), layers.end(), [&](const Sight& layer) {
+           return layer.through_all || (layer.through_global && layer.sees_globally(context));
+         });
+}
+
+}  // namespace
+
+bool learns_tensors(const AttentionConfig& config, const AttentionShape& shape) {
+  return count_trained(config, shape) > 0;
+}
+
+void check_learning(const Module& module, const std::vector<Phase>& phases, const std::string& option) {
+  int64_t context = 0;  // of the longest rows
+  for (const Phase& phase : phases) context = std::max(context, phase.rows.context);
+  std::vector<Sight> layers;
+  size_t blind = 0;           // layers whose summary no token of these rows reads
+  int64_t shortest = kNever;  // tokens per row up to which none of those is read
+  bool blind_learns = false;
+  for (const AttentionConfig& config : module.attention()) {
+    const Sight& layer = layers.emplace_back(sight_of(config, module.attention_shape()));
+    if (!layer.summary || layer.sees_globally(context)) continue;
+    ++blind;
+    shortest = std::min(shortest, layer.past_local);
+    blind_learns |= layer.through_global;
+  }
+  const std::string longer =
+      fmt::format("more than {}{}", shortest, option.empty() ? "" : ", or smaller groups (--set group=16)");
+  if (std::any_of(phases.begin(), phases.end(), [&](const Phase& p) { return can_learn(p, layers); })) {
+    if (blind_learns)
+      warn(
+          fmt::format("in rows of {} tokens {} of {} layers see all in their local branch, and what their "
+                      "summaries learn stays untrained; --context: {}",
+                      context, blind, layers.size(), longer));
+    return;
+  }
+  if (blind > 0)
+    throw Error(
+        "--context",
+        fmt::format("{}: every layer sees all of such rows in its local branch: nothing can learn", context),
+        longer);
+  if (std::all_of(layers.begin(), layers.end(), [](const Sight& l) { return l.exact && !l.summary; }))
+    throw Error(option.empty() ? "--train" : option, "every layer's attention is exact: nothing to learn",
+                "at least one layer with a summary");
+  throw Error("--train", "nothing to train: this attention learns no tensors of its own",
+              "lora, attention or all; or --tokens 0, which writes the model untrained");
+}
+
+}  // namespace linnet::train
