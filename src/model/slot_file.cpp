@@ -105,7 +105,7 @@ SlotBody read_header(std::span<const std::byte> bytes, const SlotHeader& expecte
   const auto fingerprint = take(in, expected.fingerprint.size());
   const auto attention = take_text(in, take<uint32_t>(in));
   if (attention != expected.attention)
-    throw Error(kWhere, fmt::format("attention {}", attention), expected.attention);
+    throw Error(kWhere, fmt::format("attention {}", printable(attention, 1000)), expected.attention);
   if (std::memcmp(fingerprint.data(), expected.fingerprint.data(), fingerprint.size()) != 0)
     throw Error(kWhere, "belongs to other weights", "one saved with this model");
   const auto length = take<int64_t>(in);

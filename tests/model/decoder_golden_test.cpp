@@ -49,8 +49,9 @@ std::vector<std::string> golden_folders() {
   return names;
 }
 
+TEST(HuggingFaceGoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 10u); }
+
 class HuggingFaceGolden : public testing::TestWithParam<std::string> {};
-GTEST_ALLOW_UNINSTANTIATED_PARAMETERIZED_TEST(HuggingFaceGolden);
 INSTANTIATE_TEST_SUITE_P(Checkpoints, HuggingFaceGolden, testing::ValuesIn(golden_folders()),
                          [](const auto& info) {
                            std::string name = info.param;

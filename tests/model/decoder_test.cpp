@@ -328,13 +328,27 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
     }
     EXPECT_EQ(decoder->save(0), good);
   };
-  rejected({}, "ends too early");
-  for (size_t cut = 0; cut < good.size(); cut += 97) rejected(std::span(good).first(cut), "");
+  const size_t version = 12, attention = to_json(model.get()->attention()).dump().size();
+  const size_t length = version + 28 + attention, body = length + 12;
+  for (size_t cut = 0; cut < good.size(); cut += 97)
+    rejected(std::span(good).first(cut), cut < body + sizeof(uint64_t) ? "ends too early" : "checksum");
   rejected(std::span(good).first(good.size() - 1), "checksum");
-  for (size_t at = 0; at < good.size(); at += 131) {
+  const auto saying = [&](size_t flipped) {  // of the field that a bit of this byte belongs to
+    if (flipped < version) return "is no saved state";
+    if (flipped < version + 4) return "version";
+    if (flipped < version + 8) return "numbers of";
+    if (flipped < version + 24) return "belongs to other weights";
+    if (flipped < version + 28) {  // the size of what follows
+      const size_t size = attention ^ (size_t{0x10} << 8 * (flipped - version - 24));
+      return version + 28 + size > good.size() ? "ends too early" : "attention";
+    }
+    if (flipped < length) return "attention";
+    return flipped >= length + 8 && flipped < body ? "layers" : "checksum";
+  };
+  for (size_t at = 0; at < good.size(); at += at < body ? 1 : 131) {
     auto flipped = good;
     flipped[at] ^= std::byte{0x10};
-    rejected(flipped, "");
+    rejected(flipped, saying(at));
   }
   const auto changed = [&](const auto& change) {  // and sealed anew
     auto bytes = good;
@@ -343,10 +357,9 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
     seal(bytes);
     return bytes;
   };
-  const size_t version = 12, attention = to_json(model.get()->attention()).dump().size();
   rejected(changed([](auto& bytes) { bytes.push_back(std::byte{0}); }), "1 bytes too many");
   rejected(changed([&](auto& bytes) { bytes[version] = std::byte{2}; }), "version 2, expected version 1");
-  rejected(changed([&](auto& bytes) { bytes[version + 28 + attention] = std::byte{22}; }),
+  rejected(changed([&](auto& bytes) { bytes[length] = std::byte{22}; }),
            "layers of different lengths, expected 22 tokens in each");
   const auto of = [&](RandomModel other, ComputeType compute = ComputeType::kAuto) {
     const TemporaryModel other_model(other);
