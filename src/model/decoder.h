@@ -33,7 +33,7 @@ class Decoder {
     int chunk = 512;     // tokens that a prefill takes through the layers at a time
   };
 
-  /// The model must outlive nothing: it is shared.
+  /// The decoder keeps its own reference to the model.
   static std::unique_ptr<Decoder> make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool);
   virtual ~Decoder() = default;

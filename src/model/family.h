@@ -1,4 +1,4 @@
-// Model families as data: where norms sit, which activation, biases, positions, names of tensors. The
+// Model families as data: which norm and activation, biases, positions, names of tensors. The
 // runtime's Decoder and the workshop's module both read these rows; neither knows a family by name.
 #pragma once
 
