@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -104,6 +105,10 @@ template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
                                              const ParameterTensors& parameters,
                                              const SinkRotation* sink_rotation, const std::string& where);
+template <class T>
+using MakeAttention = std::function<std::unique_ptr<Attention<T>>(
+    const AttentionConfig&, const AttentionShape&, const ParameterTensors&, const SinkRotation*,
+    const std::string&)>;
 extern template std::unique_ptr<Attention<float>> make_attention<float>(const AttentionConfig&,
                                                                         const AttentionShape&,
                                                                         const ParameterTensors&,

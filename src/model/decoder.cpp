@@ -26,7 +26,8 @@ bool depends_on_far_positions(const AttentionConfig& config) {
 template <class T>
 class DecoderOf final : public Decoder {
  public:
-  DecoderOf(std::shared_ptr<const Model> model, const Options& options, ThreadPool& pool);
+  DecoderOf(std::shared_ptr<const Model> model, const Options& options, ThreadPool& pool,
+            const MakeAttention<T>& make = make_attention<T>);
 
   const Model& model() const override { return *model_; }
   void reset(int slot) override;
@@ -71,8 +72,12 @@ class DecoderOf final : public Decoder {
 };
 
 template <class T>
-DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& options, ThreadPool& pool)
-    : model_(std::move(model)), options_(options), pool_(pool), forward_(*model_, options.compute, pool) {
+DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& options, ThreadPool& pool,
+                        const MakeAttention<T>& make)
+    : model_(std::move(model)),
+      options_(options),
+      pool_(pool),
+      forward_(*model_, options.compute, pool, make) {
   positions_ = forward_.rotary() ? model_->config().positions : forward_.weights().position_embedding.out;
   slots_.resize(static_cast<size_t>(options_.slots));
   for (Slot& slot : slots_) {
@@ -263,6 +268,11 @@ std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const
   if (options.compute == ComputeType::kFloat64)
     return std::make_unique<DecoderOf<double>>(std::move(model), options, pool);
   return std::make_unique<DecoderOf<float>>(std::move(model), options, pool);
+}
+
+std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const Options& options,
+                                       ThreadPool& pool, const MakeAttention<float>& make) {
+  return std::make_unique<DecoderOf<float>>(std::move(model), options, pool, make);
 }
 
 }  // namespace linnet

@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attention/attention.h"
 #include "attention/tree.h"
 #include "base/thread_pool.h"
 #include "model/model.h"
@@ -36,6 +37,9 @@ class Decoder {
   /// The decoder keeps its own reference to the model.
   static std::unique_ptr<Decoder> make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool);
+  /// One that computes in float32 with attentions of `make`: where a test plants faults.
+  static std::unique_ptr<Decoder> make(std::shared_ptr<const Model> model, const Options& options,
+                                       ThreadPool& pool, const MakeAttention<float>& make);
   virtual ~Decoder() = default;
 
   virtual const Model& model() const = 0;

@@ -24,8 +24,8 @@ kernels::Unary unary_of(Activation activation) {
 }  // namespace
 
 template <class T>
-Forward<T>::Forward(const Model& model, ComputeType compute, ThreadPool& pool)
-    : pool_(pool), weights_(model, compute) {
+Forward<T>::Forward(const Model& model, ComputeType compute, ThreadPool& pool, const MakeAttention<T>& make)
+    : pool_(pool), weights_(model, compute, make) {
   const ModelConfig& config = model.config();
   const AttentionShape shape = model.attention_shape();
   hidden_ = config.hidden, heads_ = shape.heads, kv_heads_ = shape.kv_heads;

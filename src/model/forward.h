@@ -37,7 +37,8 @@ struct Activations {
 template <class T>
 class Forward {
  public:
-  Forward(const Model& model, ComputeType compute, ThreadPool& pool);
+  Forward(const Model& model, ComputeType compute, ThreadPool& pool,
+          const MakeAttention<T>& make = make_attention<T>);
 
   const ModelWeights<T>& weights() const { return weights_; }
   bool rotary() const { return !rope_.inverse.empty(); }

@@ -151,7 +151,7 @@ class Preparer {
 }  // namespace
 
 template <class T>
-ModelWeights<T>::ModelWeights(const Model& model, ComputeType compute) {
+ModelWeights<T>::ModelWeights(const Model& model, ComputeType compute, const MakeAttention<T>& make) {
   const Preparer prepare(model, compute);
   const Family& family = model.family();
   const ModelConfig& config = model.config();
@@ -176,9 +176,9 @@ ModelWeights<T>::ModelWeights(const Model& model, ComputeType compute) {
     layer.up = family.gated ? prepare.linear(i, {family.gate, family.up}) : prepare.linear(i, {family.up});
     layer.down = prepare.linear(i, {family.down});
     const AttentionConfig& attention = model.attention()[static_cast<size_t>(i)];
-    layer.attention = make_attention<T>(attention, model.attention_shape(), model.linear_parameters(i),
-                                        family.positions == PositionKind::kRotary ? &sinks : nullptr,
-                                        model.module_name(i, family.attention));
+    layer.attention = make(attention, model.attention_shape(), model.linear_parameters(i),
+                           family.positions == PositionKind::kRotary ? &sinks : nullptr,
+                           model.module_name(i, family.attention));
   }
   final_norm = prepare.template norm<T>(model.tensor(family.final_norm, "weight"),
                                         model.tensor(family.final_norm, "bias"), family.final_norm);

@@ -37,8 +37,9 @@ struct ModelWeights {
   NormWeights<T> final_norm;
   Linear head;  // hidden to vocabulary
 
-  /// Throws Error on a tensor that the model needs and lacks.
-  ModelWeights(const Model& model, ComputeType compute);
+  /// Throws Error on a tensor that the model needs and lacks. `make` is make_attention, or what a test plants
+  /// a fault with.
+  ModelWeights(const Model& model, ComputeType compute, const MakeAttention<T>& make = make_attention<T>);
 
   /// Weight bytes that one decode step reads: all matrices once, one row of each embedding.
   size_t bytes_a_step() const;

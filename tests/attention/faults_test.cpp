@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "attention/linear.h"
-#include "attention/linear_nodes.h"
+#include "tests/attention/faults.h"
 #include "tests/attention/harness.h"
 
 namespace linnet {
@@ -17,113 +17,6 @@ AttentionConfig config_of(int group) {
   object["group"] = group;
   return parse_layer_attention(object, "test");
 }
-
-/// An attention that passes everything on; a fault overrides where it is planted.
-class PassedOn : public Attention<double> {
- public:
-  explicit PassedOn(std::unique_ptr<Attention<double>> sound) : sound_(std::move(sound)) {}
-  StateLayout layout() const override { return sound_->layout(); }
-  std::unique_ptr<State<double>> make_state() const override { return sound_->make_state(); }
-  void attend(const State<double>& state, const TokenTree& tree, const Rows<double>& rows,
-              HeadRows<double> out, ThreadPool& pool) const override {
-    sound_->attend(state, tree, rows, out, pool);
-  }
-  void commit(State<double>& state, std::span<const int32_t> path, const Rows<double>& rows,
-              ThreadPool& pool) const override {
-    sound_->commit(state, path, rows, pool);
-  }
-  void prefill(State<double>& state, const Rows<double>& rows, HeadRows<double> out,
-               ThreadPool& pool) const override {
-    sound_->prefill(state, rows, out, pool);
-  }
-
- protected:
-  std::unique_ptr<Attention<double>> sound_;
-};
-
-/// Every token but the last brings the next one's value.
-class NextValue final : public PassedOn {
- public:
-  using PassedOn::PassedOn;
-  void prefill(State<double>& state, const Rows<double>& rows, HeadRows<double> out,
-               ThreadPool& pool) const override {
-    for (int64_t t = 0; t < rows.count; ++t) {
-      const auto at = [t](auto from) {
-        from.data += t * from.row_stride;
-        return from;
-      };
-      Rows<double> one{1, at(rows.q), at(rows.k), at(rows.v), at(rows.summary_q), at(rows.summary_k)};
-      if (t + 1 < rows.count) one.v.data += one.v.row_stride;
-      sound_->prefill(state, one, at(out), pool);
-    }
-  }
-};
-
-/// Every node of a tree stands in the group of the root.
-class RootsGroup final : public PassedOn {
- public:
-  RootsGroup(std::unique_ptr<Attention<double>> sound, const LinearLayer<double>& layer)
-      : PassedOn(std::move(sound)), layer_(layer) {}
-  void attend(const State<double>& state, const TokenTree& tree, const Rows<double>& rows,
-              HeadRows<double> out, ThreadPool&) const override {
-    const auto& own = static_cast<const LinearState<double>&>(state);
-    NodePlan plan;
-    plan.assign(tree, own.length(), layer_.config.group);
-    const NodePlan::Bucket all{plan.buckets[0].group, 0, static_cast<int32_t>(tree.size())};
-    for (int g = 0; g < kShape.kv_heads; ++g) {
-      attend_nodes<double>(layer_, g, own.head(g), own.length(), plan.paths, plan.order, {&all, 1}, rows,
-                           out);
-    }
-  }
-
- private:
-  const LinearLayer<double>& layer_;
-};
-
-/// A state that keeps a number of every token, in memory or in what it saves too.
-class GrowingState final : public State<double> {
- public:
-  GrowingState(std::unique_ptr<State<double>> sound, bool saves) : sound(std::move(sound)), saves_(saves) {}
-  int64_t length() const override { return sound->length(); }
-  size_t bytes() const override { return sound->bytes() + (saves_ ? 0 : kept.size() * sizeof(double)); }
-  void reset() override {
-    sound->reset();
-    kept.clear();
-  }
-  std::unique_ptr<State<double>> clone() const override {
-    auto copy = std::make_unique<GrowingState>(sound->clone(), saves_);
-    copy->kept = kept;
-    return copy;
-  }
-  void save(std::vector<std::byte>& out) const override {
-    sound->save(out);
-    if (saves_) append_numbers(out, kept.data(), static_cast<int64_t>(kept.size()));
-  }
-  void load(std::span<const std::byte>& in) override { sound->load(in); }
-
-  std::unique_ptr<State<double>> sound;
-  std::vector<double> kept;
-
- private:
-  bool saves_;
-};
-
-class Growing final : public PassedOn {
- public:
-  Growing(std::unique_ptr<Attention<double>> sound, bool saves) : PassedOn(std::move(sound)), saves_(saves) {}
-  std::unique_ptr<State<double>> make_state() const override {
-    return std::make_unique<GrowingState>(sound_->make_state(), saves_);
-  }
-  void commit(State<double>& state, std::span<const int32_t> path, const Rows<double>& rows,
-              ThreadPool& pool) const override {
-    auto& own = static_cast<GrowingState&>(state);
-    sound_->commit(*own.sound, path, rows, pool);
-    for (int32_t i : path) own.kept.push_back(*rows.v.row(0, i));
-  }
-
- private:
-  bool saves_;
-};
 
 /// relu's summary, whose fold loses a block's last token.
 class LosesAToken final : public Summary<double> {
@@ -205,7 +98,7 @@ class PlantedFaults : public testing::Test {
 };
 
 TEST_F(PlantedFaults, TheChecksPassWithoutAFault) {
-  const PassedOn x(sound());
+  const PassedOn<double> x(sound());
   EXPECT_TRUE(is_causal(x));
   EXPECT_TRUE(agrees_with_definition(x));
   EXPECT_TRUE(nodes_agree(x));
@@ -213,7 +106,7 @@ TEST_F(PlantedFaults, TheChecksPassWithoutAFault) {
 }
 
 TEST_F(PlantedFaults, AValueOfTheNextTokenIsCaught) {
-  const NextValue x(sound());
+  const NextValue<double> x(sound());
   EXPECT_FALSE(is_causal(x));
   EXPECT_FALSE(agrees_with_definition(x));
 }
@@ -239,14 +132,14 @@ TEST_F(PlantedFaults, AFoldThatLosesATokenIsCaught) {
 
 TEST_F(PlantedFaults, TheRootsGroupUsedForEveryNodeIsCaught) {
   const LinearLayer<double> layer(config_of(8), kShape, parameters_of(instance_), nullptr);
-  const RootsGroup x(sound(), layer);
+  const RootsGroup<double> x(sound(), layer);
   EXPECT_TRUE(agrees_with_definition(x));
   EXPECT_FALSE(nodes_agree(x));
 }
 
 TEST_F(PlantedFaults, AStateThatGrowsIsCaught) {
   const Tokens<double> tokens(kShape, 30, 5);
-  const Growing in_memory(sound(), false), when_saved(sound(), true);
+  const Growing<double> in_memory(sound(), false), when_saved(sound(), true);
   EXPECT_TRUE(growth(in_memory, tokens, pool_).ends_with(" bytes after 1 tokens"));
   EXPECT_TRUE(growth(when_saved, tokens, pool_).ends_with(" saved bytes after 1 tokens"));
 }

@@ -1,0 +1,163 @@
+// Faults that the tests of forms and trees, and `linnet check`, exist to catch, planted in the computation.
+#pragma once
+
+#include <algorithm>
+#include <memory>
+#include <vector>
+
+#include "attention/linear.h"
+#include "attention/linear_nodes.h"
+#include "attention/state_bytes.h"
+
+namespace linnet {
+
+/// An attention that passes everything on; a fault overrides where it is planted.
+template <class T>
+class PassedOn : public Attention<T> {
+ public:
+  explicit PassedOn(std::unique_ptr<Attention<T>> sound) : sound_(std::move(sound)) {}
+  StateLayout layout() const override { return this->sound_->layout(); }
+  std::unique_ptr<State<T>> make_state() const override { return this->sound_->make_state(); }
+  void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
+              ThreadPool& pool) const override {
+    this->sound_->attend(state, tree, rows, out, pool);
+  }
+  void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& rows,
+              ThreadPool& pool) const override {
+    this->sound_->commit(state, path, rows, pool);
+  }
+  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    this->sound_->prefill(state, rows, out, pool);
+  }
+
+ protected:
+  std::unique_ptr<Attention<T>> sound_;
+};
+
+/// Every token but the last brings the next one's value.
+template <class T>
+class NextValue final : public PassedOn<T> {
+ public:
+  using PassedOn<T>::PassedOn;
+  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    for (int64_t t = 0; t < rows.count; ++t) {
+      const auto at = [t](auto from) {
+        from.data += t * from.row_stride;
+        return from;
+      };
+      Rows<T> one{1, at(rows.q), at(rows.k), at(rows.v), at(rows.summary_q), at(rows.summary_k)};
+      if (t + 1 < rows.count) one.v.data += one.v.row_stride;
+      this->sound_->prefill(state, one, at(out), pool);
+    }
+  }
+};
+
+/// Every node of a tree stands in the group of the root.
+template <class T>
+class RootsGroup final : public PassedOn<T> {
+ public:
+  RootsGroup(std::unique_ptr<Attention<T>> sound, const LinearLayer<T>& layer)
+      : PassedOn<T>(std::move(sound)), layer_(layer) {}
+  void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
+              ThreadPool&) const override {
+    const auto& own = static_cast<const LinearState<T>&>(state);
+    NodePlan plan;
+    plan.assign(tree, own.length(), layer_.config.group);
+    const NodePlan::Bucket all{plan.buckets[0].group, 0, static_cast<int32_t>(tree.size())};
+    for (int g = 0; g < layer_.shape.kv_heads; ++g) {
+      attend_nodes<T>(layer_, g, own.head(g), own.length(), plan.paths, plan.order, {&all, 1}, rows, out);
+    }
+  }
+
+ private:
+  const LinearLayer<T>& layer_;
+};
+
+/// A state that keeps a number of every token, in memory or in what it saves too.
+template <class T>
+class GrowingState final : public State<T> {
+ public:
+  GrowingState(std::unique_ptr<State<T>> sound, bool saves) : sound(std::move(sound)), saves_(saves) {}
+  int64_t length() const override { return sound->length(); }
+  size_t bytes() const override { return sound->bytes() + (saves_ ? 0 : kept.size() * sizeof(T)); }
+  void reset() override {
+    sound->reset();
+    kept.clear();
+  }
+  std::unique_ptr<State<T>> clone() const override {
+    auto copy = std::make_unique<GrowingState<T>>(sound->clone(), saves_);
+    copy->kept = kept;
+    return copy;
+  }
+  void save(std::vector<std::byte>& out) const override {
+    sound->save(out);
+    if (saves_) append_numbers(out, kept.data(), static_cast<int64_t>(kept.size()));
+  }
+  void load(std::span<const std::byte>& in) override { sound->load(in); }
+
+  std::unique_ptr<State<T>> sound;
+  std::vector<T> kept;
+
+ private:
+  bool saves_;
+};
+
+template <class T>
+class Growing final : public PassedOn<T> {
+ public:
+  Growing(std::unique_ptr<Attention<T>> sound, bool saves) : PassedOn<T>(std::move(sound)), saves_(saves) {}
+  std::unique_ptr<State<T>> make_state() const override {
+    return std::make_unique<GrowingState<T>>(this->sound_->make_state(), saves_);
+  }
+  void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
+              ThreadPool& pool) const override {
+    this->sound_->attend(*static_cast<const GrowingState<T>&>(state).sound, tree, rows, out, pool);
+  }
+  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    auto& own = static_cast<GrowingState<T>&>(state);
+    this->sound_->prefill(*own.sound, rows, out, pool);
+    for (int64_t i = 0; i < rows.count; ++i) own.kept.push_back(*rows.v.row(0, i));
+  }
+  void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& rows,
+              ThreadPool& pool) const override {
+    auto& own = static_cast<GrowingState<T>&>(state);
+    this->sound_->commit(*own.sound, path, rows, pool);
+    for (int32_t i : path) own.kept.push_back(*rows.v.row(0, i));
+  }
+
+ private:
+  bool saves_;
+};
+
+/// The last token of each group is attended to, in a prefill alone, as if it stood in the next group.
+template <class T>
+class BoundaryOffByOne final : public PassedOn<T> {
+ public:
+  BoundaryOffByOne(std::unique_ptr<Attention<T>> sound, std::unique_ptr<LinearLayer<T>> layer)
+      : PassedOn<T>(std::move(sound)), layer_(std::move(layer)) {}
+  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    const auto& own = static_cast<const LinearState<T>&>(state);
+    NodePlan plan;
+    for (int64_t t = 0; t < rows.count; ++t) {
+      const auto at = [t](auto from) {
+        from.data += t * from.row_stride;
+        return from;
+      };
+      Rows<T> one{1, at(rows.q), at(rows.k), at(rows.v), at(rows.summary_q), at(rows.summary_k)};
+      if (layer_->config.feature_position == FeaturePosition::kRotary)
+        one.summary_q = one.q, one.summary_k = one.k;
+      plan.assign_chain(1, (state.length() + 1) / layer_->config.group);
+      for (int g = 0; g < layer_->shape.kv_heads; ++g) {
+        attend_nodes<T>(*layer_, g, own.head(g), own.length(), plan.paths, plan.order, plan.buckets, one,
+                        at(out));
+      }
+      const int32_t root[] = {0};
+      this->sound_->commit(state, root, one, pool);
+    }
+  }
+
+ private:
+  std::unique_ptr<LinearLayer<T>> layer_;
+};
+
+}  // namespace linnet
