@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "attention/method.h"
 #include "kernels/cpu/attention_kernels.h"
@@ -45,14 +46,16 @@ class FeatureSummary final : public Summary<T> {
     const Keys keys = keys_of(kv_head, tokens, scratch);
     if (scaled_) {
       T* largest = summary + scale_at();
-      const T before = largest[1] != T(0) ? largest[0] : keys.exponents[0];
-      const T after = std::max(before, *std::max_element(keys.exponents, keys.exponents + tokens.count));
-      if (after != before) weigh(scale_at(), std::exp(before - after), summary);
+      T* weights = scratch.take<T>(keys.row);
+      std::fill_n(weights, keys.row, T(1));
+      const bool any = largest[1] != T(0);
+      const T before = any ? largest[0] : -std::numeric_limits<T>::infinity();
+      const T after = kernels::scale_to_largest(weights, keys.exponents, tokens.count, before);
+      if (any && after != before) weigh(scale_at(), std::exp(before - after), summary);
       largest[0] = after;
       largest[1] = T(1);
-      for (int64_t s = 0; s < tokens.count; ++s) {
-        const T weight = std::exp(keys.exponents[s] - after);
-        for (int64_t i = 0; i < features_; ++i) keys.phi[i * keys.row + s] *= weight;
+      for (int64_t i = 0; i < features_; ++i) {
+        for (int64_t s = 0; s < keys.row; ++s) keys.phi[i * keys.row + s] *= weights[s];
       }
     }
     kernels::matmul(features_, row_, tokens.count, keys.phi, keys.row, tokens.values, tokens.value_row,
@@ -191,13 +194,12 @@ class FeatureSummary final : public Summary<T> {
     const int64_t count = reading.waiting() + static_cast<int64_t>(reading.path(r).size());
     const T* own = reading.summary + scale_at();
     const bool any = own[1] != T(0);
-    T largest = any ? own[0] : exponents[0];
-    for (int64_t s = 0; s < count; ++s) largest = std::max(largest, exponents[s]);
+    const T largest = kernels::scale_to_largest(scores, exponents, count,
+                                                any ? own[0] : -std::numeric_limits<T>::infinity());
     const T folded = any ? std::exp(own[0] - largest) : T(0);
     weigh(out.row, folded, out.numerators + r * out.row);
     if (sums()) out.denominators[r] *= folded;
     out.exponents[r] += largest;
-    for (int64_t s = 0; s < count; ++s) scores[s] *= std::exp(exponents[s] - largest);
   }
 
   std::unique_ptr<FeatureMap<T>> map_;

@@ -79,7 +79,11 @@ class LinearAttention final : public Attention<T> {
 
   StateLayout layout() const override {
     const LinearLayout& layout = layer_.layout;
-    return {layout.plain_summary * layer_.shape.kv_heads, layout.tokens, layout.sinks, layout.recent,
+    return {layout.plain_summary * layer_.shape.kv_heads,
+            layout.tokens,
+            layout.sinks,
+            layout.recent,
+            layer_.shape.kv_heads * numbers_in(layout.matrices),
             static_cast<int64_t>(layout.size * layer_.shape.kv_heads * sizeof(T))};
   }
 

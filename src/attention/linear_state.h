@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -22,6 +23,7 @@ namespace linnet {
 
 /// Where in a head's part things stand, in numbers.
 struct LinearLayout {
+  std::string_view method;  // the row's name
   AttentionShape shape;
   int64_t group = 0, blocks = 0;  // C; blocks that the ring holds
   int64_t tokens = 0, sinks = 0, recent = 0;
@@ -34,7 +36,11 @@ struct LinearLayout {
 
   LinearLayout() = default;
   LinearLayout(const AttentionConfig& config, const AttentionShape& s, std::vector<PaddedMatrix> sums)
-      : shape(s), group(config.group), sinks(config.sinks), recent(std::max(config.taps - 1, 0)) {
+      : method(config.name()),
+        shape(s),
+        group(config.group),
+        sinks(config.sinks),
+        recent(std::max(config.taps - 1, 0)) {
     has_local = config.local != LocalWeight::kNone;
     has_summary = !sums.empty();
     plain_summary = numbers_in(sums);
@@ -112,12 +118,17 @@ class LinearState final : public State<T> {
   }
   int64_t numbers() const { return layout_.shape.kv_heads * layout_.size; }
   Signature signature() const {
-    return {{"linear attention format", 0x6c6e6c02},     {"number size", sizeof(T)},
-            {"key-value heads", layout_.shape.kv_heads}, {"head size", layout_.shape.head_size},
-            {"value size", layout_.shape.value_size},    {"group", layout_.group},
-            {"waiting tokens", layout_.tokens},          {"sinks", layout_.sinks},
-            {"recent values", layout_.recent},           {"summary numbers", layout_.plain_summary},
-            {"unrotated keys", layout_.separate_keys}};
+    return {layout_.method,
+            {{"number size", sizeof(T)},
+             {"key-value heads", layout_.shape.kv_heads},
+             {"head size", layout_.shape.head_size},
+             {"value size", layout_.shape.value_size},
+             {"group", layout_.group},
+             {"waiting tokens", layout_.tokens},
+             {"sinks", layout_.sinks},
+             {"recent values", layout_.recent},
+             {"summary numbers", layout_.plain_summary},
+             {"unrotated keys", layout_.separate_keys}}};
   }
 
   LinearLayout layout_;

@@ -44,7 +44,9 @@ using MakeSummary = std::unique_ptr<Summary<T>> (*)(const AttentionConfig&, cons
 
 struct Method {
   std::string_view name;
-  std::string_view line;  // what it is, for `linnet methods`
+  // For `linnet methods`: what it is, and what a token costs without its augmentation, in multiply-adds of
+  // one query head on one key-value head.
+  std::string_view description, cost;
   Augmentation defaults;  // the row's own values; whether alpha is learned is decided by the config
   SummaryKind summary = SummaryKind::kNone;
   Division division = Division::kSum;

@@ -4,6 +4,7 @@
 #include <limits>
 #include <utility>
 
+#include "attention/method.h"
 #include "attention/paths.h"
 #include "attention/rows.h"
 #include "attention/scratch.h"
@@ -128,9 +129,12 @@ class SoftmaxState final : public State<T> {
   int64_t head_size() const { return kBlock * (shape_.head_size + value_row()); }
   int64_t block_size() const { return shape_.kv_heads * head_size(); }
   Signature signature() const {
-    return {{"softmax format", 0x6c736d01},       {"number size", sizeof(T)},
-            {"key-value heads", shape_.kv_heads}, {"head size", shape_.head_size},
-            {"value size", shape_.value_size},    {"window", window_}};
+    return {softmax_method().name,
+            {{"number size", sizeof(T)},
+             {"key-value heads", shape_.kv_heads},
+             {"head size", shape_.head_size},
+             {"value size", shape_.value_size},
+             {"window", window_}}};
   }
   void add_block() {
     if (spare_.empty()) {

@@ -12,8 +12,12 @@
 
 namespace linnet {
 
-/// What must be the same for a state to fit: each with its name, for the error.
-using Signature = std::vector<std::pair<std::string_view, int64_t>>;
+/// What must be the same for a state to fit: the row of the registry, and numbers, each with its name for the
+/// error.
+struct Signature {
+  std::string_view method;
+  std::vector<std::pair<std::string_view, int64_t>> numbers;
+};
 
 template <class T>
 void append_numbers(std::vector<std::byte>& out, const T* numbers, int64_t count) {

@@ -201,8 +201,9 @@ TYPED_TEST(AttentionForms, ASavedStateHoldsWhatItsLayoutSaysAndNoPadding) {
                          layout.recent * shape.value_size;
     std::vector<std::byte> saved;
     instance.attention->make_state()->save(saved);
-    EXPECT_EQ(saved.size(), 12 * sizeof(int64_t) + (layout.summary + shape.kv_heads * head) * sizeof(T))
-        << name;
+    EXPECT_EQ(layout.numbers, layout.summary + shape.kv_heads * head) << name;
+    const size_t signature = 13 * sizeof(int64_t) + config.name().size();
+    EXPECT_EQ(saved.size(), signature + layout.numbers * sizeof(T)) << name;
   }
 }
 
@@ -289,7 +290,11 @@ TYPED_TEST(AttentionForms, AStateOfALayerThatDiffersInOneThingIsRefusedByItsName
       {grouped, R"({"local_groups": 5})", "waiting tokens 40, expected waiting tokens 32"},
       {grouped, R"({"sinks": 4})", "sinks 4, expected sinks 3"},
       {grouped, R"({"taps": 5})", "recent values 4, expected recent values 3"},
-      {grouped, R"({"method": "relu", "local": "softmax"})", "summary numbers"},
+      {grouped, R"({"method": "relu", "local": "softmax"})", "of method relu, expected of method grouped"},
+      {grouped, R"({"alpha": 1})", "summary numbers 0, expected summary numbers"},
+      {R"({"method": "elu1"})", R"({"method": "t2r"})",  // as many numbers of each kind
+       "of method t2r, expected of method elu1"},
+      {R"({"method": "softmax"})", R"({"method": "relu"})", "of method relu, expected of method softmax"},
       {grouped, R"({"feature_position": "rotary"})", "unrotated keys 0, expected unrotated keys 1"},
       {R"({"method": "softmax", "window": 5})", R"({"window": 6})", "window 6, expected window 5"},
   };
@@ -320,7 +325,8 @@ TYPED_TEST(AttentionForms, ALengthThatNoSequenceHasIsRefusedBeforeAnythingIsAllo
       {}, {.window = 1 << 30}, parse_layer_attention({{"method", "relu"}}, "test")};
   for (const AttentionConfig& config : rows) {
     const auto good = saved<T>(config, kShape);
-    const size_t place = (config.grows() ? 6 : 11) * sizeof(int64_t);  // past the signature
+    const size_t place =
+        (config.grows() ? 7 : 12) * sizeof(int64_t) + config.name().size();  // past the signature
     for (const int64_t length : {int64_t{-1}, INT64_MIN, (int64_t{1} << 48) + 1, INT64_MAX}) {
       auto bytes = good;
       std::memcpy(bytes.data() + place, &length, sizeof(length));

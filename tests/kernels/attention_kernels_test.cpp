@@ -117,12 +117,62 @@ TYPED_TEST(AttentionKernels, FeatureMapsAreThoseOfTheDefinitionAsRowsAndAsColumn
         }
         for (int64_t i = 2 * size; i < phi_row; ++i) ASSERT_EQ(phi[r * phi_row + i], T(0));
       }
-      std::vector<T> relu(n * row), elu(n * row);
+      std::vector<T> relu(n * row), elu(n * row), elu1(n * row);
       kernels::relu(n * row, y.data(), relu.data());
-      kernels::elu1(n * row, y.data(), elu.data());
+      kernels::elu(n * row, y.data(), elu.data());
+      kernels::elu1(n * row, y.data(), elu1.data());
       for (int64_t i = 0; i < n * row; ++i) {
         ASSERT_EQ(relu[i], std::max(y[i], T(0)));
-        ASSERT_NEAR(elu[i], y[i] > 0 ? 1 + y[i] : std::exp(y[i]), 4 * kNear<T>);
+        ASSERT_NEAR(elu[i], y[i] > 0 ? y[i] : std::expm1(y[i]), 4 * kNear<T>);
+        ASSERT_NEAR(elu1[i], y[i] > 0 ? 1 + y[i] : std::exp(y[i]), 4 * kNear<T>);
+      }
+    }
+  });
+}
+
+TYPED_TEST(AttentionKernels, ExponentialFeaturesKeepTheirLargestExponentApartAsRowsAndAsColumns) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t size : {1, 8, 16, 20, 40, 128}) {
+      const int64_t n = 32, row = padded(size);
+      auto y = numbers<T>(n * row, 7);
+      for (int64_t i = 0; i < row; ++i) y[i] *= T(100);           // would overflow
+      for (int64_t i = size; i < row; ++i) y[row + i] = T(1e30);  // padding is whatever it is
+      std::vector<T> columns(size * n), rows = y, largest(n), largest_columns(n);
+      for (int64_t r = 0; r < n; ++r) {
+        for (int64_t i = 0; i < size; ++i) columns[i * n + r] = y[r * row + i];
+      }
+      kernels::favor_rows(n, size, rows.data(), row, largest.data());
+      kernels::favor_columns(size, n, columns.data(), n, largest_columns.data());
+      for (int64_t r = 0; r < n; ++r) {
+        const T most = *std::max_element(y.begin() + r * row, y.begin() + r * row + size);
+        ASSERT_EQ(largest[r], most);
+        ASSERT_EQ(largest_columns[r], most);
+        for (int64_t i = 0; i < size; ++i) {
+          const double expected = std::exp(double(y[r * row + i]) - double(most)) / std::sqrt(double(size));
+          ASSERT_NEAR(rows[r * row + i], expected, 4 * kNear<T>) << size;
+          ASSERT_NEAR(columns[i * n + r], expected, 4 * kNear<T>) << size;
+        }
+        for (int64_t i = size; i < row; ++i) ASSERT_EQ(rows[r * row + i], T(0));
+      }
+    }
+  });
+}
+
+TYPED_TEST(AttentionKernels, NumbersAreScaledToTheLargestExponentThatThereIs) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t count : {0, 1, 2, 15, 16, 17, 40, 100}) {
+      for (const double least : {-double(INFINITY), -1.0, 50.0}) {
+        auto x = numbers<T>(padded(count), 8), exponents = numbers<T>(padded(count), 9);
+        for (int64_t i = count; i < padded(count); ++i) exponents[i] = T(1e30);
+        const std::vector<T> before = x;
+        double most = least;
+        for (int64_t i = 0; i < count; ++i) most = std::max(most, double(exponents[i]));
+        EXPECT_EQ(double(kernels::scale_to_largest(x.data(), exponents.data(), count, T(least))), most);
+        for (int64_t i = 0; i < count; ++i) {
+          EXPECT_NEAR(x[i], double(before[i]) * std::exp(double(exponents[i]) - most), 10 * kNear<T>);
+        }
       }
     }
   });

@@ -13,7 +13,8 @@ const Method& flash_local_method() {
   static const Method row = [] {
     Method m;
     m.name = "flash_local";
-    m.line = "a local branch alone, weights relu(x)^2 over the own group";
+    m.description = "a local branch alone, weights relu(x)^2 over the own group";
+    m.cost = "C(d + e) at most";
     m.defaults.local = LocalWeight::kRelu2;
     return m;
   }();

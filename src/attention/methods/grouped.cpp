@@ -19,7 +19,9 @@ const Method& grouped_method() {
   static const Method row = [] {
     Method m = hedgehog_method();
     m.name = "grouped";
-    m.line = "hedgehog with softmax over four groups and sinks, gate, decay, taps: what Linnet recommends";
+    m.description =
+        "hedgehog with softmax over four groups and sinks, gate, decay, taps: what Linnet recommends";
+    m.cost = "2d² + 4de";
     m.defaults.group = 64;
     m.defaults.local_groups = 4;
     m.defaults.sinks = 4;

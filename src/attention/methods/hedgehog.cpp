@@ -61,12 +61,7 @@ std::vector<ParameterSpec> hedgehog_parameters(const AttentionConfig&, const Att
 /// The identity: what a softmax over a query's own coordinates starts from.
 std::vector<float> hedgehog_initial(const ParameterSpec& spec, const AttentionConfig&, uint64_t, int) {
   if (!spec.name.ends_with(".weight")) return {};
-  const int64_t heads = spec.shape[0], d = spec.shape[1];
-  std::vector<float> weight(heads * d * d, 0.0f);
-  for (int64_t h = 0; h < heads; ++h) {
-    for (int64_t i = 0; i < d; ++i) weight[(h * d + i) * d + i] = 1.0f;
-  }
-  return weight;
+  return identity_matrices(spec.shape[0], spec.shape[1]);
 }
 
 }  // namespace
@@ -75,7 +70,8 @@ const Method& hedgehog_method() {
   static const Method row = [] {
     Method m;
     m.name = "hedgehog";
-    m.line = "learned features [softmax(Wx), softmax(-Wx)], normalized by their sum";
+    m.description = "learned features [softmax(Wx), softmax(-Wx)], normalized by their sum";
+    m.cost = "2d² + 4de";
     m.summary = SummaryKind::kFeatures;
     m.parameters = hedgehog_parameters;
     m.initial = hedgehog_initial;

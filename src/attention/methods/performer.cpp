@@ -27,51 +27,35 @@ namespace {
 template <class T>
 class PerformerMap final : public FeatureMap<T> {
  public:
-  PerformerMap(const AttentionShape& shape, const std::vector<T>& projection)
+  PerformerMap(const AttentionShape& shape, const std::vector<T>& rows)
       : size_(shape.head_size),
         repeat_(shape.heads / shape.kv_heads),
-        features_(static_cast<int64_t>(projection.size()) / shape.kv_heads / size_),
-        scale_(std::pow(T(size_), T(-0.25))),
-        projection_(projection, features_, size_) {}
+        features_(static_cast<int64_t>(rows.size()) / shape.kv_heads / size_),
+        half_(T(0.5) / std::sqrt(T(size_))),
+        projection_(scaled_rows(rows, std::pow(double(size_), -0.25)), features_, size_) {}
 
   int64_t features() const override { return features_; }
   bool scaled() const override { return true; }
 
   void queries(int64_t head, int64_t count, const T* x, int64_t x_row, T* phi, T* exponents) const override {
     projection_.rows(head / repeat_, count, x, x_row, phi);
-    for (int64_t r = 0; r < count; ++r, x += x_row, phi += projection_.row()) {
-      const T largest = *std::max_element(phi, phi + features_) * scale_;
-      exponents[r] = largest - T(0.5) * scale_ * scale_ * kernels::dot(x, x, x_row);
-      for (int64_t i = 0; i < features_; ++i) phi[i] = feature(phi[i], largest);
-    }
+    kernels::favor_rows(count, features_, phi, projection_.row(), exponents);
+    for (int64_t r = 0; r < count; ++r, x += x_row) exponents[r] -= half_ * kernels::dot(x, x, x_row);
   }
 
   void keys(int64_t kv_head, int64_t n, const T* x, int64_t x_row, T* phi, T* exponents) const override {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
     projection_.columns(kv_head, n, x, x_row, phi);
-    T* largest = scratch.take<T>(n);
-    std::copy_n(phi, n, largest);
-    for (int64_t i = 1; i < features_; ++i) {
-      for (int64_t s = 0; s < n; ++s) largest[s] = std::max(largest[s], phi[i * n + s]);
-    }
-    kernels::column_squares(size_, n, x, x_row, exponents);
-    for (int64_t s = 0; s < n; ++s) {
-      largest[s] *= scale_;
-      exponents[s] = largest[s] - T(0.5) * scale_ * scale_ * exponents[s];
-    }
-    for (int64_t i = 0; i < features_; ++i) {
-      for (int64_t s = 0; s < n; ++s) phi[i * n + s] = feature(phi[i * n + s], largest[s]);
-    }
+    kernels::favor_columns(features_, n, phi, n, exponents);
+    T* squares = scratch.take<T>(n);
+    kernels::column_squares(size_, n, x, x_row, squares);
+    for (int64_t s = 0; s < n; ++s) exponents[s] -= half_ * squares[s];
   }
 
  private:
-  T feature(T projected, T largest) const {
-    return std::exp(projected * scale_ - largest) / std::sqrt(T(features_));
-  }
-
   int64_t size_, repeat_, features_;
-  T scale_;  // d^−¼
+  T half_;  // ½‖y‖² is this times ‖x‖²
   Projection<T> projection_;
 };
 
@@ -88,7 +72,8 @@ const Method& performer_method() {
   static const Method row = [] {
     Method m;
     m.name = "performer";
-    m.line = "random positive features exp(Ωx - |x|²/2), whose products are softmax's on average";
+    m.description = "random positive features exp(Ωx - ‖x‖²/2), whose products are softmax's on average";
+    m.cost = "2fd + 2fe";
     m.summary = SummaryKind::kFeatures;
     m.division = Division::kPositiveSum;
     m.options = {kProjectionRows};

@@ -8,7 +8,8 @@ const Method& softmax_method() {
   static const Method row = [] {
     Method m;
     m.name = "softmax";
-    m.line = "the teacher's attention: every token so far, or the last `window`; its cache grows";
+    m.description = "the teacher's attention: every token so far, or the last `window`; its cache grows";
+    m.cost = "n(d + e)";
     m.grows = true;
     return m;
   }();

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <limits>
 
 #include "kernels/cpu/attention_kernels_table.h"
@@ -114,19 +115,41 @@ void add_weighted(const T* weights, const int32_t* indices, int64_t count, const
   for (; j < n; j += lanes) weighted_panel<1>(weights, indices, count, rows + j, row, out + j);
 }
 
+// The largest of x[0 .. count) and `least`, in every lane.
+template <class T>
+HWY_INLINE Vector<T> largest_of(const T* x, int64_t count, T least) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d), whole = count / lanes * lanes;
+  const auto lowest = hn::Set(d, least);
+  auto most = lowest;
+  for (int64_t i = 0; i < whole; i += lanes) most = hn::Max(most, hn::LoadU(d, x + i));
+  if (whole < count) {
+    const auto tail = hn::FirstN(d, static_cast<size_t>(count - whole));
+    most = hn::Max(most, hn::IfThenElse(tail, hn::LoadU(d, x + whole), lowest));
+  }
+  return hn::MaxOfLanes(d, most);
+}
+
+template <class T>
+T scaled_to_largest(T* x, const T* exponents, int64_t count, T least) {
+  const Tag<T> d;
+  const auto most = largest_of(exponents, count, least);
+  for (int64_t i = 0; i < count; i += hn::Lanes(d)) {
+    const auto weight = hn::Exp(d, hn::Sub(hn::LoadU(d, exponents + i), most));
+    hn::StoreU(hn::Mul(hn::LoadU(d, x + i), weight), d, x + i);
+  }
+  return hn::GetLane(most);
+}
+
 template <class T>
 T exponentials(T* x, int64_t count) {
   const Tag<T> d;
   const int64_t lanes = hn::Lanes(d), whole = count / lanes * lanes;
   const auto tail = hn::FirstN(d, static_cast<size_t>(count - whole));
-  auto most = hn::Set(d, -std::numeric_limits<T>::infinity());
-  const auto lowest = most;
-  int64_t i = 0;
-  for (; i < whole; i += lanes) most = hn::Max(most, hn::LoadU(d, x + i));
-  if (whole < count) most = hn::Max(most, hn::IfThenElse(tail, hn::LoadU(d, x + whole), lowest));
-  most = hn::MaxOfLanes(d, most);
+  const auto most = largest_of(x, count, -std::numeric_limits<T>::infinity());
   auto sums = hn::Zero(d);
-  for (i = 0; i < whole; i += lanes) {
+  int64_t i = 0;
+  for (; i < whole; i += lanes) {
     const auto weight = hn::Exp(d, hn::Sub(hn::LoadU(d, x + i), most));
     sums = hn::Add(sums, weight);
     hn::StoreU(weight, d, x + i);
@@ -254,10 +277,49 @@ void hedgehog_of_columns(int64_t size, int64_t n, const T* y, int64_t y_row, T* 
 }
 
 template <class T>
+void favor_of_rows(int64_t rows, int64_t size, T* y, int64_t y_row, T* largest) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d);
+  const auto scale = hn::Set(d, T(1) / std::sqrt(T(size)));
+  for (int64_t r = 0; r < rows; ++r, y += y_row) {
+    const auto most = largest_of(y, size, -std::numeric_limits<T>::infinity());
+    largest[r] = hn::GetLane(most);
+    for (int64_t i = 0; i < size; i += lanes) {
+      hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(hn::LoadU(d, y + i), most)), scale), d, y + i);
+    }
+    std::fill(y + size, y + padded(size), T(0));
+  }
+}
+
+template <class T>
+void favor_of_columns(int64_t size, int64_t n, T* y, int64_t y_row, T* largest) {
+  const Tag<T> d;
+  const auto scale = hn::Set(d, T(1) / std::sqrt(T(size)));
+  for (int64_t s = 0; s < n; s += hn::Lanes(d)) {
+    auto most = hn::LoadU(d, y + s);
+    for (int64_t x = 1; x < size; ++x) most = hn::Max(most, hn::LoadU(d, y + x * y_row + s));
+    hn::StoreU(most, d, largest + s);
+    for (int64_t x = 0; x < size; ++x) {
+      T* place = y + x * y_row + s;
+      hn::StoreU(hn::Mul(hn::Exp(d, hn::Sub(hn::LoadU(d, place), most)), scale), d, place);
+    }
+  }
+}
+
+template <class T>
 void relu_of(int64_t n, const T* x, T* y) {
   const Tag<T> d;
   for (int64_t i = 0; i < n; i += hn::Lanes(d)) {
     hn::StoreU(hn::Max(hn::LoadU(d, x + i), hn::Zero(d)), d, y + i);
+  }
+}
+
+template <class T>
+void elu_of(int64_t n, const T* x, T* y) {
+  const Tag<T> d;
+  for (int64_t i = 0; i < n; i += hn::Lanes(d)) {
+    const auto number = hn::LoadU(d, x + i);
+    hn::StoreU(hn::IfThenElse(hn::Gt(number, hn::Zero(d)), number, hn::Expm1(d, number)), d, y + i);
   }
 }
 
@@ -274,8 +336,20 @@ void elu1_of(int64_t n, const T* x, T* y) {
 
 template <class T>
 constexpr AttentionKernels<T> table() {
-  return {matmul<T>,  add_weighted<T>,     exponentials<T>,        sum_of<T>,  dot_of<T>,
-          squares<T>, hedgehog_of_rows<T>, hedgehog_of_columns<T>, relu_of<T>, elu1_of<T>};
+  return {matmul<T>,
+          add_weighted<T>,
+          exponentials<T>,
+          scaled_to_largest<T>,
+          sum_of<T>,
+          dot_of<T>,
+          squares<T>,
+          hedgehog_of_rows<T>,
+          hedgehog_of_columns<T>,
+          favor_of_rows<T>,
+          favor_of_columns<T>,
+          relu_of<T>,
+          elu_of<T>,
+          elu1_of<T>};
 }
 const AttentionKernels<float>* table_f32() {
   static constexpr AttentionKernels<float> kTable = table<float>();
@@ -329,6 +403,11 @@ T exponentiate(T* x, int64_t count) {
 }
 
 template <class T>
+T scale_to_largest(T* x, const T* exponents, int64_t count, T least) {
+  return best(T()).scale_to_largest(x, exponents, count, least);
+}
+
+template <class T>
 T sum(const T* x, int64_t count) {
   return best(T()).sum(x, count);
 }
@@ -357,9 +436,26 @@ void hedgehog_columns(int64_t size, int64_t n, const T* y, int64_t y_row, T* phi
 }
 
 template <class T>
+void favor_rows(int64_t rows, int64_t size, T* y, int64_t y_row, T* largest) {
+  best(T()).favor_rows(rows, size, y, y_row, largest);
+}
+
+template <class T>
+void favor_columns(int64_t size, int64_t n, T* y, int64_t y_row, T* largest) {
+  assert(n == padded(n));
+  best(T()).favor_columns(size, n, y, y_row, largest);
+}
+
+template <class T>
 void relu(int64_t n, const T* x, T* y) {
   assert(n == padded(n));
   best(T()).relu(n, x, y);
+}
+
+template <class T>
+void elu(int64_t n, const T* x, T* y) {
+  assert(n == padded(n));
+  best(T()).elu(n, x, y);
 }
 
 template <class T>
@@ -378,6 +474,8 @@ template void add_weighted_rows<double>(const double*, const int32_t*, int64_t, 
                                         int64_t, double*);
 template float exponentiate<float>(float*, int64_t);
 template double exponentiate<double>(double*, int64_t);
+template float scale_to_largest<float>(float*, const float*, int64_t, float);
+template double scale_to_largest<double>(double*, const double*, int64_t, double);
 template float sum<float>(const float*, int64_t);
 template double sum<double>(const double*, int64_t);
 template float dot<float>(const float*, const float*, int64_t);
@@ -388,8 +486,14 @@ template void hedgehog_rows<float>(int64_t, int64_t, const float*, int64_t, floa
 template void hedgehog_rows<double>(int64_t, int64_t, const double*, int64_t, double*, int64_t);
 template void hedgehog_columns<float>(int64_t, int64_t, const float*, int64_t, float*, int64_t);
 template void hedgehog_columns<double>(int64_t, int64_t, const double*, int64_t, double*, int64_t);
+template void favor_rows<float>(int64_t, int64_t, float*, int64_t, float*);
+template void favor_rows<double>(int64_t, int64_t, double*, int64_t, double*);
+template void favor_columns<float>(int64_t, int64_t, float*, int64_t, float*);
+template void favor_columns<double>(int64_t, int64_t, double*, int64_t, double*);
 template void relu<float>(int64_t, const float*, float*);
 template void relu<double>(int64_t, const double*, double*);
+template void elu<float>(int64_t, const float*, float*);
+template void elu<double>(int64_t, const double*, double*);
 template void elu1<float>(int64_t, const float*, float*);
 template void elu1<double>(int64_t, const double*, double*);
 

@@ -29,6 +29,11 @@ void add_weighted_rows(const T* weights, const int32_t* indices, int64_t count, 
 template <class T>
 T exponentiate(T* x, int64_t count);
 
+/// x[i] *= exp(exponents[i] − m) for i < count, m being the largest of them and `least`; returns m. Both are
+/// readable to padded(count), and x may hold anything from count on.
+template <class T>
+T scale_to_largest(T* x, const T* exponents, int64_t count, T least);
+
 /// Σ x[i] for i < count; x is readable to padded(count).
 template <class T>
 T sum(const T* x, int64_t count);
@@ -50,9 +55,20 @@ void hedgehog_rows(int64_t rows, int64_t size, const T* y, int64_t y_row, T* phi
 template <class T>
 void hedgehog_columns(int64_t size, int64_t n, const T* y, int64_t y_row, T* phi, int64_t phi_row);
 
-/// y = max(x, 0) and y = 1 + elu(x), number by number; n is padded. y may be x.
+/// y = exp(y − m)/√size of each of `rows` rows of `size` numbers, m their largest, which goes to
+/// largest[row]; zero from size to padded(size).
+template <class T>
+void favor_rows(int64_t rows, int64_t size, T* y, int64_t y_row, T* largest);
+
+/// The same of each of n columns (n padded): y [size, n].
+template <class T>
+void favor_columns(int64_t size, int64_t n, T* y, int64_t y_row, T* largest);
+
+/// y = max(x, 0), y = elu(x) and y = 1 + elu(x), number by number; n is padded. y may be x.
 template <class T>
 void relu(int64_t n, const T* x, T* y);
+template <class T>
+void elu(int64_t n, const T* x, T* y);
 template <class T>
 void elu1(int64_t n, const T* x, T* y);
 

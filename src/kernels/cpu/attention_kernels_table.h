@@ -14,12 +14,16 @@ struct AttentionKernels {
   void (*add_weighted_rows)(const T* weights, const int32_t* indices, int64_t count, const T* rows,
                             int64_t row, int64_t n, T* out);
   T (*exponentiate)(T* x, int64_t count);
+  T (*scale_to_largest)(T* x, const T* exponents, int64_t count, T least);
   T (*sum)(const T* x, int64_t count);
   T (*dot)(const T* a, const T* b, int64_t count);
   void (*column_squares)(int64_t rows, int64_t n, const T* a, int64_t a_row, T* out);
   void (*hedgehog_rows)(int64_t rows, int64_t size, const T* y, int64_t y_row, T* phi, int64_t phi_row);
   void (*hedgehog_columns)(int64_t size, int64_t n, const T* y, int64_t y_row, T* phi, int64_t phi_row);
+  void (*favor_rows)(int64_t rows, int64_t size, T* y, int64_t y_row, T* largest);
+  void (*favor_columns)(int64_t size, int64_t n, T* y, int64_t y_row, T* largest);
   void (*relu)(int64_t n, const T* x, T* y);
+  void (*elu)(int64_t n, const T* x, T* y);
   void (*elu1)(int64_t n, const T* x, T* y);
 };
 

@@ -70,6 +70,18 @@ at::Tensor norm_heads(const at::Tensor& x, const at::Tensor& gain, int64_t group
   return (scaled.unflatten(3, {repeats, group}) * gain.view({kv_heads, 1, 1, repeats, 1, -1})).flatten(3, 4);
 }
 
+at::Tensor identity_features(const at::Tensor& x, const ParameterMap&, std::string_view, at::Tensor&) {
+  return x;
+}
+
+at::Tensor random_projection(const at::Tensor& x, const ParameterMap& parameters) {
+  const at::Tensor projection = parameters.find("projection")->second.to(x.scalar_type());
+  const int64_t kv_heads = projection.size(0), f = projection.size(1), heads = x.size(0), d = x.size(2);
+  const at::Tensor shared = x.reshape({kv_heads, heads / kv_heads * x.size(1), d});
+  const at::Tensor projected = at::bmm(shared, projection.transpose(1, 2)).view({heads, x.size(1), f});
+  return projected.to(sum_type(x.scalar_type())) * std::pow(static_cast<double>(d), -0.25);
+}
+
 namespace {
 
 /// Features [.., f] of rows by groups, and what they are to be multiplied by exp of, [.., 1] or undefined.

@@ -78,6 +78,13 @@ Form form_of_features() {
   return {read_features<kMap>, finish_features};
 }
 
+/// φ(x) = x.
+at::Tensor identity_features(const at::Tensor& x, const ParameterMap&, std::string_view, at::Tensor&);
+
+/// Ωy of rows x [heads, n, d], y = x/d^¼, in the sums' type [heads, n, f]: the tensor `projection` [G, f, d],
+/// which query heads that share a key-value head share.
+at::Tensor random_projection(const at::Tensor& x, const ParameterMap& parameters);
+
 // Pieces that summaries share.
 
 /// [H, B, groups, C, d] -> [G, B, groups, R · C, d].

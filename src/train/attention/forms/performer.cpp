@@ -10,18 +10,12 @@ namespace {
 /// gradient.
 at::Tensor performer_features(const at::Tensor& x, const ParameterMap& parameters, std::string_view,
                               at::Tensor& exponent) {
-  const auto type = sum_type(x.scalar_type());
-  const at::Tensor projection = parameters.find("projection")->second.to(x.scalar_type());  // [G, f, d]
-  const int64_t kv_heads = projection.size(0), f = projection.size(1), heads = x.size(0), d = x.size(2);
-  const double scale = std::pow(static_cast<double>(d), -0.25);
-  // Query heads that share a key-value head share its projection.
-  const at::Tensor shared = x.reshape({kv_heads, heads / kv_heads * x.size(1), d});
-  const at::Tensor projected =
-      at::bmm(shared, projection.transpose(1, 2)).view({heads, x.size(1), f}).to(type) * scale;
-  const at::Tensor half = x.to(type).square().sum(-1, true) * (0.5 * scale * scale);
-  const at::Tensor exponents = projected - half;
+  const at::Tensor projected = random_projection(x, parameters);
+  const double half = 0.5 / std::sqrt(static_cast<double>(x.size(2)));  // of |x|², as y is x/d^¼
+  const at::Tensor exponents = projected - x.to(projected.scalar_type()).square().sum(-1, true) * half;
   exponent = exponents.detach().amax(-1, true);
-  return (at::exp(exponents - exponent) / std::sqrt(static_cast<double>(f))).to(x.scalar_type());
+  const double root = std::sqrt(static_cast<double>(projected.size(2)));
+  return (at::exp(exponents - exponent) / root).to(x.scalar_type());
 }
 
 }  // namespace
