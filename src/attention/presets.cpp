@@ -7,6 +7,7 @@
 #include <set>
 #include <string_view>
 
+#include "attention/method.h"
 #include "base/error.h"
 
 namespace linnet {
@@ -17,6 +18,16 @@ int layer_number(std::string_view text) {
   int number = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   return error == std::errc() && end == text.data() + text.size() ? number : -1;
+}
+
+/// Whether one layer's object is without a fault.
+bool is_attention(const nlohmann::json& object) {
+  try {
+    parse_layer_attention(object, "");
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
 }
 
 }  // namespace
@@ -34,6 +45,31 @@ std::vector<int> parse_layers(std::span<const std::string> items, int layers, co
     for (int layer = begin; layer <= last; ++layer) found.insert(layer);
   }
   return {found.begin(), found.end()};
+}
+
+nlohmann::json method_attention(const std::string& name, int layers) {
+  nlohmann::json object{{"method", name}};
+  for (const Method* method : methods()) {
+    if (method->name != name || method->first_half.empty()) continue;
+    for (int layer = 0; layer < layers / 2; ++layer) {
+      object["layers"][std::to_string(layer)] = {{"method", method->first_half}};
+    }
+  }
+  return object;
+}
+
+nlohmann::json with_changes(nlohmann::json object, const nlohmann::json& changes) {
+  nlohmann::json entries = object.value("layers", nlohmann::json::object());
+  for (auto& entry : entries) {
+    for (const auto& [key, value] : changes.items()) {
+      nlohmann::json changed = entry;
+      changed[key] = value;
+      if (key != "local" && is_attention(changed)) entry = changed;
+    }
+  }
+  object.update(changes);
+  if (!entries.empty() && !changes.contains("layers")) object["layers"] = entries;
+  return object;
 }
 
 nlohmann::json with_exact_layers(nlohmann::json object, std::span<const int> layers, int64_t window) {

@@ -34,7 +34,9 @@ nlohmann::json given_attention(const std::string& given) {
   return object;
 }
 
-nlohmann::json with_set(nlohmann::json object, const std::vector<std::string>& set) {
+/// The keys of --set and their values.
+nlohmann::json keys_of(const std::vector<std::string>& set) {
+  nlohmann::json object = nlohmann::json::object();
   for (const std::string& item : set) {
     const size_t equals = item.find('=');
     if (equals == std::string::npos || equals == 0)
@@ -52,11 +54,20 @@ std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const
   const int layers = static_cast<int>(config.layers);
   std::vector<std::pair<const char*, nlohmann::json>> stages;
   if (options.attention.empty()) {
-    stages.push_back({"--method", {{"method", options.method}}});
+    stages.push_back({"--method", method_attention(options.method, layers)});
   } else {
     stages.push_back({"--attention", given_attention(options.attention)});
   }
-  if (!options.set.empty()) stages.push_back({"--set", with_set(stages.back().second, options.set)});
+  if (!options.set.empty()) {
+    nlohmann::json object = stages.back().second;
+    const nlohmann::json changes = keys_of(options.set);
+    if (options.attention.empty()) {
+      object = with_changes(object, changes);
+    } else {
+      object.update(changes);
+    }
+    stages.push_back({"--set", object});
+  }
   const std::vector<int> exact = parse_layers(options.exact_layers, layers, "--exact-layers");
   if (options.exact_window && exact.empty())
     throw Error("--exact-window", "given without --exact-layers", "the layers whose window it is");

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "attention/method.h"
+#include "attention/presets.h"
 #include "base/error.h"
 #include "tests/attention/options.h"
 
@@ -134,6 +135,18 @@ TEST(AttentionConfig, WhatIsWrongIsNamed) {
       {R"({"method": "flash_local", "gate": true})", "gate: true with flash_local, which has no summary"},
       {R"({"method": "flash_local", "decay": 0.5})", "decay: a decay with flash_local"},
       {R"({"method": "softmax", "taps": 4})", "taps: taps with softmax"},
+      {R"({"method": "performer", "features": 65537})",
+       "features: 65537, expected a whole number from 0 to 65536"},
+      {R"({"method": "performer_relu", "features": -1})", "features: -1, expected a whole number from 0"},
+      {R"({"method": "t2r", "features": 16})",
+       "key \"features\" of performer, performer_relu with t2r, expected one of method"},
+      {R"({"method": "t2r", "bits": 3})", "unknown key \"bits\""},
+      {R"({"method": "transnormer_t1", "local": "softmax", "denominator": "shared"})",
+       "denominator: shared with transnormer_t1, which has no denominator of features"},
+      {R"({"method": "transnormer_t2_diagonal", "alpha": 0.5})",
+       "alpha: a number with transnormer_t2_diagonal, which has no summary"},
+      {R"({"method": "paper", "gate": true})", "gate: true with paper, whose alpha is no share"},
+      {R"({"method": "paper", "alpha": 2})", "alpha: 2, expected \"learned\" or a number in [0, 1]"},
       {R"({"method": "relu", "layers": []})", "layers: array, expected an object"},
       {R"({"method": "relu", "layers": {"4": {}}})", "layer \"4\", expected layers 0 to 3"},
       {R"({"method": "relu", "layers": {"01": {}}})", "layer \"01\""},
@@ -141,6 +154,39 @@ TEST(AttentionConfig, WhatIsWrongIsNamed) {
       {R"({"method": "relu", "layers": {"1": 3}})", "layers.1: number, expected an object"},
   };
   for (const auto& [text, message] : rows) EXPECT_THAT(error_of(text), HasSubstr(message)) << text;
+}
+
+TEST(AttentionPresets, AMethodWithARowForTheFirstHalfOfTheLayersGivesItToThoseAlone) {
+  const auto names = [](const std::string& method, int layers) {
+    std::vector<std::string> found;
+    for (const auto& config : parse_attention(method_attention(method, layers), layers, "f")) {
+      found.emplace_back(config.name());
+    }
+    return found;
+  };
+  EXPECT_EQ(names("transnormer_t1", 5),
+            (std::vector<std::string>{"transnormer_t1_diagonal", "transnormer_t1_diagonal", "transnormer_t1",
+                                      "transnormer_t1", "transnormer_t1"}));
+  EXPECT_EQ(names("transnormer_t2", 1), std::vector<std::string>{"transnormer_t2"});
+  EXPECT_EQ(names("relu", 2), (std::vector<std::string>{"relu", "relu"}));
+  EXPECT_THROW(names("nonsense", 2), Error);
+}
+
+TEST(AttentionPresets, AChangeGoesToEachRowOfAMethodThatTakesIt) {
+  const auto changed = [](const char* changes) {
+    return parse_attention(with_changes(method_attention("transnormer_t1", 2), json::parse(changes)), 2, "f");
+  };
+  const auto layers = changed(R"({"local": "softmax", "alpha": 0.5, "group": 16, "sinks": 3, "taps": 2})");
+  for (const auto& layer : layers) {
+    EXPECT_EQ(layer.group, 16);
+    EXPECT_EQ(layer.sinks, 3);
+    EXPECT_EQ(layer.taps, 2);
+  }
+  EXPECT_EQ(layers[0].local, LocalWeight::kRelu);  // what the diagonal row is
+  EXPECT_EQ(layers[1].local, LocalWeight::kSoftmax);
+  EXPECT_EQ(layers[1].alpha, 0.5);
+  EXPECT_THROW(changed(R"({"group": 0})"), Error);
+  EXPECT_THROW(changed(R"({"gruop": 8})"), Error);
 }
 
 TEST(AttentionConfig, WhatIsWrittenParsesToTheSame) {

@@ -44,6 +44,7 @@ inline Vec reference_product(const Vec& matrices, int head, size_t rows, const V
 }
 
 inline double reference_relu(double x) { return std::max(x, 0.0); }
+inline double reference_elu(double x) { return x > 0 ? x : std::expm1(x); }
 inline double reference_elu1(double x) { return x > 0 ? 1 + x : std::exp(x); }
 inline double reference_same(double x) { return x; }
 
@@ -68,16 +69,39 @@ inline Vec reference_hedgehog(const Vec& x, const ParameterNumbers& parameters, 
   return out;
 }
 
-inline Vec reference_performer(const Vec& x, const ParameterNumbers& parameters, const std::string&, int,
-                               int kv_head) {
+inline Vec reference_t2r(const Vec& x, const ParameterNumbers& parameters, const std::string& side, int head,
+                         int) {
+  Vec y = reference_product(parameters.at(side + "weight"), head, x.size(), x);
+  for (size_t i = 0; i < y.size(); ++i) {
+    y[i] = std::max(y[i] + parameters.at(side + "bias")[head * y.size() + i], 0.0);
+  }
+  return y;
+}
+
+/// Ωy with y = x/d^¼.
+inline Vec reference_projection(const Vec& x, const ParameterNumbers& parameters, int kv_head) {
   const Vec& projection = parameters.at("projection");
-  const double scale = std::pow(double(x.size()), -0.25);
-  double half = 0;
-  for (double number : x) half += 0.5 * scale * scale * number * number;
   const size_t kv_heads = parameters.at("key-value heads")[0];
   Vec y = reference_product(projection, kv_head, projection.size() / kv_heads / x.size(), x);
+  for (double& number : y) number *= std::pow(double(x.size()), -0.25);
+  return y;
+}
+
+inline Vec reference_performer_relu(const Vec& x, const ParameterNumbers& parameters, const std::string&, int,
+                                    int kv_head) {
+  Vec y = reference_projection(x, parameters, kv_head);
   const double root = std::sqrt(double(y.size()));
-  for (double& number : y) number = std::exp(number * scale - half) / root;
+  for (double& number : y) number = std::max(number, 0.0) / root + 1e-3;
+  return y;
+}
+
+inline Vec reference_performer(const Vec& x, const ParameterNumbers& parameters, const std::string&, int,
+                               int kv_head) {
+  double half = 0;
+  for (double number : x) half += 0.5 * number * number / std::sqrt(double(x.size()));
+  Vec y = reference_projection(x, parameters, kv_head);
+  const double root = std::sqrt(double(y.size()));
+  for (double& number : y) number = std::exp(number - half) / root;
   return y;
 }
 
@@ -92,6 +116,11 @@ inline const std::map<std::string_view, ReferenceMap>& reference_maps() {
       {"flash_global", reference_pointwise<reference_same>},
       {"flash_global_inclusive", reference_pointwise<reference_same>},
       {"performer", reference_performer},
+      {"performer_relu", reference_performer_relu},
+      {"t2r", reference_t2r},
+      {"transnormer_t1", reference_pointwise<reference_elu>},
+      {"transnormer_t2", reference_pointwise<reference_elu1>},
+      {"paper", reference_pointwise<reference_same>},
   };
   return maps;
 }

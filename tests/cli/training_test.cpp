@@ -183,6 +183,9 @@ TEST_F(TrainingProgram, TakesAttentionFromTextOrFileAndLayersAsRanges) {
   EXPECT_EQ(layers({"--attention", path("attention.json")})["group"], 32);
   EXPECT_EQ(layers({"--attention", path("attention.json")}),
             layers({"--attention", R"( {"method": "hedgehog", "group": 32})"}));
+  const char* const halves =
+      R"({"method": "transnormer_t1", "group": 8, "layers": {"0": {"method": "transnormer_t1_diagonal", "group": 8}}})";
+  EXPECT_EQ(layers({"--method", "transnormer_t1", "--set", "group=8"}), layers({"--attention", halves}));
   EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "0,1"}));
   EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "1", "--exact-layers", "0"}));
 }
