@@ -55,6 +55,17 @@ std::string_view name_of(const std::array<std::pair<std::string_view, Value>, n>
   return "";
 }
 
+/// The rows that have an option, as text.
+std::string rows_with(std::string_view key) {
+  std::string names;
+  for (const Method* method : methods()) {
+    for (const Option& option : method->options) {
+      if (option.key == key) names += fmt::format("{}{}", names.empty() ? "" : ", ", method->name);
+    }
+  }
+  return names;
+}
+
 /// Reads the keys of one layer's object. A key that is absent or null is none.
 class Keys {
  public:
@@ -113,12 +124,15 @@ class Keys {
     return true;
   }
 
-  /// Throws on a key that `known` does not list.
-  void only(std::span<const std::string_view> known) const {
+  /// Throws on a key that `known`, the row's, does not list.
+  void only(std::span<const std::string_view> known, const Method& method) const {
     for (const auto& [key, value] : object_.items()) {
-      if (std::find(known.begin(), known.end(), key) == known.end()) {
-        throw Error(where_, fmt::format("unknown key \"{}\"", printable(key)), one_of(key, known));
+      if (std::find(known.begin(), known.end(), key) != known.end()) continue;
+      std::string what = fmt::format("unknown key \"{}\"", printable(key));
+      if (const std::string owners = rows_with(key); !owners.empty()) {
+        what = fmt::format("key \"{}\" of {} with {}", key, owners, method.name);
       }
+      throw Error(where_, what, one_of(key, known));
     }
   }
 
@@ -205,7 +219,7 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   AttentionConfig config{method.defaults, &method, {}, 0};
   keys.choice("local", kLocalWeights, config.local);
   const std::vector<Option> options = options_of(method, config.local);
-  keys.only(known_keys(method, options));
+  keys.only(known_keys(method, options), method);
   for (const IntegerKey& key : kIntegers) keys.integer(key.name, key.least, key.most, config.*key.field);
   if (method.grows) keys.integer("window", 0, kLongestWindow, config.window);
   for (const Option& option : options) {

@@ -23,13 +23,15 @@ bool is_linear(std::string_view name) { return name.find(kLinear) != std::string
 }  // namespace
 
 const TensorView& require_tensor(const TensorStore& store, std::string_view name,
-                                 const std::vector<int64_t>& shape, const std::filesystem::path& place) {
+                                 const std::vector<int64_t>& shape, const std::filesystem::path& place,
+                                 const std::string& asker) {
   const TensorView* tensor = store.find(name);
   if (tensor == nullptr) {
-    throw Error(place.string(), fmt::format("no tensor \"{}\"", name), "it, of shape " + to_string(shape));
+    throw Error(place.string(), fmt::format("no tensor \"{}\"", name),
+                "it, of shape " + to_string(shape) + asker);
   }
   if (tensor->shape != shape) {
-    throw Error(store.where(name), "shape " + to_string(tensor->shape), to_string(shape));
+    throw Error(store.where(name), "shape " + to_string(tensor->shape), to_string(shape) + asker);
   }
   if (!is_floating(tensor->type)) {
     throw Error(store.where(name), fmt::format("numbers of type {}", name_of(tensor->type)),
@@ -75,19 +77,25 @@ void Model::check_added() const {
   const TensorStore& store = linear_store();
   const auto place = added_ ? folder_ / "linear_attention.safetensors" : base_folder_;
   std::set<std::string, std::less<>> known;
+  const auto asker = [&](int layer) {
+    return fmt::format(", for {} in layer {}", attention_[static_cast<size_t>(layer)].name(), layer);
+  };
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (const ParameterSpec& spec :
          parameter_specs(attention_[static_cast<size_t>(layer)], attention_shape())) {
       const std::string name = linear_prefix(layer) + spec.name;
       if (spec.absent && store.find(name) == nullptr) continue;
-      require_tensor(store, name, spec.shape, place);
+      require_tensor(store, name, spec.shape, place, asker(layer));
       known.insert(name);
     }
   }
   for (const auto& [name, tensor] : store.tensors()) {
     if ((added_ || is_linear(name)) && !known.contains(name)) {
-      throw Error(store.where(name), "a tensor that the config does not ask for",
-                  "the tensors of linear_attention alone");
+      std::string expected = "the tensors of linear_attention alone";
+      for (int layer = 0; layer < config_.layers; ++layer) {
+        if (name.starts_with(linear_prefix(layer))) expected += asker(layer);
+      }
+      throw Error(store.where(name), "a tensor that the config does not ask for", expected);
     }
   }
 }

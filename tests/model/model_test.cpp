@@ -54,7 +54,9 @@ TEST(Model, RefusesEveryBrokenTensorByItsName) {
       {[](TinyModel& m) {
          m.config["linear_attention"] = {{"method", "hedgehog"}};
        },
-       "no tensor \"model.layers.0.self_attn.linear_attention."},
+       "no tensor \"model.layers.0.self_attn.linear_attention.q.weight\", expected it, of shape [4, 4, 4], "
+       "for "
+       "hedgehog in layer 0"},
       {[](TinyModel& m) {
          m.config["linear_attention"] = {{"method", "nonsense"}};
        },
@@ -214,9 +216,10 @@ TEST(Sidecar, RefusesEveryBrokenFieldAndTensorByItsName) {
       {[](TinyModel& m) { m.config.erase("linear_attention"); }, "no \"linear_attention\""},
       {[](TinyModel& m) { m.config["linear_attention"]["methid"] = 1; }, "methid"},
       {[](TinyModel& m) { m.tensors.erase(kAlpha); }, "linear_attention.alpha\", expected it, of shape [4]"},
-      {[](TinyModel& m) { m.add(kAlpha, {5}); }, "linear_attention.alpha\": shape [5], expected [4]"},
+      {[](TinyModel& m) { m.add(kAlpha, {5}); },
+       "linear_attention.alpha\": shape [5], expected [4], for hedgehog in layer 1"},
       {[](TinyModel& m) { m.add("model.layers.0.self_attn.linear_attention.alpha", {4}); },
-       "does not ask for"},
+       "does not ask for, expected the tensors of linear_attention alone, for softmax in layer 0"},
       {[](TinyModel& m) {
          m.add(kEmbedding, {30, 16});
        },
