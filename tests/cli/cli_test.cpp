@@ -8,6 +8,7 @@
 #include <random>
 
 #include "attention/attention.h"
+#include "attention/method.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "model/model.h"
@@ -725,50 +726,84 @@ TEST_F(Program, WritesAnAttentionsResultOverAFileThatIsThere) {
   }
 }
 
-TEST_F(Program, GivesTheStateOfAGroupedHeadThatItsPageGives) {
-  const Outcome outcome = run({"methods", "--json", "out.json"});
-  ASSERT_EQ(outcome.status, 0) << outcome.err;
-  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
-  int found = 0;
-  for (const auto& row : json["methods"]) {
-    if (row["method"] != "grouped") continue;
-    ++found;
-    EXPECT_EQ(row["state"]["numbers"], 58176);  // docs/methods/grouped.md
+/// A layer of one query head on one key-value head with its initial tensors.
+template <class T>
+std::unique_ptr<Attention<T>> fresh_attention(const std::string& method, int head_size) {
+  const AttentionShape shape = {1, 1, head_size, head_size};
+  const AttentionConfig config = parse_layer_attention({{"method", method}}, method);
+  ParameterTensors parameters;
+  std::vector<std::vector<float>> values;
+  for (const ParameterSpec& spec : parameter_specs(config, shape)) {
+    values.push_back(initial_parameter(spec, config, 0, 0));
+    parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
   }
-  EXPECT_EQ(found, 1);
+  return make_attention<T>(config, shape, parameters, nullptr, method);
 }
 
-TEST_F(Program, ListsWhatEachMethodLearnsAndKeeps) {
+/// Bytes of a saved state after `tokens` tokens.
+template <class T>
+int64_t saved_bytes(const Attention<T>& attention, int64_t tokens, int head_size) {
+  const auto state = attention.make_state();
+  const std::vector<T> numbers(tokens * head_size, T(1));
+  std::vector<T> out(tokens * head_size);
+  const HeadRows<const T> rows{numbers.data(), tokens * head_size, head_size};
+  ThreadPool pool(1);
+  attention.prefill(*state, {tokens, rows, rows, rows, rows, rows},
+                    {out.data(), tokens * head_size, head_size}, pool);
+  std::vector<std::byte> bytes;
+  state->save(bytes);
+  return static_cast<int64_t>(bytes.size());
+}
+
+TEST_F(Program, ListsTheStateThatEachMethodAllocatesAndSaves) {
+  constexpr int kSize = 16, kTokens = 200;
+  const Outcome outcome =
+      run({"methods", "--head-size", std::to_string(kSize), "--markdown", "--json", "out.json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_EQ(json["methods"].size(), methods().size());
+  for (const auto& row : json["methods"]) {
+    const std::string name = row["method"];
+    const auto single = fresh_attention<float>(name, kSize);
+    // The same state of numbers of twice the size: all that differs is numbers.
+    const int64_t numbers = (saved_bytes(*fresh_attention<double>(name, kSize), kTokens, kSize) -
+                             saved_bytes(*single, kTokens, kSize)) /
+                            4;
+    const int64_t growing = row["state"]["numbers_per_token"];
+    EXPECT_EQ(numbers, growing > 0 ? kTokens * growing : row["state"]["numbers"].get<int64_t>()) << name;
+    const std::string shown = growing > 0 ? "grows by " + std::to_string(growing) + " per token"
+                                          : std::to_string(numbers) + ", constant";
+    EXPECT_THAT(outcome.out, HasSubstr("| `" + name + "` | "));
+    EXPECT_THAT(outcome.out.substr(outcome.out.find("| `" + name + "` | ")), HasSubstr("| " + shown + " |"));
+    if (growing > 0) continue;
+    // Rows of 16 numbers need no padding, but those of keys may: what is allocated is hardly larger.
+    const double allocated = static_cast<double>(single->make_state()->bytes()) / 4;
+    EXPECT_LE(static_cast<double>(numbers), allocated) << name;
+    EXPECT_GE(static_cast<double>(numbers), allocated * 0.88) << name;
+  }
+}
+
+TEST_F(Program, ListsWhatEachMethodLearnsDrawsAndTakes) {
   const Outcome outcome = run({"methods", "--head-size", "16", "--json", "out.json"});
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
   std::map<std::string, nlohmann::json> rows;
   for (const auto& row : json["methods"]) rows[row["method"]] = row;
   for (const auto& [name, row] : rows) EXPECT_THAT(outcome.out, HasSubstr(name + ": "));
-  EXPECT_EQ(rows["softmax"]["state"]["numbers_a_token"], 16 + 16);
   EXPECT_EQ(rows["softmax"]["learned"].size(), 0u);
   EXPECT_EQ(rows["hedgehog"]["learned"]["q.weight"], nlohmann::json({1, 16, 16}));
-  EXPECT_EQ(rows["hedgehog"]["state"]["numbers_a_token"], 0);
-  EXPECT_GT(rows["hedgehog"]["state"]["summary"], 16 * 16);
-  // Rows of 16 numbers need no padding, but those of keys may: the state that is allocated is hardly larger.
-  for (const auto& [name, row] : rows) {
-    if (name == "softmax") continue;
-    const AttentionShape shape = {1, 1, 16, 16};
-    const AttentionConfig config = parse_layer_attention({{"method", name}}, name);
-    ParameterTensors parameters;
-    std::vector<std::vector<float>> values;
-    for (const ParameterSpec& spec : parameter_specs(config, shape)) {
-      values.push_back(initial_parameter(spec, config, 0, 0));
-      parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
-    }
-    const double allocated =
-        static_cast<double>(make_attention<float>(config, shape, parameters, nullptr, name)->layout().bytes) /
-        4;
-    const double numbers = row["state"]["numbers"];
-    EXPECT_LE(numbers, allocated) << name;
-    EXPECT_GE(numbers, allocated * 0.88) << name;
-  }
-  EXPECT_TRUE(rows.contains("grouped") && rows.contains("relu") && rows.contains("elu1"));
+  EXPECT_EQ(rows["performer"]["learned"].size(), 0u);
+  EXPECT_EQ(rows["performer"]["drawn"]["projection"], nlohmann::json({1, 32, 16}));
+  EXPECT_EQ(rows["performer"]["options"][0]["key"], "features");
+  EXPECT_THAT(outcome.out, HasSubstr("option    features 0 … 65536 [0]: rows of the projection"));
+  EXPECT_EQ(rows["transnormer_t1"]["first_half"], "transnormer_t1_diagonal");
+}
+
+TEST_F(Program, PrintsTheTableThatItsPageHolds) {
+  const std::string page(MappedFile(LINNET_TEST_DATA "/../../docs/attention.md").text());
+  const Outcome outcome = run({"methods", "--markdown"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(page, HasSubstr(outcome.out)) << "docs/attention.md: put in `linnet methods --markdown`";
 }
 
 TEST_F(Program, TellsTheStoryThatARealModelIsKnownFor) {
