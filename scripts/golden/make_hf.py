@@ -1,6 +1,6 @@
 """Makes tiny Hugging Face checkpoints and what transformers computes from them.
 
-    python3 make_hf.py OUT          needs torch, transformers, safetensors; CPU, a few seconds
+    python3 make_hf.py OUT [NAME…]  needs torch, transformers, safetensors; CPU, a few seconds; all models, or these
 
 One folder a model, written by transformers itself, plus golden.safetensors:
 
@@ -42,6 +42,17 @@ def gpt2(**changes):
     return transformers.GPT2LMHeadModel(transformers.GPT2Config(**(fields | changes)))
 
 
+def windowed(model_type, **changes):
+    """Mistral or Qwen2, whose softmax sees a window in some layers; sizes that no vector's length divides."""
+    configs = {"mistral": (transformers.MistralConfig, transformers.MistralForCausalLM),
+               "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM)}
+    config, model = configs[model_type]
+    fields = dict(vocab_size=VOCABULARY, hidden_size=30, intermediate_size=42, num_hidden_layers=3,
+                  num_attention_heads=5, num_key_value_heads=1, max_position_embeddings=64, rms_norm_eps=1e-5,
+                  tie_word_embeddings=True, initializer_range=0.2, bos_token_id=1, eos_token_id=2)
+    return model(config(**(fields | changes)))
+
+
 def rope(**fields):
     return {"rope_theta": 10000.0} | fields
 
@@ -59,6 +70,13 @@ MODELS = {
     "llama-sharded": lambda: llama(num_key_value_heads=2),
     "llama-old-spelling": lambda: llama(num_key_value_heads=2, rope_parameters=rope(
         rope_type="linear", factor=2.0, rope_theta=5000.0)),
+    "mistral-window": lambda: windowed("mistral", sliding_window=8, num_hidden_layers=2, head_dim=12,
+                                       tie_word_embeddings=False),
+    "qwen2-window": lambda: windowed("qwen2", use_sliding_window=True, sliding_window=5, max_window_layers=1,
+                                     tie_word_embeddings=False),
+    "qwen2-layer-types": lambda: windowed(
+        "qwen2", use_sliding_window=True, sliding_window=11, num_attention_heads=3, num_key_value_heads=3,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
     "gpt2": lambda: gpt2(),
     "gpt2-without-prefix": lambda: gpt2(),
 }
@@ -128,7 +146,11 @@ def names_in(folder):
 
 
 def rewrite(name, folder):
-    """Two spellings that transformers 5 no longer writes but that folders on disk have."""
+    """Spellings that transformers 5 no longer writes but that folders on disk have."""
+    if name == "qwen2-window":
+        config = json.loads((folder / "config.json").read_text())
+        del config["layer_types"]  # max_window_layers says the same
+        (folder / "config.json").write_text(json.dumps(config, indent=2))
     if name == "llama-old-spelling":
         config = json.loads((folder / "config.json").read_text())
         parameters = config.pop("rope_parameters")
@@ -144,9 +166,11 @@ def rewrite(name, folder):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path)
-    out, failed = parser.parse_args().out, []
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of models; all where none is given")
+    given, failed = parser.parse_args(), []
+    out = given.out
     torch.use_deterministic_algorithms(True)
-    for name in MODELS:
+    for name in given.names or MODELS:
         shutil.rmtree(out / name, ignore_errors=True)
         (out / name).mkdir(parents=True)
         try:

@@ -72,12 +72,18 @@ nlohmann::json with_changes(nlohmann::json object, const nlohmann::json& changes
   return object;
 }
 
-nlohmann::json with_exact_layers(nlohmann::json object, std::span<const int> layers, int64_t window) {
+nlohmann::json with_exact_layers(nlohmann::json object, std::span<const int> layers, int64_t window,
+                                 std::span<const int> teacher_windows) {
   nlohmann::json& entries = object["layers"];
   if (!entries.is_object() && !entries.is_null()) return object;  // parse_attention refuses it
   constexpr int kGroups = 16;
   const int64_t group = std::min<int64_t>((window + kGroups - 1) / kGroups, 4096);
   for (const int layer : layers) {
+    const int teacher = teacher_windows[static_cast<size_t>(layer)];
+    if (teacher > 0 && teacher <= window) {
+      entries[std::to_string(layer)] = {{"method", "softmax"}};
+      continue;
+    }
     entries[std::to_string(layer)] = {{"method", "grouped"},
                                       {"alpha", 1},
                                       {"taps", 0},

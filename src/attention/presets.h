@@ -21,8 +21,10 @@ nlohmann::json method_attention(const std::string& name, int layers);
 /// entry's row takes them: the local branch is what a row without a summary is, so `local` does not.
 nlohmann::json with_changes(nlohmann::json object, const nlohmann::json& changes);
 
-/// `object` with exact attention in some layers: their local branch alone, over the last `window` tokens, for
-/// which nothing is learned.
-nlohmann::json with_exact_layers(nlohmann::json object, std::span<const int> layers, int64_t window);
+/// `object` with exact attention in some layers, for which nothing is learned: their local branch alone, over
+/// the last `window` tokens, or the teacher's own softmax where that sees no more. `teacher_windows`: of
+/// every layer, 0 where it sees all.
+nlohmann::json with_exact_layers(nlohmann::json object, std::span<const int> layers, int64_t window,
+                                 std::span<const int> teacher_windows);
 
 }  // namespace linnet

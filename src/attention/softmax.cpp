@@ -313,7 +313,8 @@ class SoftmaxAttention final : public Attention<T> {
 
 size_t windowed_state_bytes(const AttentionShape& shape, int64_t window, size_t number_size) {
   const int64_t numbers = int64_t{shape.kv_heads} * (shape.head_size + shape.value_size);
-  return static_cast<size_t>((window + kBlock) * numbers) * number_size;
+  // The next token sees the last window − 1 of them; before those stands at most a block less one.
+  return static_cast<size_t>((window - 1 + kBlock - 1) * numbers) * number_size;
 }
 
 template <class T>

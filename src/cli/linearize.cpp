@@ -8,8 +8,10 @@
 #include "attention/presets.h"
 #include "base/error.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "cli/commands.h"
 #include "cli/training.h"
+#include "model/teacher.h"
 #include "train/learning.h"
 #include "train/output.h"
 
@@ -72,15 +74,32 @@ std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const
   if (options.exact_window && exact.empty())
     throw Error("--exact-window", "given without --exact-layers", "the layers whose window it is");
   if (!exact.empty()) {
-    stages.push_back({"--exact-layers", with_exact_layers(stages.back().second, exact,
-                                                          options.exact_window.value_or(config.positions))});
+    stages.push_back({"--exact-layers",
+                      with_exact_layers(stages.back().second, exact,
+                                        options.exact_window.value_or(config.positions), config.windows)});
   }
   try {
-    return parse_attention(stages.back().second, layers, stages.back().first);
+    return attention_over(config, stages.back().second, stages.back().first);
   } catch (const Error&) {
-    for (const auto& [option, object] : stages) parse_attention(object, layers, option);
+    for (const auto& [option, object] : stages) attention_over(config, object, option);
     throw;
   }
+}
+
+/// A local branch that sees more than the teacher did cannot learn not to: its weights are not learned.
+void warn_of_wide_branches(const std::vector<AttentionConfig>& layers, const std::vector<int>& windows) {
+  std::vector<size_t> wide;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].has_local() && windows[i] > 0 && layers[i].group * layers[i].local_groups > windows[i])
+      wide.push_back(i);
+  }
+  if (wide.empty()) return;
+  const AttentionConfig& first = layers[wide.front()];
+  warn(
+      fmt::format("layer {}{}: the local branch sees up to {} tokens, the model's own window is {}; group or "
+                  "local_groups make it smaller",
+                  wide.front(), wide.size() > 1 ? fmt::format(" and {} more", wide.size() - 1) : "",
+                  first.group * first.local_groups, windows[wide.front()]));
 }
 
 bool is_paper_recipe(const LinearizeOptions& options) {
@@ -124,6 +143,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
                 "a model with its own weights: linnet merge writes one to linearize");
   const train::Trainable trainable = trainable_of(options);
   const auto layers = attention_of(options, model->config());
+  warn_of_wide_branches(layers, model->config().windows);
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
   train::Numbers numbers = numbers_of(training);
@@ -173,8 +193,9 @@ void describe_linearize(CLI::App& app, Work& work) {
                             "Layers that keep exact attention, over a window, and get no summary: those that "
                             "look far (`linnet reach` finds them), such as 0-2,5"))
       ->type_name("LAYERS");
-  app.add_option("--exact-window", options->exact_window,
-                 "Tokens that those layers see [the context that the model was trained on]")
+  app.add_option(
+         "--exact-window", options->exact_window,
+         "Tokens that those layers see [the context that the model was trained on, or its own window]")
       ->transform(count(1, 65536))
       ->type_name("TOKENS");
   app.add_option("--recipe", options->recipe,

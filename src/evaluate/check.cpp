@@ -45,7 +45,8 @@ class Checker {
     for (uint64_t i = 0; i < static_cast<uint64_t>(subject.tokens); ++i)
       tokens_.push_back(random_token(0, i));
     const auto group = static_cast<int64_t>(subject.group);
-    for (const int64_t place : {group - 3, group - 1, group, 2 * group - 2, subject.tokens - 7}) {
+    for (const int64_t place : {group - 3, group - 1, group, 2 * group - 2, subject.window - 3,
+                                subject.window, subject.tokens - 7}) {
       if (place > 0 && place <= subject.tokens - 1) places_.push_back(place);
     }
   }
@@ -66,6 +67,16 @@ class Checker {
       worst = std::max(worst, largest_difference(std::span(a).first(compared), std::span(b).first(compared)));
     }
     return {"causality", "changing later tokens changes no bit of earlier logits", worst, 0, "logits"};
+  }
+
+  CheckResult window() {
+    std::vector<int32_t> changed = tokens_;
+    for (int64_t i = 0; i + subject_.reach + 1 < subject_.tokens; ++i) {
+      changed[static_cast<size_t>(i)] = other_than(changed[static_cast<size_t>(i)], static_cast<uint64_t>(i));
+    }
+    const Logits expected = prefill(tokens_, subject_.tokens - 1);
+    return {"window", "changing tokens that no window reaches changes no bit of later logits",
+            largest_difference(expected, prefill(changed, subject_.tokens - 1)), 0, "logits"};
   }
 
   CheckResult forms() {
@@ -263,8 +274,12 @@ std::vector<CheckResult> check_decoder(const CheckSubject& subject,
   Checker checker(subject);
   std::vector<CheckResult> results;
   using Check = CheckResult (Checker::*)();
-  for (const Check check : {&Checker::causality, &Checker::forms, &Checker::state, &Checker::trees,
-                            &Checker::commits, &Checker::neighbours, &Checker::saved}) {
+  std::vector<Check> checks = {&Checker::causality, &Checker::forms,      &Checker::state, &Checker::trees,
+                               &Checker::commits,   &Checker::neighbours, &Checker::saved};
+  // Where some token is out of the last one's reach.
+  if (subject.reach > 0 && subject.reach + 1 < subject.tokens)
+    checks.insert(checks.begin() + 1, &Checker::window);
+  for (const Check check : checks) {
     results.push_back((checker.*check)());
     if (report) report(results.back());
   }

@@ -28,9 +28,12 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
   int64_t enough = 64;
   int group = 0;
   double growth = 0;
+  int64_t window = 0, reach = 0;  // of one layer, of all together where every layer has a window
+  bool windows_alone = true;
   const size_t number_size = options.compute == ComputeType::kFloat64 ? sizeof(double) : sizeof(float);
   for (const AttentionConfig& layer : model->attention()) {
     if (layer.grows()) {
+      windows_alone &= layer.window > 0;
       if (layer.window == 0) {
         growth = std::numeric_limits<double>::infinity();
         continue;
@@ -39,11 +42,16 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
       growth += static_cast<double>(most);
       // Until a state that keeps every token would be too large.
       enough = std::max<int64_t>(enough, 2 * layer.window + 135);
+      window = std::max<int64_t>(window, layer.window);
+      reach += layer.window - 1;
       continue;
     }
+    windows_alone = false;
     group = std::max(group, layer.group);
     enough = std::max<int64_t>(enough, int64_t{std::max(layer.local_groups, 2) + 2} * layer.group + 7);
   }
+  if (!windows_alone) reach = 0;
+  if (reach < kMostTokens) enough = std::max(enough, reach + 8);
   int64_t tokens = options.tokens > 0 ? options.tokens : std::min(enough, kMostTokens);
   if (learned) tokens = std::min(tokens, model->config().positions - CheckSubject::kDepth - 1);
   if (tokens < 8)
@@ -51,7 +59,7 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
   const auto decoder = Decoder::make(
       model, {.compute = options.compute, .slots = 2, .max_nodes = CheckSubject::kNodes + 1}, pool);
   return check_decoder({decoder.get(), model->config().vocabulary, tokens, group > 0 ? group : 16, growth,
-                        tolerance_of(options.compute), options.seed},
+                        tolerance_of(options.compute), options.seed, window, reach},
                        report);
 }
 

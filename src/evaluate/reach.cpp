@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "model/teacher.h"
 
 namespace linnet {
 namespace {
@@ -19,11 +20,9 @@ double loss_of(const Reach& reach, const PerplexityTotals& limited) {
 Reach measure_reach(const std::shared_ptr<const Model>& model, const Tokenizer& tokenizer,
                     const std::vector<std::string>& documents, const ReachOptions& options, ThreadPool& pool,
                     const std::function<bool(int64_t)>& progress) {
-  for (const AttentionConfig& attention : model->attention()) {
-    if (attention != AttentionConfig{}) {
-      throw Error(model->folder().string(), "a model whose layers are not all softmax over everything",
-                  "the softmax model");
-    }
+  if (model->attention() != teacher_attention(model->config())) {
+    throw Error(model->folder().string(), "a model whose layers are not all its own softmax",
+                "the softmax model");
   }
   PerplexityOptions how;
   how.window = options.context;
@@ -41,7 +40,9 @@ Reach measure_reach(const std::shared_ptr<const Model>& model, const Tokenizer& 
   if (!whole) return reach;
   reach.whole = *whole;
   for (int layer = 0; layer < static_cast<int>(model->attention().size()); ++layer) {
-    const auto limited = score(model->with_window(layer, static_cast<int>(options.near)));
+    const int own = model->config().windows[static_cast<size_t>(layer)];
+    const auto near = static_cast<int>(options.near);
+    const auto limited = score(model->with_window(layer, own > 0 ? std::min(own, near) : near));
     if (!limited) break;
     reach.layers.push_back(*limited);
   }

@@ -28,7 +28,7 @@ struct Reach {
 };
 
 /// Scores `documents` once whole and once a layer. `progress` (tokens more) false: stops; the result holds
-/// what was complete. Throws Error if a layer isn't softmax over everything.
+/// what was complete. Throws Error if a layer isn't the teacher's softmax.
 Reach measure_reach(const std::shared_ptr<const Model>& model, const Tokenizer& tokenizer,
                     const std::vector<std::string>& documents, const ReachOptions& options, ThreadPool& pool,
                     const std::function<bool(int64_t)>& progress = {});

@@ -26,20 +26,21 @@ struct Spelling {
   int64_t default_kv_heads;  // 0: as many as heads
   bool rotary;
   enum { kByConfig, kAll, kQueryKeyValue } biases;
+  enum { kNoWindow, kEveryLayer, kSomeLayers } windows;
 };
 
 constexpr Spelling kSpellings[] = {
     {"llama", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
      "intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "silu", 2048, 1e-6, false,
-     0, true, Spelling::kByConfig},
+     0, true, Spelling::kByConfig, Spelling::kNoWindow},
     {"mistral", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
      "intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "silu", 131072, 1e-6,
-     false, 8, true, Spelling::kByConfig},
+     false, 8, true, Spelling::kByConfig, Spelling::kEveryLayer},
     {"qwen2", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
      "intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "silu", 32768, 1e-6, false,
-     32, true, Spelling::kQueryKeyValue},
+     32, true, Spelling::kQueryKeyValue, Spelling::kSomeLayers},
     {"gpt2", "n_embd", "n_layer", "n_head", "", "n_inner", "n_positions", "layer_norm_epsilon",
-     "activation_function", "gelu_new", 1024, 1e-5, true, 0, false, Spelling::kAll},
+     "activation_function", "gelu_new", 1024, 1e-5, true, 0, false, Spelling::kAll, Spelling::kNoWindow},
 };
 
 // Fields whose other values would change what the model computes.
@@ -50,7 +51,6 @@ constexpr Required kRequired[] = {
     {"scale_attn_weights", "true", "scores divided by the square root of the head size"},
     {"scale_attn_by_inverse_layer_idx", "false", "scores that do not depend on the layer's number"},
     {"add_cross_attention", "false", "a decoder without cross-attention"},
-    {"use_sliding_window", "false", "attention over all tokens"},
     {"is_encoder_decoder", "false", "a decoder alone"},
 };
 
@@ -86,20 +86,72 @@ void check_supported(const Fields& fields) {
   if (fields.find("quantization_config") != nullptr) {
     throw Error(fields.where(), "a quantized model", "weights in F32, F16 or BF16");
   }
-  if (const Json* layers = fields.find("layer_types")) {
-    for (const Json& type : layers->is_array() ? *layers : Json::array({*layers})) {
-      if (!type.is_string() || type.get_ref<const std::string&>() != "full_attention")
-        fields.refuse("layer_types", "full_attention in every layer");
-    }
-  }
 }
 
-// A window that no trained position can reach past changes nothing; qwen2 ignores it unless told to use it.
-void check_sliding_window(const Fields& fields, const ModelConfig& config) {
-  if (config.model_type == "qwen2") return;
+// What transformers' classes take where a key is absent.
+constexpr int kDefaultWindow = 4096;
+constexpr int64_t kDefaultMaxWindowLayers = 28;  // qwen2
+
+/// `layer_types`: of each layer, whether it slides. Nothing where the key is absent.
+std::optional<std::vector<bool>> sliding_layers(const Fields& fields, int64_t layers) {
+  const Json* types = fields.find("layer_types");
+  if (types == nullptr) return std::nullopt;
+  if (!types->is_array() || types->size() != static_cast<size_t>(layers))
+    fields.refuse("layer_types", fmt::format("an array of {}, one a layer", layers));
+  std::vector<bool> sliding;
+  for (const Json& type : *types) {
+    if (type != "full_attention" && type != "sliding_attention")
+      fields.refuse("layer_types", "full_attention or sliding_attention for each layer");
+    sliding.push_back(type == "sliding_attention");
+  }
+  return sliding;
+}
+
+/// `sliding_window`: 0 where it is null. No sequence reaches past 2³⁰ tokens.
+int window_of(const Fields& fields, const Json& json, int absent) {
+  if (!json.contains("sliding_window")) return absent;
   const auto window = fields.optional_integer("sliding_window", 1, INT64_MAX);
-  if (window && *window < config.positions)
-    fields.refuse("sliding_window", "null (attention over all tokens)");
+  return static_cast<int>(std::min<int64_t>(window.value_or(0), 1 << 30));
+}
+
+/// Qwen2: `layer_types` names the layers that slide; without it, it is those from `max_window_layers` on.
+std::vector<int> windows_of_some(const Fields& fields, const Json& json, int64_t layers) {
+  const bool used = fields.boolean("use_sliding_window", false);
+  const int window = used ? window_of(fields, json, kDefaultWindow) : 0;
+  const int64_t first =
+      fields.optional_integer("max_window_layers", 0, INT64_MAX).value_or(kDefaultMaxWindowLayers);
+  const auto sliding = sliding_layers(fields, layers);
+  std::vector<int> windows;
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const bool slides = sliding ? (*sliding)[static_cast<size_t>(layer)] : layer >= first;
+    if (sliding && slides && window == 0)
+      fields.refuse("layer_types", "full_attention in every layer, or use_sliding_window and sliding_window");
+    windows.push_back(slides ? window : 0);
+  }
+  return windows;
+}
+
+/// The windows that the family's transformers class computes with. A family that knows none has no use for
+/// these keys: what they would change is refused, so that nobody believes it was heeded.
+std::vector<int> windows_of(const Fields& fields, const Json& json, const Spelling& spelling,
+                            const ModelConfig& config) {
+  if (spelling.windows == Spelling::kSomeLayers) return windows_of_some(fields, json, config.layers);
+  const bool every = spelling.windows == Spelling::kEveryLayer;
+  const int window = window_of(fields, json, every ? kDefaultWindow : 0);
+  const auto sliding = sliding_layers(fields, config.layers);
+  if (!every) {
+    if (window > 0 && window < config.positions)
+      fields.refuse("sliding_window", fmt::format("null ({} has no window)", spelling.model_type));
+    if (fields.boolean("use_sliding_window", false))
+      fields.refuse("use_sliding_window", fmt::format("false ({} has no window)", spelling.model_type));
+  }
+  const bool slides = every && window > 0;
+  if (sliding && std::count(sliding->begin(), sliding->end(), !slides) > 0) {
+    fields.refuse("layer_types",
+                  fmt::format("{} in every layer, as {} computes",
+                              slides ? "sliding_attention" : "full_attention", spelling.model_type));
+  }
+  return std::vector<int>(static_cast<size_t>(config.layers), slides ? window : 0);
 }
 
 void read_sizes(const Fields& fields, const Spelling& spelling, ModelConfig& config) {
@@ -145,7 +197,7 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   config.model_type = spelling.model_type;
   read_sizes(fields, spelling, config);
   read_biases(fields, spelling, config);
-  check_sliding_window(fields, config);
+  config.windows = windows_of(fields, json, spelling, config);
   config.norm_epsilon =
       fields.optional_number_above(spelling.epsilon, 0, 1).value_or(spelling.default_epsilon);
   config.activation = activation_of(fields, spelling);

@@ -33,6 +33,8 @@ struct ModelConfig {
   std::string model_type;  // "llama", "mistral", "qwen2", "gpt2"
   int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
   int64_t positions = 0;  // max_position_embeddings (n_positions)
+  // Of each layer's softmax: the last tokens that it sees, the own one included; 0: all.
+  std::vector<int> windows;
   double norm_epsilon = 1e-5;
   Activation activation = Activation::kSilu;
   bool tied_embeddings = false;

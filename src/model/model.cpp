@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "format/fields.h"
+#include "model/teacher.h"
 #include "model/write_model.h"
 
 namespace linnet {
@@ -104,8 +105,7 @@ void Model::open_plain(const fs::path& folder) {
   config_ = ModelConfig::parse(json, file.string());
   family_ = &family_of(config_, file.string());
   const auto linear = json.find("linear_attention");
-  attention_ = parse_attention(linear == json.end() ? Json() : *linear, static_cast<int>(config_.layers),
-                               file.string());
+  attention_ = attention_over(config_, linear == json.end() ? Json() : *linear, file.string());
   generation_ = GenerationConfig::read(folder);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
@@ -135,7 +135,7 @@ void Model::open_sidecar(const Json& config, const OpenOptions& options) {
     throw Error((base_folder_ / "config.json").string(), "has linear_attention itself",
                 "a base: an ordinary folder without it");
   }
-  attention_ = parse_attention(config["linear_attention"], static_cast<int>(config_.layers), where);
+  attention_ = attention_over(config_, config["linear_attention"], where);
   added_ = TensorStore::open_file(folder_ / "linear_attention.safetensors");
   is_sidecar_ = true;
   if (is_there(folder_ / "adapter_config.json")) read_adapter();

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/teacher.h"
 
 namespace linnet {
 namespace {
@@ -111,7 +112,8 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
 
   Json config = model.config().raw;
   config.erase("linear_attention");
-  if (Json linear = to_json(attention); !linear.is_null()) config["linear_attention"] = std::move(linear);
+  Json linear = attention_object(model.config(), attention);
+  if (!linear.is_null()) config["linear_attention"] = std::move(linear);
 
   AtomicFolder folder(out, replace);
   write_json(folder.path() / "config.json", config);

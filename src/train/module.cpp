@@ -79,16 +79,16 @@ at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.si
 
 }  // namespace
 
-at::Tensor Module::Impl::hidden(const Batch& batch, const Pass& pass, bool teacher) const {
-  at::AutoGradMode gradients(!teacher && at::GradMode::is_enabled());
-  at::Tensor x = embed(batch, *pass.documents, teacher);
-  const AttentionConfig softmax;
+at::Tensor Module::Impl::hidden(const Batch& batch, const Pass& pass, bool with_teacher) const {
+  at::AutoGradMode gradients(!with_teacher && at::GradMode::is_enabled());
+  at::Tensor x = embed(batch, *pass.documents, with_teacher);
+  const std::vector<AttentionConfig>& configs = with_teacher ? teacher : attention;
   for (int layer = 0; layer < config.layers; ++layer) {
-    x = run(x, layer_tensors(layer, teacher), teacher ? softmax : attention[static_cast<size_t>(layer)], pass,
+    x = run(x, layer_tensors(layer, with_teacher), configs[static_cast<size_t>(layer)], pass,
             options.checkpointing);
   }
-  return apply_norm(x, final_norm.weight.value(teacher),
-                    final_norm.bias.defined() ? final_norm.bias.value(teacher) : at::Tensor(), pass);
+  return apply_norm(x, final_norm.weight.value(with_teacher),
+                    final_norm.bias.defined() ? final_norm.bias.value(with_teacher) : at::Tensor(), pass);
 }
 
 at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
@@ -120,7 +120,8 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
     x = impl_->embed(batch, *pass.documents, true);
   }
   for (int layer = 0; layer < impl_->config.layers; ++layer) {
-    const AttentionConfig& config = impl_->attention[static_cast<size_t>(layer)];
+    const size_t i = static_cast<size_t>(layer);
+    const AttentionConfig& config = impl_->attention[i];
     const LayerTensors teacher = impl_->layer_tensors(layer, true);
     const ParameterMap added = impl_->layer_tensors(layer, false).added;
     const bool linear =
@@ -131,7 +132,7 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
     {
       at::NoGradGuard off;
       rows = attention_rows(x, teacher, pass, linear && plain, linear && heads_first(config));
-      wanted = parallel(rows, *pass.documents, {}, AttentionConfig(), nullptr);
+      wanted = parallel(rows, *pass.documents, {}, impl_->teacher[i], nullptr);
       x = finish_layer(x, wanted, teacher, pass);
       wanted = wanted.to(type);
     }

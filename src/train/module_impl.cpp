@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/teacher.h"
 #include "model/write_model.h"
 #include "train/attention/parallel.h"
 #include "train/lora.h"
@@ -30,7 +31,8 @@ Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
       config(model->config()),
       family(&model->family()),
       options(with),
-      attention(model->attention()) {
+      attention(model->attention()),
+      teacher(teacher_attention(config)) {
   build();
   for (int layer = 0; layer < config.layers; ++layer) {
     for (const auto& [name, view] : model->linear_parameters(layer)) {
@@ -60,7 +62,8 @@ Module::Impl::Impl(const ModelConfig& given, uint64_t with_seed, const Options& 
       config(given),
       family(&family_of(given, "config.json")),
       options(with),
-      attention(static_cast<size_t>(given.layers)) {
+      attention(teacher_attention(given)),
+      teacher(attention) {
   build();
 }
 

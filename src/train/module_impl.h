@@ -47,7 +47,7 @@ struct Module::Impl {
   ModelConfig config;
   const Family* family;
   Options options;
-  std::vector<AttentionConfig> attention;
+  std::vector<AttentionConfig> attention, teacher;  // the student's, and the base's own softmax
   std::optional<SinkRotation> sinks;
   Trainable trainable;
   Unit embedding, positions, final_norm, head;

@@ -4,6 +4,7 @@
 
 #include "attention/features.h"
 #include "attention/linear.h"
+#include "attention/softmax.h"
 #include "base/error.h"
 #include "kernels/cpu/attention_kernels.h"
 #include "tests/attention/harness.h"
@@ -225,6 +226,25 @@ TEST(PointwiseFeatures, AreZeroInTheirPadding) {
   std::vector<float> x(32, 0.0f), phi(32, NAN);
   map.queries(0, 2, x.data(), 16, phi.data(), nullptr);
   for (int i = 0; i < 32; ++i) EXPECT_EQ(phi[i], i % 16 < 10 ? 1.0f : 0.0f) << i;
+}
+
+TYPED_TEST(AttentionForms, AWindowsStateReachesItsSizeAndNoMore) {
+  using T = TypeParam;
+  for (const int size : {1, 5, 64, 130}) {
+    AttentionConfig config;
+    config.window = size;
+    const Instance<T> instance(config, kShape, 3);
+    const auto state = instance.attention->make_state();
+    const int64_t count = size + 200;
+    const Tokens<T> tokens(kShape, count, 5);
+    Outputs<T> out(kShape, 1);
+    size_t most = 0;
+    for (int64_t t = 0; t < count; ++t) {
+      instance.attention->prefill(*state, tokens.rows(t, 1), out.rows(), this->pool_);
+      most = std::max(most, state->bytes());
+    }
+    EXPECT_EQ(most, windowed_state_bytes(kShape, size, sizeof(T))) << size;
+  }
 }
 
 TYPED_TEST(AttentionForms, AStateOfAnotherLayerIsRefusedAndTheRunningOneUntouched) {

@@ -203,7 +203,7 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(perplexity, {"{i}/text.txt", "--far-pairs", "-1"}), "--far-pairs: -1"},
       {{"reach", "{m}", "{i}/text.txt", "--near", "8", "--context", "8"}, "--near: 8"},
       {{"reach", "{m}", "{i}/empty.txt"}, "reach: 0 tokens of text"},
-      {{"reach", "{i}/sidecar", "{i}/text.txt", "--near", "8"}, "not all softmax over everything"},
+      {{"reach", "{i}/sidecar", "{i}/text.txt", "--near", "8"}, "not all its own softmax"},
       {{"inspect", "/nonexistent"}, "/nonexistent"},
       {{"merge", "{m}", "-o", "out"}, "model: has its own weights"},
       {{"merge", "{i}/sidecar"}, "--out is required"},
@@ -635,6 +635,17 @@ TEST_F(Program, MeasuresWhatEachLayerLosesWithoutItsFarTokens) {
     EXPECT_EQ(reach["layers"][layer]["bits_per_byte"].get<double>(), score("{i}/" + name)) << layer;
   }
   EXPECT_THAT(outcome.out, HasSubstr("--exact-layers"));
+  // A layer whose own window is shorter still loses nothing.
+  fs::copy(model(), input("windowed"));
+  config.erase("linear_attention");
+  config["model_type"] = "mistral";
+  config["sliding_window"] = 5;
+  write_file(fs::path(input("windowed")) / "config.json", config.dump());
+  const Outcome windowed = run(with({"reach", "{i}/windowed"}, {"--near", "8", "--context", "32"}));
+  ASSERT_EQ(windowed.status, 0) << windowed.err;
+  const nlohmann::json near = parse_json(windowed.files.at("out.json"), "out.json");
+  EXPECT_NE(near["whole"], reach["whole"]);
+  for (const auto& layer : near["layers"]) EXPECT_EQ(layer["loss"], 0.0);
 }
 
 TEST_F(Program, WarnsOnceOfAStreamPastTheTrainedPositions) {

@@ -169,6 +169,37 @@ TEST_F(TrainingProgram, TakesItsModelWhereverItStands) {
               HasSubstr("MODEL is required"));
 }
 
+TEST_F(TrainingProgram, TrainsAndLinearizesAModelWithItsOwnWindow) {
+  nlohmann::json config = read_json(path("config.json"));
+  config["model_type"] = "mistral";
+  config["sliding_window"] = 8;
+  write_file(path("config.json"), config.dump());
+  const Outcome base = run_linnet(pretrain({"--tokens", "64", "-o", path("base")}));
+  ASSERT_EQ(base.status, 0) << base.err;
+  EXPECT_EQ(read_json(path("base/config.json"))["sliding_window"], 8);
+  const auto linearize = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"linearize", path("base"), "--exact-layers", "1", "-o", path("linear")});
+    const Outcome outcome = run_linnet(more);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome;
+  };
+  const std::string warned = linearize({"--tokens", "0", "--exact-window", "7"}).err;
+  EXPECT_THAT(warned,
+              HasSubstr("layer 0: the local branch sees up to 256 tokens, the model's own window is 8"));
+  EXPECT_EQ(read_json(path("linear/config.json"))["linear_attention"]["layers"]["1"]["method"], "grouped");
+  fs::remove_all(path("linear"));
+  const Outcome trained = linearize({"--data", text(), "--tokens", "64", "--batch", "2", "--context", "16",
+                                     "--threads", "1", "--set", "group=4", "local_groups=2"});
+  EXPECT_THAT(trained.err, testing::Not(HasSubstr("local branch")));
+  EXPECT_EQ(read_json(path("linear/config.json"))["linear_attention"]["layers"]["1"],
+            nlohmann::json({{"method", "softmax"}, {"window", 8}}));
+  const Outcome checked = run_linnet({"check", path("linear"), "--dtype", "float32"});
+  EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
+  EXPECT_EQ(run_linnet({"merge", path("linear"), "-o", path("merged")}).status, 0);
+  EXPECT_THAT(run_linnet({"inspect", path("merged")}).out,
+              HasSubstr(R"(layer 1: {"method":"softmax","window":8})"));
+}
+
 TEST_F(TrainingProgram, TakesAttentionFromTextOrFileAndLayersAsRanges) {
   write_file(path("attention.json"), R"({"linear_attention": {"method": "hedgehog", "group": 32}})");
   const auto layers = [&](const std::vector<std::string>& more) {

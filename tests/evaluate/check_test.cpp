@@ -69,6 +69,16 @@ TEST(Check, FindsThatPiecesMatter) {
   EXPECT_THAT(broken_checks(decoder), ElementsAre("forms"));
 }
 
+TEST(Check, FindsATokenThatIsSeenPastTheWindows) {
+  Sound decoder;  // whose logits know every token
+  std::vector<std::string> broken;
+  for (const CheckResult& result :
+       check_decoder({&decoder, 29, 61, 8, 0, 1e-6, 3, /*window=*/6, /*reach=*/59})) {
+    if (!result.holds()) broken.push_back(result.name);
+  }
+  EXPECT_THAT(broken, ElementsAre("window"));
+}
+
 struct Grows : Sound {
   size_t state_bytes(int slot) const override { return 100 + static_cast<size_t>(length(slot)) / 50; }
 };

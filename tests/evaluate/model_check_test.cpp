@@ -17,6 +17,7 @@ TEST(ModelCheck, HoldsForEveryKindOfLayer) {
       {{"method", "relu"}, {"group", 8}, {"local", "softmax"}, {"local_groups", 2}, {"taps", 3}},
       {{"method", "grouped"}, {"group", 8}, {"layers", {{"1", {{"method", "softmax"}}}}}},
       {{"method", "grouped"}, {"group", 8}, {"layers", {{"1", {{"method", "softmax"}, {"window", 16}}}}}},
+      {{"method", "softmax"}, {"window", 5}},
       {{"method", "grouped"},
        {"group", 8},
        {"layers", {{"1", {{"alpha", 1}, {"taps", 0}, {"group", 4}, {"local_groups", 16}}}}}},

@@ -32,6 +32,24 @@ Json with(Json config, const Json& change) {
   return config;
 }
 
+Json mistral() { return with(llama(), {{"model_type", "mistral"}}); }
+Json qwen2() { return with(llama(), {{"model_type", "qwen2"}, {"use_sliding_window", true}}); }
+
+/// `sliding_window` null, which is not the same as absent.
+Json without_window(Json config, const Json& change = Json::object()) {
+  config["sliding_window"] = nullptr;
+  config.update(change);
+  return config;
+}
+
+/// "fs": one full and one sliding layer; "c": a word that no family here has.
+Json types(std::string_view letters) {
+  Json layers = Json::array();
+  for (const char letter : letters)
+    layers.push_back(letter == 'f' ? "full_attention" : letter == 's' ? "sliding_attention" : "chunked");
+  return layers;
+}
+
 ModelConfig parse(const Json& config) { return ModelConfig::parse(config, "config.json"); }
 
 TEST(Config, RefusesEveryBrokenFieldByItsName) {
@@ -85,11 +103,31 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"eos_token_id", -1}}), "\"eos_token_id\" is -1"},
       {with(llama(), {{"eos_token_id", {1, "2"}}}), "\"eos_token_id\" is [1,\"2\"]"},
       {with(llama(), {{"quantization_config", {{"bits", 4}}}}), "a quantized model"},
-      {with(llama(), {{"model_type", "mistral"}, {"sliding_window", 256}}), "\"sliding_window\" is 256"},
-      {with(llama(), {{"model_type", "qwen2"}, {"use_sliding_window", true}}),
-       "\"use_sliding_window\" is true"},
-      {with(llama(), {{"layer_types", {"full_attention", "sliding_attention"}}}),
-       "expected full_attention in every layer"},
+      {with(llama(), {{"sliding_window", 256}}),
+       "\"sliding_window\" is 256, expected null (llama has no window)"},
+      {with(llama(), {{"use_sliding_window", true}}), "\"use_sliding_window\" is true, expected false"},
+      {with(llama(), {{"layer_types", types("ffsff")}}), "expected full_attention in every layer, as llama"},
+      {with(llama(), {{"layer_types", types("ff")}}), "expected an array of 5, one a layer"},
+      {with(mistral(), {{"sliding_window", 0}}),
+       "\"sliding_window\" is 0, expected a whole number of at least 1"},
+      {with(mistral(), {{"sliding_window", -8}}), "\"sliding_window\" is -8"},
+      {with(mistral(), {{"sliding_window", 8.0}}), "\"sliding_window\" is 8.0"},
+      {with(mistral(), {{"sliding_window", true}}), "\"sliding_window\" is true"},
+      {with(mistral(), {{"sliding_window", 8}, {"layer_types", types("ffsff")}}),
+       "expected sliding_attention in every layer, as mistral computes"},
+      {without_window(mistral(), {{"layer_types", types("ssfss")}}),
+       "expected full_attention in every layer, as mistral computes"},
+      {with(qwen2(), {{"sliding_window", 0}}), "\"sliding_window\" is 0"},
+      {with(qwen2(), {{"use_sliding_window", 1}}), "\"use_sliding_window\" is 1, expected true or false"},
+      {with(qwen2(), {{"max_window_layers", -1}}), "\"max_window_layers\" is -1"},
+      {with(qwen2(), {{"layer_types", types("ssss")}}), "expected an array of 5, one a layer"},
+      {with(qwen2(), {{"layer_types", "sliding_attention"}}), "\"layer_types\" is \"sliding_attention\""},
+      {with(qwen2(), {{"layer_types", types("sfcss")}}), "expected full_attention or sliding_attention"},
+      {with(qwen2(), {{"layer_types", {1, 2, 3, 4, 5}}}), "expected full_attention or sliding_attention"},
+      {with(qwen2(), {{"layer_types", types("ffffs")}, {"use_sliding_window", false}}),
+       "expected full_attention in every layer, or use_sliding_window and sliding_window"},
+      {without_window(qwen2(), {{"layer_types", types("ffffs")}}),
+       "expected full_attention in every layer, or use_sliding_window and sliding_window"},
       {with(gpt2(), {{"n_head", 5}}), "expected a divisor of n_embd 48"},
       {with(gpt2(), {{"scale_attn_by_inverse_layer_idx", true}}),
        "\"scale_attn_by_inverse_layer_idx\" is true"},
@@ -166,6 +204,29 @@ TEST(Config, BiasesOfQwen2StandOnQueryKeyAndValueAlone) {
   const ModelConfig config = parse(with(llama(), {{"model_type", "qwen2"}, {"sliding_window", 100}}));
   EXPECT_TRUE(config.attention_bias);
   EXPECT_FALSE(config.attention_output_bias || config.mlp_bias);
+}
+
+TEST(Config, WindowsAreThoseOfTheLayersThatTransformersGivesThem) {
+  const std::pair<Json, std::vector<int>> rows[] = {
+      {llama(), {0, 0, 0, 0, 0}},
+      {with(llama(), {{"sliding_window", 512}, {"layer_types", types("fffff")}}), {0, 0, 0, 0, 0}},
+      {without_window(mistral()), {0, 0, 0, 0, 0}},
+      {without_window(mistral(), {{"layer_types", types("fffff")}}), {0, 0, 0, 0, 0}},
+      {mistral(), {4096, 4096, 4096, 4096, 4096}},
+      {with(mistral(), {{"sliding_window", 8}}), {8, 8, 8, 8, 8}},
+      {with(mistral(), {{"sliding_window", 1}, {"layer_types", types("sssss")}}), {1, 1, 1, 1, 1}},
+      {with(mistral(), {{"sliding_window", INT64_MAX}}), std::vector<int>(5, 1 << 30)},
+      {with(qwen2(), {{"max_window_layers", 3}}), {0, 0, 0, 4096, 4096}},
+      {with(qwen2(), {{"max_window_layers", 0}, {"sliding_window", 9}}), {9, 9, 9, 9, 9}},
+      {with(qwen2(), {{"sliding_window", 9}}), {0, 0, 0, 0, 0}},  // layers from 28 on
+      {with(qwen2(), {{"layer_types", types("sfsff")}, {"max_window_layers", 3}, {"sliding_window", 9}}),
+       {9, 0, 9, 0, 0}},
+      {with(qwen2(), {{"layer_types", types("fffff")}, {"max_window_layers", 0}}), {0, 0, 0, 0, 0}},
+      {without_window(qwen2(), {{"max_window_layers", 0}}), {0, 0, 0, 0, 0}},
+      {with(qwen2(), {{"use_sliding_window", false}, {"max_window_layers", 0}, {"sliding_window", 0}}),
+       {0, 0, 0, 0, 0}},
+  };
+  for (const auto& [config, windows] : rows) EXPECT_EQ(parse(config).windows, windows) << config;
 }
 
 TEST(Config, BothSpellingsOfRopeSayTheSame) {

@@ -173,6 +173,27 @@ struct Linearized {
   }
 };
 
+TEST(Model, ALayerThatStaysSoftmaxKeepsTheWindowOfItsConfig) {
+  TemporaryFolder folder;
+  TinyModel tiny = make_tiny(tiny_llama_config());
+  tiny.config["model_type"] = "mistral";
+  tiny.config["sliding_window"] = 5;
+  const auto windows = [&](const Json& linear) {
+    tiny.config["linear_attention"] = linear;
+    std::vector<int> found;
+    static int count = 0;
+    const auto model = Model::open(tiny.write(folder.path, "model-" + std::to_string(count++)));
+    for (const AttentionConfig& layer : model->attention()) found.push_back(layer.window);
+    return found;
+  };
+  EXPECT_EQ(windows(nullptr), (std::vector<int>{5, 5}));
+  EXPECT_EQ(windows({{"method", "softmax"}}), (std::vector<int>{5, 5}));
+  EXPECT_EQ(windows({{"method", "relu"}, {"layers", {{"1", {{"method", "softmax"}}}}}}),
+            (std::vector<int>{0, 5}));
+  EXPECT_EQ(windows({{"method", "softmax"}, {"window", 0}, {"layers", {{"1", {{"window", 3}}}}}}),
+            (std::vector<int>{5, 3}));
+}
+
 TEST(Sidecar, OpensOverTheBaseBesideIt) {
   const Linearized linear;
   const auto model = Model::open(linear.write());

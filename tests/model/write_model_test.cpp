@@ -119,6 +119,20 @@ TEST(WriteModel, AFullFolderOfSoftmaxIsAnOrdinaryOne) {
   EXPECT_EQ(Model::open(folder.path / "full")->config().raw, tiny_llama_config());
 }
 
+TEST(WriteModel, AFullFolderWithWindowsIsAnOrdinaryOneUntilALayerChanges) {
+  TemporaryFolder folder;
+  TinyModel tiny = make_tiny(tiny_llama_config());
+  tiny.config["model_type"] = "mistral";
+  tiny.config["sliding_window"] = 5;
+  const auto model = Model::open(tiny.write(folder.path, "model"));
+  write_full(folder.path / "full", *model, {}, model->attention(), kShardBytes, false);
+  EXPECT_EQ(Model::open(folder.path / "full")->config().raw, tiny.config);
+  auto changed = model->attention();
+  changed[1] = parse_layer_attention({{"method", "relu"}}, "test");
+  write_full(folder.path / "changed", *model, {}, changed, kShardBytes, false);
+  EXPECT_EQ(Model::open(folder.path / "changed")->attention(), changed);
+}
+
 TEST(WriteModel, ATiedHeadInTheFileDoesNotOutliveItsEmbedding) {
   TemporaryFolder folder;
   TinyModel tiny = make_tiny(tiny_llama_config()), changed;

@@ -163,6 +163,34 @@ TEST(Module, TheTeacherIsTheSoftmaxModelWhateverTheAttention) {
   EXPECT_FALSE(module.hidden(small_batch()).equal(before));
 }
 
+/// Three layers, the last two of which see five tokens.
+Module windowed_module() {
+  return module_of_folder(fs::path(LINNET_TEST_DATA) / "hf" / "qwen2-window", at::kDouble);
+}
+
+TEST(Module, TheTeachersWindowsAreItsOwn) {
+  Module module = windowed_module();
+  at::NoGradGuard off;
+  const at::Tensor before = module.hidden(small_batch());
+  module.set_attention(grouped(3), 1);
+  EXPECT_TRUE(module.hidden(small_batch(), Mode::kTeacher).equal(before));
+  module.set_attention(std::vector<AttentionConfig>(3), 1);  // over all tokens
+  const at::Tensor all = module.hidden(small_batch());
+  EXPECT_LT(relative_error(all.narrow(1, 0, 5), before.narrow(1, 0, 5)), 1e-12);
+  EXPECT_GT(relative_error(all.narrow(1, 5, 35), before.narrow(1, 5, 35)), 1e-2);
+  const Module fresh(module.config(), 1, {});
+  EXPECT_EQ(fresh.attention(), windowed_module().attention());
+}
+
+TEST(Module, TransferTargetsAreTheWindowedAttentions) {
+  Module module = windowed_module();
+  module.set_attention(grouped(3), 1);
+  module.set_trainable({.what = Train::kNew});
+  // The local branch's four groups of four reach past the teacher's five tokens.
+  EXPECT_LT(module.transfer_loss(small_batch(2, 5)).item<double>(), 1e-20);
+  EXPECT_GT(module.transfer_loss(small_batch(2, 8)).item<double>(), 1e-3);
+}
+
 TEST(Module, TheTeacherStaysTheBaseWhereItIsKept) {
   for (const bool keep : {false, true}) {
     Module module = small_module();

@@ -330,7 +330,8 @@ TEST_P(GoldenLosses, TenStepsOfAdamWAreHuggingFaces) {
 INSTANTIATE_TEST_SUITE_P(HuggingFace, GoldenLosses,
                          testing::Values("llama-mha", "llama-gqa-tied", "llama-biases", "llama-rope-linear",
                                          "llama-rope-llama3", "llama-rope-yarn", "llama-sharded",
-                                         "llama-old-spelling", "gpt2", "gpt2-without-prefix"),
+                                         "llama-old-spelling", "mistral-window", "qwen2-window",
+                                         "qwen2-layer-types", "gpt2", "gpt2-without-prefix"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -1,0 +1,22 @@
+#include "model/teacher.h"
+
+namespace linnet {
+
+std::vector<AttentionConfig> teacher_attention(const ModelConfig& config) {
+  return attention_over(config, nullptr, config.model_type);
+}
+
+std::vector<AttentionConfig> attention_over(const ModelConfig& config, const nlohmann::json& object,
+                                            const std::string& where) {
+  std::vector<AttentionConfig> layers = parse_attention(object, static_cast<int>(config.layers), where);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i].grows() && layers[i].window == 0) layers[i].window = config.windows[i];
+  }
+  return layers;
+}
+
+nlohmann::json attention_object(const ModelConfig& config, const std::vector<AttentionConfig>& layers) {
+  return layers == teacher_attention(config) ? nlohmann::json() : to_json(layers);
+}
+
+}  // namespace linnet
