@@ -49,7 +49,7 @@ std::vector<std::string> golden_folders() {
   return names;
 }
 
-TEST(HuggingFaceGoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 10u); }
+TEST(HuggingFaceGoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 13u); }
 
 class HuggingFaceGolden : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Checkpoints, HuggingFaceGolden, testing::ValuesIn(golden_folders()),
