@@ -1,6 +1,7 @@
 #include "kernels/cpu/large_product.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <utility>
@@ -65,8 +66,8 @@ bool fast_bfloat16() {
 struct LargeMatrix::Impl {
   struct Panel {
     int64_t begin = 0, outputs = 0;
-    memory weights;
-    const uint16_t* narrow = nullptr;  // [outputs, in]: where each piece widens them for itself
+    memory weights;                    // of narrow ones the layout alone
+    const uint16_t* narrow = nullptr;  // [outputs, in]: to be widened
   };
   struct Kernel {
     dnnl::matmul::primitive_desc description;
@@ -75,6 +76,7 @@ struct LargeMatrix::Impl {
 
   int64_t in, y_stride;
   WeightType multiply;
+  const uint64_t id = next_id();  // no other matrix ever has it
   std::vector<Panel> panels;
   std::map<std::pair<int64_t, int64_t>, Kernel> kernels;  // by rows and outputs
 
@@ -87,6 +89,35 @@ struct LargeMatrix::Impl {
     kernel.description = dnnl::matmul::primitive_desc({x, weights, y}, attributes, engine());
     kernel.run = dnnl::matmul(kernel.description);
     return kernel;
+  }
+
+  static uint64_t next_id() {
+    static std::atomic<uint64_t> last = 0;
+    return ++last;
+  }
+
+  /// A panel's narrow weights in float32 and the layout that oneDNN chose. Each thread keeps its last panel:
+  /// the pieces of a product that it takes share one, and widening it for each costs a tenth of the product.
+  memory widened(const Panel& panel) const {
+    thread_local struct {
+      uint64_t matrix = 0;
+      int64_t begin = 0;
+      std::vector<float> plain;
+      memory packed;
+    } last;
+    if (last.matrix == id && last.begin == panel.begin) return last.packed;
+    const int64_t count = panel.outputs * in;
+    last.plain.resize(std::max(last.plain.size(), static_cast<size_t>(count)));
+    from_bfloat16(panel.narrow, count, last.plain.data());
+    thread_local dnnl::stream stream(engine());
+    memory source(plain_weights(multiply, in, panel.outputs), engine(), last.plain.data());
+    const memory::desc layout = panel.weights.get_desc();
+    if (!last.packed || last.packed.get_desc() != layout) last.packed = memory(layout, engine());
+    dnnl::reorder(source, last.packed).execute(stream, source, last.packed);
+    stream.wait();
+    last.matrix = id;
+    last.begin = panel.begin;
+    return last.packed;
   }
 
   /// The layout that oneDNN would choose for a panel, or W's own where that is a plain one.
@@ -115,7 +146,7 @@ LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, in
     auto* from = static_cast<std::byte*>(const_cast<void*>(weights)) + begin * in * bytes_of(stored);
     if (stored != multiply) {
       // A float32 copy of all of a model's bf16 weights would take twice the model's memory.
-      const memory none(plain_weights(multiply, in, outputs), engine(), nullptr);
+      const memory none(impl_->best_weights(outputs), engine(), nullptr);
       impl_->panels.push_back({begin, outputs, none, reinterpret_cast<const uint16_t*>(from)});
       continue;
     }
@@ -160,14 +191,7 @@ void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) co
   thread_local dnnl::stream stream(engine());
   thread_local std::vector<std::byte> scratch;
   scratch.resize(std::max(scratch.size(), kernel.description.scratchpad_desc().get_size()));
-  thread_local std::vector<float> widened;
-  memory weights = panel.weights;
-  if (panel.narrow != nullptr) {
-    const int64_t count = panel.outputs * impl_->in;
-    widened.resize(std::max(widened.size(), static_cast<size_t>(count)));
-    from_bfloat16(panel.narrow, count, widened.data());
-    weights = memory(panel.weights.get_desc(), engine(), widened.data());
-  }
+  const memory weights = panel.narrow != nullptr ? impl_->widened(panel) : panel.weights;
   auto* from = static_cast<std::byte*>(const_cast<void*>(x)) + begin * impl_->in * bytes_of(impl_->multiply);
   kernel.run.execute(
       stream,
