@@ -22,9 +22,10 @@ std::string source_of(const fs::path& file) {
   return file == "-" ? "standard input" : file.filename().string();
 }
 
-/// The whole of a text of at most `most` bytes.
-std::string whole_text(const fs::path& file, size_t most) {
+/// The whole of a text, of at most `most` bytes where `always`, or it is packed.
+std::string whole_text(const fs::path& file, size_t most, bool always) {
   TextBytes bytes(file);
+  if (!always && !bytes.packed()) most = SIZE_MAX;
   std::string text;
   for (std::string_view part = bytes.next(); !part.empty(); part = bytes.next()) {
     text += part;
@@ -138,6 +139,10 @@ Kind kind_of(const fs::path& file, const CorpusOptions& options) {
 
 }  // namespace
 
+bool has_records(const fs::path& file, const CorpusOptions& options) {
+  return kind_of(file, options) != Kind::kText;
+}
+
 void for_each_line(const fs::path& file, const std::function<bool(std::string_view, size_t)>& take,
                    size_t most) {
   TextBytes bytes(file);
@@ -165,7 +170,7 @@ void for_each_document(const fs::path& file, const CorpusOptions& options,
   const Records records(file, options);
   switch (kind_of(file, options)) {
     case Kind::kText: {
-      take({name_of(file), source_of(file), whole_text(file, is_packed(file) ? options.most : SIZE_MAX)});
+      take({name_of(file), source_of(file), whole_text(file, options.most, false)});
       return;
     }
     case Kind::kLines:
@@ -179,7 +184,7 @@ void for_each_document(const fs::path& file, const CorpusOptions& options,
           options.most);
       return;
     case Kind::kList:
-      for_each_element(whole_text(file, options.most), name_of(file),
+      for_each_element(whole_text(file, options.most, true), name_of(file),
                        [&](std::string_view element, const std::string& where) {
                          return take(records.document_of_element(element, where));
                        });

@@ -28,6 +28,10 @@ struct CorpusOptions {
   size_t most = size_t{1} << 30;
 };
 
+/// Whether the file's name, or "-" with these options, promises records, so that a field's name matters.
+/// Throws Error on an unknown ending.
+bool has_records(const std::filesystem::path& file, const CorpusOptions& options);
+
 /// Calls `take` for each document in order; stops early where it returns false. Memory is one record, or the
 /// whole of a .txt, .md or .json. Blank lines are passed over. Throws Error (where: file, or file and record)
 /// on what is no such file: an unknown ending, a damaged archive, more bytes than the options allow, a record

@@ -156,14 +156,33 @@ std::unique_ptr<Unpacker> make(std::string_view packed, const std::string& where
 
 using Make = std::unique_ptr<Unpacker> (*)(std::string_view, const std::string&);
 
-/// Null where the file is plain.
+struct Packing {
+  std::string_view ending, magic;  // what archives begin with
+  Make make;
+};
+constexpr Packing kPackings[] = {{".xz",
+                                  {"\xFD"
+                                   "7zXZ\0",
+                                   6},
+                                  &make<Xz>},
+                                 {".gz", "\x1F\x8B", &make<Gzip>},
+                                 {".zst", "\x28\xB5\x2F\xFD", &make<Zstd>}};
+
+/// Null where none fits: the text is plain.
+template <class Fits>
+Make unpacker_where(const Fits& fits) {
+  const auto found = std::find_if(std::begin(kPackings), std::end(kPackings), fits);
+  return found == std::end(kPackings) ? nullptr : found->make;
+}
+
 Make unpacker_of(const std::filesystem::path& file) {
-  constexpr std::pair<std::string_view, Make> kUnpackers[] = {
-      {".xz", &make<Xz>}, {".gz", &make<Gzip>}, {".zst", &make<Zstd>}};
   const std::string ending = file.extension().string();
-  const auto found = std::find_if(std::begin(kUnpackers), std::end(kUnpackers),
-                                  [&](const auto& row) { return row.first == ending; });
-  return found == std::end(kUnpackers) ? nullptr : found->second;
+  return unpacker_where([&](const Packing& packing) { return packing.ending == ending; });
+}
+
+/// Standard input has no name.
+Make unpacker_of_bytes(std::string_view bytes) {
+  return unpacker_where([&](const Packing& packing) { return bytes.starts_with(packing.magic); });
 }
 
 std::string read_standard_input() {
@@ -177,15 +196,16 @@ std::string read_standard_input() {
 bool is_packed(const std::filesystem::path& file) { return unpacker_of(file) != nullptr; }
 
 TextBytes::TextBytes(const std::filesystem::path& file) {
-  if (file == "-") {
+  const bool is_input = file == "-";
+  if (is_input) {
     standard_input_ = read_standard_input();
     bytes_ = standard_input_;
-    return;
+  } else {
+    mapped_ = MappedFile(file);
+    bytes_ = mapped_.text();
   }
-  mapped_ = MappedFile(file);
-  bytes_ = mapped_.text();
-  if (const Make make_unpacker = unpacker_of(file)) {
-    unpacker_ = make_unpacker(bytes_, file.string());
+  if (const Make make_unpacker = is_input ? unpacker_of_bytes(bytes_) : unpacker_of(file)) {
+    unpacker_ = make_unpacker(bytes_, is_input ? "standard input" : file.string());
     buffer_.resize(kPart);
   }
 }

@@ -26,8 +26,11 @@ bool is_packed(const std::filesystem::path& file);
 
 class TextBytes {
  public:
-  /// "-" is standard input, which can be read once, is plain and at most 1 GiB. Throws Error.
+  /// "-" is standard input, which can be read once, at most 1 GiB of it; whether it is packed its first bytes
+  /// say. Throws Error.
   explicit TextBytes(const std::filesystem::path& file);
+
+  bool packed() const { return unpacker_ != nullptr; }
 
   /// The next part, valid until the next call; empty at the end. A UTF-8 byte-order mark at the beginning is
   /// skipped. Throws Error as Unpacker, or upon Ctrl-C.
