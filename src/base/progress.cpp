@@ -34,10 +34,11 @@ std::string short_time(double seconds) {
   return fmt::format("{}h{:02}m", whole / 3600, whole / 60 % 60);
 }
 
-Progress::Output Progress::Output::standard_error() {
+Progress::Output Progress::Output::standard_error(std::optional<double> first) {
   const char* term = std::getenv("TERM");
   const char* no_color = std::getenv("NO_COLOR");
   Output output;
+  output.first = first;
   output.terminal = ::isatty(STDERR_FILENO) == 1 && term != nullptr && std::string_view(term) != "dumb";
   output.color = output.terminal && (no_color == nullptr || *no_color == '\0');
   output.write = [](std::string_view text) {
@@ -104,6 +105,12 @@ void Progress::finish() {
   if (!std::exchange(drawn_, false)) return;
   const std::string text = line(output_.now() - start_);
   output_.write("\r" + text + std::string(width_ > text.size() ? width_ - text.size() : 0, ' ') + "\n");
+  width_ = 0;
+}
+
+void Progress::clear() {
+  if (!std::exchange(drawn_, false)) return;
+  output_.write(fmt::format("\r{:{}}\r", "", width_));
   width_ = 0;
 }
 

@@ -19,7 +19,7 @@ class Progress {
     std::function<void(std::string_view)> write;
     std::function<double()> now;       // seconds, from any start
     std::optional<double> first = {};  // seconds until anything is shown, where not as between two showings
-    static Output standard_error();
+    static Output standard_error(std::optional<double> first = {});
   };
 
   /// `total` of `unit`s are to do; 0 if that is not known. Rates count from here, without what `done` had
@@ -34,6 +34,8 @@ class Progress {
   void update(double done, std::string_view note = {});
   /// Ends the bar's line, so that other text can follow. Further updates draw it anew.
   void finish();
+  /// Takes the bar away instead: what follows stands in its place.
+  void clear();
 
  private:
   std::string line(double elapsed) const;

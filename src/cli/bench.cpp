@@ -4,12 +4,14 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/peak_memory.h"
+#include "base/progress.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
 #include "base/timing.h"
@@ -27,7 +29,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct BenchOptions : SharedOptions {
-  std::vector<int64_t> contexts = {1024, 16384};
+  std::vector<int64_t> contexts = {0, 1024, 16384};  // 0: after BOS alone
   int64_t prefill_tokens = 2048;
   int windows = 9;         // each context is measured in turn, so many times
   int window_tokens = 32;  // decoded in one
@@ -76,49 +78,105 @@ std::vector<int64_t> usable_contexts(const BenchOptions& options, const Model& m
   return usable;
 }
 
-Json measure_prefill(Decoder& decoder, const BenchOptions& options) {
-  const Model& model = decoder.model();
-  int64_t count = options.prefill_tokens;
-  if (model.family().positions == PositionKind::kLearned) count = std::min(count, model.config().positions);
+constexpr int kPrefills = 6;  // the first, which packs weights, does not count
+
+int64_t prefill_tokens(const BenchOptions& options, const Model& model) {
+  const bool learned = model.family().positions == PositionKind::kLearned;
+  return learned ? std::min(options.prefill_tokens, model.config().positions) : options.prefill_tokens;
+}
+
+/// What is done, counted in tokens, and shown where it takes long.
+class ShownWork {
+ public:
+  ShownWork(const BenchOptions& options, const Model& model, const std::vector<int64_t>& contexts)
+      : progress_("bench", "tokens", tokens(options, model, contexts), 0,
+                  Progress::Output::standard_error(kPatience)) {}
+  ~ShownWork() { progress_.clear(); }
+  ShownWork(const ShownWork&) = delete;
+  ShownWork& operator=(const ShownWork&) = delete;
+
+  void add(int64_t tokens, const char* what) {
+    stop_if_interrupted();
+    progress_.update(static_cast<double>(done_ += tokens), what);
+  }
+
+ private:
+  static double tokens(const BenchOptions& options, const Model& model,
+                       const std::vector<int64_t>& contexts) {
+    int64_t all = kPrefills * prefill_tokens(options, model);
+    for (const int64_t context : contexts)
+      all += context + int64_t{options.windows + 1} * options.window_tokens;
+    return static_cast<double>(all);
+  }
+
+  int64_t done_ = 0;
+  Progress progress_;
+};
+
+Json measure_prefill(Decoder& decoder, const BenchOptions& options, ShownWork& work) {
+  const int64_t count = prefill_tokens(options, decoder.model());
   const auto tokens = random_tokens(count, decoder.vocabulary(), options.seed);
   std::vector<float> logits(static_cast<size_t>(decoder.vocabulary()));
   std::vector<double> seconds;
-  for (int i = 0; i < 6; ++i) {
+  for (int i = 0; i < kPrefills; ++i) {
+    work.add(0, "prefill");
     decoder.reset(0);
-    stop_if_interrupted();
     const Clock clock;
     decoder.prefill(0, tokens, tokens.size() - 1, logits);
-    if (i > 0) seconds.push_back(clock.seconds());  // the first packs weights
+    if (i > 0) seconds.push_back(clock.seconds());
+    work.add(count, "prefill");
   }
   return {{"prefill_tokens", count},
           {"prefill_tokens_per_second", static_cast<double>(count) / median(seconds)}};
 }
 
-Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::vector<int64_t>& contexts) {
+/// The slot has read `tokens` and nothing else.
+void read(Decoder& decoder, int slot, std::span<const int32_t> tokens, ShownWork& work) {
+  constexpr size_t kPart = 1024;
+  decoder.reset(slot);
+  for (; !tokens.empty(); tokens = tokens.subspan(std::min(kPart, tokens.size()))) {
+    const auto part = tokens.first(std::min(kPart, tokens.size()));
+    decoder.prefill(slot, part, part.size(), {});
+    work.add(static_cast<int64_t>(part.size()), "reading contexts");
+  }
+}
+
+/// The token that stands for BOS: which one it is changes no speed.
+int32_t first_token(const Model& model) {
+  return model.config().bos ? static_cast<int32_t>(*model.config().bos) : 0;
+}
+
+Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::vector<int64_t>& contexts,
+                    ShownWork& work) {
   std::vector<std::vector<double>> seconds(contexts.size());
   std::vector<int32_t> token(contexts.size(), 1);
+  std::vector<size_t> state(contexts.size());  // bytes
+  const std::vector<int32_t> bos = {first_token(decoder.model())};
   for (size_t c = 0; c < contexts.size(); ++c) {
-    const auto tokens = random_tokens(contexts[c], decoder.vocabulary(), options.seed);
-    decoder.reset(static_cast<int>(c));
-    decoder.prefill(static_cast<int>(c), tokens, tokens.size(), {});
+    const int slot = static_cast<int>(c);
+    read(decoder, slot,
+         contexts[c] == 0 ? bos : random_tokens(contexts[c], decoder.vocabulary(), options.seed), work);
+    state[c] = decoder.state_bytes(slot);
   }
   for (int window = -1; window < options.windows; ++window) {  // in turns: a slow spell hits all alike
     for (size_t c = 0; c < contexts.size(); ++c) {
-      stop_if_interrupted();
+      const int slot = static_cast<int>(c);
+      if (contexts[c] == 0) read(decoder, slot, bos, work);  // empty again
+      work.add(0, "decode");
       const Clock clock;
-      token[c] = decode(decoder, static_cast<int>(c), token[c], options.window_tokens);
+      token[c] = decode(decoder, slot, token[c], options.window_tokens);
       if (window >= 0) seconds[c].push_back(clock.seconds() / options.window_tokens);
+      work.add(options.window_tokens, "decode");
     }
   }
   Json rows = Json::array();
   for (size_t c = 0; c < contexts.size(); ++c) {
-    const size_t state = decoder.state_bytes(static_cast<int>(c));
     rows.push_back(
         {{"context", contexts[c]},
          {"decode_tokens_per_second", 1 / median(seconds[c])},
          {"best_window_tokens_per_second", 1 / *std::min_element(seconds[c].begin(), seconds[c].end())},
-         {"state_bytes", state},
-         {"bytes_per_token", decoder.cost().step_weight_bytes + state}});
+         {"state_bytes", state[c]},
+         {"bytes_per_token", decoder.cost().step_weight_bytes + state[c]}});
   }
   return rows;
 }
@@ -153,18 +211,22 @@ std::string text_of(const Json& result) {
                       number("prefill_fraction_of_matrix_rate") * 100);
   for (const Json& row : result["decode"]) {
     text += fmt::format(
-        "decode      {:.0f} tokens/s (best window {:.0f}) after {} tokens; {:.1f} MB read a token, {:.0f}% "
+        "decode      {:.0f} tokens/s (best window {:.0f}) after {}; {:.1f} MB read a token, {:.0f}% "
         "of the "
         "roofline; state {:.2f} MB\n",
         row["decode_tokens_per_second"].get<double>(), row["best_window_tokens_per_second"].get<double>(),
-        row["context"].get<int64_t>(), row["bytes_per_token"].get<double>() * 1e-6,
-        row["fraction_of_roofline"].get<double>() * 100, row["state_bytes"].get<double>() * 1e-6);
+        row["context"] == 0 ? "BOS alone" : fmt::format("{} tokens", row["context"].get<int64_t>()),
+        row["bytes_per_token"].get<double>() * 1e-6, row["fraction_of_roofline"].get<double>() * 100,
+        row["state_bytes"].get<double>() * 1e-6);
   }
   return text + fmt::format("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
                             number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
 }
 
 ExitStatus bench(const BenchOptions& options) {
+  refuse_given(*options.app,
+               {"--batch", "--micro-batch", "--context", "--steps", "--activation-checkpointing"},
+               "given without --training", "--training too");
   check_device(options);
   const JsonResult json(options);
   ThreadPool pool(options.threads);
@@ -185,8 +247,11 @@ ExitStatus bench(const BenchOptions& options) {
                  {"threads", pool.size()},
                  {"load_to_first_token_seconds", first_token},
                  {"step_weight_bytes", decoder->cost().step_weight_bytes}};
-  result.update(measure_prefill(*decoder, options));
-  result["decode"] = measure_decode(*decoder, options, contexts);
+  {
+    ShownWork work(options, *model, contexts);
+    result.update(measure_prefill(*decoder, options, work));
+    result["decode"] = measure_decode(*decoder, options, contexts, work);
+  }
   result["peak_memory_bytes"] = peak_memory();  // before the machine's own measurements take theirs
   hold_against_machine(decoder->cost(), pool, result);
   print(text_of(result));
@@ -198,15 +263,17 @@ ExitStatus bench(const BenchOptions& options) {
 
 void describe_bench(CLI::App& app, Work& work) {
   const auto options = std::make_shared<BenchOptions>();
+  options->app = &app;
   add_runtime(app, *options);
-  comma_list(app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens"))
-      ->transform(count(1, 1 << 24))
+  comma_list(
+      app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens; 0: after BOS alone"))
+      ->transform(count(0, 1 << 24))
       ->type_name("TOKENS,…");
   app.add_option("--prefill-tokens", options->prefill_tokens, "Tokens of the prefill that is measured")
       ->transform(count(1, 1 << 24))
       ->type_name("TOKENS");
   app.add_option("--windows", options->windows, "Windows of decoding at each context; their median counts")
-      ->check(from_to(1, 10000));
+      ->transform(whole(1, 10000));
   app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")
       ->transform(count(1, 100000))
       ->type_name("TOKENS");
@@ -225,17 +292,17 @@ void add_bench_training(CLI::App& app, BenchTrainingOptions& options) {
   constexpr const char* kGroup = "Training (next-token loss on all parameters, random tokens)";
   app.add_flag("--training", options.training, "Measure training instead")->group(kGroup);
   app.add_option("--batch", options.batch, "Rows a step (default: as `linnet finetune`)")
-      ->check(from_to(1, 1e6))
+      ->transform(whole(1, 1000000))
       ->group(kGroup);
   app.add_option("--micro-batch", options.micro_batch, "Rows at once (default: as `linnet finetune`)")
-      ->check(from_to(1, 1e6))
+      ->transform(whole(1, 1000000))
       ->group(kGroup);
   app.add_option("--context", options.context, "Tokens a row (default: as `linnet finetune`)")
       ->transform(count(2, 1 << 20))
       ->type_name("TOKENS")
       ->group(kGroup);
   app.add_option("--steps", options.steps, "Steps that are measured, after one that is not")
-      ->check(from_to(1, 1e6))
+      ->transform(whole(1, 1000000))
       ->group(kGroup);
   app.add_flag("--activation-checkpointing", options.activation_checkpointing,
                "Keep each layer's input alone and compute the rest again")

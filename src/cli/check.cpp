@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/progress.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -23,12 +24,18 @@ std::string amount(double x) { return std::isinf(x) ? "any" : fmt::format("{:.3g
 ExitStatus check(const CheckCommandOptions& options) {
   check_device(options);
   const JsonResult json(options);
-  const CheckOptions how = {compute_type(options.dtype), options.tokens, options.seed};
+  CheckOptions how = {compute_type(options.dtype), options.tokens, options.seed};
   const auto model = open_model(options);
   ThreadPool pool(options.threads);
+  Progress progress("check", "tokens", 0, 0, Progress::Output::standard_error(kPatience));
+  int64_t read = 0;
+  how.progress = [&](std::string_view check, int64_t tokens) {
+    progress.update(static_cast<double>(read += tokens), check);
+  };
   bool all = true;
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   check_model(model, how, pool, [&](const CheckResult& result) {
+    progress.clear();
     if (rows.empty()) {
       print(fmt::format("{:<11} {:<5} {:>9} {:>9}  {:<15} {}\n", "check", "holds", "measured", "allowed",
                         "unit", "claim"));

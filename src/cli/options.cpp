@@ -4,8 +4,8 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
-#include <cstdlib>
 #include <functional>
 
 #include "base/count.h"
@@ -22,11 +22,12 @@ namespace {
 /// Refuses a text that is no number, or one that `allowed` does not want; NaN is never wanted.
 CLI::Validator number_where(std::function<bool(double)> allowed, std::string range) {
   return {[=](const std::string& text) -> std::string {
-            char* end = nullptr;
-            const double number = std::strtod(text.c_str(), &end);
-            const bool whole = end != text.c_str() && *end == '\0';
-            if (whole && allowed(number)) return "";
-            return fmt::format("{}, expected {}{}", printable(text, 60), whole ? "" : "a number ", range);
+            double number = 0;
+            const char* const end = text.data() + text.size();
+            const auto [rest, code] = std::from_chars(text.data(), end, number);
+            const bool is_number = code == std::errc() && rest == end;
+            if (is_number && allowed(number)) return "";
+            return fmt::format("{}, expected {}{}", printable(text, 60), is_number ? "" : "a number ", range);
           },
           range};
 }
@@ -38,11 +39,28 @@ CLI::Validator from_to(double low, double high) {
 }
 
 CLI::Validator at_least(double low) {
-  return number_where([=](double x) { return x >= low; }, fmt::format("at least {}", low));
+  return number_where([=](double x) { return x >= low && std::isfinite(x); },
+                      fmt::format("at least {}", low));
 }
 
 CLI::Validator positive() {
   return number_where([](double x) { return x > 0 && std::isfinite(x); }, "above 0");
+}
+
+CLI::Validator whole(uint64_t low, uint64_t high) {
+  const bool bounded = high < uint64_t{std::numeric_limits<int64_t>::max()};
+  const std::string range = bounded ? fmt::format("{} to {}", low, high) : fmt::format("at least {}", low);
+  const auto read = [=](std::string& text) -> std::string {
+    const size_t digits = text.starts_with('-') ? 1 : 0;
+    const bool is_whole = text.size() > digits && text.find_first_not_of("0123456789", digits) == text.npos;
+    uint64_t number = 0;
+    const auto code = std::from_chars(text.data(), text.data() + text.size(), number).ec;
+    if (!is_whole || code != std::errc() || number < low || number > high)
+      return fmt::format("{}, expected {}{}", printable(text, 60), is_whole ? "" : "a whole number ", range);
+    text = fmt::format("{}", number);
+    return "";
+  };
+  return {read, range};
 }
 
 CLI::Validator count(int64_t low, int64_t high) {
@@ -95,7 +113,7 @@ void add_dtype(CLI::App& app, SharedOptions& options) {
 
 void add_threads(CLI::App& app, SharedOptions& options) {
   app.add_option("--threads", options.threads, "Threads; 0 is one for each processor")
-      ->check(from_to(0, 1024));
+      ->transform(whole(0, 1024));
 }
 
 void add_instructions(CLI::App& app) {
@@ -106,7 +124,7 @@ void add_instructions(CLI::App& app) {
 }
 
 void add_seed(CLI::App& app, SharedOptions& options) {
-  app.add_option("--seed", options.seed, "Seed of every random number")->check(at_least(0));
+  app.add_option("--seed", options.seed, "Seed of every random number")->transform(whole(0));
 }
 
 void add_json(CLI::App& app, SharedOptions& options) {
@@ -130,6 +148,7 @@ CLI::Option* add_texts(CLI::App& app, const char* name, std::vector<std::filesys
 }
 
 void add_field(CLI::App& app, SharedOptions& options) {
+  options.app = &app;
   app.add_option("--field", options.texts.field,
                  "The field of records that holds the text (default: text); given, standard input is one "
                  "record per line, else one document")
@@ -151,6 +170,21 @@ void add_runtime(CLI::App& app, SharedOptions& options) {
   add_seed(app, options);
 }
 
+void refuse_given(const CLI::App& app, std::initializer_list<const char*> options, const std::string& why,
+                  const std::string& expected) {
+  for (const char* name : options) {
+    const CLI::Option* option = app.get_option_no_throw(name);
+    if (option != nullptr && option->count() > 0) throw Error(name, why, expected);
+  }
+}
+
+void check_field(const SharedOptions& options, const std::vector<std::filesystem::path>& files) {
+  if (options.texts.field.empty()) return;
+  const auto with_records = [&](const auto& file) { return has_records(file, options.texts); };
+  if (std::none_of(files.begin(), files.end(), with_records))
+    throw Error("--field", "given, and no FILE has records", "a .jsonl or .json file, or standard input");
+}
+
 void check_device(const SharedOptions& options) {
   const std::string& name = options.device;
   if (name == "cpu") return;
@@ -168,9 +202,8 @@ Model::OpenOptions open_options(const SharedOptions& options) {
   how.reading = {.threads = options.threads, .verify = options.verify, .cache = cache_folder()};
   how.reading.report = [bar = std::shared_ptr<Progress>()](double done, double total) mutable {
     if (!bar) {
-      auto output = Progress::Output::standard_error();
-      output.first = 1.0;
-      bar = std::make_shared<Progress>("checking weights", "bytes", total, 0, output);
+      bar = std::make_shared<Progress>("checking weights", "bytes", total, 0,
+                                       Progress::Output::standard_error(kPatience));
     }
     bar->update(done);
     if (done >= total) bar.reset();

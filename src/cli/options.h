@@ -5,6 +5,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 #include <memory>
 #include <string>
@@ -19,15 +20,16 @@
 namespace linnet::cli {
 
 struct SharedOptions {
-  std::string model;           // MODEL
-  std::string base;            // --base; empty: beside the sidecar
-  bool verify = false;         // --verify
-  std::string device = "cpu";  // --device
-  std::string dtype = "auto";  // --dtype; a command may set its own default before add_dtype
-  int threads = 0;             // --threads; 0: every processor
-  uint64_t seed = 0;           // --seed
-  std::string json;            // --json; empty: none
-  CorpusOptions texts;         // --field
+  std::string model;              // MODEL
+  std::string base;               // --base; empty: beside the sidecar
+  bool verify = false;            // --verify
+  std::string device = "cpu";     // --device
+  std::string dtype = "auto";     // --dtype; a command may set its own default before add_dtype
+  int threads = 0;                // --threads; 0: every processor
+  uint64_t seed = 0;              // --seed
+  std::string json;               // --json; empty: none
+  CorpusOptions texts;            // --field
+  const CLI::App* app = nullptr;  // what was given, for refuse_given(); set by add_field() and add_sampling()
 };
 
 void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify
@@ -48,11 +50,13 @@ void add_shard_size(CLI::App& app, int64_t& bytes);
 /// All of the above, for commands that run a model.
 void add_runtime(CLI::App& app, SharedOptions& options);
 
-/// A number from `low` to `high`, both allowed, or at least `low`; --help shows it. NaN is out.
+/// A number from `low` to `high`, both allowed, or at least `low`; --help shows it. NaN and infinity are out.
 CLI::Validator from_to(double low, double high);
 CLI::Validator at_least(double low);
 /// A number above 0.
 CLI::Validator positive();
+/// A whole number in plain digits; for transform(), as CLI11 would read 010 as 8.
+CLI::Validator whole(uint64_t low, uint64_t high = std::numeric_limits<uint64_t>::max());
 /// A count of tokens or bytes, as parse_count() reads it, from `low` to `high`; for transform(): the option
 /// gets its digits.
 CLI::Validator count(int64_t low, int64_t high = std::numeric_limits<int64_t>::max());
@@ -63,8 +67,17 @@ CLI::Validator one_of_words(std::vector<std::string> words);
 /// A list in one argument, such as 1024,16384; the option may be repeated.
 CLI::Option* comma_list(CLI::Option* option);
 
+/// Refuses the first of the options that was given though it would do nothing; `why`: "given without
+/// --valid".
+void refuse_given(const CLI::App& app, std::initializer_list<const char*> options, const std::string& why,
+                  const std::string& expected);
+/// Refuses --field where none of the files has records.
+void check_field(const SharedOptions& options, const std::vector<std::filesystem::path>& files);
+
 /// A device that is not there, or an unknown name, is an Error: called first, before anything is read.
 void check_device(const SharedOptions& options);
+
+constexpr double kPatience = 1.0;  // seconds that work goes on before its progress is shown
 
 /// How MODEL is opened, with --base, --verify and --threads; a long reading of its weights shows progress.
 Model::OpenOptions open_options(const SharedOptions& options);

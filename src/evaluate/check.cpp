@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -51,6 +52,9 @@ class Checker {
     }
   }
 
+  /// What is named in the next check's result and in reports of its work.
+  void begin(const char* check) { now_ = check; }
+
   CheckResult causality() {
     double worst = 0;
     for (const int64_t t : places_) {
@@ -66,7 +70,7 @@ class Checker {
       const auto compared = static_cast<size_t>(t + 1 - first) * size_;
       worst = std::max(worst, largest_difference(std::span(a).first(compared), std::span(b).first(compared)));
     }
-    return {"causality", "changing later tokens changes no bit of earlier logits", worst, 0, "logits"};
+    return {now_, "changing later tokens changes no bit of earlier logits", worst, 0, "logits"};
   }
 
   CheckResult window() {
@@ -75,7 +79,7 @@ class Checker {
       changed[static_cast<size_t>(i)] = other_than(changed[static_cast<size_t>(i)], static_cast<uint64_t>(i));
     }
     const Logits expected = prefill(tokens_, subject_.tokens - 1);
-    return {"window", "changing tokens that no window reaches changes no bit of later logits",
+    return {now_, "changing tokens that no window reaches changes no bit of later logits",
             largest_difference(expected, prefill(changed, subject_.tokens - 1)), 0, "logits"};
   }
 
@@ -97,13 +101,13 @@ class Checker {
         const int64_t from = std::clamp<int64_t>(first - at, 0, count);
         const size_t before = all.size();
         all.resize(before + static_cast<size_t>(count - from) * size_);
-        decoder_.prefill(0, std::span(tokens_).subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
-                         static_cast<size_t>(from), std::span(all).subspan(before));
+        read(0, std::span(tokens_).subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
+             static_cast<size_t>(from), std::span(all).subspan(before));
       }
       worst = std::max(worst, relative_rms(all, reference));
     }
-    return {"forms", "prefill in any pieces gives what decoding token by token gives", worst,
-            subject_.tolerance, "relative RMS"};
+    return {now_, "prefill in any pieces gives what decoding token by token gives", worst, subject_.tolerance,
+            "relative RMS"};
   }
 
   CheckResult state() {
@@ -112,8 +116,8 @@ class Checker {
     double growth = 0;
     for (int64_t at = 0; at < subject_.tokens; at += 13) {
       const int64_t count = std::min<int64_t>(13, subject_.tokens - at);
-      decoder_.prefill(0, std::span(tokens_).subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
-                       static_cast<size_t>(count), {});
+      read(0, std::span(tokens_).subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
+           static_cast<size_t>(count), {});
       growth = std::max(growth,
                         std::abs(static_cast<double>(decoder_.state_bytes(0)) - static_cast<double>(empty)));
     }
@@ -123,7 +127,7 @@ class Checker {
     } else if (std::isfinite(subject_.growth)) {
       claim = fmt::format("{} bytes a sequence, and what windows hold", empty);
     }
-    return {"state", claim, growth, subject_.growth, "bytes of growth"};
+    return {now_, claim, growth, subject_.growth, "bytes of growth"};
   }
 
   CheckResult trees() {
@@ -142,7 +146,7 @@ class Checker {
         }
       }
     }
-    return {"trees", "every node gets the bits that decoding its path alone gives", worst, 0, "logits"};
+    return {now_, "every node gets the bits that decoding its path alone gives", worst, 0, "logits"};
   }
 
   CheckResult commits() {
@@ -159,7 +163,7 @@ class Checker {
       const Logits after = copy(decode(0, tokens_[0]));
       worst = std::max(worst, largest_difference(after, decode(1, tokens_[0])));
     }
-    return {"commit", "a committed path leaves the state that decoding it token by token leaves", worst, 0,
+    return {now_, "a committed path leaves the state that decoding it token by token leaves", worst, 0,
             "logits"};
   }
 
@@ -169,12 +173,12 @@ class Checker {
     for (const int64_t place : places_) {
       start_at(place);
       decoder_.reset(1);
-      decoder_.prefill(1, std::span(tokens_).first(3), 3, {});
+      read(1, std::span(tokens_).first(3), 3, {});
       const Logits alone = copy(step(0, tree));
       const Decoder::Branch branches[] = {{1, &single}, {0, &tree}};
       worst = std::max(worst, largest_difference(alone, decoder_.step(branches).subspan(size_)));
     }
-    return {"neighbours", "a sequence gets the same bits alone and beside another", worst, 0, "logits"};
+    return {now_, "a sequence gets the same bits alone and beside another", worst, 0, "logits"};
   }
 
   CheckResult saved() {
@@ -196,7 +200,7 @@ class Checker {
         worst = std::max(worst, largest_difference(expected, decode(1, tokens_[static_cast<size_t>(i)])));
       }
     }
-    return {"save", "a saved and loaded state goes on bit for bit; a truncated one is refused", worst, 0,
+    return {now_, "a saved and loaded state goes on bit for bit; a truncated one is refused", worst, 0,
             "logits"};
   }
 
@@ -209,21 +213,32 @@ class Checker {
     return static_cast<int32_t>((token + shift) % subject_.vocabulary);
   }
 
+  /// Every token that the model reads, it reads through this and step().
+  void read(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) {
+    stop_if_interrupted();
+    decoder_.prefill(slot, tokens, first, logits);
+    report(static_cast<int64_t>(tokens.size()));
+  }
+  void report(int64_t tokens) const {
+    if (subject_.progress) subject_.progress(now_, tokens);
+  }
   Logits prefill(std::span<const int32_t> tokens, int64_t first) {
     Logits logits((tokens.size() - static_cast<size_t>(first)) * size_);
     decoder_.reset(0);
-    decoder_.prefill(0, tokens, static_cast<size_t>(first), logits);
+    read(0, tokens, static_cast<size_t>(first), logits);
     return logits;
   }
   void start_at(int64_t place) {
     const auto count = static_cast<size_t>(place);
     decoder_.reset(0);
-    decoder_.prefill(0, std::span(tokens_).first(count), count, {});
+    read(0, std::span(tokens_).first(count), count, {});
   }
   std::span<const float> step(int slot, const TokenTree& tree) {
     stop_if_interrupted();
     const Decoder::Branch branch{slot, &tree};
-    return decoder_.step(std::span(&branch, 1));
+    const auto logits = decoder_.step(std::span(&branch, 1));
+    report(tree.size());
+    return logits;
   }
   /// Logits after one more token, which is committed. Valid until the next call, like step's.
   std::span<const float> decode(int slot, int32_t token) {
@@ -265,6 +280,7 @@ class Checker {
   std::vector<int32_t> tokens_;
   std::vector<int64_t> places_;  // committed lengths to try
   Logits decoded_;
+  const char* now_ = "";
 };
 
 }  // namespace
@@ -273,13 +289,16 @@ std::vector<CheckResult> check_decoder(const CheckSubject& subject,
                                        const std::function<void(const CheckResult&)>& report) {
   Checker checker(subject);
   std::vector<CheckResult> results;
-  using Check = CheckResult (Checker::*)();
-  std::vector<Check> checks = {&Checker::causality, &Checker::forms,      &Checker::state, &Checker::trees,
-                               &Checker::commits,   &Checker::neighbours, &Checker::saved};
+  using Check = std::pair<const char*, CheckResult (Checker::*)()>;
+  std::vector<Check> checks = {
+      {"causality", &Checker::causality}, {"forms", &Checker::forms},    {"state", &Checker::state},
+      {"trees", &Checker::trees},         {"commit", &Checker::commits}, {"neighbours", &Checker::neighbours},
+      {"save", &Checker::saved}};
   // Where some token is out of the last one's reach.
   if (subject.reach > 0 && subject.reach + 1 < subject.tokens)
-    checks.insert(checks.begin() + 1, &Checker::window);
-  for (const Check check : checks) {
+    checks.insert(checks.begin() + 1, {"window", &Checker::window});
+  for (const auto& [name, check] : checks) {
+    checker.begin(name);
     results.push_back((checker.*check)());
     if (report) report(results.back());
   }

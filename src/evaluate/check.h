@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/thread_pool.h"
@@ -13,10 +14,14 @@
 
 namespace linnet {
 
+/// Hears of work as it is done: which check, and how many tokens more the model has read for it.
+using CheckProgress = std::function<void(std::string_view check, int64_t tokens)>;
+
 struct CheckOptions {
   ComputeType compute = ComputeType::kFloat32;
   int64_t tokens = 0;  // of the sequence that is tried; 0: past every fold that can happen, at most 2048
   uint64_t seed = 0;
+  CheckProgress progress;  // may be empty
 };
 
 struct CheckResult {
@@ -45,6 +50,7 @@ struct CheckSubject {
   uint64_t seed;
   int64_t window = 0;  // tokens that softmax sees: trees grow around its edge too; 0: no window
   int64_t reach = 0;   // tokens before a token that its logits can depend on; 0: all
+  CheckProgress progress = {};  // may be empty
 };
 std::vector<CheckResult> check_decoder(const CheckSubject& subject,
                                        const std::function<void(const CheckResult&)>& report = {});

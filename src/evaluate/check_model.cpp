@@ -59,7 +59,7 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
   const auto decoder = Decoder::make(
       model, {.compute = options.compute, .slots = 2, .max_nodes = CheckSubject::kNodes + 1}, pool);
   return check_decoder({decoder.get(), model->config().vocabulary, tokens, group > 0 ? group : 16, growth,
-                        tolerance_of(options.compute), options.seed, window, reach},
+                        tolerance_of(options.compute), options.seed, window, reach, options.progress},
                        report);
 }
 

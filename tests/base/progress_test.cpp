@@ -1,5 +1,6 @@
 #include "base/progress.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -64,6 +65,22 @@ TEST(Progress, ShowsTheFirstLineWhenItWasAskedFor) {
     EXPECT_THAT(fake.text, HasSubstr("checking weights: "));
     EXPECT_THAT(fake.text, HasSubstr("50% 500/1k bytes, 500 bytes/s, 1s left"));
   }
+}
+
+TEST(Progress, TakesItsBarAwayAndDrawsItAnew) {
+  Fake fake;
+  Progress progress("check", "tokens", 0, 0, fake.output(true, false));
+  progress.clear();
+  EXPECT_EQ(fake.text, "");  // nothing was drawn
+  fake.time += 1;
+  progress.update(7);
+  const size_t width = fake.text.size() - 1;  // behind the carriage return
+  fake.text.clear();
+  progress.clear();
+  EXPECT_EQ(fake.text, fmt::format("\r{:{}}\r", "", width));
+  fake.time += 1;
+  progress.update(8);
+  EXPECT_THAT(fake.text, HasSubstr("check: 8 tokens"));
 }
 
 TEST(Progress, CountsTheRateFromWhereAResumedRunBegan) {

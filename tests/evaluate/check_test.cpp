@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
+
 #include "tests/generate/hash_decoder.h"
 
 namespace linnet {
@@ -27,6 +29,17 @@ struct Sound : HashDecoder {
 TEST(Check, FindsNothingInASoundDecoder) {
   Sound decoder;
   EXPECT_THAT(broken_checks(decoder), IsEmpty());
+}
+
+TEST(Check, TellsOfItsWorkInEveryCheck) {
+  Sound decoder;
+  std::map<std::string, int64_t, std::less<>> read;
+  CheckSubject subject = {&decoder, 29, 61, 8, 0, 1e-6, 3};
+  subject.progress = [&](std::string_view check, int64_t tokens) { read[std::string(check)] += tokens; };
+  const auto results = check_decoder(subject);
+  EXPECT_EQ(read.size(), results.size());
+  for (const CheckResult& result : results) EXPECT_GT(read[result.name], 0) << result.name;
+  EXPECT_GE(read["forms"], 61 * 6);  // token by token, whole, and in four kinds of pieces
 }
 
 /// Logits know the last token of the piece they were computed in.
