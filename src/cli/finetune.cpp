@@ -26,7 +26,7 @@ train::OutputKind output_kind(const Model& model, train::Train what) {
 
 ExitStatus finetune(const FinetuneOptions& options) {
   const TrainingOptions& training = options.training;
-  check_out(training);
+  check_training(training);
   train::set_threads(training.shared.threads);
   const auto model = open_model(training.shared);
   train::Trainable trainable = options.trainable;
@@ -38,6 +38,8 @@ ExitStatus finetune(const FinetuneOptions& options) {
     trainable.lora_targets = model->lora()->targets;
   }
   const train::OutputKind kind = output_kind(*model, trainable.what);
+  check_lora(training, options.train, model->lora().has_value());
+  check_shard_size(training, kind == train::OutputKind::kFull);
   train::Module module(model, module_options(training));
   module.set_trainable(trainable);  // refuses before anything long is begun
   TrainingRun run{
@@ -48,8 +50,9 @@ ExitStatus finetune(const FinetuneOptions& options) {
       .identity = {{"command", "finetune"},
                    {"model", model->weights_hash()},
                    {"attention", to_json(model->attention())}}};
-  run.write = [&]() -> std::vector<std::string> {
-    train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes));
+  run.write = [&](bool trained) -> std::vector<std::string> {
+    train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes),
+                         trained);
     std::vector<std::string> lines{fmt::format("wrote {}", training.out.string())};
     if (kind == train::OutputKind::kFull) return lines;
     const std::string hint = train::base_hint(training.out, *model);

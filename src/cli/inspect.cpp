@@ -1,4 +1,5 @@
-// What a model folder is: family, sizes, attention by layer, what is trained, what is wrong.
+// What a model folder is: family, sizes, attention by layer, what is new and whether it was trained, what is
+// wrong.
 #include <fmt/format.h>
 
 #include <cstdio>
@@ -46,10 +47,16 @@ Json weights_of(const Model& model) {
   return out;
 }
 
-Json trained_of(const Model& model) {
+Json total_of(const std::vector<NamedTensor>& tensors) {
   Total total;
-  for (const NamedTensor& one : model.added_tensors()) total.add(one.tensor);
+  for (const NamedTensor& one : tensors) total.add(one.tensor);
   return to_json(total);
+}
+
+Json new_of(const Model& model) {
+  Json out = total_of(model.added_tensors());
+  out["trained"] = model.added_are_trained();
+  return out;
 }
 
 Json attention_of(const Model& model) {
@@ -128,12 +135,13 @@ Json inspect(const Model& model) {
               {"weights", weights_of(model)},
               {"attention", attention_of(model)},
               {"state", state_of(model)},
-              {"trained", trained_of(model)},
+              {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
   if (model.lora()) {
-    out["lora"] = {
-        {"rank", model.lora()->rank}, {"alpha", model.lora()->alpha}, {"targets", model.lora()->targets}};
+    out["lora"] = total_of(model.lora_tensors());
+    out["lora"].update(
+        {{"rank", model.lora()->rank}, {"alpha", model.lora()->alpha}, {"targets", model.lora()->targets}});
   }
   return out;
 }
@@ -165,7 +173,7 @@ std::string attention_rows(const Json& layers) {
 std::string description(const Json& out) {
   std::string rows;
   const Json& weights = out["weights"];
-  const Json& trained = out["trained"];
+  const Json& added = out["new"];
   rows += row("kind", out["base"].is_null() ? out["kind"].get<std::string>()
                                             : fmt::format("{} of {}", out["kind"].get<std::string>(),
                                                           out["base"].get<std::string>()));
@@ -183,9 +191,9 @@ std::string description(const Json& out) {
   for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
   rows += row("weights", fmt::format("{} parameters, {}{}", weights["parameters"].dump(),
                                      bytes_text(weights["bytes"]), types));
-  if (trained["parameters"] > 0) {
-    rows += row("trained",
-                fmt::format("{} parameters, {}", trained["parameters"].dump(), bytes_text(trained["bytes"])));
+  if (added["parameters"] > 0) {
+    rows += row(added["trained"].get<bool>() ? "trained" : "new",
+                fmt::format("{} parameters, {}", added["parameters"].dump(), bytes_text(added["bytes"])));
   }
   if (out.contains("lora")) rows += row("lora", out["lora"].dump());
   rows += attention_rows(out["attention"]);

@@ -58,6 +58,7 @@ std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const
   if (options.attention.empty()) {
     stages.push_back({"--method", method_attention(options.method, layers)});
   } else {
+    refuse_given(*options.training.shared.app, {"--method"}, "given with --attention", "one of the two");
     stages.push_back({"--attention", given_attention(options.attention)});
   }
   if (!options.set.empty()) {
@@ -108,11 +109,29 @@ bool is_paper_recipe(const LinearizeOptions& options) {
   throw Error("--recipe", printable(options.recipe), "transfer or finetune");
 }
 
+std::string train_of(const LinearizeOptions& options) {
+  if (!options.train.empty()) return options.train;
+  return is_paper_recipe(options) ? "lora" : "new";
+}
+
+/// Refuses options of attention transfer where there is none.
+void check_given(const LinearizeOptions& options, bool learns) {
+  const CLI::App& app = *options.training.shared.app;
+  if (is_paper_recipe(options))
+    refuse_given(app, {"--transfer-lr", "--transfer-share", "--long-share"}, "given with --recipe finetune",
+                 "--recipe transfer");
+  if (!learns)
+    refuse_given(app, {"--transfer-lr", "--transfer-share"},
+                 "given, and this attention learns no tensors of its own", "a method that learns some");
+  if (options.training.numbers.transfer_share == 0)
+    refuse_given(app, {"--transfer-lr"}, "given with --transfer-share 0", "a share above 0");
+}
+
 /// `transfer` trains the new tensors; the paper LoRA, with embeddings and norms in full.
 train::Trainable trainable_of(const LinearizeOptions& options) {
   const bool paper = is_paper_recipe(options);
   train::Trainable trainable = options.trainable;
-  trainable.what = train::parse_train(options.train.empty() ? (paper ? "lora" : "new") : options.train);
+  trainable.what = train::parse_train(train_of(options));
   trainable.embeddings_and_norms = paper && trainable.what == train::Train::kLora;
   trainable.seed = options.training.shared.seed;
   return trainable;
@@ -132,7 +151,7 @@ std::string attention_option(const LinearizeOptions& options) {
 
 ExitStatus linearize(const LinearizeOptions& options) {
   const TrainingOptions& training = options.training;
-  check_out(training);
+  check_training(training);
   train::set_threads(training.shared.threads);
   const auto model = open_model(training.shared);
   if (model->config().raw.contains("linear_attention") || !model->base_hash().empty())
@@ -144,12 +163,18 @@ ExitStatus linearize(const LinearizeOptions& options) {
   const train::Trainable trainable = trainable_of(options);
   const auto layers = attention_of(options, model->config());
   warn_of_wide_branches(layers, model->config().windows);
+  const AttentionShape shape = model->attention_shape();
+  const bool learns = std::any_of(layers.begin(), layers.end(),
+                                  [&](const auto& config) { return train::learns_tensors(config, shape); });
+  const train::OutputKind kind =
+      training.numbers.tokens == 0 ? train::OutputKind::kSidecar : output_kind(trainable);
+  check_given(options, learns);
+  check_lora(training, train_of(options), false);
+  check_shard_size(training, kind == train::OutputKind::kFull);
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
   train::Numbers numbers = numbers_of(training);
-  const AttentionShape shape = model->attention_shape();
-  if (std::none_of(layers.begin(), layers.end(),
-                   [&](const auto& config) { return train::learns_tensors(config, shape); }))
+  if (!learns)
     numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
   const train::Place place = place_of(training, model->config());
   TrainingRun run{
@@ -163,10 +188,9 @@ ExitStatus linearize(const LinearizeOptions& options) {
                    {"model", model->weights_hash()},
                    {"attention", to_json(layers)},
                    {"recipe", options.recipe}}};
-  run.write = [&]() -> std::vector<std::string> {
-    const train::OutputKind kind =
-        training.numbers.tokens == 0 ? train::OutputKind::kSidecar : output_kind(trainable);
-    train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes));
+  run.write = [&](bool trained) -> std::vector<std::string> {
+    train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes),
+                         trained);
     if (kind == train::OutputKind::kFull) return {fmt::format("wrote {}", training.out.string())};
     std::vector<std::string> lines{
         fmt::format("wrote {}: a sidecar of {}", training.out.string(), model->base_folder().string())};
@@ -212,11 +236,7 @@ void describe_linearize(CLI::App& app, Work& work) {
   app.add_option("--transfer-share", numbers.transfer_share,
                  "Share of the tokens for attention transfer, by default 0.375")
       ->check(from_to(0, 1));
-  app.add_option("--long-share", numbers.long_share, "Share of the tokens for a last phase on long rows")
-      ->check(from_to(0, 1));
-  app.add_option("--long-context", numbers.long_context,
-                 "Tokens per row there, by default 8 times the others'")
-      ->check(from_to(2, 1 << 20));
+  add_long_rows(app, numbers, "for a last phase on long rows", "8 times the others'");
   add_training(app, options->training);
   app.callback([options, &work] { work = [options] { return linearize(*options); }; });
 }

@@ -40,7 +40,7 @@ void merge(const MergeOptions& options) {
     }
   }
   write_full(options.out, *model, changed, model->attention(), static_cast<size_t>(options.shard_bytes),
-             false);
+             /*replace=*/false, model->added_are_trained());
   json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});
   note(fmt::format("wrote {} ({} matrices with LoRA merged)", options.out, merged.size()));
 }

@@ -35,7 +35,7 @@ nlohmann::json read_config(const PretrainOptions& options) {
 
 ExitStatus pretrain(const PretrainOptions& options) {
   const TrainingOptions& training = options.training;
-  check_out(training);
+  check_training(training);
   train::set_threads(training.shared.threads);
   const nlohmann::json json = read_config(options);
   const ModelConfig config = ModelConfig::parse(json, options.config.string());
@@ -44,7 +44,7 @@ ExitStatus pretrain(const PretrainOptions& options) {
                   .tokenizer = options.tokenizer,
                   .phases = train::pretrain_recipe(numbers_of(training), place_of(training, config)),
                   .identity = {{"command", "pretrain"}, {"config", json}}};
-  run.write = [&]() -> std::vector<std::string> {
+  run.write = [&](bool) -> std::vector<std::string> {
     train::write_pretrained(training.out, module, json, options.tokenizer,
                             static_cast<size_t>(training.shard_bytes));
     return {
@@ -64,12 +64,8 @@ void describe_pretrain(CLI::App& app, Work& work) {
       ->required()
       ->type_name("FILE");
   train::Numbers& numbers = options->training.numbers;
-  app.add_option("--long-share", numbers.long_share,
-                 "Share of the tokens, the last, that come in long rows of long documents")
-      ->check(from_to(0, 1));
-  app.add_option("--long-context", numbers.long_context,
-                 "Tokens per row there, by default the model's positions, else 8 times --context")
-      ->check(from_to(2, 1 << 20));
+  add_long_rows(app, numbers, "that come in long rows, of long documents, at the end",
+                "the model's positions, else 8 times --context");
   app.add_option("--repeats", numbers.repeats,
                  "Passages of 32 to 128 tokens that stand again later in a long row, per 1024 tokens: they "
                  "teach far recall")

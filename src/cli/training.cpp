@@ -158,9 +158,10 @@ bool holds_no_more_than_a_log(const fs::path& folder) {
 }
 
 /// Writes the trained model. Where that fails, the error says where the training is kept.
-std::vector<std::string> write_model(const TrainingRun& run, const fs::path& checkpoint) {
+std::vector<std::string> write_model(const TrainingRun& run, const train::RunResult& result) {
+  const fs::path& checkpoint = result.checkpoint;
   try {
-    return run.write();
+    return run.write(result.steps > 0);
   } catch (const std::exception& failure) {
     if (checkpoint.empty()) throw;
     const auto* error = dynamic_cast<const Error*>(&failure);
@@ -171,7 +172,16 @@ std::vector<std::string> write_model(const TrainingRun& run, const fs::path& che
   }
 }
 
-}  // namespace
+/// Refuses --floor where no phase's rate decays to it.
+void check_floor(const TrainingOptions& options, const std::vector<train::Phase>& phases) {
+  const auto decays = [&](const train::Phase& phase) {
+    return phase.schedule.decay != train::Decay::kConstant &&
+           phase.schedule.floor == options.numbers.floor.value_or(phase.schedule.floor);
+  };
+  if (std::none_of(phases.begin(), phases.end(), decays))
+    refuse_given(*options.shared.app, {"--floor"}, "given, and the rate stays constant",
+                 "--schedule linear or cosine");
+}
 
 void check_out(const TrainingOptions& options) {
   std::error_code error;
@@ -185,6 +195,36 @@ void check_out(const TrainingOptions& options) {
     throw Error(options.out.string(), "is not empty", "a new folder, or --resume to go on with a run");
   }
   check_writable(options.out);
+}
+
+}  // namespace
+
+void check_training(const TrainingOptions& options) {
+  const CLI::App& app = *options.shared.app;
+  std::vector<fs::path> texts = options.data;
+  texts.insert(texts.end(), options.valid.begin(), options.valid.end());
+  if (!texts.empty()) check_field(options.shared, texts);
+  if (options.valid.empty())
+    refuse_given(app, {"--evaluate-every", "--valid-bytes", "--valid-window"}, "given without --valid",
+                 "--valid FILE too");
+  if (options.numbers.long_share <= 0)
+    refuse_given(app, {"--long-context", "--repeats"}, "given without --long-share", "--long-share too");
+  check_out(options);
+}
+
+void check_lora(const TrainingOptions& options, const std::string& train, bool has_lora) {
+  if (train == "lora" && !has_lora) return;
+  refuse_given(*options.shared.app, {"--lora-rank", "--lora-alpha", "--lora-targets"},
+               train == "lora" ? "given, and the model has a LoRA, which is trained on as it is"
+                               : fmt::format("given with --train {}", train),
+               train == "lora" ? "a model without one" : "--train lora too");
+}
+
+void check_shard_size(const TrainingOptions& options, bool full) {
+  if (!full)
+    refuse_given(*options.shared.app, {"--shard-size"},
+                 "given, and what is written is one file, of the new tensors or a LoRA alone",
+                 "--train attention or all");
 }
 
 int64_t count_parameters(const train::Module& module) {
@@ -201,6 +241,7 @@ std::string memory_of(const train::RunResult& result) {
 }
 
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run) {
+  check_floor(options, run.phases);
   const JsonResult json(options.shared);
   train::RunResult result;
   std::optional<NewFolder> untrained;  // training makes its own
@@ -222,7 +263,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     untrained.emplace(options.out);
   }
   const KeepWorking keep;
-  const std::vector<std::string> lines = write_model(run, result.checkpoint);
+  const std::vector<std::string> lines = write_model(run, result);
   train::remove_checkpoints(options.out);
   json.write(result_json(options, result));
   if (options.numbers.tokens > 0) print(text_of(result));

@@ -29,6 +29,9 @@ struct TrainingOptions {
 
 /// --data, --valid, --tokens, -o, --resume and all numbers of the optimization.
 void add_training(CLI::App& app, TrainingOptions& options);
+/// --long-share and --long-context; `place` and `context` are where long rows stand and how long they are by
+/// default.
+void add_long_rows(CLI::App& app, train::Numbers& numbers, const char* place, const char* context);
 /// --train and LoRA's numbers.
 void add_trainable(CLI::App& app, std::string& train, train::Trainable& trainable, const char* help);
 
@@ -40,11 +43,17 @@ struct TrainingRun {
   std::vector<train::Phase> phases;
   std::string attention_option;  // what set the model's attention in this command; empty: nothing
   nlohmann::json identity;       // what makes it another run: the model, the attention, …
-  std::function<std::vector<std::string>()> write;  // writes the model into OUT; returns lines to print
+  /// Writes the model into OUT, after some steps or none; returns lines to print.
+  std::function<std::vector<std::string>(bool trained)> write;
 };
 
-/// Checks that OUT can be written, before anything long is begun. Throws Error.
-void check_out(const TrainingOptions& options);
+/// Checks that OUT can be written and that every option does something, before anything long is begun. Throws
+/// Error.
+void check_training(const TrainingOptions& options);
+/// Refuses LoRA's numbers where --train is another, or the model has a LoRA already.
+void check_lora(const TrainingOptions& options, const std::string& train, bool has_lora);
+/// Refuses --shard-size where no full folder is written.
+void check_shard_size(const TrainingOptions& options, bool full);
 /// Tokenises, trains (nothing with --tokens 0), writes, prints. The status is kInterrupted after Ctrl-C.
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run);
 

@@ -1,18 +1,26 @@
 // The options of the commands that train.
 #include <fmt/format.h>
 
+#include <type_traits>
+
 #include "base/error.h"
 #include "cli/training.h"
 
 namespace linnet::cli {
 namespace {
 
+constexpr uint64_t kMostSteps = 1'000'000'000;
 constexpr const char* kOptimization = "Optimization (each has the recipe's own value)";
 
 template <class T>
 void add_number(CLI::App& app, const char* name, std::optional<T>& value, const char* help, double low,
                 double high) {
-  app.add_option(name, value, help)->check(from_to(low, high))->group(kOptimization)->capture_default_str();
+  CLI::Option* option = app.add_option(name, value, help)->group(kOptimization)->capture_default_str();
+  if constexpr (std::is_integral_v<T>) {
+    option->transform(whole(static_cast<uint64_t>(low), static_cast<uint64_t>(high)));
+  } else {
+    option->check(from_to(low, high));
+  }
 }
 
 void add_numbers(CLI::App& app, TrainingOptions& options) {
@@ -55,10 +63,10 @@ void add_training(CLI::App& app, TrainingOptions& options) {
       ->check(one_of_words({"stream", "documents"}));
   app.add_option("--checkpoint-every", options.checkpoint_every,
                  "Steps; 0: at Ctrl-C and after the last alone")
-      ->check(at_least(0));
+      ->transform(whole(0, kMostSteps));
   app.add_option("--evaluate-every", options.evaluate_every,
                  "Steps between scores of --valid; 0: before and after alone")
-      ->check(at_least(0));
+      ->transform(whole(0, kMostSteps));
   app.add_option("--valid-bytes", options.valid_bytes,
                  "Bytes of --valid to score, an equal share of each file; 0 is all")
       ->transform(count(0))
@@ -67,7 +75,7 @@ void add_training(CLI::App& app, TrainingOptions& options) {
       ->transform(count(1, 1 << 20))
       ->type_name("TOKENS");
   app.add_option("--log-every", options.log_every, "Steps between looks at a GPU's losses")
-      ->check(from_to(1, 1 << 20));
+      ->transform(whole(1, 1 << 20));
   add_shard_size(app, options.shard_bytes);
   app.add_flag("--activation-checkpointing", options.activation_checkpointing,
                "Keep each layer's input alone and compute the rest again: less memory, a third more work");
@@ -81,9 +89,18 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   add_numbers(app, options);
 }
 
+void add_long_rows(CLI::App& app, train::Numbers& numbers, const char* place, const char* context) {
+  app.add_option("--long-share", numbers.long_share, fmt::format("Share of the tokens {}", place))
+      ->check(from_to(0, 1));
+  app.add_option("--long-context", numbers.long_context,
+                 fmt::format("Tokens per row there (default: {})", context))
+      ->transform(count(2, 1 << 20))
+      ->type_name("TOKENS");
+}
+
 void add_trainable(CLI::App& app, std::string& train, train::Trainable& trainable, const char* help) {
   app.add_option("--train", train, help);
-  app.add_option("--lora-rank", trainable.lora_rank, "LoRA's rank")->check(from_to(1, 4096));
+  app.add_option("--lora-rank", trainable.lora_rank, "LoRA's rank")->transform(whole(1, 4096));
   app.add_option("--lora-alpha", trainable.lora_alpha, "LoRA's alpha: its product counts alpha/rank times")
       ->check(positive());
   app.add_option("--lora-targets", trainable.lora_targets,

@@ -73,9 +73,11 @@ struct NamedTensor {
 void write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
-/// Writes model.safetensors, or shards of at most `shard_bytes` with an index, into a folder.
+/// Writes model.safetensors, or shards of at most `shard_bytes` with an index, into a folder; `metadata` into
+/// every file.
 void write_sharded(const std::filesystem::path& folder, std::span<const NamedTensor> tensors,
-                   size_t shard_bytes);
+                   size_t shard_bytes,
+                   const std::map<std::string, std::string>& metadata = {{"format", "pt"}});
 
 /// The hash of all tensors (format/store_reading.h), which are read for it.
 std::string tensors_hash(const TensorStore& store);

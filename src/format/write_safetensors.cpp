@@ -78,8 +78,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
 }
 
 void write_sharded(const std::filesystem::path& folder, std::span<const NamedTensor> tensors,
-                   size_t shard_bytes) {
-  const std::map<std::string, std::string> metadata = {{"format", "pt"}};  // transformers asks for it
+                   size_t shard_bytes, const std::map<std::string, std::string>& metadata) {
   const std::vector<Shard> shards = split(tensors, shard_bytes);
   if (shards.size() <= 1) return write_safetensors(folder / "model.safetensors", tensors, metadata);
   Json map = Json::object();

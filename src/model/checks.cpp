@@ -110,9 +110,19 @@ std::vector<NamedTensor> Model::added_tensors() const {
   for (const auto& [name, tensor] : linear_store().tensors()) {
     if (added_ || is_linear(name)) out.push_back({name, tensor});
   }
-  if (adapter_) {
-    for (const auto& [name, tensor] : adapter_->tensors()) out.push_back({name, tensor});
-  }
+  return out;
+}
+
+bool Model::added_are_trained() const {
+  const auto& metadata = linear_store().metadata();
+  const auto mark = metadata.find(kTrainedMark.first);
+  return mark != metadata.end() && mark->second == kTrainedMark.second;
+}
+
+std::vector<NamedTensor> Model::lora_tensors() const {
+  std::vector<NamedTensor> out;
+  if (!adapter_) return out;
+  for (const auto& [name, tensor] : adapter_->tensors()) out.push_back({name, tensor});
   return out;
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "attention/attention.h"
@@ -20,6 +21,9 @@
 #include "model/lora.h"
 
 namespace linnet {
+
+/// Stands in the `__metadata__` of the file that holds new tensors once they were trained.
+inline const std::pair<const std::string, std::string> kTrainedMark = {"linear_attention", "trained"};
 
 class Model {
  public:
@@ -75,9 +79,13 @@ class Model {
   ParameterTensors linear_parameters(int layer) const;
 
   const TensorStore& base_tensors() const { return base_; }
-  /// Tensors that were trained: a sidecar's, a LoRA's, or a full folder's `linear_attention.` ones; by full
-  /// name.
+  /// The new tensors of linear attention, a sidecar's or a full folder's, by full name.
   std::vector<NamedTensor> added_tensors() const;
+  /// Whether training took a step on them (kTrainedMark); else they are what they start from, or were written
+  /// by another program.
+  bool added_are_trained() const;
+  /// A LoRA's tensors, as they stand in its file.
+  std::vector<NamedTensor> lora_tensors() const;
   /// Tensors of the folders that no module uses (masks that old GPT-2 files hold, for instance).
   std::vector<std::string> unused_tensors() const;
   /// Of the base's tensors, which are read once for this and for broken_tensors(), if opening did not.

@@ -24,6 +24,13 @@ constexpr std::string_view kTokenizerFiles[] = {"tokenizer.json",
                                                 "merges.txt",
                                                 "chat_template.jinja"};
 
+/// What the files of weights say of themselves: transformers asks for the format.
+std::map<std::string, std::string> metadata_of(bool trained) {
+  std::map<std::string, std::string> metadata = {{"format", "pt"}};
+  if (trained) metadata.insert(kTrainedMark);
+  return metadata;
+}
+
 void write_json(const fs::path& file, const Json& json) { write_file(file, json.dump(2) + "\n"); }
 
 void copy_if_there(const fs::path& from, const fs::path& to) {
@@ -64,7 +71,7 @@ void write_adapter(const fs::path& folder, const LoraAdapter& lora, const BaseRe
   for (const auto& [pattern, alpha] : lora.config.alpha_pattern) config["alpha_pattern"][pattern] = alpha;
   if (!lora.config.saved.empty()) config["modules_to_save"] = lora.config.saved;
   write_file(folder / "adapter_config.json", config.dump(2) + "\n");
-  write_safetensors(folder / "adapter_model.safetensors", lora.tensors, {{"format", "pt"}});
+  write_safetensors(folder / "adapter_model.safetensors", lora.tensors, metadata_of(false));
 }
 
 }  // namespace
@@ -75,11 +82,11 @@ BaseReference base_reference(const Model& base) {
 
 void write_sidecar(const fs::path& out, const std::vector<AttentionConfig>& attention,
                    std::span<const NamedTensor> tensors, const BaseReference& base, const LoraAdapter* lora,
-                   const Family& family, bool replace) {
+                   const Family& family, bool replace, bool trained) {
   AtomicFolder folder(out, replace);
   write_json(folder.path() / "config.json",
              {{"linear_attention", to_json(attention)}, {"base", base.name}, {"base_hash", base.hash}});
-  write_safetensors(folder.path() / "linear_attention.safetensors", tensors, {{"format", "pt"}});
+  write_safetensors(folder.path() / "linear_attention.safetensors", tensors, metadata_of(trained));
   if (lora != nullptr) write_adapter(folder.path(), *lora, base, family.transposed);
   folder.commit();
 }
@@ -95,13 +102,14 @@ void write_folder(const fs::path& out, const Json& config, std::span<const Named
                   const fs::path& tokenizer, size_t shard_bytes, bool replace) {
   AtomicFolder folder(out, replace);
   write_json(folder.path() / "config.json", config);
-  write_sharded(folder.path(), tensors, shard_bytes);
+  write_sharded(folder.path(), tensors, shard_bytes, metadata_of(false));
   copy_tokenizer(tokenizer, folder.path());
   folder.commit();
 }
 
 void write_full(const fs::path& out, const Model& model, std::span<const NamedTensor> changed,
-                const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace) {
+                const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace,
+                bool trained) {
   std::map<std::string, TensorView, std::less<>> all = model.base_tensors().tensors();
   for (const auto& [name, tensor] : model.saved_tensors()) all.insert_or_assign(name, tensor);
   for (const NamedTensor& one : changed) all.insert_or_assign(one.name, one.tensor);
@@ -117,7 +125,7 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
 
   AtomicFolder folder(out, replace);
   write_json(folder.path() / "config.json", config);
-  write_sharded(folder.path(), tensors, shard_bytes);
+  write_sharded(folder.path(), tensors, shard_bytes, metadata_of(trained));
   copy_tokenizer(model.tokenizer_folder(), folder.path());
   copy_if_there(model.base_folder() / "generation_config.json", folder.path() / "generation_config.json");
   folder.commit();

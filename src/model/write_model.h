@@ -31,10 +31,11 @@ struct BaseReference {
 BaseReference base_reference(const Model& base);
 
 /// `tensors`: the new tensors alone, by their full names. `lora` may be null. `replace` allows an existing
-/// folder to be replaced, when all is written. Throws Error on a full disk, with nothing left behind.
+/// folder to be replaced, when all is written; `trained` marks the new tensors as trained. Throws Error on a
+/// full disk, with nothing left behind.
 void write_sidecar(const std::filesystem::path& out, const std::vector<AttentionConfig>& attention,
                    std::span<const NamedTensor> tensors, const BaseReference& base, const LoraAdapter* lora,
-                   const Family& family, bool replace);
+                   const Family& family, bool replace, bool trained = false);
 
 /// PEFT's two files alone.
 void write_lora(const std::filesystem::path& out, const LoraAdapter& lora, const BaseReference& base,
@@ -51,7 +52,8 @@ void write_folder(const std::filesystem::path& out, const nlohmann::json& config
 /// `linear_attention` where a layer is not plain softmax, the tokenizer's files and generation_config.json.
 /// LoRA is not merged by this: `changed` has what merge_lora() gives.
 void write_full(const std::filesystem::path& out, const Model& model, std::span<const NamedTensor> changed,
-                const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace);
+                const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace,
+                bool trained = false);
 
 /// The model's matrices that have LoRA, with it merged, by their names in the base's files.
 std::map<std::string, OwnedTensor> merge_lora(const Model& model);

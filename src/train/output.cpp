@@ -150,8 +150,9 @@ void write_pretrained(const fs::path& out, const Module& module, const nlohmann:
 }
 
 void write_trained(const fs::path& out, const Module& module, const Model& base, OutputKind kind,
-                   size_t shard_bytes) {
+                   size_t shard_bytes, bool trained) {
   const Held added = added_tensors(module);
+  const bool marked = !added.tensors.empty() && (trained || base.added_are_trained());
   const std::optional<HeldLora> lora = lora_of(module, base);
   const LoraAdapter* adapter = lora ? &lora->adapter : nullptr;
   if (kind == OutputKind::kLora) {
@@ -162,7 +163,7 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
   }
   const auto sidecar = [&](const fs::path& folder) {
     write_sidecar(folder, module.attention(), added.tensors, base_reference(base), adapter, module.family(),
-                  /*replace=*/false);
+                  /*replace=*/false, marked);
   };
   if (kind == OutputKind::kSidecar) return install(out, sidecar);
 
@@ -175,7 +176,7 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
     for (const auto& [name, tensor] : merged) changed.tensors.push_back({name, tensor.view()});
   }
   install(out, [&](const fs::path& folder) {
-    write_full(folder, base, changed.tensors, module.attention(), shard_bytes, /*replace=*/false);
+    write_full(folder, base, changed.tensors, module.attention(), shard_bytes, /*replace=*/false, marked);
   });
 }
 

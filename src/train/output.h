@@ -23,9 +23,10 @@ enum class OutputKind {
 void write_pretrained(const std::filesystem::path& out, const Module& module, const nlohmann::json& config,
                       const std::filesystem::path& tokenizer, size_t shard_bytes);
 
-/// A trained form of `base` (plain, or a sidecar that is trained on).
+/// A trained form of `base` (plain, or a sidecar that is trained on). `trained`: whether a step was taken;
+/// the new tensors are marked so then, or where the base's were.
 void write_trained(const std::filesystem::path& out, const Module& module, const Model& base, OutputKind kind,
-                   size_t shard_bytes);
+                   size_t shard_bytes, bool trained);
 
 /// One line where the folder will not find its base by itself: "pass --base …". Empty where it will.
 std::string base_hint(const std::filesystem::path& out, const Model& base);

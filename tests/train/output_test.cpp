@@ -110,7 +110,7 @@ TEST_F(OutputTest, APretrainedFolderScoresInTheRuntimeWhatTheWorkshopEvaluates) 
 TEST_F(OutputTest, ATrainedSidecarScoresInTheRuntimeWhatTheWorkshopEvaluates) {
   const auto base = Model::open(root_ / "base");
   const Module module = train(*base, true, few_steps({.what = Train::kNew}, 0.05));
-  write_trained(make("linear"), module, *base, OutputKind::kSidecar, size_t{1} << 30);
+  write_trained(make("linear"), module, *base, OutputKind::kSidecar, size_t{1} << 30, /*trained=*/true);
   EXPECT_EQ(files_in(root_ / "linear"),
             (std::set<std::string>{"config.json", "linear_attention.safetensors"}));
   EXPECT_TRUE(base_hint(root_ / "linear", *base).empty());
@@ -123,7 +123,7 @@ TEST_F(OutputTest, ATrainedSidecarScoresInTheRuntimeWhatTheWorkshopEvaluates) {
 TEST_F(OutputTest, LoraOfAPlainModelIsPeftsTwoFilesAndReloads) {
   const auto base = Model::open(root_ / "base");
   const Module module = train(*base, false, few_steps({.what = Train::kLora, .lora_rank = 3}, 0.02));
-  write_trained(make("lora"), module, *base, OutputKind::kLora, size_t{1} << 30);
+  write_trained(make("lora"), module, *base, OutputKind::kLora, size_t{1} << 30, /*trained=*/true);
   EXPECT_EQ(files_in(root_ / "lora"),
             (std::set<std::string>{"adapter_config.json", "adapter_model.safetensors"}));
   const Module again(Model::open(root_ / "lora", {.base = root_ / "base"}), {});
@@ -136,7 +136,7 @@ TEST_F(OutputTest, ThePapersRecipeLeavesAFullFolderWithLoraMerged) {
   const auto base = Model::open(root_ / "base");
   const Module module =
       train(*base, true, few_steps({.what = Train::kLora, .embeddings_and_norms = true}, 0.01));
-  write_trained(make("full"), module, *base, OutputKind::kFull, size_t{1} << 30);
+  write_trained(make("full"), module, *base, OutputKind::kFull, size_t{1} << 30, /*trained=*/true);
   const auto full = Model::open(root_ / "full");
   EXPECT_FALSE(full->is_sidecar());
   EXPECT_FALSE(full->lora());
@@ -161,7 +161,7 @@ TEST_F(OutputTest, AFullDiskLeavesNothingOfTheModel) {
       const fs::path out = make("broken");
       const rlimit full{.rlim_cur = limit, .rlim_max = before.rlim_max};
       ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &full), 0);
-      EXPECT_THROW(write_trained(out, module, *base, kind, size_t{1} << 30), Error);
+      EXPECT_THROW(write_trained(out, module, *base, kind, size_t{1} << 30, /*trained=*/true), Error);
       ASSERT_EQ(::setrlimit(RLIMIT_FSIZE, &before), 0);
       EXPECT_EQ(files_in(out), std::set<std::string>{}) << "limit " << limit;
     }
