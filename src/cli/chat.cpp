@@ -82,8 +82,9 @@ class Chat {
     if (!text.empty()) messages_.insert(messages_.begin(), message_of("system", text));
   }
 
-  /// The answer goes to standard output as it comes; Ctrl-C ends it, and what there is stays said.
-  void say(std::string_view line) {
+  /// The answer goes to standard output as it comes; Ctrl-C ends it, and what there is stays said. Returns
+  /// what --json writes of it.
+  Json say(std::string_view line) {
     messages_.push_back(message_of("user", line));
     const std::string text = template_.render(messages_, /*answer=*/true);
     request_.prompt = continued(text);
@@ -93,9 +94,11 @@ class Chat {
     print("\n");
     report(answer);
     catch_interrupts();
+    Json turn = {{"user", messages_.back()["content"]}};
+    turn.update(completion_json({tokenizer_, request_, answer, ""}));
     if (answer.tokens.empty()) {  // Ctrl-C before the first token
       messages_.erase(messages_.size() - 1);
-      return;
+      return turn;
     }
     messages_.push_back(message_of("assistant", answer.text));
     text_ = text + answer.text;
@@ -103,6 +106,7 @@ class Chat {
     tokens_.insert(tokens_.end(), answer.tokens.begin(), answer.tokens.end());
     // An end token has no text: where the template wants it, it stands in what follows.
     if (answer.finish == Finish::kEnd || answer.finish == Finish::kStop) tokens_.pop_back();
+    return turn;
   }
 
  private:
@@ -133,7 +137,7 @@ class Chat {
     const bool anew = !tokens_.empty() && answer.prompt_read == length;
     note(fmt::format("read {} of {} tokens{}; answered {}, {:.1f} tokens/s; ended by {}", answer.prompt_read,
                      length, anew ? ", all anew: the history is no longer as it was read" : "",
-                     answer.tokens.size(), rates.decode.value_or(0), ended_by(answer.finish)));
+                     answer.tokens.size(), rates.decode.value_or(0), ending_of(answer.finish).words));
   }
 
   Tokenizer tokenizer_;
@@ -161,14 +165,19 @@ bool obey(Chat& chat, std::string_view line) {
 }
 
 ExitStatus converse(const ChatOptions& options) {
-  sampling_of(options, {}).check();  // before the model is opened, for a quick answer
+  check_sampling(options);
+  const JsonResult json(options);
   const Runtime runtime = open_runtime(options, {.slots = 1, .max_nodes = 1});
   Chat chat(options, runtime);
   InputLines lines;
+  Json answers = Json::array();
   while (const auto line = lines.next()) {
     if (*line == "/exit") break;
-    if (!line->empty() && !obey(chat, *line)) chat.say(*line);
+    if (line->empty() || obey(chat, *line)) continue;
+    answers.push_back(chat.say(*line));
+    json.write(answers);  // each time: Ctrl-C at the next line ends the program
   }
+  if (answers.empty()) json.write(answers);
   return ExitStatus::kDone;
 }
 
@@ -181,6 +190,7 @@ void describe_chat(CLI::App& app, Work& work) {
   add_dtype(app, *options);
   add_threads(app, *options);
   add_seed(app, *options);
+  add_json(app, *options);
   add_chat(app, *options);
   add_sampling(app, *options, kMostAnswered);
   app.callback([&work, options] { work = [options] { return converse(*options); }; });

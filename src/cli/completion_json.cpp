@@ -71,7 +71,7 @@ nlohmann::ordered_json completion_json(const Completion& completion) {
                                  {"state_bytes", result.state_bytes},
                                  {"token_ids", result.tokens},
                                  {"seed", completion.request.seed},
-                                 {"finished", finished(result.finish)}};
+                                 {"finished", ending_of(result.finish).name}};
   if (completion.request.logprobs) json["logprobs"] = logprobs_json(completion);
   return json;
 }

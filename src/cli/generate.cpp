@@ -78,7 +78,7 @@ void report(const Completion& completion) {
   note(fmt::format(
       "prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {:.1f} tokens/s; state {} bytes; ended by {}",
       completion.request.prompt.size(), rates.prefill.value_or(0), completion.result.tokens.size(),
-      rates.decode.value_or(0), completion.result.state_bytes, ended_by(completion.result.finish)));
+      rates.decode.value_or(0), completion.result.state_bytes, ending_of(completion.result.finish).words));
 }
 
 /// One sample's text is printed as it becomes final; of several each whole, behind a line that says which.
@@ -91,10 +91,9 @@ void print_samples(const std::vector<Generation>& results, const std::string& ec
 ExitStatus generate(const GenerateOptions& options) {
   const JsonResult json(options);
   check_chat(options);
+  check_sampling(options);
   const nlohmann::ordered_json messages = options.is_chat() ? conversation(options) : nullptr;
   std::string text = options.is_chat() ? "" : prompt_text(options);
-  // Before the model is opened, for a quick answer; what its generation_config.json adds is checked later.
-  sampling_of(options, {}).check();
   const int samples = options.samples.value_or(1), slots = std::min(samples, kMostSlots);
   const Runtime runtime = open_runtime(options, {.slots = slots, .max_nodes = slots});
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
@@ -160,12 +159,12 @@ void describe_generate(CLI::App& app, Work& work) {
   add_sampling(app, *options, kMostTokens);
   app.add_option("--samples", options->samples,
                  "Independent texts of the prompt; --json writes a list, each with its own draws")
-      ->check(from_to(1, 65536));
+      ->transform(whole(1, 65536));
   app.add_option(
          "--logprobs", options->logprobs,
          "Log probability of each token and of the N likeliest beside it: in --json, and as a table on "
          "standard error")
-      ->check(from_to(0, 100));
+      ->transform(whole(0, 100));
   app.add_flag("--echo", options->echo, "Print the prompt too; with --logprobs its tokens' as well");
   app.callback([&work, options] { work = [options] { return generate(*options); }; });
 }

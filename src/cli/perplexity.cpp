@@ -67,15 +67,10 @@ std::string table_of(const nlohmann::ordered_json& result) {
 
 ExitStatus perplexity(const PerplexityCommandOptions& options) {
   PerplexityOptions how = options.how;
-  if (options.window && *options.window < 1) {
-    throw Error("--window", fmt::format("{} tokens", *options.window), "at least 1");
-  }
-  if (options.stride && *options.stride < 1) {
-    throw Error("--stride", fmt::format("{} tokens", *options.stride), "at least 1");
-  }
   how.window = options.window.value_or(0);
   how.stride = options.stride.value_or(0);
   how.check();
+  check_field(options, options.files);
   const JsonResult json(options);
   const Runtime runtime = open_runtime(options);
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
@@ -132,11 +127,11 @@ void describe_perplexity(CLI::App& app, Work& work) {
       ->type_name("TOKENS");
   app.add_option("--score-from", options->how.score_from, "First token of each document that counts")
       ->transform(count(0))
-      ->type_name("TOKEN");
+      ->type_name("N");
   app.add_option("--score-to", options->how.score_to,
                  "The token after the last that counts (default: to the end)")
       ->transform(count(1))
-      ->type_name("TOKEN");
+      ->type_name("N");
   app.add_option(
          "--far-pairs", options->how.far_pairs,
          "Also the mean loss of tokens whose pair (input before, token) stood in the window more than N "

@@ -84,6 +84,7 @@ ExitStatus reach(const ReachCommandOptions& options) {
     throw Error("--near", fmt::format("{} tokens", options.how.near),
                 fmt::format("fewer than the {} of --context", options.how.context));
   }
+  check_field(options, options.files);
   const JsonResult json(options);
   check_device(options);
   ReachOptions how = options.how;

@@ -109,6 +109,11 @@ void parse(CLI::App& app, std::vector<std::string> arguments) {
     const std::string text = error.what();
     const size_t colon = std::min(text.find(": "), text.size());
     throw Error(text.substr(0, colon), text.substr(std::min(colon + 2, text.size())));
+  } catch (const CLI::ConversionError& error) {  // "Could not convert: --option = value"
+    const std::string text = error.what();
+    const size_t name = std::min(text.find(": "), text.size() - 2) + 2, equals = text.find(" = ", name);
+    if (equals == text.npos) throw explain(app, error);
+    throw Error(text.substr(name, equals - name), printable(text.substr(equals + 3), 60), "a whole number");
   } catch (const CLI::ParseError& error) {
     throw explain(app, error);
   }

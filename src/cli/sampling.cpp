@@ -20,34 +20,44 @@ std::vector<int32_t> end_tokens(const Model& model, const Tokenizer& tokenizer, 
 }  // namespace
 
 void add_sampling(CLI::App& app, SamplingOptions& options, int64_t most) {
-  app.add_option(
-         "-n,--max-new-tokens", options.max_new_tokens,
-         fmt::format("Most tokens to generate, at least 1 (default: generation_config.json's, else {})",
-                     most))
+  options.app = &app;
+  app.add_option("-n,--max-new-tokens", options.max_new_tokens,
+                 fmt::format("Most tokens to generate (default: generation_config.json's, else {})", most))
       ->transform(count(1))
       ->type_name("TOKENS");
   app.add_option(
-      "--temperature", options.temperature,
-      "0: greedy; above: logits are divided by it, then a token drawn (default: generation_config.json's, "
-      "else 0, or 1 where --top-k, --top-p or --min-p is given)");
+         "--temperature", options.temperature,
+         "0: greedy; above: logits are divided by it, then a token drawn (default: generation_config.json's, "
+         "else 0, or 1 where --top-k, --top-p or --min-p is given)")
+      ->check(at_least(0));
   app.add_option("--top-k", options.top_k,
                  "Draw from the K likeliest tokens alone; 0: all (default: "
-                 "generation_config.json's, else 0)");
+                 "generation_config.json's, else 0)")
+      ->transform(whole(0));
   app.add_option("--top-p", options.top_p,
-                 "Draw from the fewest likeliest tokens whose probabilities reach P, 0 to 1 "
-                 "(default: generation_config.json's, else 1)");
+                 "Draw from the fewest likeliest tokens whose probabilities reach P "
+                 "(default: generation_config.json's, else 1)")
+      ->check(from_to(0, 1));
   app.add_option("--min-p", options.min_p,
-                 "Draw from tokens at least P times as likely as the likeliest, 0 to 1 "
-                 "(default: generation_config.json's, else 0)");
+                 "Draw from tokens at least P times as likely as the likeliest "
+                 "(default: generation_config.json's, else 0)")
+      ->check(from_to(0, 1));
   app.add_option(
-      "--repetition-penalty", options.repetition_penalty,
-      "Divides positive logits of tokens that were there before, multiplies negative ones (default: "
-      "generation_config.json's, else 1)");
+         "--repetition-penalty", options.repetition_penalty,
+         "Divides positive logits of tokens that were there before, multiplies negative ones (default: "
+         "generation_config.json's, else 1)")
+      ->check(positive());
   app.add_option("--stop", options.stop,
                  "Text or special token that ends the text and is not printed; may be repeated")
       ->type_name("TEXT")
       ->allow_extra_args(false);
   app.add_flag("--ignore-eos", options.ignore_eos, "Go on past the end-of-text token, for measuring");
+}
+
+void check_sampling(const SamplingOptions& options) {
+  if (options.temperature.value_or(1) > 0) return;
+  refuse_given(*options.app, {"--top-k", "--top-p", "--min-p"}, "given with --temperature 0",
+               "a temperature above 0: at 0 the likeliest token is taken");
 }
 
 Sampling sampling_of(const SamplingOptions& options, const GenerationConfig& config) {
@@ -74,36 +84,20 @@ Request request_of(const SamplingOptions& options, const Model& model, const Tok
   return request;
 }
 
-const char* finished(Finish finish) {
+Ending ending_of(Finish finish) {
   switch (finish) {
     case Finish::kLength:
-      return "length";
+      return {"length", "the token limit"};
     case Finish::kEnd:
-      return "end";
+      return {"end", "the end-of-text token"};
     case Finish::kStop:
-      return "stop";
+      return {"stop", "a stop string"};
     case Finish::kPositions:
-      return "positions";
+      return {"positions", "the end of the model's positions"};
     case Finish::kInterrupted:
-      return "interrupted";
+      return {"interrupted", "an interrupt"};
   }
-  return "";
-}
-
-const char* ended_by(Finish finish) {
-  switch (finish) {
-    case Finish::kLength:
-      return "the token limit";
-    case Finish::kEnd:
-      return "the end-of-text token";
-    case Finish::kStop:
-      return "a stop string";
-    case Finish::kPositions:
-      return "the end of the model's positions";
-    case Finish::kInterrupted:
-      return "an interrupt";
-  }
-  return "";
+  return {};
 }
 
 }  // namespace linnet::cli

@@ -22,6 +22,9 @@ struct SamplingOptions : SharedOptions {
 /// `most`: --max-new-tokens where neither it nor generation_config.json says.
 void add_sampling(CLI::App& app, SamplingOptions& options, int64_t most);
 
+/// Refuses options that would do nothing.
+void check_sampling(const SamplingOptions& options);
+
 /// Options first, then generation_config.json; greedy unless either asks for sampling.
 Sampling sampling_of(const SamplingOptions& options, const GenerationConfig& config);
 
@@ -30,9 +33,10 @@ Sampling sampling_of(const SamplingOptions& options, const GenerationConfig& con
 Request request_of(const SamplingOptions& options, const Model& model, const Tokenizer& tokenizer,
                    int64_t most, bool turns);
 
-/// "length", "end", "stop", "positions", "interrupted": `finished` in JSON.
-const char* finished(Finish finish);
-/// The same in words: "the token limit", …
-const char* ended_by(Finish finish);
+struct Ending {
+  const char* name = "";   // `finished` in JSON: "length", "end", "stop", "positions", "interrupted"
+  const char* words = "";  // "the token limit", …
+};
+Ending ending_of(Finish finish);
 
 }  // namespace linnet::cli

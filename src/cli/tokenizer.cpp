@@ -66,6 +66,7 @@ uint64_t count_words(const TrainOptions& options, ThreadPool& pool, WordCounts& 
 }
 
 ExitStatus train(const TrainOptions& options) {
+  check_field(options, options.files);
   const double start = seconds();
   const JsonResult result(options);
   AtomicFolder folder(options.out, false);
@@ -149,6 +150,7 @@ std::vector<Document> documents_of(const CodeOptions& options) {
 }
 
 ExitStatus encode(const CodeOptions& options) {
+  check_field(options, options.text_given->count() > 0 ? Paths() : options.files);
   const JsonResult result(options);
   const Tokenizer tokenizer = open_tokenizer(options);
   const std::vector<Document> documents = documents_of(options);

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <set>
 #include <sstream>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "tests/cli/numeric_options.h"
 #include "tests/cli/run.h"
 
 namespace linnet {
@@ -327,6 +329,104 @@ TEST_F(EveryKindOfModel, TrainsInEveryWayIntoAFolderThatHoldsAllOrIsRefused) {
     const std::string name = std::string("linearize-") + what;
     expect_written(train("linearize", "plain", what, name), name, kind);
   }
+}
+
+TEST_F(TrainingProgram, CallsNewTensorsNewUntilTheyWereTrained) {
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+  const auto train = [&](const char* command, const char* from, const char* tokens, const char* to) {
+    const Outcome outcome =
+        run_linnet({command, path(from), "--train", "new", "--data", text(), "--tokens", tokens, "--context",
+                    "16", "--batch", "2", "--threads", "1", "-o", path(to)});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+  };
+  train("linearize", "plain", "0", "untrained");
+  train("linearize", "plain", "64", "trained");
+  train("finetune", "untrained", "0", "untouched");
+  train("finetune", "untrained", "64", "trained-later");
+  train("finetune", "trained", "0", "trained-before");
+  const std::pair<const char*, bool> rows[] = {{"untrained", false},
+                                               {"trained", true},
+                                               {"untouched", false},
+                                               {"trained-later", true},
+                                               {"trained-before", true}};
+  for (const auto& [name, trained] : rows) {
+    const std::string full = path(name) + "-full";
+    ASSERT_EQ(run_linnet({"merge", path(name), "-o", full}).status, 0);
+    for (const std::string& folder : {path(name), full}) {
+      const Outcome outcome = run_linnet({"inspect", folder, "--json", "out.json"});
+      EXPECT_EQ(parse_json(outcome.files.at("out.json"), "out.json")["new"]["trained"], trained) << folder;
+      EXPECT_THAT(outcome.out, HasSubstr(trained ? "\ntrained  " : "\nnew  ")) << folder;
+    }
+  }
+}
+
+TEST_F(TrainingProgram, RefusesNumbersOutOfRangeAndNamesTheOption) {
+  // The checks are the runtime's: one value of each option, in turn, says that the option has one.
+  std::set<std::string> seen;
+  for (const char* command : {"linearize", "finetune", "pretrain"}) {
+    for (const NumericOption& option : numeric_options(run_linnet({command, "--help"}).out)) {
+      ASSERT_NE(option.range, "") << command << " " << option.name << ": --help shows no range";
+      if (!seen.insert(option.name).second) continue;
+      const std::vector<std::string> values = bad_values(option);
+      const std::string& value = values[seen.size() % values.size()];
+      const std::string message = "error: " + option.name + ": " + value + ", expected ";
+      const std::vector<std::string> arguments = {command, option.name + "=" + value};
+      expect_refused({arguments, message.c_str()}, run_linnet(arguments));
+    }
+  }
+  EXPECT_GE(seen.size(), 25u);
+}
+
+TEST_F(TrainingProgram, RefusesOptionsThatWouldDoNothing) {
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+  ASSERT_EQ(
+      run_linnet({"finetune", path("plain"), "--train", "lora", "--tokens", "0", "-o", path("lora")}).status,
+      0);
+  const auto linearize = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"linearize", path("model"), "--tokens", "64",
+                                    "--data",    text(),        "-o",       "out"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  const auto finetune = [&](const char* model, const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"finetune", path(model), "--tokens", "64", "--data", text(), "-o", "out"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  const BadRow rows[] = {
+      {linearize({"--lora-rank", "4"}), "--lora-rank: given with --train new, expected --train lora too"},
+      {linearize({"--train", "attention", "--lora-targets", "q_proj"}), "--lora-targets: given with --train"},
+      {finetune("model", {"--lora-alpha", "4"}), "--lora-alpha: given with --train all"},
+      {finetune("lora", {"--train", "lora", "--lora-rank", "4"}),
+       "--lora-rank: given, and the model has a LoRA, which is trained on as it is"},
+      {linearize({"--method", "relu", "--attention", "{}"}), "--method: given with --attention"},
+      {linearize({"--recipe", "finetune", "--transfer-lr", "0.1"}),
+       "--transfer-lr: given with --recipe finetune, expected --recipe transfer"},
+      {linearize({"--recipe", "finetune", "--transfer-share", "0.1"}),
+       "--transfer-share: given with --recipe"},
+      {linearize({"--recipe", "finetune", "--long-share", "0.1"}), "--long-share: given with --recipe"},
+      {linearize({"--method", "relu", "--train", "lora", "--transfer-lr", "0.1"}),
+       "--transfer-lr: given, and this attention learns no tensors of its own"},
+      {linearize({"--transfer-share", "0", "--transfer-lr", "0.1"}),
+       "--transfer-lr: given with --transfer-share 0"},
+      {linearize({"--long-context", "64"}), "--long-context: given without --long-share"},
+      {pretrain({"--tokens", "64", "-o", "out", "--long-context", "64"}),
+       "--long-context: given without --long-share"},
+      {pretrain({"--tokens", "64", "-o", "out", "--repeats", "2"}), "--repeats: given without --long-share"},
+      {pretrain({"--tokens", "64", "-o", "out", "--field", "body"}),
+       "--field: given, and no FILE has records"},
+      {pretrain({"--tokens", "64", "-o", "out", "--evaluate-every", "2"}),
+       "--evaluate-every: given without --valid, expected --valid FILE too"},
+      {pretrain({"--tokens", "64", "-o", "out", "--valid-bytes", "2"}),
+       "--valid-bytes: given without --valid"},
+      {pretrain({"--tokens", "64", "-o", "out", "--valid-window", "2"}),
+       "--valid-window: given without --valid"},
+      {pretrain({"--tokens", "64", "-o", "out", "--schedule", "constant", "--floor", "0.2"}),
+       "--floor: given, and the rate stays constant"},
+      {finetune("model", {"--floor", "0.2"}), "--floor: given, and the rate stays constant"},
+      {linearize({"--shard-size", "1GB"}), "--shard-size: given, and what is written is one file"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run_linnet(row.arguments));
 }
 
 TEST_F(TrainingProgram, SaysWhatItWillTrainAndSkipsTransferWhereNothingLearns) {

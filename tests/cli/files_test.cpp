@@ -1,0 +1,173 @@
+// The commands that say what files hold, and write them: inspect, merge, tokenizer, methods, attention.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "attention/attention.h"
+#include "attention/method.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "model/model.h"
+#include "tests/cli/program.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::Not;
+
+TEST_F(Program, WarnsOnceOfWeightsThatTheConfigDoesNotUse) {
+  const fs::path folder = input("unused");
+  fs::copy(model(), folder);
+  const TensorStore store = TensorStore::open_folder(model());
+  const std::string number(4, '\0');
+  const TensorView zero{DType::kF32, {1}, std::as_bytes(std::span(number))};
+  std::vector<NamedTensor> tensors = {{"model.layers.0.self_attn.q_proj.bias", zero},
+                                      {"model.layers.0.self_attn.rotary_emb.inv_freq", zero}};
+  for (const auto& [name, tensor] : store.tensors()) tensors.push_back({name, tensor});
+  write_safetensors(folder / "model.safetensors", tensors);
+  for (const std::vector<std::string>& command :
+       {std::vector<std::string>{"generate", folder, "--prompt", "a", "--max-new-tokens", "1"},
+        std::vector<std::string>{"perplexity", folder, "{i}/text.txt"}}) {
+    const Outcome outcome = run(command);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("1 tensor is not used by this config: "
+                                       "\"model.layers.0.self_attn.q_proj.bias\""));
+    EXPECT_EQ(outcome.err.find("is not used"), outcome.err.rfind("is not used"));
+  }
+  EXPECT_THAT(run({"generate", "{m}", "--prompt", "a", "--max-new-tokens", "1"}).err,
+              Not(HasSubstr("not used")));
+}
+
+TEST_F(Program, InspectsAModel) {
+  const Outcome outcome = run({"inspect", "{m}", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, HasSubstr("llama"));
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_EQ(json["kind"], "plain");
+  EXPECT_EQ(json["layers"], 2);
+  EXPECT_EQ(json["vocabulary"], 160);
+  EXPECT_EQ(json["state"]["bytes_a_token"], 2 * 2 * (8 + 8) * 4);  // layers, key-value heads, sizes, bytes
+  EXPECT_THAT(json["problems"], IsEmpty());
+}
+
+TEST_F(Program, MergesASidecarIntoAFolderThatScoresTheSame) {
+  const Outcome merged = run({"merge", "{i}/sidecar", "-o", "{i}/full"});
+  EXPECT_EQ(merged.status, 0) << merged.err;
+  const auto score = [&](const char* folder) {
+    const Outcome outcome = run({"perplexity", folder, "{i}/text.txt", "--json", "out.json"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return parse_json(outcome.files.at("out.json"), "out.json").at("token_perplexity").get<double>();
+  };
+  EXPECT_EQ(score("{i}/full"), score("{i}/sidecar"));
+  EXPECT_NE(score("{i}/full"), score("{m}"));
+  EXPECT_EQ(run({"merge", "{i}/sidecar", "-o", "{i}/full"}).status, 2);  // it exists now
+}
+
+TEST_F(Program, TrainsATokenizerThatGivesTheTextBack) {
+  const Outcome trained = run({"tokenizer", "train", "{i}/text.txt", "-o", "{i}/bpe", "--vocabulary", "262"});
+  EXPECT_EQ(trained.status, 0) << trained.err;
+  const std::string text = "it ends: é";
+  const Outcome encoded = run({"tokenizer", "encode", "{i}/bpe", "--text", text});
+  EXPECT_EQ(encoded.status, 0) << encoded.err;
+  EXPECT_LT(std::count(encoded.out.begin(), encoded.out.end(), ' ') + 1, static_cast<int64_t>(text.size()));
+  EXPECT_EQ(run({"tokenizer", "decode", "{i}/bpe", "--ids", encoded.out}).out, text);
+}
+
+TEST_F(Program, WritesAnAttentionsResultOverAFileThatIsThere) {
+  const std::string file = std::string(LINNET_TEST_DATA) + "/attention/grouped.safetensors";
+  const std::string out = input("o.safetensors");
+  write_file(out, "something older");
+  for (int i = 0; i < 2; ++i) {
+    const Outcome outcome = run({"attention", file, "-o", out, "--json", "out.json"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(parse_json(outcome.files.at("out.json"), "out.json").at("form"), "prefill");
+    EXPECT_GT(fs::file_size(out), 100u);
+  }
+}
+
+/// A layer of one query head on one key-value head with its initial tensors.
+template <class T>
+std::unique_ptr<Attention<T>> fresh_attention(const std::string& method, int head_size) {
+  const AttentionShape shape = {1, 1, head_size, head_size};
+  const AttentionConfig config = parse_layer_attention({{"method", method}}, method);
+  ParameterTensors parameters;
+  std::vector<std::vector<float>> values;
+  for (const ParameterSpec& spec : parameter_specs(config, shape)) {
+    values.push_back(initial_parameter(spec, config, 0, 0));
+    parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
+  }
+  return make_attention<T>(config, shape, parameters, nullptr, method);
+}
+
+/// Bytes of a saved state after `tokens` tokens.
+template <class T>
+int64_t saved_bytes(const Attention<T>& attention, int64_t tokens, int head_size) {
+  const auto state = attention.make_state();
+  const std::vector<T> numbers(tokens * head_size, T(1));
+  std::vector<T> out(tokens * head_size);
+  const HeadRows<const T> rows{numbers.data(), tokens * head_size, head_size};
+  ThreadPool pool(1);
+  attention.prefill(*state, {tokens, rows, rows, rows, rows, rows},
+                    {out.data(), tokens * head_size, head_size}, pool);
+  std::vector<std::byte> bytes;
+  state->save(bytes);
+  return static_cast<int64_t>(bytes.size());
+}
+
+TEST_F(Program, ListsTheStateThatEachMethodAllocatesAndSaves) {
+  constexpr int kSize = 16, kTokens = 200;
+  const Outcome outcome =
+      run({"methods", "--head-size", std::to_string(kSize), "--markdown", "--json", "out.json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_EQ(json["methods"].size(), methods().size());
+  for (const auto& row : json["methods"]) {
+    const std::string name = row["method"];
+    const auto single = fresh_attention<float>(name, kSize);
+    // The same state of numbers of twice the size: all that differs is numbers.
+    const int64_t numbers = (saved_bytes(*fresh_attention<double>(name, kSize), kTokens, kSize) -
+                             saved_bytes(*single, kTokens, kSize)) /
+                            4;
+    const int64_t growing = row["state"]["numbers_per_token"];
+    EXPECT_EQ(numbers, growing > 0 ? kTokens * growing : row["state"]["numbers"].get<int64_t>()) << name;
+    const std::string shown = growing > 0 ? "grows by " + std::to_string(growing) + " per token"
+                                          : std::to_string(numbers) + ", constant";
+    EXPECT_THAT(outcome.out, HasSubstr("| `" + name + "` | "));
+    EXPECT_THAT(outcome.out.substr(outcome.out.find("| `" + name + "` | ")), HasSubstr("| " + shown + " |"));
+    if (growing > 0) continue;
+    // Rows of 16 numbers need no padding, but those of keys may: what is allocated is hardly larger.
+    const double allocated = static_cast<double>(single->make_state()->bytes()) / 4;
+    EXPECT_LE(static_cast<double>(numbers), allocated) << name;
+    EXPECT_GE(static_cast<double>(numbers), allocated * 0.88) << name;
+  }
+}
+
+TEST_F(Program, ListsWhatEachMethodLearnsDrawsAndTakes) {
+  const Outcome outcome = run({"methods", "--head-size", "16", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  std::map<std::string, nlohmann::json> rows;
+  for (const auto& row : json["methods"]) rows[row["method"]] = row;
+  for (const auto& [name, row] : rows) EXPECT_THAT(outcome.out, HasSubstr(name + ": "));
+  EXPECT_EQ(rows["softmax"]["learned"].size(), 0u);
+  EXPECT_EQ(rows["hedgehog"]["learned"]["q.weight"], nlohmann::json({1, 16, 16}));
+  EXPECT_EQ(rows["performer"]["learned"].size(), 0u);
+  EXPECT_EQ(rows["performer"]["drawn"]["projection"], nlohmann::json({1, 32, 16}));
+  EXPECT_EQ(rows["performer"]["options"][0]["key"], "features");
+  EXPECT_THAT(outcome.out, HasSubstr("option    features 0 … 65536 [0]: rows of the projection"));
+  EXPECT_EQ(rows["transnormer_t1"]["first_half"], "transnormer_t1_diagonal");
+}
+
+TEST_F(Program, PrintsTheTableThatItsPageHolds) {
+  const std::string page(MappedFile(LINNET_TEST_DATA "/../../docs/attention.md").text());
+  const Outcome outcome = run({"methods", "--markdown"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(page, HasSubstr(outcome.out)) << "docs/attention.md: put in `linnet methods --markdown`";
+}
+
+}  // namespace
+}  // namespace linnet

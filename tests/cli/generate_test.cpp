@@ -1,0 +1,260 @@
+// generate and chat, as a user runs them.
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/program.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::StartsWith;
+
+TEST_F(Program, GeneratesTheSameTextForTheSameSeed) {
+  const std::vector<std::string> sampled = {"generate",         "{m}", "--prompt",      "a story",
+                                            "--max-new-tokens", "20",  "--temperature", "1",
+                                            "--seed",           "5",   "--json",        "out.json"};
+  const Outcome first = run(sampled), second = run(sampled);
+  EXPECT_EQ(first.status, 0) << first.err;
+  EXPECT_EQ(first.out, second.out);
+  auto other = sampled;
+  other[9] = "6";
+  EXPECT_NE(run(other).out, first.out);
+  const nlohmann::json json = parse_json(first.files.at("out.json"), "out.json");
+  EXPECT_EQ(json["text"].get<std::string>(), first.out);
+  EXPECT_EQ(json["prompt_tokens"], 7);
+  EXPECT_LE(json["generated_tokens"].get<int>(), 20);
+  EXPECT_GT(json["prefill_tokens_per_second"].get<double>(), 0);
+  EXPECT_GT(json["state_bytes"].get<int64_t>(), 0);
+  EXPECT_THAT(first.err, HasSubstr("tokens/s"));
+}
+
+TEST_F(Program, ReadsThePromptFromAFileOrStandardInput) {
+  const std::vector<std::string> common = {"generate", "{m}", "--max-new-tokens", "9", "--ignore-eos"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return more;
+  };
+  const std::string text = std::string(MappedFile(input("text.txt")).text());
+  const Outcome expected = run(with({"--prompt", text}));
+  EXPECT_EQ(expected.status, 0) << expected.err;
+  EXPECT_EQ(run(with({"--prompt-file", "{i}/text.txt"})).out, expected.out);
+  EXPECT_EQ(run(with({"--prompt-file", "-"}), {.input = text}).out, expected.out);
+  EXPECT_EQ(run(common, {.input = text}).out, expected.out);
+}
+
+TEST_F(Program, GoesOnFromBosWhereThePromptIsEmpty) {
+  write_file(input("bos.txt"), "<s>");
+  const Outcome expected =
+      run({"generate", "{m}", "--prompt-file", "{i}/bos.txt", "-n", "9", "--ignore-eos"});
+  EXPECT_EQ(expected.status, 0) << expected.err;
+  const std::vector<std::string> common = {"generate", "{i}/bos", "-n", "9", "--ignore-eos"};
+  for (const std::vector<std::string>& prompt :
+       {std::vector<std::string>{"-p", ""}, {"--prompt-file", "{i}/empty.txt"}, {}}) {
+    auto arguments = common;
+    arguments.insert(arguments.end(), prompt.begin(), prompt.end());
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, expected.out);
+    EXPECT_THAT(outcome.err, HasSubstr("prefill 1 tokens"));
+  }
+  EXPECT_THAT(run({"generate", "{i}/bos", "--raw", "-p", "a", "-n", "1"}).err, HasSubstr("prefill 1 tokens"));
+}
+
+TEST_F(Program, LaysAChatOutByTheTemplateAndItsSpecialTokensAreOneEach) {
+  const std::string source =
+      "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}</s>{% endfor %}"
+      "{% if add_generation_prompt %}[answer]{% endif %}";
+  const fs::path chat = inputs() / "chat";
+  fs::copy(inputs() / "bos", chat);
+  nlohmann::json config = {{"bos_token", "<s>"}, {"add_bos_token", true}, {"chat_template", source}};
+  write_file(chat / "tokenizer_config.json", config.dump());
+  write_file(inputs() / "messages.json",
+             R"([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "b"},
+                 {"role": "user", "content": "c", "name": null}])");
+  write_file(inputs() / "chat.jinja", source);
+  const std::vector<std::string> common = {"-n", "7", "--ignore-eos", "--echo", "--json", "out.json"};
+  const auto with = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), common.begin(), common.end());
+    return run(arguments);
+  };
+  const std::string one = "<s>[user]hi</s>[answer]";
+  const Outcome raw = with({"generate", "{i}/chat", "--raw", "-p", one});
+  ASSERT_EQ(raw.status, 0) << raw.err;
+  EXPECT_THAT(raw.err, HasSubstr("prefill 18 tokens"));  // BOS once; <s> and </s> are a token each
+  const std::vector<std::string> same[] = {
+      {"generate", "{i}/chat", "--chat", "-p", "hi"},
+      {"generate", "{i}/bos", "--chat", "-p", "hi\n", "--template", "{i}/chat.jinja"}};
+  for (const auto& arguments : same) {
+    const Outcome outcome = with(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, raw.out);
+    EXPECT_THAT(outcome.err, HasSubstr("prefill 18 tokens"));
+  }
+  config["chat_template"] = {{{"name", "tool_use"}, {"template", "t"}},
+                             {{"name", "default"}, {"template", source}}};
+  write_file(chat / "tokenizer_config.json", config.dump());
+  const Outcome turns = with({"generate", "{i}/chat", "--messages", "{i}/messages.json", "--system", "S"});
+  EXPECT_THAT(turns.out, StartsWith("<s>[system]S</s>[user]hi</s>[assistant]b</s>[user]c</s>[answer]"));
+  write_file(chat / "chat_template.jinja", "x{{ raise_exception('Not today.') }}");
+  const BadRow rows[] = {
+      {{"generate", "{i}/bos", "--chat", "-p", "a"},
+       "bos: no chat template here, expected one in tokenizer_config.json or chat_template.jinja, or "
+       "--template FILE"},
+      {{"generate", "{i}/chat", "--chat", "-p", "a"}, "chat_template.jinja, line 1: Not today."},
+      {{"generate", "{i}/chat", "--chat", "--messages", "{i}/messages.json", "-p", "a"},
+       "--messages: given together with a prompt"},
+      {{"generate", "{i}/chat", "--messages", "{i}/text.txt"}, "text.txt: not JSON"},
+      {{"generate", "{i}/chat", "--system", "a", "-p", "a"}, "--system: given without a chat"},
+      {{"generate", "{i}/chat", "--template", "a", "-p", "a"}, "--template: given without a chat"},
+      {{"generate", "{i}/chat", "--chat", "--raw", "-p", "a"}, "--raw: given for a chat"},
+      {{"generate", "{i}/chat", "--chat", "--template", "/nonexistent", "-p", "a"},
+       "/nonexistent: cannot read"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run(row.arguments));
+}
+
+TEST_F(Program, ChatsAndReadsTheNewTokensOfATurnAlone) {
+  const auto lay_out = [](const char* name, const std::string& content) {
+    write_file(inputs() / name, "{{ bos_token }}{% for m in messages %}[{{ m.role[0] }}]{{ " + content +
+                                    " }}</s>{% endfor %}[a]");
+  };
+  lay_out("plain.jinja", "m.content");
+  lay_out("rewriting.jinja", "m.content if loop.revindex < 3 else m.content | upper ~ '!'");
+  const auto chat = [](const char* file, const char* input) {
+    return run({"chat", "{i}/bos", "--template", file, "-n", "5", "--ignore-eos"}, {.input = input});
+  };
+  const Outcome turns = chat("{i}/plain.jinja", "hi\n\n/what\nand\r\n/reset\nhi\n/system S\nhi\n/exit\nno\n");
+  EXPECT_EQ(turns.status, 0) << turns.err;
+  // <s> [u] hi </s> [a]; then the answer's last token, </s> [u] and </s> [a].
+  EXPECT_THAT(turns.err, HasSubstr("linnet: read 10 of 10 tokens; answered 5"));
+  EXPECT_THAT(turns.err, HasSubstr("linnet: read 12 of 26 tokens; answered 5"));
+  EXPECT_THAT(turns.err, HasSubstr("unknown command /what, expected /exit, /reset or /system TEXT"));
+  EXPECT_THAT(turns.err, HasSubstr("all anew: the history is no longer as it was read"));  // of /system
+  const Outcome once = run({"generate", "{i}/bos", "--chat", "-p", "hi", "--template", "{i}/plain.jinja",
+                            "-n", "5", "--ignore-eos"});
+  EXPECT_THAT(turns.out, StartsWith(once.out + "\n"));
+  const std::string without_end = chat("{i}/plain.jinja", "hi\n/reset\nhi").out;
+  EXPECT_EQ(without_end, once.out + "\n" + once.out + "\n");
+  const Outcome rewritten = chat("{i}/rewriting.jinja", "hi\nand\n");
+  EXPECT_EQ(rewritten.status, 0) << rewritten.err;
+  EXPECT_THAT(rewritten.err, HasSubstr("all anew: the history is no longer as it was read"));
+  EXPECT_THAT(chat("{i}/plain.jinja", "").out, IsEmpty());
+  expect_refused({{}, "bos: no chat template here"}, run({"chat", "{i}/bos"}));
+}
+
+TEST_F(Program, WritesAChatsAnswersAsJson) {
+  write_file(inputs() / "said.jinja",
+             "{{ bos_token }}{% for m in messages %}{{ m.content }}</s>{% endfor %}");
+  const Outcome outcome = run(
+      {"chat", "{i}/bos", "--template", "{i}/said.jinja", "-n", "4", "--ignore-eos", "--json", "out.json"},
+      {.input = "hi\nand\n"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json answers = parse_json(outcome.files.at("out.json"), "out.json");
+  ASSERT_EQ(answers.size(), 2u);
+  EXPECT_EQ(answers[1]["user"], "and");
+  EXPECT_EQ(answers[0]["text"].get<std::string>() + "\n" + answers[1]["text"].get<std::string>() + "\n",
+            outcome.out);
+  EXPECT_EQ(answers[1]["generated_tokens"], 4);
+  EXPECT_EQ(answers[1]["finished"], "length");
+}
+
+TEST_F(Program, DoesNotWaitForAPromptAtATerminal) {
+  const BadRow row = {{"generate", "{m}"},
+                      "--prompt: absent, expected --prompt TEXT, --prompt-file FILE or piped"};
+  expect_refused(row, run(row.arguments, {.terminal = true}));
+}
+
+TEST_F(Program, SaysWhyATextEnded) {
+  const std::vector<std::string> common = {"generate",     "{i}/gpt2", "-p",      "Once upon a time",
+                                           "--ignore-eos", "--json",   "out.json"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return more;
+  };
+  const auto json_of = [&](const Outcome& outcome) {
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return parse_json(outcome.files.at("out.json"), "out.json");
+  };
+  const Outcome far = run(with({"-n", "200"}));  // 64 positions, 16 of them the prompt's
+  EXPECT_EQ(json_of(far)["finished"], "positions");
+  EXPECT_EQ(json_of(far)["generated_tokens"], 49);
+  EXPECT_THAT(far.err, HasSubstr("ended by the end of the model's positions"));
+  const nlohmann::json near = json_of(run(with({"-n", "3", "--seed", "7"})));
+  EXPECT_EQ(near["finished"], "length");
+  EXPECT_EQ(near["seed"], 7);
+  EXPECT_EQ(near["token_ids"].size(), 3u);
+  const std::string text = json_of(far)["text"];
+  const nlohmann::json stopped = json_of(run(with({"-n", "200", "--stop", text.substr(text.size() - 3)})));
+  EXPECT_EQ(stopped["finished"], "stop");
+}
+
+TEST_F(Program, GivesIndependentSamplesOfOnePrompt) {
+  const std::vector<std::string> common = {
+      "generate", "{m}", "-p", "a story", "-n", "12", "--seed", "5", "--temperature", "1", "--ignore-eos"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), common.begin(), common.end());
+    return more;
+  };
+  const Outcome outcome = run(with({"--samples", "11", "--json", "out.json"}));  // more than go side by side
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_EQ(json.size(), 11u);
+  EXPECT_EQ(json[0]["text"], run(with({})).out);
+  std::string expected;
+  for (size_t i = 0; i < json.size(); ++i) {
+    expected += fmt::format("==> sample {} of 11 <==\n{}\n", i + 1, json[i]["text"].get<std::string>());
+  }
+  EXPECT_EQ(outcome.out, expected);
+  EXPECT_NE(json[0]["text"], json[1]["text"]);
+}
+
+TEST_F(Program, GivesLogProbabilitiesAsCompletionsDo) {
+  const std::vector<std::string> arguments = {"generate",   "{m}", "-p",     "a story", "-n",    "5",
+                                              "--logprobs", "2",   "--echo", "--json",  "o.json"};
+  const Outcome outcome = run(arguments);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, StartsWith("a story"));
+  const nlohmann::json json = parse_json(outcome.files.at("o.json"), "o.json"), &logs = json["logprobs"];
+  EXPECT_EQ(json["text"].get<std::string>(), outcome.out);
+  const size_t tokens = 7 + json["token_ids"].size();
+  for (const char* field : {"tokens", "token_logprobs", "top_logprobs", "text_offset"}) {
+    EXPECT_EQ(logs[field].size(), tokens) << field;
+  }
+  EXPECT_EQ(logs["tokens"][2], "s");
+  EXPECT_EQ(logs["text_offset"][2], 2);
+  EXPECT_TRUE(logs["token_logprobs"][0].is_null() && logs["top_logprobs"][0].is_null());
+  for (size_t i = 1; i < tokens; ++i) {
+    double best = -1e9;
+    for (const auto& item : logs["top_logprobs"][i]) best = std::max(best, item.get<double>());
+    EXPECT_LE(logs["token_logprobs"][i].get<double>(), best + 1e-9);
+    EXPECT_LE(best, 0);
+    if (i >= 7) {
+      EXPECT_EQ(logs["token_logprobs"][i], best) << "greedy takes the likeliest";
+    }
+  }
+  EXPECT_THAT(outcome.err, HasSubstr("\"s\""));
+}
+
+TEST_F(Program, TellsTheStoryThatARealModelIsKnownFor) {
+  const fs::path stories = fs::path(LINNET_SHARED) / "data/models/stories260k";
+  if (!fs::exists(stories)) GTEST_SKIP() << stories << " is not here";
+  const auto greedy = read_json(stories / "reference.json")["greedy"][0];
+  const std::string prompt = greedy["prompt"];
+  const std::vector<std::string> arguments = {
+      "generate", stories, "--prompt", prompt, "--max-new-tokens", std::to_string(greedy["ids"].size())};
+  EXPECT_EQ(prompt + run_linnet(arguments).out, greedy["text"].get<std::string>());
+  auto stopped = arguments;
+  stopped.insert(stopped.end(), {"--stop", "Lily", "--stop", "big, red"});
+  EXPECT_EQ(run_linnet(stopped).out, ", there was a little girl named ");
+}
+
+}  // namespace
+}  // namespace linnet

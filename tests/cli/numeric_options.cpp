@@ -1,0 +1,56 @@
+#include "tests/cli/numeric_options.h"
+
+#include <fmt/format.h>
+
+#include <regex>
+#include <sstream>
+
+namespace linnet {
+namespace {
+
+/// An option's lines as one, those of every option in turn.
+std::vector<std::string> options_of(const std::string& help) {
+  std::vector<std::string> options;
+  std::istringstream lines(help);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.starts_with("  -")) {
+      options.push_back(line);
+    } else if (line.starts_with("     ") && !options.empty()) {
+      options.back() += fmt::format(" {}", line.substr(line.find_first_not_of(' ')));
+    }
+  }
+  return options;
+}
+
+}  // namespace
+
+std::vector<NumericOption> numeric_options(const std::string& help) {
+  static const std::regex kNumeric("^  (-\\w,)?(--[\\w-]+) (INT|UINT|FLOAT|TOKENS\\S*|BYTES|N) .*");
+  static const std::regex kRange("\\(([^()]* to [^(); ]*|at least [^(); ]*|above [^(); ]*)(;[^()]*)?\\)$");
+  std::vector<NumericOption> options;
+  for (const std::string& text : options_of(help)) {
+    std::smatch option, range;
+    if (!std::regex_match(text, option, kNumeric)) continue;
+    options.push_back(
+        {option[2], std::regex_search(text, range, kRange) ? range[1].str() : "", option[3] != "FLOAT"});
+  }
+  return options;
+}
+
+std::vector<std::string> bad_values(const NumericOption& option) {
+  std::vector<std::string> values = {"nan", "text", "1e400", "-1", "1 2", "0x1"};
+  if (option.whole) values.insert(values.end(), {"1.5", "99999999999999999999"});
+  const auto number = [&](size_t at) { return std::stod(option.range.substr(at)); };
+  if (option.range.starts_with("above 0")) {
+    values.emplace_back("0");
+    return values;
+  }
+  const size_t to = option.range.find(" to ");
+  const double low = number(to == std::string::npos ? std::string("at least ").size() : 0);
+  if (low > 0) values.push_back(fmt::format("{}", low - 1));
+  if (to == std::string::npos) return values;
+  values.push_back(fmt::format("{:.0f}", number(to + 4) * 1.001 + 1));
+  return values;
+}
+
+}  // namespace linnet

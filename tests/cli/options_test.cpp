@@ -1,0 +1,90 @@
+// What options take, and which of them are refused where they would do nothing.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/numeric_options.h"
+#include "tests/cli/program.h"
+
+namespace linnet {
+namespace {
+
+TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
+  const std::vector<std::string> commands[] = {
+      {"generate"}, {"chat"},  {"perplexity"},         {"reach"},   {"inspect"},   {"check"},
+      {"bench"},    {"merge"}, {"tokenizer", "train"}, {"methods"}, {"attention"}, {"tokenizer", "encode"}};
+  size_t options = 0;
+  for (std::vector<std::string> command : commands) {
+    command.emplace_back("--help");
+    const std::string help = run(command).out;
+    for (const NumericOption& option : numeric_options(help)) {
+      ++options;
+      ASSERT_NE(option.range, "") << command[0] << " " << option.name << ": --help shows no range";
+      for (const std::string& value : bad_values(option)) {
+        std::vector<std::string> arguments(command.begin(), command.end() - 1);
+        arguments.push_back(option.name + "=" + value);
+        const std::string message = "error: " + option.name + ": " + value + ", expected ";
+        expect_refused({arguments, message.c_str()}, run(arguments));
+      }
+    }
+  }
+  EXPECT_GE(options, 40u);
+}
+
+TEST_F(Program, RefusesOptionsThatWouldDoNothing) {
+  const std::vector<BadRow> rows = {
+      {{"perplexity", "{m}", "{i}/text.txt", "--field", "body"},
+       "--field: given, and no FILE has records, expected a .jsonl or .json file, or standard input"},
+      {{"reach", "{m}", "{i}/text.txt", "--field", "body"}, "--field: given, and no FILE has records"},
+      {{"tokenizer", "encode", "{m}", "{i}/text.txt", "--field", "body"}, "--field: given, and no FILE"},
+      {{"tokenizer", "encode", "{m}", "--text", "a", "--field", "body"}, "--field: given, and no FILE"},
+      {{"tokenizer", "train", "{i}/text.txt", "-o", "out", "--field", "body"}, "--field: given, and no FILE"},
+      {{"generate", "{m}", "-p", "a", "--temperature", "0", "--top-k", "3"},
+       "--top-k: given with --temperature 0, expected a temperature above 0: at 0 the likeliest token is "
+       "taken"},
+      {{"generate", "{m}", "-p", "a", "--temperature", "0", "--top-p", "0.5"}, "--top-p: given with"},
+      {{"chat", "{m}", "--temperature", "0", "--min-p", "0.5"}, "--min-p: given with --temperature 0"},
+      {{"bench", "{m}", "--batch", "2"}, "--batch: given without --training, expected --training too"},
+      {{"bench", "{m}", "--micro-batch", "2"}, "--micro-batch: given without --training"},
+      {{"bench", "{m}", "--context", "2"}, "--context: given without --training"},
+      {{"bench", "{m}", "--steps", "2"}, "--steps: given without --training"},
+      {{"bench", "{m}", "--activation-checkpointing"},
+       "--activation-checkpointing: given without --training"},
+      {{"inspect", "{m}", "--base", "{i}"}, "--base: "},
+      {{"attention", "x", "-o", "o", "--form", "decode", "--chunk", "2"},
+       "--chunk: given with --form decode"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run(row.arguments));
+}
+
+TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
+  write_file(input("line.jinja"), "{{ messages[-1].content }}");
+  const std::string file = std::string(LINNET_TEST_DATA) + "/attention/relu.safetensors";
+  const std::vector<std::string> commands[] = {
+      {"generate", "{m}", "-p", "a", "-n", "2"},
+      {"chat", "{m}", "--template", "{i}/line.jinja", "-n", "2"},
+      {"perplexity", "{m}", "{i}/text.txt"},
+      {"reach", "{m}", "{i}/text.txt", "--near", "8"},
+      {"inspect", "{m}"},
+      {"check", "{m}", "--tokens", "16"},
+      {"bench", "{m}", "--contexts", "0,4", "--prefill-tokens", "8", "--windows", "1", "--window-tokens",
+       "2"},
+      {"tokenizer", "train", "{i}/text.txt", "-o", "out", "--vocabulary", "260"},
+      {"tokenizer", "encode", "{m}", "--text", "a"},
+      {"tokenizer", "decode", "{m}", "--ids", "7"},
+      {"methods"},
+      {"attention", file, "-o", "o.safetensors"},
+      {"merge", "{i}/sidecar", "-o", "out"},
+  };
+  for (std::vector<std::string> arguments : commands) {
+    arguments.insert(arguments.end(), {"--json", "out.json"});
+    const Outcome outcome = run(arguments, {.input = "hi\n"});
+    EXPECT_EQ(outcome.status, 0) << arguments[0] << outcome.err;
+    ASSERT_TRUE(outcome.files.contains("out.json")) << arguments[0];
+    EXPECT_FALSE(parse_json(outcome.files.at("out.json"), "out.json").empty()) << arguments[0];
+  }
+}
+
+}  // namespace
+}  // namespace linnet
