@@ -17,13 +17,15 @@ constexpr int64_t kNever = std::numeric_limits<int64_t>::max();
 /// What a layer can learn from rows of so many tokens.
 struct Sight {
   bool summary;         // it reads one
-  bool exact;           // within its local branch it is the teacher's attention
+  bool exact;           // within its local branch and the teacher's window it is the teacher's attention
+  bool same;            // it is the teacher's at any length
+  int64_t window;       // tokens that the teacher sees
   int64_t past_local;   // the first position that its local branch does not see whole
   bool through_all;     // it has tensors that learn from every token: taps, local_gain
   bool through_global;  // it has some that learn only where a token is seen globally: the rest
 
   bool sees_globally(int64_t context) const { return summary && context > past_local; }
-  bool is_teacher(int64_t context) const { return exact && context <= past_local; }
+  bool is_teacher(int64_t context) const { return same || (exact && context <= std::min(past_local, window)); }
 };
 
 int64_t count_trained(const AttentionConfig& config, const AttentionShape& shape) {
@@ -31,10 +33,13 @@ int64_t count_trained(const AttentionConfig& config, const AttentionShape& shape
   return std::count_if(specs.begin(), specs.end(), [](const ParameterSpec& spec) { return spec.trained; });
 }
 
-Sight sight_of(const AttentionConfig& config, const AttentionShape& shape) {
+/// `window`: the teacher's in this layer; 0 is all.
+Sight sight_of(const AttentionConfig& config, const AttentionShape& shape, int window) {
   const int64_t through_all = (config.taps > 0 ? 1 : 0) + (config.local == LocalWeight::kRelu ? 1 : 0);
   Sight sight{.summary = config.has_summary(),
               .exact = config.grows() || (config.local == LocalWeight::kSoftmax && !config.method->unit_rows),
+              .same = config.grows() && config.window == window,
+              .window = window > 0 ? window : kNever,
               .past_local = config.window > 0 ? config.window : kNever,
               .through_all = through_all > 0,
               .through_global = count_trained(config, shape) > through_all};
@@ -66,8 +71,9 @@ void check_learning(const Module& module, const std::vector<Phase>& phases, cons
   size_t blind = 0;           // layers whose summary no token of these rows reads
   int64_t shortest = kNever;  // tokens per row up to which none of those is read
   bool blind_learns = false;
-  for (const AttentionConfig& config : module.attention()) {
-    const Sight& layer = layers.emplace_back(sight_of(config, module.attention_shape()));
+  for (size_t i = 0; i < module.attention().size(); ++i) {
+    const Sight& layer =
+        layers.emplace_back(sight_of(module.attention()[i], module.attention_shape(), module.config().windows[i]));
     if (!layer.summary || layer.sees_globally(context)) continue;
     ++blind;
     shortest = std::min(shortest, layer.past_local);
