@@ -174,8 +174,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
   train::Numbers numbers = numbers_of(training);
-  if (!learns)
-    numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
+  if (!learns) numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
   const train::Place place = place_of(training, model->config());
   TrainingRun run{
       .title = fmt::format("linnet linearize {} --recipe {}", training.shared.model, options.recipe),

@@ -290,10 +290,10 @@ std::vector<CheckResult> check_decoder(const CheckSubject& subject,
   Checker checker(subject);
   std::vector<CheckResult> results;
   using Check = std::pair<const char*, CheckResult (Checker::*)()>;
-  std::vector<Check> checks = {
-      {"causality", &Checker::causality}, {"forms", &Checker::forms},    {"state", &Checker::state},
-      {"trees", &Checker::trees},         {"commit", &Checker::commits}, {"neighbours", &Checker::neighbours},
-      {"save", &Checker::saved}};
+  std::vector<Check> checks = {{"causality", &Checker::causality}, {"forms", &Checker::forms},
+                               {"state", &Checker::state},         {"trees", &Checker::trees},
+                               {"commit", &Checker::commits},      {"neighbours", &Checker::neighbours},
+                               {"save", &Checker::saved}};
   // Where some token is out of the last one's reach.
   if (subject.reach > 0 && subject.reach + 1 < subject.tokens)
     checks.insert(checks.begin() + 1, {"window", &Checker::window});

@@ -48,8 +48,8 @@ struct CheckSubject {
   double growth;     // bytes that a state may grow by: 0, what windows hold, infinite for full softmax
   double tolerance;  // relative RMS between forms
   uint64_t seed;
-  int64_t window = 0;  // tokens that softmax sees: trees grow around its edge too; 0: no window
-  int64_t reach = 0;   // tokens before a token that its logits can depend on; 0: all
+  int64_t window = 0;           // tokens that softmax sees: trees grow around its edge too; 0: no window
+  int64_t reach = 0;            // tokens before a token that its logits can depend on; 0: all
   CheckProgress progress = {};  // may be empty
 };
 std::vector<CheckResult> check_decoder(const CheckSubject& subject,

@@ -25,7 +25,9 @@ struct Sight {
   bool through_global;  // it has some that learn only where a token is seen globally: the rest
 
   bool sees_globally(int64_t context) const { return summary && context > past_local; }
-  bool is_teacher(int64_t context) const { return same || (exact && context <= std::min(past_local, window)); }
+  bool is_teacher(int64_t context) const {
+    return same || (exact && context <= std::min(past_local, window));
+  }
 };
 
 int64_t count_trained(const AttentionConfig& config, const AttentionShape& shape) {
@@ -72,8 +74,8 @@ void check_learning(const Module& module, const std::vector<Phase>& phases, cons
   int64_t shortest = kNever;  // tokens per row up to which none of those is read
   bool blind_learns = false;
   for (size_t i = 0; i < module.attention().size(); ++i) {
-    const Sight& layer =
-        layers.emplace_back(sight_of(module.attention()[i], module.attention_shape(), module.config().windows[i]));
+    const Sight& layer = layers.emplace_back(
+        sight_of(module.attention()[i], module.attention_shape(), module.config().windows[i]));
     if (!layer.summary || layer.sees_globally(context)) continue;
     ++blind;
     shortest = std::min(shortest, layer.past_local);
