@@ -34,17 +34,19 @@ class PerformerReluMap final : public FeatureMap<T> {
 
   void queries(int64_t head, int64_t count, const T* x, int64_t x_row, T* phi, T*) const override {
     projection_.rows(head / repeat_, count, x, x_row, phi);
-    for (int64_t r = 0; r < count; ++r, phi += projection_.row()) positive(features_, phi);
+    kernels::relu(count * projection_.row(), phi, phi);
+    for (int64_t r = 0; r < count; ++r, phi += projection_.row()) raise(features_, phi);
   }
 
   void keys(int64_t kv_head, int64_t n, const T* x, int64_t x_row, T* phi, T*) const override {
     projection_.columns(kv_head, n, x, x_row, phi);
-    positive(features_ * n, phi);
+    kernels::relu(features_ * n, phi, phi);
+    raise(features_ * n, phi);
   }
 
  private:
-  static void positive(int64_t count, T* x) {
-    for (int64_t i = 0; i < count; ++i) x[i] = std::max(x[i], T(0)) + T(1e-3);
+  static void raise(int64_t count, T* x) {
+    for (int64_t i = 0; i < count; ++i) x[i] += T(1e-3);
   }
 
   int64_t repeat_, features_;
