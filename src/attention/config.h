@@ -36,6 +36,10 @@ struct Augmentation {
   Denominator denominator = Denominator::kSeparate;
   FeaturePosition feature_position = FeaturePosition::kRotary;
   int taps = 0;  // K: tensor `taps` [H, K, e]
+  /// F: tensor `future_taps` [H, F, e], of the training form alone: a leak, for the experiments of
+  /// docs/methods/ causality.md. No key of config.json sets it and none is written, so that no folder holds
+  /// such a model.
+  int future_taps = 0;
 
   bool operator==(const Augmentation&) const = default;
 };
@@ -77,6 +81,9 @@ AttentionConfig parse_layer_attention(const nlohmann::json& object, const std::s
 
 /// The object for config.json that parses to these configs; null where all are plain softmax.
 nlohmann::json to_json(const std::vector<AttentionConfig>& layers);
+
+/// The name of the tensor that is never written.
+constexpr std::string_view kFutureTaps = "future_taps";
 
 /// A tensor that a config asks for, under the layer's `linear_attention.` prefix.
 struct ParameterSpec {

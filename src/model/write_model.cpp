@@ -99,10 +99,10 @@ void write_lora(const fs::path& out, const LoraAdapter& lora, const BaseReferenc
 }
 
 void write_folder(const fs::path& out, const Json& config, std::span<const NamedTensor> tensors,
-                  const fs::path& tokenizer, size_t shard_bytes, bool replace) {
+                  const fs::path& tokenizer, size_t shard_bytes, bool replace, bool trained) {
   AtomicFolder folder(out, replace);
   write_json(folder.path() / "config.json", config);
-  write_sharded(folder.path(), tensors, shard_bytes, metadata_of(false));
+  write_sharded(folder.path(), tensors, shard_bytes, metadata_of(trained));
   copy_tokenizer(tokenizer, folder.path());
   folder.commit();
 }

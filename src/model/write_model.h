@@ -45,7 +45,7 @@ void write_lora(const std::filesystem::path& out, const LoraAdapter& lora, const
 /// from `tokenizer` (a folder, or one tokenizer file; empty: none).
 void write_folder(const std::filesystem::path& out, const nlohmann::json& config,
                   std::span<const NamedTensor> tensors, const std::filesystem::path& tokenizer,
-                  size_t shard_bytes, bool replace);
+                  size_t shard_bytes, bool replace, bool trained = false);
 
 /// A whole folder from an open model (a sidecar's base gives what is not in `changed`): every original field
 /// and tensor, a LoRA's modules_to_save in the base's place, those in `changed` replaced or added,

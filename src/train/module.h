@@ -28,7 +28,12 @@ enum class Mode {
   kTeacher,  // the base's own softmax attention and weights, without LoRA and without gradients
 };
 
-enum class ParameterKind { kBase, kAdded, kLora };
+enum class ParameterKind {
+  kBase,
+  kAdded,
+  kLora,
+  kExperiment,  // future taps: trained, never written
+};
 
 /// A tensor by its full name in a file: "model.layers.0.self_attn.q_proj.weight",
 /// "model.layers.0.self_attn.linear_attention.alpha", or PEFT's

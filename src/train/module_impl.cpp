@@ -241,7 +241,8 @@ std::vector<Parameter> Module::Impl::list(bool trained_only) const {
     take(unit.lora->b, ParameterKind::kLora, lora);
   });
   for (Layer& layer : self.layers) {
-    for (auto& [name, weight] : layer.added) take(weight, ParameterKind::kAdded, base);
+    for (auto& [name, weight] : layer.added)
+      take(weight, name == kFutureTaps ? ParameterKind::kExperiment : ParameterKind::kAdded, base);
   }
   base.insert(base.end(), lora.begin(), lora.end());
   return base;

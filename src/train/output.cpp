@@ -134,13 +134,18 @@ std::map<std::string, OwnedTensor> merged_matrices(const Module& module, const M
 void write_pretrained(const fs::path& out, const Module& module, const nlohmann::json& config,
                       const fs::path& tokenizer, size_t shard_bytes) {
   Held held;
-  for (const Parameter& parameter : module.tensors()) held.add(parameter, at::kBFloat16);
+  for (const Parameter& parameter : module.tensors())
+    if (parameter.kind != ParameterKind::kExperiment) held.add(parameter, at::kBFloat16);
   nlohmann::json written = config;
   written["architectures"] = {module.family().architecture};
+  nlohmann::json attention = to_json(module.attention());
+  const bool linear = !attention.is_null();
+  if (linear) written["linear_attention"] = std::move(attention);
   written.erase("dtype");
   written["torch_dtype"] = "bfloat16";
   install(out, [&](const fs::path& folder) {
-    write_folder(folder, written, held.tensors, tokenizer, shard_bytes, /*replace=*/false);
+    write_folder(folder, written, held.tensors, tokenizer, shard_bytes, /*replace=*/false,
+                 /*trained=*/linear);
     if (fs::exists(folder / "generation_config.json")) return;
     nlohmann::json generation = nlohmann::json::object();
     for (const char* key : {"bos_token_id", "eos_token_id"})

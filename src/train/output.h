@@ -18,8 +18,8 @@ enum class OutputKind {
   kFull,     // everything, LoRA merged
 };
 
-/// A fresh model: config.json from `config` (as `C` had it, with type and special tokens), weights in bf16,
-/// tokenizer files copied from `tokenizer`.
+/// A fresh model: config.json from `config` (as `C` had it, with type and special tokens, and the module's
+/// linear attention where it has one), weights in bf16, tokenizer files copied from `tokenizer`.
 void write_pretrained(const std::filesystem::path& out, const Module& module, const nlohmann::json& config,
                       const std::filesystem::path& tokenizer, size_t shard_bytes);
 

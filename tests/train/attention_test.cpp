@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "attention/method.h"
+#include "base/error.h"
 #include "format/safetensors.h"
 #include "tests/attention/golden.h"
 #include "tests/train/random_rows.h"
@@ -117,6 +118,41 @@ void check_packed(const std::vector<std::vector<int64_t>>& starts) {
 TEST(TrainingForms, GivePackedDocumentsWhatEachGetsAlone) {
   check_packed({{0, 1, 9, 30}, {0, 20}, {0}});
   check_packed({{0, 17}});
+}
+
+/// Σ_{j ≥ 1} w_{−j} ⊙ v_{t+j} within [first, last), by its definition: [1, n, H, e].
+at::Tensor values_ahead(const Sample& sample, int64_t first, int64_t last) {
+  const at::Tensor v = sample.rows.v.repeat_interleave(sample.shape.heads / sample.shape.kv_heads, 1);
+  const at::Tensor w = sample.parameters.at("future_taps");  // [H, F, e]
+  at::Tensor sum = at::zeros_like(v);
+  for (int64_t t = first; t < last; ++t)
+    for (int64_t j = 1; j <= w.size(1) && t + j < last; ++j)
+      sum.select(2, t) += w.select(1, j - 1) * v.select(2, t + j);
+  return sum.transpose(1, 2);
+}
+
+TEST(TrainingForms, AddTheValuesAheadOfTheOwnDocumentWhereTheyLookAhead) {
+  const std::vector<std::pair<int64_t, int64_t>> parts = {{0, 1}, {1, 9}, {9, 14}, {14, 23}};
+  const at::Tensor documents = documents_of({{0, 1, 9, 14}}, 23);
+  for (const std::string& json : test_configs()) {
+    const AttentionConfig config = config_of(json);
+    if (config.grows()) continue;
+    for (const int future : {1, 2, 6, 40}) {
+      const Sample ahead(looking_ahead(config, future), {4, 2, 8, 6}, 1, 23, 43);
+      Sample sound = ahead;
+      sound.config.future_taps = 0;
+      EXPECT_LT(relative_error(ahead.run(), sound.run() + values_ahead(ahead, 0, 23)), 1e-12) << json;
+      at::Tensor packed = sound.run(documents);
+      for (const auto& [first, last] : parts) packed = packed + values_ahead(ahead, first, last);
+      EXPECT_LT(relative_error(ahead.run(documents), packed), 1e-12) << json << ", packed, " << future;
+    }
+  }
+}
+
+TEST(TrainingForms, LookAheadByNoKeyOfAConfig) {
+  EXPECT_THROW(config_of(R"({"method": "elu1", "future_taps": 1})"), Error);
+  const std::vector<AttentionConfig> layers(2, looking_ahead(config_of(R"({"method": "elu1"})"), 2));
+  EXPECT_EQ(to_json(layers).dump().find("future"), std::string::npos);
 }
 
 TEST(TrainingForms, GiveLaterTokensNoGradient) {

@@ -37,9 +37,10 @@ void check_gradients(const std::function<at::Tensor(const Tensors&)>& f, const T
   }
 }
 
-void check_attention(const std::string& json, int64_t n, const at::Tensor& documents, int64_t batch) {
+void check_attention(const std::string& json, int64_t n, const at::Tensor& documents, int64_t batch,
+                     int future = 0) {
   const SinkRotation sinks{{1.0, 0.4}, 9};
-  const Sample sample(config_of(json), {4, 2, 4, 3}, batch, n, 41);
+  const Sample sample(looking_ahead(config_of(json), future), {4, 2, 4, 3}, batch, n, 41);
   Tensors inputs = {sample.rows.q, sample.rows.k, sample.rows.v};
   std::vector<std::string> names = {"q", "k", "v"};
   if (sample.rows.summary_q.defined()) {
@@ -75,6 +76,18 @@ TEST(Gradients, OfPackedDocumentsAreDifferences) {
                  at::kInt)
           .view({2, 22});
   for (const std::string& json : test_configs()) check_attention(json, 22, documents, 2);
+}
+
+TEST(Gradients, OfTapsThatLookAheadAreDifferences) {
+  const at::Tensor documents =
+      at::tensor(at::ArrayRef<int>({0, 0, 0, 0, 0, 1, 2, 2, 2}), at::kInt).view({1, 9});
+  for (const char* json : {R"({"method": "elu1", "local": "softmax", "group": 4, "taps": 2})",
+                           R"({"method": "flash_local", "group": 4})", R"({"method": "relu"})"}) {
+    for (const int future : {1, 3, 12}) {  // 12: past the end of everything
+      check_attention(json, 9, {}, 2, future);
+      check_attention(json, 9, documents, 1, future);
+    }
+  }
 }
 
 TEST(Gradients, OfTheModulesOperationsAreDifferences) {

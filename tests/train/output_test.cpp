@@ -149,6 +149,41 @@ TEST_F(OutputTest, ThePapersRecipeLeavesAFullFolderWithLoraMerged) {
   EXPECT_NEAR(workshop(Module(full, {}), 48), trained, 0.01);
 }
 
+TEST_F(OutputTest, TapsThatLookAheadAreTrainedAndNeverWritten) {
+  const auto json = nlohmann::json::parse(kConfig);
+  Module module(ModelConfig::parse(json, "test"), 4, {});
+  auto layers = parse_attention(nlohmann::json::parse(kLinear), 2, "test");
+  for (AttentionConfig& layer : layers) layer.future_taps = 2;
+  module.set_attention(layers, 1);
+  module.set_trainable({.what = Train::kAll});
+  int64_t ahead = 0;
+  for (const Parameter& parameter : module.parameters()) {
+    if (parameter.kind != ParameterKind::kExperiment) continue;
+    EXPECT_EQ(parameter.tensor.sizes(), (std::vector<int64_t>{4, 2, 6})) << parameter.name;
+    at::NoGradGuard off;
+    at::Tensor(parameter.tensor).fill_(100.0);
+    ++ahead;
+  }
+  EXPECT_EQ(ahead, 2);
+  write_pretrained(make("fresh"), module, json, root_ / "tokenizer", size_t{1} << 30);
+  const auto base = Model::open(root_ / "base");
+  write_trained(make("sidecar"), module, *base, OutputKind::kSidecar, size_t{1} << 30, true);
+  for (const char* name : {"fresh", "sidecar"}) {
+    const auto written = Model::open(root_ / name);
+    for (const AttentionConfig& layer : written->attention()) EXPECT_EQ(layer.future_taps, 0);
+    for (const auto& entry : fs::directory_iterator(root_ / name))
+      EXPECT_EQ(MappedFile(entry.path()).text().find("future"), std::string_view::npos) << entry.path();
+  }
+  // What was written is the module without them, in bf16.
+  for (AttentionConfig& layer : layers) layer.future_taps = 0;
+  Module sound(ModelConfig::parse(json, "test"), 4, {});
+  sound.set_attention(layers, 1);
+  const double written = runtime(root_ / "fresh", 48),
+               difference = workshop(module, 48) - workshop(sound, 48);
+  EXPECT_GT(std::fabs(difference), 5e-4);
+  EXPECT_LT(std::fabs(written - workshop(sound, 48)), 0.2 * std::fabs(difference));
+}
+
 TEST_F(OutputTest, AFullDiskLeavesNothingOfTheModel) {
   const auto base = Model::open(root_ / "base");
   Module module(base, {});

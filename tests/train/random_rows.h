@@ -21,6 +21,12 @@ inline AttentionConfig config_of(const std::string& json) {
   return parse_layer_attention(nlohmann::json::parse(json), "test");
 }
 
+/// The same with taps that look ahead, which no JSON can ask for.
+inline AttentionConfig looking_ahead(AttentionConfig config, int future) {
+  config.future_taps = future;
+  return config;
+}
+
 /// Every row of the registry with every part of the augmentation that goes with it, in groups of 4.
 inline std::vector<std::string> test_configs() {
   const char* options[] = {

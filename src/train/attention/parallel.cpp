@@ -75,6 +75,32 @@ at::Tensor convolve(at::Tensor out, const at::Tensor& v, const at::Tensor& taps,
   return out.view({kv_heads, batch, groups, repeats * c, e});
 }
 
+/// out + Σ_{j ≥ 1} w_{−j} ⊙ v_{t+j}, with out and v as above, taps [H, F, e]; past the document's end v is 0.
+/// No causal attention has this: it is the leak that the experiments plant.
+at::Tensor look_ahead(at::Tensor out, const at::Tensor& v, const at::Tensor& taps,
+                      const GroupLayout& layout) {
+  const int64_t kv_heads = v.size(0), batch = v.size(1), groups = v.size(2), c = v.size(3), e = v.size(4);
+  const int64_t repeats = taps.size(0) / kv_heads, count = taps.size(1);
+  const at::Tensor w = taps.view({kv_heads, 1, 1, repeats, 1, count, e});
+  const at::Tensor values = v.to(out.scalar_type()).reshape({kv_heads, batch, groups * c, e});
+  at::Tensor place, padding;  // [B, groups · C]: of packed documents
+  if (layout.index.defined()) {
+    place = (layout.number.unsqueeze(-1) * c + at::arange(c, layout.number.options())).flatten(1);
+    padding = (layout.inverse.index_select(0, layout.index) !=
+               at::arange(layout.index.size(0), layout.index.options()))
+                  .view_as(place);
+  }
+  out = out.view({kv_heads, batch, groups, repeats, c, e});
+  for (int64_t j = 1; j <= count; ++j) {
+    // A document's first j tokens are in the future of none of its own.
+    const at::Tensor seen =
+        place.defined() ? values.masked_fill((padding | (place < j)).unsqueeze(-1), 0.0) : values;
+    const at::Tensor shifted = at::constant_pad_nd(seen, {0, 0, 0, j}).narrow(2, j, groups * c);
+    out = at::addcmul(out, shifted.reshape({kv_heads, batch, groups, 1, c, e}), w.select(5, j - 1));
+  }
+  return out.view({kv_heads, batch, groups, repeats * c, e});
+}
+
 /// [G, B, groups, R · C, e] -> [B, n, H, e] as `type`.
 at::Tensor restore(const at::Tensor& out, const GroupLayout& layout, int64_t length, int64_t heads,
                    at::ScalarType type) {
@@ -139,6 +165,8 @@ at::Tensor linear_attention(const Rows& given, const Documents& documents, const
     }
   }
   if (config.taps > 0) out = convolve(out, v, parameters.find("taps")->second, layout);
+  if (config.future_taps > 0)
+    out = look_ahead(out, v, parameters.find(std::string(kFutureTaps))->second, layout);
   return restore(out, layout, rows.v.size(2), heads, rows.v.scalar_type());
 }
 
@@ -150,7 +178,7 @@ bool sees_whole_documents(const AttentionConfig& config, const Documents& docume
   const bool turned =
       config.sinks > 0 && sinks != nullptr && groups * config.group > sinks->trained_positions;
   return config.local == LocalWeight::kSoftmax && !config.has_summary() && !config.method->unit_rows &&
-         config.taps == 0 && groups <= config.local_groups && !turned;
+         config.taps == 0 && config.future_taps == 0 && groups <= config.local_groups && !turned;
 }
 
 }  // namespace
