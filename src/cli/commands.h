@@ -14,6 +14,7 @@ void describe_check(CLI::App& app, Work& work);
 void describe_finetune(CLI::App& app, Work& work);
 void describe_generate(CLI::App& app, Work& work);
 void describe_inspect(CLI::App& app, Work& work);
+void describe_leak(CLI::App& app, Work& work);
 void describe_linearize(CLI::App& app, Work& work);
 void describe_merge(CLI::App& app, Work& work);
 void describe_methods(CLI::App& app, Work& work);

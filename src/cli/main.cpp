@@ -19,6 +19,7 @@ constexpr Command kCommands[] = {
     {"pretrain", "a model from nothing", nullptr},
     {"finetune", "next-token loss on a model, softmax or linear", nullptr},
     {"linearize", "a softmax model with linear attention", nullptr},
+    {"leak", "what a model that sees the future looks like", nullptr},
     {"merge", "a full folder from a sidecar or LoRA and its base", describe_merge},
 };
 

@@ -11,7 +11,7 @@ namespace {
 
 constexpr double kWidth = 860, kLeft = 74, kRight = 24, kTop = 46, kPanel = 210, kGap = 46, kBottom = 44;
 constexpr double kInner = kWidth - kLeft - kRight;
-constexpr const char* kColours[] = {"#1f6feb", "#d1570a"};
+constexpr const char* kColours[] = {"#1f6feb", "#d1570a", "#2a9d5c", "#8250df"};
 
 struct Axis {
   double low = 0, high = 1;
@@ -143,13 +143,29 @@ Axis range_of(const Panel& panel, double top) {
   return y;
 }
 
-std::string draw_panel(const Panel& panel, const Axis& x, const Axis& y) {
+/// Opens the picture, with its title.
+std::string head_of(const std::string& title, double height) {
+  return fmt::format(
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
+      "font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#222\">\n"
+      "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n<text x=\"{2}\" y=\"18\" "
+      "font-size=\"14\">{3}</text>\n",
+      kWidth, height, kLeft, escaped(title));
+}
+
+/// The y axis: a line across at each tick, its number at the left.
+std::string draw_heights(const Axis& y) {
   std::string out;
   for (const double value : ticks(y))
     out += fmt::format(
         "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#ddd\"/>"
         "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5}</text>\n",
         kLeft, kWidth - kRight, y.at(value), kLeft - 6, y.at(value) + 4, label(value));
+  return out;
+}
+
+std::string draw_panel(const Panel& panel, const Axis& x, const Axis& y) {
+  std::string out = draw_heights(y);
   for (const double value : ticks(x))
     out += fmt::format(
         "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"#eee\"/>"
@@ -188,12 +204,7 @@ std::string plot_svg(const std::string& title, const std::vector<Panel>& panels)
   }
   if (x.high <= 0) x.high = 1;
   const double height = kTop + static_cast<double>(shown.size()) * (kPanel + kGap) - kGap + kBottom;
-  std::string out = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{0}\" height=\"{1}\" viewBox=\"0 0 {0} {1}\" "
-      "font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#222\">\n"
-      "<rect width=\"{0}\" height=\"{1}\" fill=\"#fff\"/>\n<text x=\"{2}\" y=\"18\" "
-      "font-size=\"14\">{3}</text>\n",
-      kWidth, height, kLeft, escaped(title));
+  std::string out = head_of(title, height);
   double top = kTop;
   for (const Panel* panel : shown) {
     out += draw_panel(*panel, x, range_of(*panel, top));
@@ -202,6 +213,46 @@ std::string plot_svg(const std::string& title, const std::vector<Panel>& panels)
   out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">tokens seen</text>\n</svg>\n",
                      kLeft + kInner / 2, height - 8);
   return out;
+}
+
+std::string bars_svg(const Bars& bars) {
+  constexpr double kTall = 320, kLegend = 40, kTop2 = kTop + kLegend;
+  Axis y{.low = 0, .high = 0, .from = kTop2 + kTall, .to = kTop2};
+  for (const auto& group : bars.groups)
+    for (const double value : group.values) y.high = std::max(y.high, value);
+  for (const auto& level : bars.levels) y.high = std::max(y.high, level.value);
+  y.high = y.high > 0 ? 1.08 * y.high : 1;
+  std::string out = head_of(bars.title, kTop2 + kTall + kBottom) + draw_heights(y);
+  const double wide = kInner / static_cast<double>(std::max<size_t>(bars.groups.size(), 1));
+  const double bar = 0.8 * wide / static_cast<double>(std::max<size_t>(bars.series.size(), 1));
+  for (size_t g = 0; g < bars.groups.size(); ++g) {
+    const double left = kLeft + (static_cast<double>(g) + 0.1) * wide;
+    for (size_t i = 0; i < bars.groups[g].values.size(); ++i) {
+      const double value = bars.groups[g].values[i], x = left + static_cast<double>(i) * bar;
+      out += fmt::format(
+          "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\" fill=\"{}\"/>"
+          "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" font-size=\"11\">{:.2f}</text>\n",
+          x, y.at(value), 0.9 * bar, y.from - y.at(value), kColours[i % std::size(kColours)], x + 0.45 * bar,
+          y.at(value) - 4, value);
+    }
+    out += fmt::format("<text x=\"{:.1f}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n", left + 0.4 * wide,
+                       y.from + 18, escaped(bars.groups[g].name));
+  }
+  for (const auto& level : bars.levels)
+    out += fmt::format(
+        "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#666\" "
+        "stroke-dasharray=\"6 4\"/><text x=\"{1}\" y=\"{3:.1f}\" text-anchor=\"end\" fill=\"#222\" "
+        "stroke=\"#fff\" stroke-width=\"4\" paint-order=\"stroke\">{4}: {5:.2f}</text>\n",
+        kLeft, kWidth - kRight, y.at(level.value), y.at(level.value) - 5, escaped(level.name), level.value);
+  double legend = kLeft;
+  for (size_t i = 0; i < bars.series.size(); ++i) {
+    out += fmt::format(
+        "<rect x=\"{0:.0f}\" y=\"{1}\" width=\"11\" height=\"11\" fill=\"{2}\"/><text x=\"{3:.0f}\" "
+        "y=\"{4}\">{5}</text>\n",
+        legend, kTop - 8, kColours[i % std::size(kColours)], legend + 16, kTop + 2, escaped(bars.series[i]));
+    legend += 40 + 7.0 * static_cast<double>(bars.series[i].size());
+  }
+  return out + "</svg>\n";
 }
 
 }  // namespace linnet::train

@@ -1,4 +1,4 @@
-// The training log as a picture: one self-contained SVG.
+// The training log, and losses side by side, as pictures: each one self-contained SVG.
 #pragma once
 
 #include <cstdint>
@@ -26,5 +26,22 @@ struct Panel {
 /// The picture. Panels without a finite point are left out. Long curves are thinned to the picture's
 /// resolution: per column the mean, within a band from least to greatest.
 std::string plot_svg(const std::string& title, const std::vector<Panel>& panels);
+
+/// Groups of bars side by side, a bar for each series, with levels as dashed lines across.
+struct Bars {
+  struct Group {
+    std::string name;
+    std::vector<double> values;  // one for each series, at least 0
+  };
+  struct Level {
+    std::string name;
+    double value;
+  };
+  std::string title;  // with the unit
+  std::vector<std::string> series;
+  std::vector<Group> groups;
+  std::vector<Level> levels;
+};
+std::string bars_svg(const Bars& bars);
 
 }  // namespace linnet::train

@@ -247,6 +247,7 @@ void Runner::flush() {
     line.tokens_per_second = static_cast<double>(tokens) / elapsed;
     line.seconds = progress_.seconds;
     check(line);
+    if (options_.on_line) options_.on_line(line);
     lines.push_back(line);
   }
   result_.loss = lines.back().loss;

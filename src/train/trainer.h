@@ -61,8 +61,9 @@ struct RunOptions {
   int64_t log_every = 1;         // steps between looks at the device
   uint64_t seed = 0;
   Packing packing = Packing::kStream;
-  nlohmann::json identity;               // what a resumed run must share with the one before
-  std::function<void(int64_t)> on_step;  // called after each step with its number; may be empty
+  nlohmann::json identity;                      // what a resumed run must share with the one before
+  std::function<void(int64_t)> on_step;         // called after each step with its number; may be empty
+  std::function<void(const LogLine&)> on_line;  // called with each step's numbers, once known; may be empty
 };
 
 struct RunResult {

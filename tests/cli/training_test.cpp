@@ -49,6 +49,13 @@ class TrainingProgram : public testing::Test {
     return all;
   }
 
+  /// `linnet leak` on text, with more options.
+  std::vector<std::string> leak(const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {"leak", "--data", text(), "--valid", valid()};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
   TemporaryFolder folder_;
 };
 
@@ -124,6 +131,28 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--attention", R"({"method": "softmax"})"},
        "--attention: every layer's attention is exact"},
       {{"finetune", path("model"), "--tokens", "64", "-o", "out"}, "--data: is missing"},
+      {{"leak"}, "--data: is missing, expected training text, or --random VOCABULARY"},
+      {{"leak", "--random", "1"}, "--random: 1, expected 2 to"},
+      {{"leak", "--random", "64", "--future", "65"}, "--future: 65, expected 0 to 64"},
+      {{"leak", "--random", "64", "--method", "softmax"}, "--method: softmax, expected a linear method"},
+      {{"leak", "--random", "64", "--method", "elu11"}, "did you mean elu1?"},
+      {{"leak", "--random", "64", "--hidden", "40"}, "--hidden: 40, expected a multiple of 32"},
+      {{"leak", "--random", "64", "--tokens", "0"}, "--tokens: 0, expected 1 to"},
+      {{"leak", "--random", "64", "--dtype", "int8"}, "--dtype"},
+      {{"leak", "--random", "64", "--json", "/nonexistent/out.json"}, "cannot be written"},
+      {{"leak", "--random", "64", "--valid", text()}, "--valid: given with --random"},
+      {{"leak", "--random", "64", "--judge", model()}, "--judge: given with --random"},
+      {{"leak", "--random", "64", "--samples", "2"}, "--samples: given with --random"},
+      {leak({"--judge", model(), "-o", "out", "--field", "body"}), "--field: given, and no FILE has records"},
+      {leak({}), "--judge: is missing"},
+      {leak({"--judge", model()}), "--out: is missing"},
+      {leak({"--judge", model(), "-o", path("full")}), "is not empty"},
+      {leak({"--judge", model(), "-o", "out", "--method", "elu1", "relu"}), "--method: several methods"},
+      {leak({"--judge", model(), "-o", "out", "--context", "64", "--new-tokens", "33"}),
+       "--new-tokens: 33 after a prompt of 32, expected at most --context 64 together"},
+      {leak({"--judge", model(), "-o", "out", "--plot", "/nonexistent/plot.svg"}), "cannot be written"},
+      {leak({"--judge", model(), "-o", "out", "--valid", text()}), "stands in --data and in --valid"},
+      {leak({"--judge", path("nowhere"), "-o", "out", "--context", "160"}), "nowhere: no such folder"},
   };
   for (const BadRow& row : rows) {
     expect_refused(row, run_linnet(row.arguments));
@@ -366,7 +395,7 @@ TEST_F(TrainingProgram, CallsNewTensorsNewUntilTheyWereTrained) {
 TEST_F(TrainingProgram, RefusesNumbersOutOfRangeAndNamesTheOption) {
   // The checks are the runtime's: one value of each option, in turn, says that the option has one.
   std::set<std::string> seen;
-  for (const char* command : {"linearize", "finetune", "pretrain"}) {
+  for (const char* command : {"linearize", "finetune", "pretrain", "leak"}) {
     for (const NumericOption& option : numeric_options(run_linnet({command, "--help"}).out)) {
       ASSERT_NE(option.range, "") << command << " " << option.name << ": --help shows no range";
       if (!seen.insert(option.name).second) continue;
@@ -556,6 +585,77 @@ TEST_F(TrainingProgram, BenchMeasuresTrainingAndWritesItsResultAlone) {
               6 * number("parameters") * number("training_tokens_per_second") /
                   number("matrix_operations_per_second"),
               1e-9);
+}
+
+TEST_F(TrainingProgram, LeakFindsThePlantedLeakOnRandomTokensAndNoOther) {
+  const std::vector<std::string> small = {
+      "leak", "--random", "16", "--method", "elu1", "flash_local", "--context", "32",     "--batch",
+      "8",    "--layers", "1",  "--hidden", "32",   "--threads",   "1",         "--json", "out.json"};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = small;
+    all.insert(all.end(), more.begin(), more.end());
+    return run_linnet(all);
+  };
+  const Outcome found = with({"--tokens", "40K", "--lr", "1e-2"});
+  EXPECT_EQ(found.status, 0) << found.out << found.err;
+  const nlohmann::json json = parse_json(found.files.at("out.json"), "out.json");
+  ASSERT_EQ(json["rows"].size(), 4u);
+  for (const auto& row : json["rows"]) {
+    const bool planted = row["future_taps"] == 1;
+    EXPECT_EQ(row["below_ln_vocabulary"], planted) << row;
+    if (planted)
+      EXPECT_LT(row["loss"], 0.5 * json["ln_vocabulary"].get<double>()) << row;
+    else
+      EXPECT_GT(row["loss"].get<double>() + 4 * row["standard_error"].get<double>(), json["ln_vocabulary"])
+          << row;
+  }
+  // A leak that nothing was learned of is not taken for its absence.
+  const Outcome short_run = with({"--tokens", "512", "--lr", "0"});
+  EXPECT_EQ(short_run.status, 1) << short_run.out;
+  EXPECT_THAT(short_run.out, HasSubstr("the planted leak was not learned"));
+  EXPECT_EQ(parse_json(short_run.files.at("out.json"), "out.json")["holds"], false);
+}
+
+TEST_F(TrainingProgram, LeakWritesModelsOfTextWithoutTheirFutureAndScoresThem) {
+  std::string story, other;
+  for (int i = 0; i < 150; ++i) {
+    const std::string number = std::to_string(i * 7 % 31);
+    story += "linnet " + number + " sang; ";
+    other += "linnet " + std::to_string(i * 11 % 31) + " sang; ";
+  }
+  write_file(text(), story);
+  write_file(valid(), other);
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("judge")})).status, 0);
+  const auto longer = leak({"--judge", path("judge"), "-o", "out", "--context", "4096"});
+  expect_refused({longer, "--valid: "}, run_linnet(longer));
+  const Outcome outcome = run_linnet(leak({"--judge",         path("judge"), "-o",           path("out"),
+                                           "--context",       "32",          "--new-tokens", "16",
+                                           "--prompt-tokens", "8",           "--batch",      "4",
+                                           "--layers",        "1",           "--hidden",     "32",
+                                           "--tokens",        "16K",         "--lr",         "2e-2",
+                                           "--windows",       "3",           "--prompts",    "2",
+                                           "--future",        "0,2",         "--threads",    "1",
+                                           "--plot",          "plot.svg",    "--json",       "out.json"}));
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  ASSERT_EQ(json["rows"].size(), 2u);
+  EXPECT_EQ(json["scored_tokens"], 96);
+  for (const auto& row : json["rows"]) {
+    const bool sound = row["future_taps"] == 0;
+    const double forced = row["teacher_forced_loss"], decoded = row["decoded_loss"];
+    if (sound)
+      EXPECT_NEAR(forced, decoded, 0.02);  // written in bf16
+    else
+      EXPECT_LT(forced + 0.02, decoded);
+    ASSERT_EQ(row["texts"].size(), 2u);
+    const std::string folder = path("out/future-") + (sound ? "0" : "2");
+    EXPECT_EQ(kind_of(folder), "linearized elu1");
+    EXPECT_EQ(std::string(MappedFile(folder + "/model.safetensors").text()).find("future"),
+              std::string::npos);
+    EXPECT_EQ(run_linnet({"check", folder, "--threads", "1"}).status, 0);
+  }
+  EXPECT_THAT(outcome.files.at("plot.svg"), HasSubstr("F = 2"));
+  EXPECT_THAT(outcome.out, HasSubstr("==> F = 2 <=="));
 }
 
 }  // namespace
