@@ -1,6 +1,7 @@
-// One layer's attention, ready to run: prefill, attend on a token tree, commit. Everything that methods share
-// (local branch, sinks, mix, gate, decay, convolution, folding, trees) lives behind this interface once; what
-// a method is of its own is its summary (attention/summary.h) and its row in the registry
+// One layer's attention, ready to run: prefill, attend on a token tree, commit; for encoders the
+// bidirectional form, for decoders that read an encoder's tokens the cross form. Everything that methods
+// share (local branch, sinks, mix, gate, decay, convolution, folding, trees) lives behind this interface
+// once; what a method is of its own is its summary (attention/summary.h) and its row in the registry
 // (attention/method.h).
 #pragma once
 
@@ -73,6 +74,15 @@ class State {
   virtual void load(std::span<const std::byte>& in) = 0;
 };
 
+/// What a decoder reads of an encoder's tokens: made once, the same for every query.
+template <class T>
+class Memory {
+ public:
+  virtual ~Memory() = default;
+  virtual int64_t length() const = 0;  // tokens in it
+  virtual size_t bytes() const = 0;    // allocated; does not depend on the length, `softmax` apart
+};
+
 /// T is the type of sums and states: float, or double under --dtype float64.
 template <class T>
 class Attention {
@@ -96,6 +106,20 @@ class Attention {
   /// Outputs [heads, rows.count, value_size] of the next rows.count tokens, and the state after them. Linear
   /// in the count for every method but softmax.
   virtual void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const = 0;
+
+  /// The bidirectional form (docs/attention.md): outputs [heads, rows.count, value_size] of a whole sequence
+  /// whose tokens see each other in both directions; rows.count is its length, without any padding. Nothing
+  /// is kept. Linear in the count for every method but softmax.
+  virtual void encode(const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const = 0;
+
+  /// The cross form's one summary of an encoder's tokens, of which rows.k, rows.v and rows.summary_k are
+  /// read. Throws Error where the layer has no summary: a local branch is of one sequence.
+  virtual std::unique_ptr<Memory<T>> summarize(const Rows<T>& rows, ThreadPool& pool) const = 0;
+  /// The cross form: outputs [heads, rows.count, value_size] of a decoder's queries, rows.q and
+  /// rows.summary_q [heads, rows.count, head_size], each of which reads all of `memory`, which this layer
+  /// made.
+  virtual void read_memory(const Memory<T>& memory, const Rows<T>& rows, HeadRows<T> out,
+                           ThreadPool& pool) const = 0;
 };
 
 /// Learned tensors by their name after `linear_attention.`.

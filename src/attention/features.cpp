@@ -67,6 +67,21 @@ class FeatureSummary final : public Summary<T> {
 
   void scale(T* summary, T weight) const override { weigh(scale_at(), weight, summary); }
 
+  void merge(T* into, const T* other) const override {
+    T scales[2] = {T(1), T(1)};
+    if (scaled_) {  // both to the larger exponent
+      const T* theirs = other + scale_at();
+      T* own = into + scale_at();
+      if (theirs[1] == T(0)) return;  // nothing is in it
+      const T largest = own[1] != T(0) ? std::max(own[0], theirs[0]) : theirs[0];
+      if (own[1] != T(0)) scales[0] = std::exp(own[0] - largest);
+      scales[1] = std::exp(theirs[0] - largest);
+      own[0] = largest;
+      own[1] = T(1);
+    }
+    for (int64_t i = 0; i < scale_at(); ++i) into[i] = into[i] * scales[0] + other[i] * scales[1];
+  }
+
   void read(const Reading<T>& reading, const SummaryRead<T>& out) const override {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);

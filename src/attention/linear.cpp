@@ -1,11 +1,14 @@
 #include "attention/linear.h"
 
-#include <algorithm>
-#include <cmath>
-#include <vector>
+#include <fmt/format.h>
 
+#include <algorithm>
+
+#include "attention/entered_rows.h"
+#include "attention/linear_encode.h"
 #include "attention/linear_layer.h"
 #include "attention/linear_nodes.h"
+#include "base/error.h"
 
 namespace linnet {
 namespace {
@@ -26,47 +29,6 @@ Rows<T> part_of(const Rows<T>& rows, int64_t first, int64_t count) {
           from_row(rows.summary_q, first),
           from_row(rows.summary_k, first)};
 }
-
-/// A caller's rows as a layer takes them: the summary's own where it has some, of unit length where the row
-/// wants that. What is computed for it is held here.
-template <class T>
-class EnteredRows {
- public:
-  const Rows<T>& enter(const LinearLayer<T>& layer, const Rows<T>& rows) {
-    rows_ = rows;
-    const bool own = layer.config.feature_position == FeaturePosition::kNone;
-    if (layer.config.method->unit_rows) {
-      const int64_t heads = layer.shape.heads, kv_heads = layer.shape.kv_heads, size = layer.shape.head_size;
-      numbers_.resize((own ? 2 : 1) * (heads + kv_heads) * rows.count * size);
-      T* to = numbers_.data();
-      rows_.q = unit(rows.q, heads, rows.count, size, to);
-      rows_.k = unit(rows.k, kv_heads, rows.count, size, to);
-      if (own) rows_.summary_q = unit(rows.summary_q, heads, rows.count, size, to);
-      if (own) rows_.summary_k = unit(rows.summary_k, kv_heads, rows.count, size, to);
-    }
-    if (!own) rows_.summary_q = rows_.q, rows_.summary_k = rows_.k;
-    return rows_;
-  }
-
- private:
-  static HeadRows<const T> unit(const HeadRows<const T>& rows, int64_t heads, int64_t count, int64_t size,
-                                T*& to) {
-    const HeadRows<const T> made{to, count * size, size};
-    for (int64_t h = 0; h < heads; ++h) {
-      for (int64_t i = 0; i < count; ++i, to += size) {
-        const T* from = rows.row(h, i);
-        T squares = 0;
-        for (int64_t x = 0; x < size; ++x) squares += from[x] * from[x];
-        const T scale = T(1) / std::max(std::sqrt(squares), T(kEpsilon));
-        for (int64_t x = 0; x < size; ++x) to[x] = from[x] * scale;
-      }
-    }
-    return made;
-  }
-
-  Rows<T> rows_;
-  std::vector<T> numbers_;
-};
 
 template <class T>
 class LinearAttention final : public Attention<T> {
@@ -139,6 +101,33 @@ class LinearAttention final : public Attention<T> {
       }
     });
     own.set_length(end);
+  }
+
+  void encode(const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
+    thread_local EnteredRows<T> entered;
+    const Rows<T>& rows = entered.enter(layer_, given);
+    pool.run(layer_.shape.kv_heads, [&](size_t g) { encode_head<T>(layer_, g, rows, out); });
+  }
+
+  std::unique_ptr<Memory<T>> summarize(const Rows<T>& given, ThreadPool& pool) const override {
+    if (!layer_.summary) {
+      throw Error("cross form", fmt::format("{} without a summary", layer_.config.name()),
+                  "a method with one (alpha that leaves something of it)");
+    }
+    thread_local EnteredRows<T> entered;
+    const Rows<T>& rows = entered.enter(layer_, given);
+    auto memory = std::make_unique<LinearMemory<T>>(layer_, rows.count);
+    pool.run(layer_.shape.kv_heads, [&](size_t g) { summarize_head<T>(layer_, g, rows, memory->head(g)); });
+    return memory;
+  }
+
+  void read_memory(const Memory<T>& memory, const Rows<T>& given, HeadRows<T> out,
+                   ThreadPool& pool) const override {
+    thread_local EnteredRows<T> entered;
+    const Rows<T>& rows = entered.enter(layer_, given);
+    const auto& own = static_cast<const LinearMemory<T>&>(memory);
+    pool.run(layer_.shape.kv_heads,
+             [&](size_t g) { read_head<T>(layer_, g, own.head(g), own.length(), rows, out); });
   }
 
  private:

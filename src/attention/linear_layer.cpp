@@ -105,6 +105,40 @@ void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, const T* part, int64_
 }
 
 template <class T>
+T LinearLayer<T>::alpha_of(int64_t head, const T* query) const {
+  T alpha = alphas[head];
+  if (!config.alpha_learned || config.method->mix == Mix::kAdditive) return alpha;
+  if (!gates.empty()) {
+    const int64_t query_row = kernels::padded(shape.head_size);
+    alpha += kernels::dot(gates.data() + head * query_row, query, query_row);
+  }
+  return T(1) / (T(1) + std::exp(-alpha));
+}
+
+template <class T>
+void LinearLayer<T>::mix(int64_t head, const T* query, T* near, T near_denominator,
+                         const SummaryRead<T>& read, int64_t r) const {
+  const T alpha = alpha_of(head, query);
+  T* far = read.numerators + r * layout.value_row;
+  T near_scale = alpha, far_scale = T(1) - alpha;
+  if (config.method->mix == Mix::kAdditive) near_scale = T(1), far_scale = alpha;
+  if (config.denominator == Denominator::kShared) {
+    if (read.exponents[r] > T(0)) {  // all four terms to one scale
+      near_scale *= std::exp(-read.exponents[r]);
+    } else if (read.exponents[r] < T(0)) {
+      far_scale *= std::exp(read.exponents[r]);
+    }
+    const T whole = T(1) / (near_scale * near_denominator + far_scale * read.denominators[r]);
+    near_scale *= whole;
+    far_scale *= whole;
+  } else {
+    near_scale /= near_denominator;
+    summary->finish(head, far, read.denominators[r]);
+  }
+  for (int64_t i = 0; i < layout.value_row; ++i) near[i] = near_scale * near[i] + far_scale * far[i];
+}
+
+template <class T>
 void LinearLayer<T>::store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index,
                            int64_t position) const {
   const int64_t slot = layout.slot(position), d = shape.head_size;

@@ -12,6 +12,8 @@
 
 namespace linnet {
 
+constexpr int64_t kTileRows = 64;  // queries that read a block of keys together
+
 template <class T>
 class LinearLayer {
  public:
@@ -44,6 +46,11 @@ class LinearLayer {
   /// folds now, out of the ring in `part`.
   void enter_group(int64_t kv_head, T* summary, const T* part, int64_t group, int64_t committed) const;
 
+  /// o = mix(L, G), or the shared fraction, of row r of what was read, into `near`, which holds the local
+  /// branch's numerator [padded e]. `query` [padded d] as the summary reads it.
+  void mix(int64_t head, const T* query, T* near, T near_denominator, const SummaryRead<T>& read,
+           int64_t r) const;
+
   /// Writes row `index` into a head's part as the token at `position`.
   void store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index, int64_t position) const;
 
@@ -53,6 +60,9 @@ class LinearLayer {
   void turn_keys(int64_t turn, const T* keys, int64_t count, int64_t stride, T* turned) const;
 
  private:
+  /// α of a head's query: a share (convex), or what the summary is added with (additive).
+  T alpha_of(int64_t head, const T* query) const;
+
   std::optional<SinkRotation> rotation_;
 };
 

@@ -33,8 +33,6 @@ void NodePlan::assign(const TokenTree& tree, int64_t length, int64_t group) {
 
 namespace {
 
-constexpr int64_t kTileRows = 64;  // queries that read a block of keys together
-
 /// One key-value head's pass over all nodes.
 template <class T>
 class HeadPass {
@@ -198,7 +196,7 @@ class HeadPass {
       const int32_t node = nodes[r % nodes.size()];
       T* row = near ? near + r * value_row_ : far.numerators + r * value_row_;
       if (near && any_global_) {
-        mix(head, queries + r * query_row_, row, near_denominators[r], far, r);
+        layer_.mix(head, queries + r * query_row_, row, near_denominators[r], far, r);
       } else if (near) {
         scale(row, T(1) / near_denominators[r]);
       } else {
@@ -318,39 +316,6 @@ class HeadPass {
     for (int32_t node : path.sinks) *own++ = node_squares_[node];
     for (int32_t node : path.window) *own++ = node_squares_[node];
     return layer_.local->weigh(scores, count, squares, kernels::dot(query, query, query_row_));
-  }
-
-  /// α of a head's query: a share (convex), or what the summary is added with (additive).
-  T alpha_of(int64_t head, const T* query) const {
-    T alpha = layer_.alphas[head];
-    if (!layer_.config.alpha_learned || layer_.config.method->mix == Mix::kAdditive) return alpha;
-    if (!layer_.gates.empty()) {
-      alpha += kernels::dot(layer_.gates.data() + head * query_row_, query, query_row_);
-    }
-    return T(1) / (T(1) + std::exp(-alpha));
-  }
-
-  // o = mix(L, G), or the shared fraction, of row r into `near`.
-  void mix(int64_t head, const T* query, T* near, T near_denominator, const SummaryRead<T>& read,
-           int64_t r) const {
-    const T alpha = alpha_of(head, query);
-    T* far = read.numerators + r * value_row_;
-    T near_scale = alpha, far_scale = T(1) - alpha;
-    if (layer_.config.method->mix == Mix::kAdditive) near_scale = T(1), far_scale = alpha;
-    if (layer_.config.denominator == Denominator::kShared) {
-      if (read.exponents[r] > T(0)) {  // all four terms to one scale
-        near_scale *= std::exp(-read.exponents[r]);
-      } else if (read.exponents[r] < T(0)) {
-        far_scale *= std::exp(read.exponents[r]);
-      }
-      const T whole = T(1) / (near_scale * near_denominator + far_scale * read.denominators[r]);
-      near_scale *= whole;
-      far_scale *= whole;
-    } else {
-      near_scale /= near_denominator;
-      layer_.summary->finish(head, far, read.denominators[r]);
-    }
-    for (int64_t i = 0; i < value_row_; ++i) near[i] = near_scale * near[i] + far_scale * far[i];
   }
 
   // row += Σ_j taps_j ⊙ v of the j-th ancestor, itself the 0th; past the root the committed values.

@@ -8,6 +8,7 @@
 #include "attention/paths.h"
 #include "attention/rows.h"
 #include "attention/scratch.h"
+#include "attention/softmax_encode.h"
 #include "attention/state_bytes.h"
 
 namespace linnet {
@@ -207,6 +208,17 @@ class SoftmaxAttention final : public Attention<T> {
       });
       cache.advance(count);
     }
+  }
+
+  void encode(const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    read_softmax<T>(shape_, *summarize(rows, pool), rows, window_, out, pool);
+  }
+  std::unique_ptr<Memory<T>> summarize(const Rows<T>& rows, ThreadPool&) const override {
+    return remember_softmax<T>(shape_, rows);
+  }
+  void read_memory(const Memory<T>& memory, const Rows<T>& rows, HeadRows<T> out,
+                   ThreadPool& pool) const override {
+    read_softmax<T>(shape_, memory, rows, 0, out, pool);
   }
 
  private:

@@ -56,7 +56,7 @@ struct Reading {
   int64_t tokens;                      // queries of each head
   const T* queries;                    // [heads · tokens, query_row], zero past d
   int64_t query_row;
-  const int32_t* nodes;  // [tokens] each query's node, an index into paths and branches
+  const int32_t* nodes;  // [tokens] each query's node, an index into paths and branches; null without these
   const T* summary;
   int64_t folded;  // tokens in it
 
@@ -103,6 +103,12 @@ class Summary {
   virtual void add(int64_t kv_head, T* summary, const TokenBlock<T>& tokens) const = 0;
   /// summary ·= weight (decay).
   virtual void scale(T* summary, T weight) const = 0;
+  /// into += other, the summary of other tokens of the same head. Here number by number.
+  virtual void merge(T* into, const T* other) const {
+    for (const PaddedMatrix& x : matrices()) {
+      for (int64_t i = x.offset; i < x.offset + x.rows * x.row; ++i) into[i] += other[i];
+    }
+  }
   virtual void read(const Reading<T>& reading, const SummaryRead<T>& out) const = 0;
   /// One row's numerator made the summary's output: divided, normed.
   virtual void finish(int64_t head, T* numerator, T denominator) const = 0;

@@ -29,6 +29,16 @@ class PassedOn : public Attention<T> {
   void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
     this->sound_->prefill(state, rows, out, pool);
   }
+  void encode(const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    this->sound_->encode(rows, out, pool);
+  }
+  std::unique_ptr<Memory<T>> summarize(const Rows<T>& rows, ThreadPool& pool) const override {
+    return this->sound_->summarize(rows, pool);
+  }
+  void read_memory(const Memory<T>& memory, const Rows<T>& rows, HeadRows<T> out,
+                   ThreadPool& pool) const override {
+    this->sound_->read_memory(memory, rows, out, pool);
+  }
 
  protected:
   std::unique_ptr<Attention<T>> sound_;

@@ -125,12 +125,16 @@ inline const std::map<std::string_view, ReferenceMap>& reference_maps() {
   return maps;
 }
 
+/// Which tokens a query sees: those up to itself; all of its sequence; all of another one.
+enum class ReferenceForm { kCausal, kBidirectional, kCross };
+
 /// Query head h and its key-value head of one attention.
 class ReferenceHead {
  public:
   ReferenceHead(const AttentionConfig& config, const AttentionShape& shape,
-                const ParameterNumbers& parameters, const SinkRotation* sinks, int head)
-      : config_(config), shape_(shape), parameters_(parameters), sinks_(sinks), head_(head) {
+                const ParameterNumbers& parameters, const SinkRotation* sinks, int head,
+                ReferenceForm form = ReferenceForm::kCausal)
+      : config_(config), shape_(shape), parameters_(parameters), sinks_(sinks), head_(head), form_(form) {
     kv_head_ = head * shape.kv_heads / shape.heads;
   }
 
@@ -139,16 +143,22 @@ class ReferenceHead {
     return method.summary == SummaryKind::kNone || reference_maps().contains(method.name);
   }
 
-  /// The output of the last token.
-  Vec last(const HeadSequence& x) const {
-    const int64_t t = static_cast<int64_t>(x.v.size()) - 1;
+  /// The output of the last token. Of the cross form it is the query, and those before it are the encoder's.
+  Vec last(const HeadSequence& x) const { return output(x, static_cast<int64_t>(x.v.size()) - 1); }
+
+  /// The output of token t.
+  Vec output(const HeadSequence& x, int64_t t) const {
     Vec out(shape_.value_size, 0.0);
     std::vector<int64_t> local, global;
-    for (int64_t s = 0; s <= t; ++s) {
+    const int64_t n = static_cast<int64_t>(x.v.size());
+    const int64_t end = form_ == ReferenceForm::kBidirectional ? n
+                        : form_ == ReferenceForm::kCross       ? t
+                                                               : t + 1;
+    for (int64_t s = 0; s < end; ++s) {
       if (is_local(s, t)) local.push_back(s);
       if (is_global(s, t)) global.push_back(s);
     }
-    const bool has_local = config_.has_local() || config_.grows();
+    const bool has_local = !local.empty();
     const Vec q = summary_row(x.q[t], x.summary_q[t]);
     Vec numerator(shape_.value_size);
     ReferenceRead far;
@@ -170,9 +180,11 @@ class ReferenceHead {
         out[i] = a * near + (1 - a) * far.output[i];
       }
     }
-    for (int64_t j = 0; j < config_.taps && j <= t; ++j) {
-      for (int64_t i = 0; i < shape_.value_size; ++i) {
-        out[i] += at("taps", (head_ * config_.taps + j) * shape_.value_size + i) * x.v[t - j][i];
+    const int64_t shift = form_ == ReferenceForm::kBidirectional ? config_.taps / 2 : 0;
+    for (int64_t j = 0; form_ != ReferenceForm::kCross && j < config_.taps; ++j) {
+      const int64_t from = t + shift - j;
+      for (int64_t i = 0; from >= 0 && from < n && i < shape_.value_size; ++i) {
+        out[i] += at("taps", (head_ * config_.taps + j) * shape_.value_size + i) * x.v[from][i];
       }
     }
     return out;
@@ -188,14 +200,30 @@ class ReferenceHead {
   }
 
   bool is_local(int64_t s, int64_t t) const {
+    if (form_ == ReferenceForm::kCross) return config_.grows();
+    if (form_ == ReferenceForm::kBidirectional) {
+      if (config_.grows()) return config_.window == 0 || std::abs(t - s) < config_.window;
+      return config_.has_local() && group(s) == group(t);
+    }
     if (config_.grows()) return config_.window == 0 || t - s < config_.window;
     return config_.local != LocalWeight::kNone &&
            (s < config_.sinks || group(t) - group(s) < config_.local_groups);
   }
   bool is_global(int64_t s, int64_t t) const {
     if (!config_.has_summary()) return false;
+    if (form_ == ReferenceForm::kCross) return true;
+    if (form_ == ReferenceForm::kBidirectional) {
+      return (!config_.has_local() && config_.method->inclusive) || group(s) != group(t);
+    }
     if (!config_.has_local()) return config_.method->inclusive || group(t) > group(s);
     return s >= config_.sinks && group(t) - group(s) >= config_.local_groups;
+  }
+
+  /// How many times token s has faded where t reads it.
+  double faded(int64_t s, int64_t t) const {
+    if (form_ == ReferenceForm::kCross) return 0;
+    if (form_ == ReferenceForm::kBidirectional) return double(std::abs(group(t) - group(s)) - 1);
+    return double(group(t) - config_.local_groups - group(s));
   }
 
   double alpha(const Vec& q) const {
@@ -209,7 +237,8 @@ class ReferenceHead {
   Vec local_key(const HeadSequence& x, int64_t s, int64_t t) const {
     Vec key = entered(x.k[s]);
     const int64_t end = (group(t) + 1) * config_.group;
-    if (!sinks_ || s >= config_.sinks || end <= sinks_->trained_positions) return key;
+    if (!sinks_ || form_ != ReferenceForm::kCausal || s >= config_.sinks || end <= sinks_->trained_positions)
+      return key;
     const size_t half = sinks_->inverse_frequencies.size();
     for (size_t i = 0; i < half; ++i) {
       const double angle = double(end - sinks_->trained_positions) * sinks_->inverse_frequencies[i];
@@ -289,8 +318,7 @@ class ReferenceHead {
     ReferenceRead out{Vec(shape_.value_size), 0, {}};
     for (int64_t s : tokens) {
       const Vec phi_k = map(summary_row(x.k[s], x.summary_k[s]), parameters_, "k.", kv_head_, kv_head_);
-      const double weight =
-          std::pow(decay, double(group(t) - config_.local_groups - group(s))) * dot(phi_q, phi_k);
+      const double weight = std::pow(decay, faded(s, t)) * dot(phi_q, phi_k);
       out.denominator += weight;
       for (size_t i = 0; i < out.numerator.size(); ++i) out.numerator[i] += weight * x.v[s][i];
     }
@@ -332,6 +360,7 @@ class ReferenceHead {
   const ParameterNumbers& parameters_;
   const SinkRotation* sinks_;
   int head_, kv_head_;
+  ReferenceForm form_;
 };
 
 }  // namespace linnet
