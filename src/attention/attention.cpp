@@ -53,6 +53,12 @@ void check_shape(const AttentionShape& shape, const std::string& where) {
 
 }  // namespace
 
+void check_cross(const AttentionConfig& config) {
+  if (config.grows() || config.has_summary()) return;
+  throw Error("cross form", fmt::format("{} without a summary", config.name()),
+              "a method with one, and alpha that leaves something of it");
+}
+
 template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
                                              const ParameterTensors& tensors,

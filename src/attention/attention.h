@@ -122,6 +122,9 @@ class Attention {
                            ThreadPool& pool) const = 0;
 };
 
+/// Throws Error where a layer has no summary, and so no cross form.
+void check_cross(const AttentionConfig& config);
+
 /// Learned tensors by their name after `linear_attention.`.
 using ParameterTensors = std::map<std::string, TensorView, std::less<>>;
 

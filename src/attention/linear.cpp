@@ -1,14 +1,11 @@
 #include "attention/linear.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 
 #include "attention/entered_rows.h"
 #include "attention/linear_encode.h"
 #include "attention/linear_layer.h"
 #include "attention/linear_nodes.h"
-#include "base/error.h"
 
 namespace linnet {
 namespace {
@@ -110,10 +107,7 @@ class LinearAttention final : public Attention<T> {
   }
 
   std::unique_ptr<Memory<T>> summarize(const Rows<T>& given, ThreadPool& pool) const override {
-    if (!layer_.summary) {
-      throw Error("cross form", fmt::format("{} without a summary", layer_.config.name()),
-                  "a method with one (alpha that leaves something of it)");
-    }
+    check_cross(layer_.config);
     thread_local EnteredRows<T> entered;
     const Rows<T>& rows = entered.enter(layer_, given);
     auto memory = std::make_unique<LinearMemory<T>>(layer_, rows.count);

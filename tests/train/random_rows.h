@@ -97,30 +97,57 @@ inline TensorView view_of(const at::Tensor& x) {
           {static_cast<const std::byte*>(x.data_ptr()), x.nbytes()}};
 }
 
+/// The tensors of rows that there are.
+inline std::vector<at::Tensor*> each_of(Rows& rows) {
+  std::vector<at::Tensor*> all;
+  for (at::Tensor* x : {&rows.q, &rows.k, &rows.v, &rows.summary_q, &rows.summary_k}) {
+    if (x->defined()) all.push_back(x);
+  }
+  return all;
+}
+
+/// A sample's attention as the runtime makes it.
+template <class T>
+class RuntimeAttention {
+ public:
+  explicit RuntimeAttention(const Sample& sample, const SinkRotation* sinks = nullptr) {
+    ParameterTensors parameters;
+    for (const auto& [name, x] : sample.parameters)
+      parameters[name] = view_of(kept_[name] = x.detach().contiguous());
+    attention_ = make_attention<T>(sample.config, sample.shape, parameters, sinks, "test");
+  }
+
+  const Attention<T>& attention() const { return *attention_; }
+
+  /// Row b of the batch, its numbers in `held`; as many as there are queries.
+  linnet::Rows<T> rows(const Rows& r, int64_t b, std::vector<at::Tensor>& held) const {
+    const auto of = [&](const at::Tensor& x) -> HeadRows<const T> {
+      if (!x.defined()) return {};
+      held.push_back(x.select(0, b).detach().to(c10::CppTypeToScalarType<T>::value).contiguous());
+      return {held.back().template data_ptr<T>(), held.back().stride(0), held.back().stride(1)};
+    };
+    return {r.q.size(2), of(r.q), of(r.k), of(r.v), of(r.summary_q), of(r.summary_k)};
+  }
+
+ private:
+  std::map<std::string, at::Tensor> kept_;
+  std::unique_ptr<Attention<T>> attention_;
+};
+
 /// The runtime's prefill of each row of the batch: [B, n, H, e].
 template <class T>
 at::Tensor runtime_prefill(const Sample& sample, const SinkRotation* sinks = nullptr) {
-  ParameterTensors parameters;
-  std::map<std::string, at::Tensor> kept;
-  for (const auto& [name, x] : sample.parameters)
-    parameters[name] = view_of(kept[name] = x.detach().contiguous());
-  const auto attention = make_attention<T>(sample.config, sample.shape, parameters, sinks, "test");
+  const RuntimeAttention<T> runtime(sample, sinks);
   ThreadPool pool(1);
-  const auto type = c10::CppTypeToScalarType<T>::value;
   const int64_t batch = sample.rows.q.size(0), n = sample.rows.q.size(2);
-  at::Tensor out = at::empty({batch, sample.shape.heads, n, sample.shape.value_size}, type);
+  at::Tensor out =
+      at::empty({batch, sample.shape.heads, n, sample.shape.value_size}, c10::CppTypeToScalarType<T>::value);
   for (int64_t b = 0; b < batch; ++b) {
     std::vector<at::Tensor> held;
-    const auto rows = [&](const at::Tensor& x) -> HeadRows<const T> {
-      if (!x.defined()) return {};
-      held.push_back(x.select(0, b).detach().to(type).contiguous());
-      return {held.back().data_ptr<T>(), held.back().stride(0), held.back().stride(1)};
-    };
-    const auto& r = sample.rows;
-    const linnet::Rows<T> in{n, rows(r.q), rows(r.k), rows(r.v), rows(r.summary_q), rows(r.summary_k)};
+    const auto in = runtime.rows(sample.rows, b, held);
     const at::Tensor to = out.select(0, b);
-    const auto state = attention->make_state();
-    attention->prefill(*state, in, {to.data_ptr<T>(), to.stride(0), to.stride(1)}, pool);
+    const auto state = runtime.attention().make_state();
+    runtime.attention().prefill(*state, in, {to.data_ptr<T>(), to.stride(0), to.stride(1)}, pool);
   }
   return out.transpose(1, 2);
 }

@@ -1,6 +1,7 @@
 #include "train/attention/local.h"
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <numbers>
 #include <stdexcept>
@@ -113,43 +114,32 @@ at::Tensor weights(const at::Tensor& scores, const at::Tensor& hidden, const Att
 }
 
 /// What follows the sum: ReLA's RMSNorm with gain [H, e], YOSO's norm.
-at::Tensor normalized(const at::Tensor& sum, const AttentionConfig& config, const at::Tensor& gain,
-                      int64_t c) {
+at::Tensor normalized(const at::Tensor& sum, const AttentionConfig& config, const at::Tensor& gain) {
   if (config.local == LocalWeight::kYoso) return unit(sum.to(sum_type(sum.scalar_type())));
   if (config.local != LocalWeight::kRelu) return sum;
-  return norm_heads(sum.to(sum_type(sum.scalar_type())), gain, c);
+  return norm_heads(sum.to(sum_type(sum.scalar_type())), gain);
 }
 
-}  // namespace
+struct Scored {
+  at::Tensor scores;  // [G, B, groups, R·C, keys], τ q·k; softmax: −∞ where hidden
+  at::Tensor hidden;  // [B or 1, groups or 1, R·C or 1, keys]
+  at::Tensor values;  // [G, B, groups, keys, e]
+};
 
-LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
-                         const SinkRotation* sinks, const at::Tensor& gain, bool parts) {
-  struct Scored {
-    at::Tensor scores;  // [G, B, groups, R·C, keys], τ q·k; softmax: −∞ where hidden
-    at::Tensor hidden;  // [B or 1, groups, R·C, keys]
-    at::Tensor values;  // [G, B, groups, keys, e]
-  };
-  // By value: the backward pass runs this again when the caller's rows are gone.
-  const SinkRotation rotation = sinks != nullptr ? *sinks : SinkRotation{};
-  const auto score = [layout, config, rotation](const Tensors& in) {
-    const int64_t places = sink_places(config), repeats = in[0].size(3) / layout.size;
-    at::Tensor k = windows(in[1], config.local_groups), v = windows(in[2], config.local_groups);
-    if (places > 0) {
-      at::Tensor first = first_tokens(in[1], layout, config.sinks, places);
-      if (turns(layout, rotation)) first = turned(first, layout, rotation);
-      k = at::cat({first, k}, 3);
-      v = at::cat({first_tokens(in[2], layout, config.sinks, places), v}, 3);
-    }
-    const at::Tensor hidden =
-        hidden_keys(layout, config, rotation).expand({-1, -1, repeats, -1, -1}).flatten(2, 3);
-    const double scale = config.method->unit_rows ? 1.0 : 1.0 / std::sqrt(static_cast<double>(in[0].size(4)));
-    const bool cosines = config.local == LocalWeight::kYoso || config.local == LocalWeight::kRelu2Unit;
-    const at::Tensor q = cosines ? unit(in[0]) : in[0] * scale;
-    at::Tensor scores = at::matmul(q, (cosines ? unit(k) : k).transpose(-1, -2));
-    if (config.local == LocalWeight::kSoftmax)
-      scores.masked_fill_(hidden, -std::numeric_limits<double>::infinity());
-    return Scored{scores, hidden, v};
-  };
+Scored scored(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
+              const at::Tensor& hidden, const AttentionConfig& config) {
+  const double scale = config.method->unit_rows ? 1.0 : 1.0 / std::sqrt(static_cast<double>(queries.size(4)));
+  const bool cosines = config.local == LocalWeight::kYoso || config.local == LocalWeight::kRelu2Unit;
+  const at::Tensor q = cosines ? unit(queries) : queries * scale;
+  at::Tensor scores = at::matmul(q, (cosines ? unit(keys) : keys).transpose(-1, -2));
+  if (config.local == LocalWeight::kSoftmax)
+    scores.masked_fill_(hidden, -std::numeric_limits<double>::infinity());
+  return {scores, hidden, values};
+}
+
+/// What the branch gives of scores. `score` is computed again in the backward pass.
+LocalOutput output_of(const std::function<Scored(const Tensors&)>& score, const LocalRows& rows,
+                      const AttentionConfig& config, const at::Tensor& gain, bool parts) {
   const Tensors inputs = {rows.q, rows.k, rows.v};
   if (parts) {
     const Scored s = score(inputs);
@@ -164,7 +154,37 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
                                                             : weights(s.scores, s.hidden, config),
                       s.values);
   };
-  return {normalized(checkpoint(output, inputs), config, gain, layout.size), {}};
+  return {normalized(checkpoint(output, inputs), config, gain), {}};
+}
+
+}  // namespace
+
+LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
+                         const SinkRotation* sinks, const at::Tensor& gain, bool parts) {
+  // By value: the backward pass runs this again when the caller's rows are gone.
+  const SinkRotation rotation = sinks != nullptr ? *sinks : SinkRotation{};
+  const auto score = [layout, config, rotation](const Tensors& in) {
+    const int64_t places = sink_places(config), repeats = in[0].size(3) / layout.size;
+    at::Tensor k = windows(in[1], config.local_groups), v = windows(in[2], config.local_groups);
+    if (places > 0) {
+      at::Tensor first = first_tokens(in[1], layout, config.sinks, places);
+      if (turns(layout, rotation)) first = turned(first, layout, rotation);
+      k = at::cat({first, k}, 3);
+      v = at::cat({first_tokens(in[2], layout, config.sinks, places), v}, 3);
+    }
+    const at::Tensor hidden =
+        hidden_keys(layout, config, rotation).expand({-1, -1, repeats, -1, -1}).flatten(2, 3);
+    return scored(in[0], k, v, hidden, config);
+  };
+  return output_of(score, rows, config, gain, parts);
+}
+
+LocalOutput own_groups(const LocalRows& rows, const at::Tensor& hidden, const AttentionConfig& config,
+                       const at::Tensor& gain, bool parts) {
+  const auto score = [hidden, config](const Tensors& in) {
+    return scored(in[0], in[1], in[2], hidden, config);
+  };
+  return output_of(score, rows, config, gain, parts);
 }
 
 }  // namespace linnet::train

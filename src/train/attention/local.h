@@ -28,4 +28,9 @@ struct LocalOutput {
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
                          const SinkRotation* sinks, const at::Tensor& gain, bool parts);
 
+/// The same of each group's queries, any number of rows, against all of its own keys. `hidden` [B or 1,
+/// groups, rows or 1, keys] bool: which keys they don't see; each row sees one at least.
+LocalOutput own_groups(const LocalRows& rows, const at::Tensor& hidden, const AttentionConfig& config,
+                       const at::Tensor& gain, bool parts);
+
 }  // namespace linnet::train

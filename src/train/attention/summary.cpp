@@ -8,12 +8,72 @@
 
 namespace linnet::train {
 
+namespace {
+
+constexpr double kLeastExponent = -1e30;  // finite: a difference of two is 0
+
+at::Tensor log_decay_of(const SummaryPass& pass, int64_t kv_heads, const at::TensorOptions& options) {
+  if (pass.config.decay_learned) return at::log_sigmoid(pass.parameters.find("decay")->second);
+  if (pass.config.decay == 1.0) return {};
+  return at::full({kv_heads}, std::log(pass.config.decay),
+                  options.dtype(sum_type(c10::typeMetaToScalarType(options.dtype()))));
+}
+
+/// Sums over the groups before each of x [G, B, groups, X], and those over the groups after each, as one.
+at::Tensor sum_others(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay,
+                      const at::Tensor& exponent, at::Tensor* largest) {
+  const int64_t others = x.size(2) - 1;
+  const auto before = [&](const at::Tensor& sums, const at::Tensor& exponents, at::Tensor* most) {
+    const at::Tensor scanned = scan_groups(sums.narrow(2, 0, others), layout, log_decay,
+                                           exponents.defined() ? exponents.narrow(2, 0, others) : exponents,
+                                           exponents.defined() ? most : nullptr);
+    if (exponents.defined()) *most = at::constant_pad_nd(*most, {1, 0}, kLeastExponent);
+    return at::constant_pad_nd(scanned, {0, 0, 1, 0});  // the first has none
+  };
+  const auto reversed = [](const at::Tensor& t) { return t.defined() ? t.flip({2}) : t; };
+  at::Tensor most, most_after;
+  const at::Tensor earlier = before(x, exponent, &most);
+  const at::Tensor later = reversed(before(reversed(x), reversed(exponent), &most_after));
+  if (!exponent.defined()) return earlier + later;
+  most_after = reversed(most_after);
+  *largest = at::maximum(most, most_after);
+  return earlier * at::exp(most - *largest).unsqueeze(-1) +
+         later * at::exp(most_after - *largest).unsqueeze(-1);
+}
+
+}  // namespace
+
 at::Tensor SummaryPass::seen() const {
+  if (sees != Sees::kEarlier) {
+    const at::Tensor own = tokens.sum(-1), all = own.sum(1, true);  // [B or 1, groups or 1]
+    const at::Tensor number = sees == Sees::kAll ? all : all - own;
+    return number.view({1, number.size(0), number.size(1), 1, 1});
+  }
   const int64_t first = first_reader();
   const at::Tensor number =
       layout.number.narrow(1, first, layout.groups - first).view({1, -1, readers(), 1, 1});
   if (!own_group()) return (number - lag() + 1) * layout.size - config.sinks;
   return number * layout.size + 1 + at::arange(layout.size, number.options()).unsqueeze(-1);
+}
+
+at::Tensor SummaryPass::without_unread(const at::Tensor& x, double number) const {
+  if (sees != Sees::kEarlier)
+    return x.masked_fill(tokens.narrow(1, 0, x.size(2)).logical_not().unsqueeze(-1), number);
+  if (config.sinks == 0) return x;
+  const at::Tensor first = layout.number.narrow(1, 0, x.size(2)).eq(0).unsqueeze(-1).unsqueeze(-1);
+  const at::Tensor place = at::arange(layout.size, layout.number.options()).unsqueeze(-1);  // [C, 1]
+  return x.masked_fill(first.logical_and(place < config.sinks), number);
+}
+
+at::Tensor SummaryPass::sums(const at::Tensor& x, const at::Tensor& exponent, at::Tensor* largest) const {
+  if (sees == Sees::kAll) {  // no group is nearer than another
+    if (!exponent.defined()) return x.sum(2, true);
+    *largest = exponent.amax(2, true);
+    return (x * at::exp(exponent - *largest).unsqueeze(-1)).sum(2, true);
+  }
+  const at::Tensor log_decay = log_decay_of(*this, x.size(0), x.options());
+  if (sees == Sees::kOthers) return sum_others(x, layout, log_decay, exponent, largest);
+  return scan_groups(x, layout, log_decay, exponent, largest);
 }
 
 at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads) {
@@ -63,11 +123,11 @@ at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at:
   return parts.size() == 1 ? parts[0] : at::cat(parts, 2);
 }
 
-at::Tensor norm_heads(const at::Tensor& x, const at::Tensor& gain, int64_t group) {
+at::Tensor norm_heads(const at::Tensor& x, const at::Tensor& gain) {
   const at::Tensor scaled = x * at::rsqrt(x.square().mean(-1, true) + kEpsilon);
   if (!gain.defined()) return scaled;
-  const int64_t kv_heads = x.size(0), repeats = x.size(3) / group;
-  return (scaled.unflatten(3, {repeats, group}) * gain.view({kv_heads, 1, 1, repeats, 1, -1})).flatten(3, 4);
+  const int64_t kv_heads = x.size(0), repeats = gain.size(0) / kv_heads;
+  return (scaled.unflatten(3, {repeats, -1}) * gain.view({kv_heads, 1, 1, repeats, 1, -1})).flatten(3, 4);
 }
 
 at::Tensor identity_features(const at::Tensor& x, const ParameterMap&, std::string_view, at::Tensor&) {
@@ -98,15 +158,6 @@ Features apply(FeatureMap map, const at::Tensor& x, const ParameterMap& paramete
     features.exponent = features.exponent.view({shape[0], shape[1], shape[2], shape[3], 1});
   return features;
 }
-
-at::Tensor log_decay_of(const SummaryPass& pass, int64_t kv_heads, const at::TensorOptions& options) {
-  if (pass.config.decay_learned) return at::log_sigmoid(pass.parameters.find("decay")->second);
-  if (pass.config.decay == 1.0) return {};
-  return at::full({kv_heads}, std::log(pass.config.decay),
-                  options.dtype(sum_type(c10::typeMetaToScalarType(options.dtype()))));
-}
-
-constexpr double kLeastExponent = -1e30;  // finite: a difference of two is 0
 
 bool divides_by_sum(const AttentionConfig& config) {
   return config.method->division == Division::kSum || config.method->division == Division::kPositiveSum;
@@ -154,13 +205,12 @@ SummaryRead narrow(const SummaryRead& read, int64_t first, int64_t count) {
   return {part(read.numerator), part(read.denominator), part(read.exponent)};
 }
 
-/// What queries [G, B, groups − lag, R · C, f] of the groups from lag on read of those before.
-SummaryRead read_before(const at::Tensor& fq, const Features& k, const at::Tensor& v,
+/// What queries [G, B, groups, R · C, f] read of other groups.
+SummaryRead read_others(const at::Tensor& fq, const Features& k, const at::Tensor& v,
                         const SummaryPass& pass) {
   const int64_t kv_heads = k.phi.size(0), batch = k.phi.size(1), groups = k.phi.size(2);
   const int64_t f = k.phi.size(-1), e = v.size(-1);
   const auto compute = v.scalar_type(), type = sum_type(compute);
-  const at::Tensor log_decay = log_decay_of(pass, kv_heads, v.options());
   at::Tensor phi = k.phi, exponent, largest;
   if (k.exponent.defined()) {  // each group to its own largest, the scan brings groups together
     const at::Tensor own = k.exponent.amax(3, true);
@@ -169,45 +219,36 @@ SummaryRead read_before(const at::Tensor& fq, const Features& k, const at::Tenso
   }
   const bool scaled = exponent.defined();
   const auto scan = [&](const at::Tensor& x) {
-    return scan_groups(x, pass.layout, log_decay, exponent, scaled ? &largest : nullptr).to(compute);
+    return pass.sums(x, exponent, scaled ? &largest : nullptr).to(compute);
   };
   const at::Tensor added =
       at::matmul(phi.transpose(-1, -2), v).to(type).view({kv_heads, batch, groups, f * e});
   SummaryRead read;
-  read.numerator = at::matmul(fq, scan(added).view({kv_heads, batch, groups, f, e})).to(type);
+  read.numerator = at::matmul(fq, scan(added).view({kv_heads, batch, -1, f, e})).to(type);
   if (divides_by_sum(pass.config))
     read.denominator = at::matmul(fq, scan(phi.sum(3, false, type)).unsqueeze(-1)).to(type);
-  if (scaled) read.exponent = largest.view({kv_heads, batch, groups, 1, 1});
+  if (scaled) read.exponent = largest.view({kv_heads, batch, -1, 1, 1});
   return read;
 }
 
 }  // namespace
 
 SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map) {
-  const int64_t lag = pass.lag(), groups = pass.layout.groups, read_groups = groups - lag;
-  const int64_t kv_heads = rows.k.size(0), c = pass.layout.size, first = pass.first_reader();
+  const int64_t lag = pass.lag(), read_groups = pass.read_groups(), kv_heads = rows.k.size(0);
   const bool own = pass.own_group();
 
   // Only groups that read, and only groups that are read.
-  Features q = apply(map, rows.q.narrow(2, first, groups - first), pass.parameters, "q.");
+  Features q = apply(map, rows.q.narrow(2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
   Features k = apply(map, own ? rows.k : rows.k.narrow(2, 0, read_groups), pass.parameters, "k.");
   const at::Tensor fq = share_heads(q.phi, kv_heads);
-  if (pass.config.sinks > 0) {
-    const auto options = pass.layout.number.options();
-    const at::Tensor sink = pass.layout.number.narrow(1, 0, read_groups)
-                                .eq(0)
-                                .unsqueeze(-1)
-                                .logical_and(at::arange(c, options) < pass.config.sinks)
-                                .unsqueeze(-1);  // [B or 1, read_groups, C, 1]
-    k.phi = k.phi.masked_fill(sink, 0.0);
-    if (k.exponent.defined()) k.exponent = k.exponent.masked_fill(sink, kLeastExponent);
-  }
+  k.phi = pass.without_unread(k.phi);
+  if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
   SummaryRead read;
   if (own) read = read_own(fq, k, rows.v, divides_by_sum(pass.config));
   if (read_groups > 0) {
     const Features before{k.phi.narrow(2, 0, read_groups),
                           k.exponent.defined() ? k.exponent.narrow(2, 0, read_groups) : k.exponent};
-    SummaryRead far = read_before(own ? fq.narrow(2, lag, read_groups) : fq, before,
+    SummaryRead far = read_others(own ? fq.narrow(2, lag, read_groups) : fq, before,
                                   rows.v.narrow(2, 0, read_groups), pass);
     if (own) {
       // A document's first group has nothing before it.
@@ -251,7 +292,7 @@ at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass) {
   }
   if (!pass.config.method->gain) return out;
   const auto gain = pass.parameters.find("gain");
-  return norm_heads(out, gain == pass.parameters.end() ? at::Tensor() : gain->second, pass.layout.size);
+  return norm_heads(out, gain == pass.parameters.end() ? at::Tensor() : gain->second);
 }
 
 }  // namespace linnet::train

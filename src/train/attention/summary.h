@@ -24,21 +24,45 @@ struct SummaryRows {
   at::Tensor v;  // [G, B, groups, C, e]
 };
 
+/// Which tokens queries read.
+enum class Sees {
+  kEarlier,  // causal: groups that lie lag() before and, with own_group(), the own tokens up to the query
+  kOthers,   // bidirectional: all groups but the own
+  kAll,      // all tokens: queries are one group of any number of rows, of the same sequence or another's
+};
+
+/// A form asks this which tokens its queries read, and so computes the causal, the bidirectional and the
+/// cross form alike: sums over groups by sums(), what must not enter them by without_unread().
 struct SummaryPass {
-  const GroupLayout& layout;
+  const GroupLayout& layout;  // of keys and values; of queries too unless they see all
   const ParameterMap& parameters;
   const AttentionConfig& config;
+  Sees sees = Sees::kEarlier;
+  /// Which places hold tokens, [B or 1, groups, C] bool. Undefined where queries see what is earlier: padding
+  /// comes after all that is read.
+  at::Tensor tokens = {};
 
-  /// Without a local branch, queries see their own group's tokens up to themselves.
-  bool own_group() const { return !config.has_local() && config.method->inclusive; }
+  /// Causal and without a local branch, queries see their own group's tokens up to themselves.
+  bool own_group() const { return sees == Sees::kEarlier && !config.has_local() && config.method->inclusive; }
   /// Tokens of group g are read from group g + lag on (and, with own_group(), within g).
   int64_t lag() const { return config.has_local() ? config.local_groups : 1; }
   /// The first group whose queries read anything.
-  int64_t first_reader() const { return own_group() ? 0 : lag(); }
-  int64_t readers() const { return layout.groups - first_reader(); }
+  int64_t first_reader() const { return own_group() || sees != Sees::kEarlier ? 0 : lag(); }
+  int64_t readers() const { return sees == Sees::kAll ? 1 : layout.groups - first_reader(); }
+  /// How many of the layout's first groups are read from another group.
+  int64_t read_groups() const { return sees == Sees::kEarlier ? layout.groups - lag() : layout.groups; }
   /// How many tokens queries of the reading groups see globally: [1, B or 1, readers, C or 1, 1] int64; not
   /// positive where it is none.
   at::Tensor seen() const;
+  /// Of tokens x [heads, B, groups, C, size] of the layout's first groups those that never enter a summary
+  /// (sinks, padding) made `number`.
+  at::Tensor without_unread(const at::Tensor& x, double number = 0.0) const;
+  /// What is read of sums x [G, B, read_groups(), X], one of each group: the sum over the groups that each
+  /// group sees, apart from its own, [G, B, groups, X]; causal for the groups from lag() on, [G, B,
+  /// read_groups(), X]; where all is seen [G, B, 1, X]. Groups fade by the row's decay. `exponent` [G, B,
+  /// read_groups()], undefined: 0: true numbers are x exp(exponent); then `largest` is set to that of what is
+  /// returned. There is more than one group, or all is seen.
+  at::Tensor sums(const at::Tensor& x, const at::Tensor& exponent = {}, at::Tensor* largest = nullptr) const;
 };
 
 /// What queries of the reading groups read, in the sums' type: true ones are these times exp(exponent).
@@ -98,6 +122,6 @@ at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at:
 
 /// x / √(mean x² + ε) over the last dimension of [G, B, groups, R · C, e], times `gain` [H, e] where it is
 /// defined.
-at::Tensor norm_heads(const at::Tensor& x, const at::Tensor& gain, int64_t group);
+at::Tensor norm_heads(const at::Tensor& x, const at::Tensor& gain);
 
 }  // namespace linnet::train
