@@ -600,8 +600,10 @@ TEST_F(TrainingProgram, LeakFindsThePlantedLeakOnRandomTokensAndNoOther) {
   EXPECT_EQ(found.status, 0) << found.out << found.err;
   const nlohmann::json json = parse_json(found.files.at("out.json"), "out.json");
   ASSERT_EQ(json["rows"].size(), 4u);
-  for (const auto& row : json["rows"]) {
-    const bool planted = row["future_taps"] == 1;
+  for (size_t i = 0; i < 4; ++i) {
+    const nlohmann::json& row = json["rows"][i];
+    const bool planted = i % 2 == 1;
+    EXPECT_EQ(row["future_taps"], planted ? 1 : 0);
     EXPECT_EQ(row["below_ln_vocabulary"], planted) << row;
     if (planted)
       EXPECT_LT(row["loss"], 0.5 * json["ln_vocabulary"].get<double>()) << row;
