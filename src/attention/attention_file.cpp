@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "attention/method.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/nearest.h"
@@ -34,6 +35,19 @@ float rounded(float x) {
   return std::bit_cast<float>((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u);
 }
 
+/// The options that a config leaves open, as the tensors' shapes tell them.
+void read_sizes(const nlohmann::json& object, const std::map<std::string, TensorView, std::less<>>& tensors,
+                AttentionConfig& config) {
+  for (const Option& option : config.method->options) {
+    const auto given = object.find(option.key);
+    const auto tensor = tensors.find("parameter." + std::string(option.tensor));
+    if ((given != object.end() && !given->is_null()) || tensor == tensors.end()) continue;
+    const auto& shape = tensor->second.shape;
+    const int64_t size = option.dimension < shape.size() ? shape[option.dimension] : -1;
+    if (size >= option.least && size <= option.most) config.options[option.key] = static_cast<int>(size);
+  }
+}
+
 }  // namespace
 
 FileType file_type(std::string_view name) { return static_cast<FileType>(index_of(name, kTypes, "--dtype")); }
@@ -52,9 +66,10 @@ AttentionFile AttentionFile::read(SafetensorsFile source, const std::string& whe
     throw Error(where, "no metadata linear_attention", "the config of the attention in __metadata__");
   }
   file.config_text_ = metadata->second;
-  file.config_ = parse_layer_attention(parse_json(file.config_text_, where + ": linear_attention"), where);
-
+  const auto object = parse_json(file.config_text_, where + ": linear_attention");
+  file.config_ = parse_layer_attention(object, where);
   const auto& tensors = file.file_.tensors();
+  read_sizes(object, tensors, file.config_);
   const auto shape_of = [&](const char* name) {
     const auto found = tensors.find(name);
     if (found == tensors.end()) throw Error(where + ": " + name, "missing tensor", "[heads, tokens, size]");

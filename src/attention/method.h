@@ -36,6 +36,10 @@ struct Option {
   std::string_view key;
   int least, most, standard;
   std::string_view meaning;  // for `linnet methods`
+  /// The tensor of its own that has this size, and in which dimension: what a file of `linnet attention` that
+  /// does not name the option means by it. Empty: none has.
+  std::string_view tensor = {};
+  size_t dimension = 0;
 };
 
 template <class T>

@@ -74,6 +74,20 @@ TEST(AttentionFile, AGoodFileIsReadInEveryForm) {
     EXPECT_EQ(Draft().error(form), "");
 }
 
+TEST(AttentionFile, AnOptionThatItLeavesOpenIsItsTensorsSize) {
+  Draft draft;
+  draft.metadata["linear_attention"] = R"({"method": "linformer", "group": 4, "slots": null})";
+  draft.put("parameter.E", {2, 3, 4});
+  draft.put("parameter.F", {2, 3, 4});
+  EXPECT_EQ(draft.error(FileForm::kTree), "");
+  draft.put("parameter.F", {2, 5, 4});
+  EXPECT_THAT(draft.error(FileForm::kTree),
+              testing::HasSubstr("parameter.F: shape [2, 5, 4], expected [2, 3, 4]"));
+  draft.metadata["linear_attention"] = R"({"method": "linformer", "group": 4, "slots": 5})";
+  EXPECT_THAT(draft.error(FileForm::kTree),
+              testing::HasSubstr("parameter.E: shape [2, 3, 4], expected [2, 5, 4]"));
+}
+
 TEST(AttentionFile, WhatIsWrongIsNamed) {
   using Break = std::function<void(Draft&)>;
   const auto config = [](const char* text) {

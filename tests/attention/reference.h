@@ -127,6 +127,47 @@ inline const std::map<std::string_view, ReferenceMap>& reference_maps() {
 
 /// Which tokens a query sees: those up to itself; all of its sequence; all of another one.
 enum class ReferenceForm { kCausal, kBidirectional, kCross };
+/// What a query reads of a summary of another kind, by definition of the tokens that it sees and their
+/// positions.
+struct ReferenceTokens {
+  std::vector<int64_t> positions;
+  std::vector<Vec> keys, values;
+};
+using ReferenceSummary = Vec (*)(const Vec& q, const ReferenceTokens&, const ParameterNumbers&,
+                                 const AttentionConfig&, int kv_head);
+
+inline Vec reference_linformer(const Vec& q, const ReferenceTokens& seen, const ParameterNumbers& parameters,
+                               const AttentionConfig& config, int kv_head) {
+  const int64_t slots = config.option("slots"), period = config.group;
+  const double periods = std::max(std::ceil(double(seen.keys.size()) / double(period)), 1.0);
+  const double scale = config.method->unit_rows ? 1 : 1 / std::sqrt(double(q.size()));
+  Vec scores(slots), out(seen.values[0].size());
+  std::vector<Vec> values(slots, Vec(out.size()));
+  for (int64_t j = 0; j < slots; ++j) {
+    Vec key(q.size());
+    for (size_t s = 0; s < seen.keys.size(); ++s) {
+      const int64_t at = (kv_head * slots + j) * period + seen.positions[s] % period;
+      for (size_t i = 0; i < q.size(); ++i) key[i] += parameters.at("E")[at] * seen.keys[s][i];
+      for (size_t i = 0; i < out.size(); ++i) values[j][i] += parameters.at("F")[at] * seen.values[s][i];
+    }
+    for (size_t i = 0; i < q.size(); ++i) scores[j] += q[i] * key[i] * scale / periods;
+  }
+  const double most = *std::max_element(scores.begin(), scores.end());
+  double sum = 0;
+  for (double& score : scores) sum += score = std::exp(score - most);
+  for (int64_t j = 0; j < slots; ++j) {
+    for (size_t i = 0; i < out.size(); ++i) out[i] += scores[j] / sum * values[j][i] / periods;
+  }
+  return out;
+}
+
+/// Every row with a summary of another kind that the reference knows.
+inline const std::map<std::string_view, ReferenceSummary>& reference_summaries() {
+  static const std::map<std::string_view, ReferenceSummary> summaries{
+      {"linformer", reference_linformer},
+  };
+  return summaries;
+}
 
 /// Query head h and its key-value head of one attention.
 class ReferenceHead {
@@ -140,7 +181,8 @@ class ReferenceHead {
 
   /// Whether this row is known here.
   static bool knows(const Method& method) {
-    return method.summary == SummaryKind::kNone || reference_maps().contains(method.name);
+    return method.summary == SummaryKind::kNone || reference_maps().contains(method.name) ||
+           reference_summaries().contains(method.name);
   }
 
   /// The output of the last token. Of the cross form it is the query, and those before it are the encoder's.
@@ -352,7 +394,16 @@ class ReferenceHead {
 
   ReferenceRead read(const HeadSequence& x, const std::vector<int64_t>& tokens, int64_t t,
                      const Vec& q) const {
-    return read_features(x, tokens, t, q, reference_maps().at(config_.method->name));
+    const auto other = reference_summaries().find(config_.method->name);
+    if (other == reference_summaries().end()) {
+      return read_features(x, tokens, t, q, reference_maps().at(config_.method->name));
+    }
+    ReferenceTokens seen{tokens, {}, {}};
+    for (int64_t s : tokens) {
+      seen.keys.push_back(summary_row(x.k[s], x.summary_k[s]));
+      seen.values.push_back(x.v[s]);
+    }
+    return {{}, 0, other->second(q, seen, parameters_, config_, kv_head_)};
   }
 
   const AttentionConfig& config_;

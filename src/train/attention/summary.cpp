@@ -76,6 +76,21 @@ at::Tensor SummaryPass::sums(const at::Tensor& x, const at::Tensor& exponent, at
   return scan_groups(x, layout, log_decay, exponent, largest);
 }
 
+at::Tensor SummaryPass::seen_by_rows(int64_t repeats) const {
+  const at::Tensor counts = seen();
+  return counts.size(3) > 1 ? counts.repeat({1, 1, 1, repeats, 1}) : counts;
+}
+
+at::Tensor SummaryPass::seen_sums(const at::Tensor& x) const {
+  if (sees != Sees::kEarlier) return sums(x);
+  const int64_t first = first_reader(), missing = lag() - first;
+  if (read_groups() <= 0) return at::zeros({x.size(0), x.size(1), readers(), x.size(3)}, x.options());
+  at::Tensor seen = sums(x.narrow(2, 0, read_groups()));
+  if (missing > 0) seen = at::constant_pad_nd(seen, {0, 0, missing, 0});
+  const at::Tensor none = layout.number.narrow(1, first, readers()) < lag();
+  return seen.masked_fill(none.unsqueeze(0).unsqueeze(-1), 0.0);
+}
+
 at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads) {
   const int64_t repeats = q.size(0) / kv_heads;
   if (repeats == 1) return q;
@@ -281,12 +296,9 @@ at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass) {
     case Division::kPositiveSum:
       out = out / at::where(read.denominator > 0, read.denominator, at::ones({}, out.options()));
       break;
-    case Division::kCount: {
-      const int64_t repeats = out.size(3) / pass.layout.size;
-      const at::Tensor seen = pass.seen().clamp_min(1);
-      out = out / (seen.size(3) > 1 ? seen.repeat({1, 1, 1, repeats, 1}) : seen).to(out.scalar_type());
+    case Division::kCount:
+      out = out / pass.seen_by_rows(out.size(3) / pass.layout.size).clamp_min(1).to(out.scalar_type());
       break;
-    }
     case Division::kNone:
       break;
   }

@@ -63,6 +63,11 @@ struct SummaryPass {
   /// read_groups()], undefined: 0: true numbers are x exp(exponent); then `largest` is set to that of what is
   /// returned. There is more than one group, or all is seen.
   at::Tensor sums(const at::Tensor& x, const at::Tensor& exponent = {}, at::Tensor* largest = nullptr) const;
+  /// The same count for each row of queries: [1, B or 1, readers, R · C or 1, 1].
+  at::Tensor seen_by_rows(int64_t repeats) const;
+  /// What the reading groups see of sums x [G, B, groups, X], one of each group, apart from their own: [G, B,
+  /// readers, X]; 0 where they see none.
+  at::Tensor seen_sums(const at::Tensor& x) const;
 };
 
 /// What queries of the reading groups read, in the sums' type: true ones are these times exp(exponent).
