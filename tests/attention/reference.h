@@ -161,10 +161,34 @@ inline Vec reference_linformer(const Vec& q, const ReferenceTokens& seen, const 
   return out;
 }
 
+inline Vec reference_yoso(const Vec& q, const ReferenceTokens& seen, const ParameterNumbers& parameters,
+                          const AttentionConfig& config, int kv_head) {
+  const int tables = config.option("tables"), bits = config.option("bits");
+  const auto hashes = [&](const Vec& x) {  // of each table
+    const Vec sides = reference_product(parameters.at("planes"), kv_head, tables * bits, x);
+    std::vector<int> codes(tables);
+    for (int i = 0; i < tables * bits; ++i) codes[i / bits] += (sides[i] > 0) << i % bits;
+    return codes;
+  };
+  Vec out(seen.values[0].size());
+  const std::vector<int> own = hashes(q);
+  for (size_t s = 0; s < seen.keys.size(); ++s) {
+    const std::vector<int> others = hashes(seen.keys[s]);
+    for (int h = 0; h < tables; ++h) {
+      for (size_t i = 0; others[h] == own[h] && i < out.size(); ++i) out[i] += seen.values[s][i] / tables;
+    }
+  }
+  double squares = 0;
+  for (double number : out) squares += number * number;
+  for (double& number : out) number /= std::max(std::sqrt(squares), 1e-6);
+  return out;
+}
+
 /// Every row with a summary of another kind that the reference knows.
 inline const std::map<std::string_view, ReferenceSummary>& reference_summaries() {
   static const std::map<std::string_view, ReferenceSummary> summaries{
       {"linformer", reference_linformer},
+      {"yoso", reference_yoso},
   };
   return summaries;
 }
