@@ -140,7 +140,7 @@ TEST(AttentionConfig, WhatIsWrongIsNamed) {
       {R"({"method": "performer_relu", "features": -1})", "features: -1, expected a whole number from 0"},
       {R"({"method": "t2r", "features": 16})",
        "key \"features\" of performer, performer_relu with t2r, expected one of method"},
-      {R"({"method": "t2r", "bits": 3})", "key \"bits\" of yoso with relu"},
+      {R"({"method": "t2r", "bits": 3})", "key \"bits\" of yoso with t2r"},
       {R"({"method": "transnormer_t1", "local": "softmax", "denominator": "shared"})",
        "denominator: shared with transnormer_t1, which has no denominator of features"},
       {R"({"method": "transnormer_t2_diagonal", "alpha": 0.5})",

@@ -1,6 +1,7 @@
 // linnet check's promises on whole random models, softmax and linear, on the decoder as it is.
 #include <gtest/gtest.h>
 
+#include "attention/method.h"
 #include "base/thread_pool.h"
 #include "evaluate/check.h"
 #include "tests/model/random_model.h"
@@ -33,6 +34,32 @@ TEST(ModelCheck, HoldsForEveryKindOfLayer) {
                                     << result.unit << ", allowed " << result.limit;
         if (result.unit == "relative RMS") {
           EXPECT_LE(result.limit, 1e-5);  // of float32, mathematics.md, section 5
+        }
+      }
+    }
+  }
+}
+
+TEST(ModelCheck, HoldsForEveryRowOfTheRegistry) {
+  ThreadPool pool(1);
+  for (const Method* method : methods()) {
+    if (method->grows) continue;
+    for (const bool gpt2 : {false, true}) {
+      for (const bool augmented : {false, true}) {
+        RandomModel spec;
+        spec.gpt2 = gpt2;
+        if (gpt2) spec.kv_heads = spec.heads;
+        spec.layers = 1;
+        spec.attention = {{"method", method->name}, {"group", 8}};
+        if (augmented) {
+          spec.attention["taps"] = 3;
+          spec.attention["local_groups"] = 2;
+          if (method->defaults.local == LocalWeight::kNone) spec.attention["local"] = "softmax";
+        }
+        const TemporaryModel model(spec);
+        for (const CheckResult& result : check_model(model.get(), {.compute = ComputeType::kFloat32}, pool)) {
+          EXPECT_TRUE(result.holds()) << spec.attention << ": " << result.name << ", " << result.measured
+                                      << " " << result.unit << ", allowed " << result.limit;
         }
       }
     }

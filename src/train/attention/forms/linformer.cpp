@@ -28,9 +28,7 @@ SummaryRead read_slots(const SummaryRows& rows, const SummaryPass& pass) {
   const int64_t r = key_weights.size(3), repeats = q.size(3) / c;
   const auto slots = [&](const at::Tensor& weight, const at::Tensor& x, int64_t size) {
     const at::Tensor added = at::matmul(weight, x).to(type).view({kv_heads, batch, groups, r * size});
-    return pass.seen_sums(added)
-        .to(compute)
-        .view({kv_heads, batch, readers, r, size});
+    return pass.seen_sums(added).to(compute).view({kv_heads, batch, readers, r, size});
   };
   at::Tensor scores = at::matmul(q, slots(key_weights, k, d).transpose(-1, -2)).to(type), later;
   if (pass.own_group()) {

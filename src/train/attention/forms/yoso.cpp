@@ -1,7 +1,6 @@
 // Sampled tables (attention/methods/yoso.cpp): y_t = Σ_s c_ts v_s, c_ts the number of tables in which q_t and
 // k_s collide. A running table [m·2^bits, e] goes over the groups, scattered into by keys and gathered from
-// by queries; within a group, where queries see it, c is a masked score (where they see all groups but their own, it
-// is taken away again). c is a step function of q and k, so
+// by queries; within a group, where queries see it, c is a masked score. c is a step function of q and k, so
 // their gradients are the estimator of the YOSO paper (section 3.2): with unit vectors q̂, k̂ and g the
 // gradient at y,
 //
@@ -82,16 +81,33 @@ at::Tensor gather(const at::Tensor& tables, const at::Tensor& rows) {
 using Add = std::function<at::Tensor(int64_t)>;
 using Read = std::function<void(int64_t, const at::Tensor&)>;
 
-/// Queries read what keys of the groups before added; where they see on both sides, of all groups, their own
-/// among them.
-void over_keys(const Walk& walk, int64_t size, const at::TensorOptions& options, const Add& add,
-               const Read& read) {
+/// Readers of one side, [G, B, groups, tokens, m], read what the other side added in all groups, or (kOthers)
+/// in all but their own: those before, then those after, since taking the own away again would leave its
+/// rounding.
+void on_both_sides(const Walk& walk, int64_t size, const at::TensorOptions& options, const at::Tensor& adders,
+                   const at::Tensor& readers, const Add& add, const Read& read) {
+  const int64_t groups = adders.size(2);
   at::Tensor tables = at::zeros({walk.table_rows, size}, options);
-  if (walk.sees != Sees::kEarlier) {
-    for (int64_t g = 0; g < walk.of_keys.size(2); ++g) scatter(tables, walk.of_keys.select(2, g), add(g));
-    for (int64_t g = 0; g < walk.of_queries.size(2); ++g) read(g, gather(tables, walk.of_queries.select(2, g)));
+  if (walk.sees == Sees::kAll) {
+    for (int64_t g = 0; g < groups; ++g) scatter(tables, adders.select(2, g), add(g));
+    for (int64_t g = 0; g < readers.size(2); ++g) read(g, gather(tables, readers.select(2, g)));
     return;
   }
+  const auto step = [&](int64_t from, int64_t to) {
+    scatter(tables, adders.select(2, from), add(from));
+    read(to, gather(tables, readers.select(2, to)));
+  };
+  for (int64_t g = 1; g < groups; ++g) step(g - 1, g);
+  tables.zero_();
+  for (int64_t g = groups - 1; g > 0; --g) step(g, g - 1);
+}
+
+/// Queries read what keys of the groups that they see added.
+void over_keys(const Walk& walk, int64_t size, const at::TensorOptions& options, const Add& add,
+               const Read& read) {
+  if (walk.sees != Sees::kEarlier)
+    return on_both_sides(walk, size, options, walk.of_keys, walk.of_queries, add, read);
+  at::Tensor tables = at::zeros({walk.table_rows, size}, options);
   for (int64_t g = walk.lag; g < walk.number.size(1); ++g) {
     const int64_t group = g - walk.lag;
     walk.empty_between_documents(tables, group);
@@ -101,15 +117,12 @@ void over_keys(const Walk& walk, int64_t size, const at::TensorOptions& options,
   }
 }
 
-/// Keys read what queries of the groups after added, or of all.
+/// Keys read what queries that see their group added.
 void over_queries(const Walk& walk, int64_t size, const at::TensorOptions& options, const Add& add,
                   const Read& read) {
+  if (walk.sees != Sees::kEarlier)
+    return on_both_sides(walk, size, options, walk.of_queries, walk.of_keys, add, read);
   at::Tensor tables = at::zeros({walk.table_rows, size}, options);
-  if (walk.sees != Sees::kEarlier) {
-    for (int64_t g = 0; g < walk.of_queries.size(2); ++g) scatter(tables, walk.of_queries.select(2, g), add(g));
-    for (int64_t g = 0; g < walk.of_keys.size(2); ++g) read(g, gather(tables, walk.of_keys.select(2, g)));
-    return;
-  }
   for (int64_t g = walk.number.size(1) - 1; g >= walk.lag; --g) {
     const int64_t group = g - walk.lag, reader = g - walk.first;
     scatter(tables, walk.of_queries.select(2, reader), walk.seeing(g, add(reader)));
@@ -118,10 +131,9 @@ void over_queries(const Walk& walk, int64_t size, const at::TensorOptions& optio
   }
 }
 
-/// What is to be added for the own group, [G, B, groups, R · C, C]: c, 0 for later tokens, where queries see it; −c
-/// where all groups were read and the own one is not to be seen; undefined where neither is so.
+/// c of the own group, 0 for later tokens: [G, B, groups, R · C, C]; undefined where queries don't see it.
 at::Tensor own_collisions(const Walk& walk, at::ScalarType type) {
-  if (!walk.own() && walk.sees != Sees::kOthers) return {};
+  if (!walk.own()) return {};
   const int64_t c = walk.of_keys.size(3), repeats = walk.of_queries.size(3) / c;
   at::Tensor counts;
   for (int64_t h = 0; h < walk.of_keys.size(4); ++h) {
@@ -129,7 +141,6 @@ at::Tensor own_collisions(const Walk& walk, at::ScalarType type) {
         walk.of_queries.select(4, h).unsqueeze(-1).eq(walk.of_keys.select(4, h).unsqueeze(-2)).to(type);
     counts = counts.defined() ? counts.add_(same) : same;
   }
-  if (walk.sees == Sees::kOthers) return counts.neg_();
   return counts.masked_fill_(
       at::ones({c, c}, walk.of_keys.options().dtype(at::kBool)).triu(1).repeat({repeats, 1}), 0.0);
 }
@@ -168,8 +179,9 @@ struct Tables : Function<Tables> {
     const Tensors saved = context->get_saved_variables();
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2], g = gradients[0].contiguous();
     const auto sizes = context->saved_data["sizes"].toIntVector();
-    const Walk walk{saved[3], saved[4], saved[5], sizes[0], sizes[2], sizes[3], static_cast<Sees>(sizes[4]),
-                    sizes[5] != 0};
+    const Walk walk{
+        saved[3],     saved[4], saved[5], sizes[0], sizes[2], sizes[3], static_cast<Sees>(sizes[4]),
+        sizes[5] != 0};
     const double scale = 0.5 * static_cast<double>(sizes[1]);
     const int64_t d = q.size(4), e = v.size(4);
     at::Tensor dq = at::zeros_like(q), dk = at::zeros_like(k), dv = at::zeros_like(v);
@@ -210,11 +222,11 @@ SummaryRead read_tables(const SummaryRows& rows, const SummaryPass& pass) {
   const int64_t m = planes.size(1), bits = planes.size(2);
   const at::Tensor q = share_heads(rows.q.narrow(2, pass.first_reader(), pass.readers()), kv_heads);
   SummaryRead read;
-  read.numerator = Tables::apply(
-      unit(q).to(type), unit(rows.k).to(type), pass.without_unread(rows.v).to(type).contiguous(),
-      rows_of_tables(q, planes), rows_of_tables(rows.k, planes), pass.layout.number,
-      (kv_heads * batch * m) << bits, bits, pass.first_reader(), pass.lag(), static_cast<int64_t>(pass.sees),
-      pass.layout.index.defined());
+  read.numerator = Tables::apply(unit(q).to(type), unit(rows.k).to(type),
+                                 pass.without_unread(rows.v).to(type).contiguous(), rows_of_tables(q, planes),
+                                 rows_of_tables(rows.k, planes), pass.layout.number,
+                                 (kv_heads * batch * m) << bits, bits, pass.first_reader(), pass.lag(),
+                                 static_cast<int64_t>(pass.sees), pass.layout.index.defined());
   return read;
 }
 
