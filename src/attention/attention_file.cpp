@@ -92,6 +92,14 @@ AttentionFile AttentionFile::read(SafetensorsFile source, const std::string& whe
   for (const auto& [name, tensor] : tensors) {
     if (name.starts_with("parameter.")) file.parameters_[name.substr(10)] = tensor;
   }
+  std::vector<std::string> known;
+  for (const ParameterSpec& spec : parameter_specs(file.config_, file.shape_)) known.push_back(spec.name);
+  for (const auto& [name, tensor] : file.parameters_) {
+    if (std::find(known.begin(), known.end(), name) == known.end()) {
+      throw Error(where + ": parameter." + name, "not a tensor of this attention",
+                  fmt::format("those of {}: {}", file.config_.name(), fmt::join(known, ", ")));
+    }
+  }
   if (form == FileForm::kTree) file.read_tree();
   return file;
 }

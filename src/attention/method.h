@@ -58,6 +58,7 @@ struct Method {
   bool gain = false;       // the summary's output is RMS-normalized, with the tensor `gain` [H, e]
   bool unit_rows = false;  // queries and keys are L2-normalized where they enter; scores are their cosines
   bool inclusive = true;   // without a local branch, the summary sees the own group's tokens up to the own
+  bool steps = false;      // a step function of queries and keys: their rounding may move an output by a jump
   bool grows = false;      // keeps every token: softmax
   std::vector<Option> options;
   std::string_view first_half;  // `linnet linearize --method` gives this row to the first half of the layers

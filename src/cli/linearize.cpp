@@ -29,6 +29,7 @@ struct LinearizeOptions {
 /// The `linear_attention` object of --attention: JSON text, or a file with it, which may be a config.json.
 nlohmann::json given_attention(const std::string& given) {
   const size_t first = given.find_first_not_of(" \t\r\n");
+  if (first == given.npos) throw Error("--attention", "nothing in it", "JSON text, or a file with it");
   const bool text = first != given.npos && (given[first] == '{' || given[first] == '[');
   nlohmann::json object = text ? parse_json(given, "--attention") : read_json(given);
   if (object.is_object() && object.contains("linear_attention")) object = object["linear_attention"];
@@ -55,7 +56,7 @@ nlohmann::json keys_of(const std::vector<std::string>& set) {
 std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const ModelConfig& config) {
   const int layers = static_cast<int>(config.layers);
   std::vector<std::pair<const char*, nlohmann::json>> stages;
-  if (options.attention.empty()) {
+  if (options.training.shared.app->count("--attention") == 0) {
     stages.push_back({"--method", method_attention(options.method, layers)});
   } else {
     refuse_given(*options.training.shared.app, {"--method"}, "given with --attention", "one of the two");

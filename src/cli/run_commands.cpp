@@ -152,6 +152,10 @@ bool is_the_workshops(std::span<const Command> commands, std::span<const std::st
   return false;
 }
 
+Error out_of_memory() {
+  return Error("memory", "not enough for this", "a shorter text, smaller sizes or a larger machine");
+}
+
 }  // namespace
 
 int run_commands(std::span<const Command> commands, int argc, char** argv) {
@@ -181,12 +185,15 @@ int run_commands(std::span<const Command> commands, int argc, char** argv) {
   } catch (const Error& error) {
     return report(error);
   } catch (const std::bad_alloc&) {
-    return report(
-        Error("memory", "not enough for this", "a shorter text, smaller sizes or a larger machine"));
+    return report(out_of_memory());
   } catch (const std::filesystem::filesystem_error& error) {
     return report(Error(error.path1().string(), error.code().message(), "a file or folder that can be used"));
   } catch (const std::exception& error) {
-    return report(Error("linnet", error.what(), {}, ExitStatus::kFailed));
+    // libtorch's own, which go on with a trace of its calls.
+    const std::string_view text = error.what(), first = text.substr(0, text.find('\n'));
+    if (first.find("allocate memory") != first.npos || first.find("out of memory") != first.npos)
+      return report(out_of_memory());
+    return report(Error("linnet", first, {}, ExitStatus::kFailed));
   }
 }
 

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/remove_folder.h"
+#include "model/teacher.h"
 #include "model/write_model.h"
 #include "train/lora.h"
 #include "train/tensor_io.h"
@@ -138,7 +139,7 @@ void write_pretrained(const fs::path& out, const Module& module, const nlohmann:
     if (parameter.kind != ParameterKind::kExperiment) held.add(parameter, at::kBFloat16);
   nlohmann::json written = config;
   written["architectures"] = {module.family().architecture};
-  nlohmann::json attention = to_json(module.attention());
+  nlohmann::json attention = attention_object(module.config(), module.attention());
   const bool linear = !attention.is_null();
   if (linear) written["linear_attention"] = std::move(attention);
   written.erase("dtype");

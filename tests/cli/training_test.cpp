@@ -110,6 +110,7 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "--attention: linear_attention.layers"},
       {{"bench", path("model"), "--training", "--contexts", "5"}, "unknown option \"--contexts\""},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "[1]"}, "--attention"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", ""}, "--attention"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--recipe", "magic"}, "--recipe"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--train", "nothing"}, "--train"},
       {{"linearize", path("nowhere"), "--tokens", "0", "-o", "out"}, "nowhere: no such folder"},

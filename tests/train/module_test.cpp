@@ -41,7 +41,7 @@ at::Tensor integers_of(const SafetensorsFile& file, const std::string& name) {
   return x;
 }
 
-TEST(GoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 10u); }
+TEST(GoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 13u); }
 
 class Golden : public testing::TestWithParam<fs::path> {};
 

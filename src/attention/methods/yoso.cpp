@@ -209,6 +209,7 @@ const Method& yoso_method() {
     m.division = Division::kNone;
     m.options = {kTables, kBits};
     m.parameters = table_parameters;
+    m.steps = true;
     m.initial = table_initial;
     m.make_float = make_tables<float>;
     m.make_double = make_tables<double>;
