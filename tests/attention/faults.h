@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <vector>
 
@@ -168,6 +169,64 @@ class BoundaryOffByOne final : public PassedOn<T> {
 
  private:
   std::unique_ptr<LinearLayer<T>> layer_;
+};
+
+/// Linformer as encoders have it: its slots hold the whole sequence, its scores are masked afterwards, so
+/// that token t reads slots 0 to t. Weights [G, r, C].
+template <class T>
+class MaskedSlots final : public PassedOn<T> {
+ public:
+  MaskedSlots(std::unique_ptr<Attention<T>> sound, const AttentionConfig& config, const AttentionShape& shape,
+              std::vector<T> key_weights, std::vector<T> value_weights)
+      : PassedOn<T>(std::move(sound)),
+        shape_(shape),
+        slots_(config.option("slots")),
+        period_(config.group),
+        key_weights_(std::move(key_weights)),
+        value_weights_(std::move(value_weights)) {}
+  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    this->sound_->prefill(state, rows, out, pool);
+    for (int g = 0; g < shape_.kv_heads; ++g) {
+      const auto keys = all_slots(key_weights_, rows.k, g, rows.count, shape_.head_size);
+      const auto values = all_slots(value_weights_, rows.v, g, rows.count, shape_.value_size);
+      const int repeat = shape_.heads / shape_.kv_heads;
+      for (int h = g * repeat; h < (g + 1) * repeat; ++h) {
+        for (int64_t t = 0; t < rows.count; ++t) read(rows.q.row(h, t), t, keys, values, out.row(h, t));
+      }
+    }
+  }
+
+ private:
+  using Slots = std::vector<std::vector<T>>;
+
+  Slots all_slots(const std::vector<T>& weights, const HeadRows<const T>& rows, int g, int64_t count,
+                  int size) const {
+    Slots made(slots_, std::vector<T>(size));
+    for (int64_t j = 0; j < slots_; ++j) {
+      for (int64_t s = 0; s < count; ++s) {
+        const T weight = weights[(g * slots_ + j) * period_ + s % period_];
+        for (int i = 0; i < size; ++i) made[j][i] += weight * rows.row(g, s)[i];
+      }
+    }
+    return made;
+  }
+  void read(const T* query, int64_t t, const Slots& keys, const Slots& values, T* o) const {
+    const T periods = T(t / period_ + 1);
+    std::fill_n(o, shape_.value_size, T(0));
+    T sum = 0;
+    for (int64_t j = 0; j < std::min(slots_, t + 1); ++j) {
+      T score = 0;
+      for (int i = 0; i < shape_.head_size; ++i) score += query[i] * keys[j][i];
+      const T weight = std::exp(score / periods / std::sqrt(T(shape_.head_size)));
+      sum += weight;
+      for (int i = 0; i < shape_.value_size; ++i) o[i] += weight * values[j][i] / periods;
+    }
+    for (int i = 0; i < shape_.value_size; ++i) o[i] /= sum;
+  }
+
+  AttentionShape shape_;
+  int64_t slots_, period_;
+  std::vector<T> key_weights_, value_weights_;
 };
 
 }  // namespace linnet

@@ -44,45 +44,6 @@ AttentionConfig linformer_config() {
   return parse_layer_attention({{"method", "linformer"}, {"group", 8}, {"slots", 5}}, "test");
 }
 
-/// Linformer as encoders have it: its slots hold the whole sequence, its scores are masked afterwards, so
-/// that token t reads slots 0 to t.
-class MaskedSlots final : public PassedOn<double> {
- public:
-  MaskedSlots(std::unique_ptr<Attention<double>> sound, const Instance<double>& instance)
-      : PassedOn<double>(std::move(sound)), instance_(instance) {}
-  void prefill(State<double>& state, const Rows<double>& rows, HeadRows<double> out,
-               ThreadPool& pool) const override {
-    sound_->prefill(state, rows, out, pool);
-    const int64_t slots = instance_.config.option("slots"), period = instance_.config.group;
-    const auto slot = [&](const char* weights, const HeadRows<const double>& from, int64_t j, int64_t i) {
-      double sum = 0;
-      for (int64_t s = 0; s < rows.count; ++s) {
-        sum += instance_.numbers.at(weights)[j * period + s % period] * from.row(0, s)[i];
-      }
-      return sum;
-    };
-    for (int64_t t = 0; t < rows.count; ++t) {
-      const double periods = double(t / period + 1);
-      for (int h = 0; h < kShape.heads; ++h) {
-        double* o = out.row(h, t);
-        std::fill_n(o, kShape.value_size, 0.0);
-        double sum = 0;
-        for (int64_t j = 0; j < std::min(slots, t + 1); ++j) {
-          double score = 0;
-          for (int i = 0; i < kShape.head_size; ++i) score += rows.q.row(h, t)[i] * slot("E", rows.k, j, i);
-          const double weight = std::exp(score / periods / std::sqrt(double(kShape.head_size)));
-          sum += weight;
-          for (int i = 0; i < kShape.value_size; ++i) o[i] += weight * slot("F", rows.v, j, i) / periods;
-        }
-        for (int i = 0; i < kShape.value_size; ++i) o[i] /= sum;
-      }
-    }
-  }
-
- private:
-  const Instance<double>& instance_;
-};
-
 Parameters<double> parameters_of(const Instance<double>& instance) {
   return {instance.numbers.begin(), instance.numbers.end()};
 }
@@ -183,7 +144,8 @@ TEST_F(PlantedFaults, SlotsOfTheWholeSequenceWithMaskedScoresAreCaught) {
   };
   EXPECT_TRUE(is_causal(*sound()));
   EXPECT_TRUE(agrees_with_definition(*sound(), instance));
-  const MaskedSlots x(sound(), instance);
+  const MaskedSlots<double> x(sound(), instance.config, kShape, instance.numbers.at("E"),
+                              instance.numbers.at("F"));
   EXPECT_FALSE(is_causal(x));
   EXPECT_FALSE(agrees_with_definition(x, instance));
 }

@@ -57,9 +57,12 @@ TEST(ModelCheck, HoldsForEveryRowOfTheRegistry) {
           if (method->defaults.local == LocalWeight::kNone) spec.attention["local"] = "softmax";
         }
         const TemporaryModel model(spec);
-        for (const CheckResult& result : check_model(model.get(), {.compute = ComputeType::kFloat32}, pool)) {
-          EXPECT_TRUE(result.holds()) << spec.attention << ": " << result.name << ", " << result.measured
-                                      << " " << result.unit << ", allowed " << result.limit;
+        for (const ComputeType compute :
+             {ComputeType::kFloat32, ComputeType::kFloat64, ComputeType::kBFloat16}) {
+          for (const CheckResult& result : check_model(model.get(), {.compute = compute}, pool)) {
+            EXPECT_TRUE(result.holds()) << spec.attention << ": " << result.name << ", " << result.measured
+                                        << " " << result.unit << ", allowed " << result.limit;
+          }
         }
       }
     }

@@ -54,7 +54,8 @@ MakeAttention<float> around(const Plant& plant) {
 
 TEST(PlantedInAModel, NothingIsFoundWithoutAFault) {
   for (const nlohmann::json& attention :
-       {kAugmented, nlohmann::json{{"method", "performer"}, {"group", kGroup}, {"features", 8}}}) {
+       {kAugmented, nlohmann::json{{"method", "performer"}, {"group", kGroup}, {"features", 8}},
+        nlohmann::json{{"method", "linformer"}, {"group", kGroup}, {"slots", 5}}}) {
     EXPECT_THAT(broken(attention, make_attention<float>), IsEmpty()) << attention;
     EXPECT_THAT(broken(attention, around([](auto sound, auto) {
                          return std::make_unique<PassedOn<float>>(std::move(sound));
@@ -85,6 +86,18 @@ TEST(PlantedInAModel, TheRootsGroupUsedForEveryNodeIsFound) {
                        return std::make_unique<RootsGroup<float>>(std::move(sound), *layers.back());
                      })),
               Contains("trees"));
+}
+
+TEST(PlantedInAModel, SlotsOfTheWholeSequenceWithMaskedScoresAreFound) {
+  const MakeAttention<float> make = [](const AttentionConfig& config, const AttentionShape& shape,
+                                       const ParameterTensors& tensors, const SinkRotation* sinks,
+                                       const std::string& where) -> std::unique_ptr<Attention<float>> {
+    return std::make_unique<MaskedSlots<float>>(make_attention<float>(config, shape, tensors, sinks, where),
+                                                config, shape, to_numbers<float>(tensors.at("E"), "E"),
+                                                to_numbers<float>(tensors.at("F"), "F"));
+  };
+  EXPECT_THAT(broken({{"method", "linformer"}, {"group", kGroup}, {"slots", 5}}, make),
+              Contains("causality"));
 }
 
 TEST(PlantedInAModel, AStateThatGrowsIsFound) {
