@@ -64,6 +64,7 @@ std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, cons
                                              const ParameterTensors& tensors,
                                              const SinkRotation* sink_rotation, const std::string& where) {
   check_shape(shape, where);
+  check_heads(config, shape.kv_heads, where);
   if (config.grows()) return make_softmax<T>(config, shape);
   return make_linear<T>(config, shape, checked<T>(config, shape, tensors, where), sink_rotation);
 }

@@ -84,6 +84,7 @@ AttentionFile AttentionFile::read(SafetensorsFile source, const std::string& whe
   file.shape_ = {static_cast<int>(q[0]), static_cast<int>(k[0]), static_cast<int>(q[2]),
                  static_cast<int>(v[2])};
   file.tokens_ = q[1];
+  check_heads(file.config_, k[0], where + ": linear_attention");
   if (file.shape_.heads % file.shape_.kv_heads != 0) {
     throw Error(where + ": k", fmt::format("{} key-value heads", k[0]),
                 fmt::format("a divisor of {} heads", q[0]));

@@ -39,10 +39,20 @@ struct IntegerKey {
 };
 constexpr std::array kIntegers{
     IntegerKey{"group", &Augmentation::group, 1, 4096},
-    IntegerKey{"local_groups", &Augmentation::local_groups, 1, 16},
     IntegerKey{"sinks", &Augmentation::sinks, 0, 4096},
     IntegerKey{"taps", &Augmentation::taps, 0, 64},
 };
+/// Those that are a number, or an array of one a key-value head.
+struct BudgetKey {
+  std::string_view name;
+  PerHead Augmentation::*field;
+  int least;
+};
+constexpr BudgetKey kLocalGroups{"local_groups", &Augmentation::local_groups, 1};
+constexpr BudgetKey kKept{"kept", &Augmentation::kept, 0};
+constexpr std::array kBudgets{kLocalGroups, kKept};
+constexpr int kMostBudget = 65536;  // tokens
+
 constexpr int kLongestWindow = 1 << 30;
 constexpr std::array<std::string_view, 7> kOtherKeys{"method", "local",       "alpha",           "gate",
                                                      "decay",  "denominator", "feature_position"};
@@ -89,11 +99,22 @@ class Keys {
   void integer(std::string_view key, int least, int most, int& field) const {
     const json* value = find(key);
     if (!value) return;
-    const bool fits = value->is_number_integer() &&
-                      (!value->is_number_unsigned() || value->get<uint64_t>() <= uint64_t(most)) &&
-                      value->get<int64_t>() >= least && value->get<int64_t>() <= most;
-    if (!fits) reject(key, fmt::format("a whole number from {} to {}", least, most));
+    if (!fits(*value, least, most)) reject(key, fmt::format("a whole number from {} to {}", least, most));
     field = value->get<int>();
+  }
+
+  void per_head(std::string_view key, int least, int most, PerHead& field) const {
+    const json* value = find(key);
+    if (!value) return;
+    const auto each_fits = [&](const json& x) { return fits(x, least, most); };
+    if (each_fits(*value)) {
+      field = value->get<int>();
+    } else if (value->is_array() && !value->empty() && std::all_of(value->begin(), value->end(), each_fits)) {
+      field = PerHead(value->get<std::vector<int>>());
+    } else {
+      reject(key,
+             fmt::format("a whole number from {} to {}, or an array of one a key-value head", least, most));
+    }
   }
 
   template <class Value, size_t n>
@@ -137,6 +158,12 @@ class Keys {
   }
 
  private:
+  static bool fits(const json& value, int least, int most) {
+    return value.is_number_integer() &&
+           (!value.is_number_unsigned() || value.get<uint64_t>() <= uint64_t(most)) &&
+           value.get<int64_t>() >= least && value.get<int64_t>() <= most;
+  }
+
   const json& object_;
   std::string where_;
 };
@@ -156,9 +183,42 @@ std::vector<Option> options_of(const Method& method, LocalWeight local) {
 std::vector<std::string_view> known_keys(const Method& method, std::span<const Option> options) {
   std::vector<std::string_view> known(kOtherKeys.begin(), kOtherKeys.end());
   for (const IntegerKey& key : kIntegers) known.push_back(key.name);
+  for (const BudgetKey& key : kBudgets) known.push_back(key.name);
   if (method.grows) known.push_back("window");
   for (const Option& option : options) known.push_back(option.key);
   return known;
+}
+
+bool sums_features(const Method& method) {
+  return method.summary == SummaryKind::kFeatures &&
+         (method.division == Division::kSum || method.division == Division::kPositiveSum);
+}
+
+/// What tokens can be kept beside: the summary that says which, and a local branch that leaves one group to
+/// say it of.
+void check_kept(const AttentionConfig& config, const Keys& keys) {
+  const PerHead &kept = config.kept, &groups = config.local_groups;
+  if (kept.is_array() && groups.is_array() && kept.size() != groups.size()) {
+    keys.conflict("kept", fmt::format("{} numbers beside {} of local_groups", kept.size(), groups.size()),
+                  "one a key-value head in both");
+  }
+  if (kept.most() == 0) return;
+  if (config.local != LocalWeight::kSoftmax)
+    keys.conflict("kept", "kept tokens without a softmax local branch", "local \"softmax\"");
+  for (int g = 0; g < static_cast<int>(std::max(kept.size(), groups.size())); ++g) {
+    if (kept.of(g) > 0 && groups.of(g) < 2)
+      keys.conflict("kept", "kept tokens beside a local branch of one group", "local_groups of at least 2");
+  }
+  if (config.denominator == Denominator::kShared)
+    keys.conflict("kept", "kept tokens with a shared denominator", "denominator \"separate\"");
+  if (!sums_features(*config.method)) {
+    keys.conflict(
+        "kept",
+        fmt::format("kept tokens with {}, whose summary has no denominator of features", config.method->name),
+        "a method with one");
+  }
+  if (config.local_alone())
+    keys.conflict("kept", "kept tokens with an alpha that leaves nothing of the summary", "another alpha");
 }
 
 /// What no single key can be wrong about: which parts go together.
@@ -166,7 +226,6 @@ void check_together(const AttentionConfig& config, const Keys& keys, bool alpha_
   const Method& method = *config.method;
   const bool decays = config.decay_learned || config.decay < 1.0;
   const bool shared = config.denominator == Denominator::kShared;
-  const bool sums = method.division == Division::kSum || method.division == Division::kPositiveSum;
   const auto without = [&](bool used, std::string_view key, std::string_view what) {
     if (used && !config.has_local()) keys.conflict(key, what, "a local branch beside it (key `local`)");
   };
@@ -196,7 +255,7 @@ void check_together(const AttentionConfig& config, const Keys& keys, bool alpha_
                               method.name),
                   "a method with a feature map");
   }
-  if (shared && (!sums || method.mix == Mix::kAdditive)) {
+  if (shared && (!sums_features(method) || method.mix == Mix::kAdditive)) {
     keys.conflict("denominator",
                   fmt::format("shared with {}, which has no denominator of features", method.name),
                   "\"separate\"");
@@ -221,6 +280,8 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   const std::vector<Option> options = options_of(method, config.local);
   keys.only(known_keys(method, options), method);
   for (const IntegerKey& key : kIntegers) keys.integer(key.name, key.least, key.most, config.*key.field);
+  keys.per_head(kLocalGroups.name, kLocalGroups.least, kMostBudget / config.group, config.local_groups);
+  keys.per_head(kKept.name, kKept.least, kMostBudget, config.kept);
   if (method.grows) keys.integer("window", 0, kLongestWindow, config.window);
   for (const Option& option : options) {
     keys.integer(option.key, option.least, option.most, config.options[option.key] = option.standard);
@@ -242,6 +303,7 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   // Alpha mixes two branches: with one of them alone there is nothing to learn.
   const bool both = config.has_local() && method.summary != SummaryKind::kNone;
   config.alpha_learned = both && !alpha_number;
+  check_kept(config, keys);
   if (config.local_alone()) {  // what says how a summary is made or read says nothing
     config.decay_learned = false;
     config.decay = 1.0;
@@ -270,6 +332,12 @@ json to_json(const AttentionConfig& config) {
     return object;
   }
   for (const IntegerKey& key : kIntegers) object[std::string(key.name)] = config.*key.field;
+  for (const BudgetKey& key : kBudgets) {
+    const PerHead& budget = config.*key.field;
+    if (budget == method.defaults.*key.field && key.field == kKept.field)
+      continue;  // older readers know none
+    object[std::string(key.name)] = budget.is_array() ? json(budget.each()) : json(budget.number());
+  }
   if (config.local != method.defaults.local) object["local"] = name_of(kLocalWeights, config.local);
   if (config.has_local() && method.summary != SummaryKind::kNone) {
     object["alpha"] = config.alpha_learned ? json("learned") : json(config.alpha);
@@ -290,6 +358,41 @@ bool AttentionConfig::local_alone() const {
   return has_local() && !alpha_learned && alpha == (method->mix == Mix::kConvex ? 1.0 : 0.0);
 }
 bool AttentionConfig::has_summary() const { return method->summary != SummaryKind::kNone && !local_alone(); }
+
+AttentionConfig AttentionConfig::of_head(int kv_head) const {
+  AttentionConfig own = *this;
+  own.local_groups = local_groups.of(kv_head);
+  own.kept = kept.of(kv_head);
+  return own;
+}
+
+std::vector<BudgetClass> budget_classes(const AttentionConfig& config, int kv_heads) {
+  std::vector<BudgetClass> classes;
+  for (int g = 0; g < kv_heads; ++g) {
+    AttentionConfig own = config.of_head(g);
+    auto found = std::find_if(classes.begin(), classes.end(),
+                              [&](const BudgetClass& known) { return known.config == own; });
+    if (found == classes.end()) found = classes.insert(classes.end(), {std::move(own), {}});
+    found->kv_heads.push_back(g);
+  }
+  return classes;
+}
+
+void refuse_budgets(const AttentionConfig& config, const std::string& where) {
+  if (!config.local_groups.is_array() && !config.kept.is_array() && config.kept.most() == 0) return;
+  throw Error(where, "budgets by head or kept tokens, which are not computed yet",
+              "one number for local_groups, and no kept");
+}
+
+void check_heads(const AttentionConfig& config, int64_t kv_heads, const std::string& where) {
+  for (const BudgetKey& key : kBudgets) {
+    const PerHead& budget = config.*key.field;
+    if (budget.is_array() && static_cast<int64_t>(budget.size()) != kv_heads) {
+      throw Error(fmt::format("{}: {}", where, key.name), fmt::format("an array of {}", budget.size()),
+                  fmt::format("one number, or {}: one a key-value head", kv_heads));
+    }
+  }
+}
 
 std::vector<AttentionConfig> parse_attention(const json& object, int layers, const std::string& where) {
   if (object.is_null()) return std::vector<AttentionConfig>(layers);

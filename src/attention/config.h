@@ -1,13 +1,22 @@
 // The `linear_attention` object of config.json: one AttentionConfig a layer, checked and with every default
 // of the method's row filled in (docs/methods, conventions of config.json in docs/formats.md).
+//
+// A budget a head: `local_groups` and `kept` are one number of all key-value heads or one of each (PerHead).
+// `config.local_groups.of(g)` is head g's; `most()` and `least()` are over the heads; `config.of_head(g)` is
+// the config of head g alone, whose budgets are plain numbers, `number()`; `budget_classes(config, kv_heads)`
+// lists the heads that have equal budgets, each class with its config. Whatever computes attention works on
+// a class's config and its heads. The arrays' length is checked by check_heads(), once the model is known.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace linnet {
@@ -22,11 +31,35 @@ enum class LocalWeight { kNone, kSoftmax, kRelu2, kRelu2Unit, kLaplace, kRelu, k
 enum class FeaturePosition { kRotary, kNone };
 enum class Denominator { kSeparate, kShared };
 
+/// A whole number of all key-value heads, or one of each.
+class PerHead {
+ public:
+  PerHead(int all) : numbers_{all} {}  // NOLINT: a number is one
+  explicit PerHead(std::vector<int> each) : numbers_(std::move(each)), array_(true) {}  // none of it empty
+
+  bool is_array() const { return array_; }
+  /// Numbers of an array; 1.
+  size_t size() const { return numbers_.size(); }
+  const std::vector<int>& each() const { return numbers_; }
+  int of(int kv_head) const { return numbers_[array_ ? static_cast<size_t>(kv_head) : 0]; }
+  int most() const { return *std::max_element(numbers_.begin(), numbers_.end()); }
+  int least() const { return *std::min_element(numbers_.begin(), numbers_.end()); }
+  /// Every head's, in a config of one class of heads.
+  int number() const { return numbers_.front(); }
+
+  bool operator==(const PerHead&) const = default;
+
+ private:
+  std::vector<int> numbers_;
+  bool array_ = false;
+};
+
 /// What every row takes: groups, the local branch, how it is mixed with the summary, the convolution.
 struct Augmentation {
-  int group = 64;        // C: tokens of a group, 1 … 4096
-  int local_groups = 1;  // W: groups that the local branch sees, 1 … 16
-  int sinks = 0;         // m: first tokens that stay local, 0 … group
+  int group = 64;            // C: tokens of a group, 1 … 4096
+  PerHead local_groups = 1;  // W: groups that the local branch sees, 1 … 65536 / group
+  PerHead kept = 0;  // M: older tokens that stay local, those that the summary recalls worst, 0 … 65536
+  int sinks = 0;     // m: first tokens that stay local, 0 … group
   LocalWeight local = LocalWeight::kNone;
   bool alpha_learned = false;  // tensor `alpha` [H]
   double alpha = 1.0;          // where it is not learned
@@ -58,6 +91,8 @@ struct AttentionConfig : Augmentation {
   /// nor learned.
   bool local_alone() const;
   bool has_summary() const;
+  /// The config of a key-value head alone: its budgets are numbers.
+  AttentionConfig of_head(int kv_head) const;
   /// The value of an option that this config has.
   int option(std::string_view key) const { return options.at(key); }
 
@@ -70,6 +105,20 @@ struct AttentionShape {
   int head_size = 0;   // d
   int value_size = 0;  // e
 };
+
+/// Key-value heads of equal budgets, and the config that is each one's.
+struct BudgetClass {
+  AttentionConfig config;
+  std::vector<int> kv_heads;  // in order
+};
+/// In the order of their first heads; one class where budgets are numbers.
+std::vector<BudgetClass> budget_classes(const AttentionConfig& config, int kv_heads);
+
+/// Throws Error (where: `where` and the key) on an array of another length than the number of key-value
+/// heads.
+void check_heads(const AttentionConfig& config, int64_t kv_heads, const std::string& where);
+/// Throws Error on budgets that differ by head and on kept tokens: for what cannot compute them yet.
+void refuse_budgets(const AttentionConfig& config, const std::string& where);
 
 /// One config a layer from the `linear_attention` object; all softmax where `object` is null.
 /// Throws Error naming the key; an unknown key names the known ones and the nearest.

@@ -144,6 +144,7 @@ template <class T>
 std::unique_ptr<Attention<T>> make_linear(const AttentionConfig& config, const AttentionShape& shape,
                                           const Parameters<T>& parameters,
                                           const SinkRotation* sink_rotation) {
+  refuse_budgets(config, "attention");
   return std::make_unique<LinearAttention<T>>(config, shape, parameters, sink_rotation);
 }
 template std::unique_ptr<Attention<float>> make_linear(const AttentionConfig&, const AttentionShape&,

@@ -80,7 +80,7 @@ LinearLayer<T>::LinearLayer(const AttentionConfig& c, const AttentionShape& s,
 template <class T>
 T LinearLayer<T>::fading(int64_t kv_head, int64_t group, int64_t token_group) const {
   if (decays[kv_head] == T(1)) return T(1);
-  return std::pow(decays[kv_head], T(group - config.local_groups - token_group));
+  return std::pow(decays[kv_head], T(group - config.local_groups.number() - token_group));
 }
 
 template <class T>

@@ -46,7 +46,8 @@ struct LinearLayout {
     plain_summary = numbers_in(sums);
     separate_keys = has_local && has_summary && config.feature_position == FeaturePosition::kNone;
     // A block waits until the position is a whole block past it, in the summary's case at least.
-    blocks = has_summary ? std::max(config.local_groups, 2) : config.local_groups;
+    const int local_groups = config.local_groups.number();
+    blocks = has_summary ? std::max(local_groups, 2) : local_groups;
     tokens = blocks * group;
     key_row = kernels::padded(tokens);
     if (key_row % 64 == 0)

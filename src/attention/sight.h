@@ -1,4 +1,6 @@
-// Which tokens a position sees through which branch (docs/mathematics.md section 1), from the config alone.
+// Which tokens a position sees through which branch (docs/mathematics.md section 1), from the config alone:
+// of one class of heads (config.h), where nothing else is said. Kept tokens are what no config says: they
+// come beside.
 #pragma once
 
 #include <algorithm>
@@ -10,7 +12,7 @@ namespace linnet {
 
 /// The first position of the local window of `group`; sinks come beside it.
 inline int64_t window_begin(const AttentionConfig& config, int64_t group) {
-  return std::max<int64_t>(0, (group - config.local_groups + 1) * config.group);
+  return std::max<int64_t>(0, (group - config.local_groups.number() + 1) * config.group);
 }
 
 /// The first position that readers may see globally: sinks stay local.
@@ -23,11 +25,13 @@ inline int64_t global_end(const AttentionConfig& config, int64_t group) {
   return window_begin(config, group);
 }
 
-/// The first position from which some token is out of the local branch's sight: in the summary, or, where
-/// there is none, lost.
+/// The first position from which some token is out of some head's local branch's sight: in the summary, or,
+/// where there is none, lost. Of any config.
 inline int64_t first_past_local(const AttentionConfig& config) {
+  AttentionConfig narrowest = config;
+  narrowest.local_groups = config.local_groups.least();
   int64_t group = 0;
-  while (global_end(config, group) <= first_global(config)) ++group;
+  while (global_end(narrowest, group) <= first_global(narrowest)) ++group;
   return group * config.group;
 }
 

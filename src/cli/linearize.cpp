@@ -92,7 +92,7 @@ std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const
 void warn_of_wide_branches(const std::vector<AttentionConfig>& layers, const std::vector<int>& windows) {
   std::vector<size_t> wide;
   for (size_t i = 0; i < layers.size(); ++i) {
-    if (layers[i].has_local() && windows[i] > 0 && layers[i].group * layers[i].local_groups > windows[i])
+    if (layers[i].has_local() && windows[i] > 0 && layers[i].group * layers[i].local_groups.most() > windows[i])
       wide.push_back(i);
   }
   if (wide.empty()) return;
@@ -101,7 +101,7 @@ void warn_of_wide_branches(const std::vector<AttentionConfig>& layers, const std
       fmt::format("layer {}{}: the local branch sees up to {} tokens, the model's own window is {}; group or "
                   "local_groups make it smaller",
                   wide.front(), wide.size() > 1 ? fmt::format(" and {} more", wide.size() - 1) : "",
-                  first.group * first.local_groups, windows[wide.front()]));
+                  first.group * first.local_groups.most(), windows[wide.front()]));
 }
 
 bool is_paper_recipe(const LinearizeOptions& options) {

@@ -1,5 +1,7 @@
 #include "model/teacher.h"
 
+#include <fmt/format.h>
+
 namespace linnet {
 
 std::vector<AttentionConfig> teacher_attention(const ModelConfig& config) {
@@ -10,6 +12,7 @@ std::vector<AttentionConfig> attention_over(const ModelConfig& config, const nlo
                                             const std::string& where) {
   std::vector<AttentionConfig> layers = parse_attention(object, static_cast<int>(config.layers), where);
   for (size_t i = 0; i < layers.size(); ++i) {
+    check_heads(layers[i], config.kv_heads, fmt::format("{}: linear_attention, layer {}", where, i));
     if (layers[i].grows() && layers[i].window == 0) layers[i].window = config.windows[i];
   }
   return layers;

@@ -31,7 +31,8 @@ TEST(AttentionConfig, AKeyThatIsAbsentOrNullTakesTheRowsOwnValue) {
       "local": null, "alpha": null, "gate": null, "decay": null, "denominator": null,
       "feature_position": null, "taps": null})"));
   EXPECT_EQ(absent.group, 64);
-  EXPECT_EQ(absent.local_groups, 4);
+  EXPECT_EQ(absent.local_groups, PerHead(4));
+  EXPECT_EQ(absent.kept, PerHead(0));
   EXPECT_EQ(absent.sinks, 4);
   EXPECT_EQ(absent.local, LocalWeight::kSoftmax);
   EXPECT_TRUE(absent.alpha_learned && absent.gate && absent.decay_learned);
@@ -57,7 +58,7 @@ TEST(AttentionConfig, ANumberForAlphaMakesGatesDefaultFalse) {
   EXPECT_FALSE(window.gate || window.alpha_learned || window.decay_learned);
   EXPECT_EQ(window.alpha, 0.5);
   EXPECT_EQ(window.decay, 1.0);
-  EXPECT_EQ(window.local_groups, 4);
+  EXPECT_EQ(window.local_groups, PerHead(4));
 }
 
 TEST(AttentionConfig, AnAlphaOf1IsTheLocalBranchAloneForWhichNoSummaryIsLearned) {
@@ -82,7 +83,7 @@ TEST(AttentionConfig, LayersChangeOnlyTheKeysTheyNameUnlessTheyNameAMethod) {
   EXPECT_EQ(layers[1].group, 32);
   EXPECT_EQ(layers[2].group, 16);
   EXPECT_EQ(layers[2].taps, 0);
-  EXPECT_EQ(layers[2].local_groups, 4);
+  EXPECT_EQ(layers[2].local_groups, PerHead(4));
   EXPECT_EQ(parse_attention(nullptr, 3, "f"), std::vector<AttentionConfig>(3));
 }
 
@@ -100,6 +101,49 @@ TEST(AttentionConfig, ALayerThatChangesItsLocalBranchKeepsNothingThatTheOldOneAl
               HasSubstr("layers.0: key \"bits\" of yoso with relu"));
 }
 
+TEST(AttentionConfig, ABudgetIsANumberOrOneAKeyValueHead) {
+  const AttentionConfig config =
+      parse(R"({"method": "grouped", "group": 8, "local_groups": [2, 3, 2], "kept": [7, 0, 7]})");
+  EXPECT_TRUE(config.local_groups.is_array());
+  EXPECT_EQ(config.local_groups.of(1), 3);
+  EXPECT_EQ(config.kept.of(1), 0);
+  EXPECT_EQ(config.of_head(0), parse(R"({"method": "grouped", "group": 8, "local_groups": 2, "kept": 7})"));
+  const auto classes = budget_classes(config, 3);
+  ASSERT_EQ(classes.size(), 2u);
+  EXPECT_EQ(classes[0].config, config.of_head(0));
+  EXPECT_EQ(classes[0].kv_heads, (std::vector<int>{0, 2}));
+  EXPECT_EQ(classes[1].config, config.of_head(1));
+  EXPECT_EQ(classes[1].kv_heads, std::vector<int>{1});
+  EXPECT_EQ(budget_classes(parse(R"({"method": "grouped", "kept": 3})"), 4).size(), 1u);
+  EXPECT_EQ(
+      parse(R"({"method": "relu", "local": "softmax", "group": 1, "local_groups": 65536})").local_groups,
+      PerHead(65536));
+}
+
+TEST(AttentionConfig, AnArrayOfAnotherLengthIsRefusedWithTheNumberOfHeads) {
+  const auto error_with = [](const char* text, int heads) -> std::string {
+    try {
+      check_heads(parse(text), heads, "f");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const char* groups = R"({"method": "grouped", "local_groups": [2, 3]})";
+  EXPECT_EQ(error_with(groups, 2), "");
+  EXPECT_EQ(error_with(R"({"method": "grouped", "kept": 3})", 5), "");
+  EXPECT_THAT(error_with(groups, 3),
+              HasSubstr("f: local_groups: an array of 2, expected one number, or 3: one a key-value head"));
+  EXPECT_THAT(error_with(R"({"method": "grouped", "kept": [3]})", 2), HasSubstr("f: kept: an array of 1"));
+}
+
+TEST(AttentionConfig, KeptTokensAreWrittenOnlyWhereThereAreSome) {
+  const auto written = [](const char* text) { return to_json(std::vector{parse(text)}); };
+  EXPECT_FALSE(written(R"({"method": "grouped"})").contains("kept"));
+  EXPECT_EQ(written(R"({"method": "grouped", "kept": [0, 5]})")["kept"], json({0, 5}));
+  EXPECT_EQ(written(R"({"method": "grouped", "local_groups": [2, 5]})")["local_groups"], json({2, 5}));
+}
+
 TEST(AttentionConfig, WhatIsWrongIsNamed) {
   const std::pair<const char*, const char*> rows[] = {
       {"[]", "f: linear_attention: array, expected an object"},
@@ -113,7 +157,33 @@ TEST(AttentionConfig, WhatIsWrongIsNamed) {
        "linear_attention.group: 0, expected a whole number from 1 to 4096"},
       {R"({"method": "grouped", "group": 64.0})", "group: 64.0"},
       {R"({"method": "grouped", "group": 18446744073709551615})", "group: 18446744073709551615"},
-      {R"({"method": "grouped", "local_groups": 17})", "local_groups: 17"},
+      {R"({"method": "grouped", "local_groups": 1025})",
+       "local_groups: 1025, expected a whole number from 1 to 1024, or an array of one a key-value head"},
+      {R"({"method": "grouped", "group": 4096, "local_groups": [2, 17]})", "local_groups: [2,17]"},
+      {R"({"method": "grouped", "local_groups": []})", "local_groups: []"},
+      {R"({"method": "grouped", "local_groups": [2, 2.5]})", "local_groups: [2,2.5]"},
+      {R"({"method": "grouped", "local_groups": [[2]]})", "local_groups: [[2]]"},
+      {R"({"method": "grouped", "kept": 65537})", "kept: 65537, expected a whole number from 0 to 65536"},
+      {R"({"method": "grouped", "kept": [1, -1]})", "kept: [1,-1]"},
+      {R"({"method": "grouped", "kept": [1, 2], "local_groups": [2, 2, 2]})",
+       "kept: 2 numbers beside 3 of local_groups"},
+      {R"({"method": "relu", "kept": 1})", "kept: kept tokens without a softmax local branch"},
+      {R"({"method": "relu", "kept": 1, "local": "relu2", "local_groups": 2})",
+       "kept: kept tokens without a softmax local branch"},
+      {R"({"method": "relu", "kept": 1, "local": "softmax"})",
+       "kept: kept tokens beside a local branch of one group, expected local_groups of at least 2"},
+      {R"({"method": "grouped", "kept": [0, 1], "local_groups": [2, 1]})",
+       "kept: kept tokens beside a local branch of one group"},
+      {R"({"method": "grouped", "kept": 1, "denominator": "shared"})",
+       "kept: kept tokens with a shared denominator"},
+      {R"({"method": "linformer", "kept": 1, "local": "softmax", "local_groups": 2})",
+       "kept: kept tokens with linformer"},
+      {R"({"method": "flash_global", "kept": 1, "local": "softmax", "local_groups": 2})",
+       "kept: kept tokens with flash_global"},
+      {R"({"method": "transnormer_t2_diagonal", "kept": 1, "local_groups": 2})",
+       "kept: kept tokens with transnormer_t2_diagonal"},
+      {R"({"method": "grouped", "kept": 1, "alpha": 1})",
+       "kept: kept tokens with an alpha that leaves nothing of the summary"},
       {R"({"method": "grouped", "taps": 65})", "taps: 65"},
       {R"({"method": "grouped", "group": 16, "sinks": 17})", "sinks: 17 of a group of 16"},
       {R"({"method": "grouped", "local": "softmx"})", "did you mean softmax?"},
@@ -193,6 +263,7 @@ TEST(AttentionConfig, WhatIsWrittenParsesToTheSame) {
   for (const Method* method : methods()) {
     for (const char* extra :
          {"", R"(, "local": "softmax", "taps": 3)", R"(, "local": "laplace", "alpha": 0.25)",
+          R"(, "local": "softmax", "local_groups": [2, 3], "kept": [9, 0], "group": 16, "sinks": 1)",
           R"(, "local": "softmax", "denominator": "shared", "decay": "learned", "gate": true)",
           R"(, "local": "yoso", "sinks": 2, "decay": 0.5, "layers": {"1": {"method": "softmax"},
                                  "3": {"group": 8}})"}) {

@@ -153,7 +153,7 @@ TYPED_TEST(AttentionForms, TheStateIsOfConstantSize) {
     if (config.grows()) continue;
     const Instance<T> instance(config, shape, 3, rotate);
     const StateLayout layout = instance.attention->layout();
-    EXPECT_LE(layout.waiting, std::max(config.local_groups, 2) * 4) << name;
+    EXPECT_LE(layout.waiting, std::max(config.local_groups.most(), 2) * 4) << name;
     const Tokens<T> tokens(shape, 64 * 4, 5);
     EXPECT_EQ(growth(*instance.attention, tokens, this->pool_), "") << name;
   }

@@ -29,7 +29,9 @@ inline bool goes_with(const Method& method, const nlohmann::json& object) {
   if (method.mix == Mix::kAdditive && any({"gate", "denominator"})) return false;
   const bool sums = method.division == Division::kSum || method.division == Division::kPositiveSum;
   if (!sums && object.contains("denominator")) return false;
-  return method.summary == SummaryKind::kFeatures || !any({"decay", "denominator"});
+  const bool kept = object.contains("kept");
+  if (kept && !sums) return false;
+  return method.summary == SummaryKind::kFeatures || (!kept && !any({"decay", "denominator"}));
 }
 
 /// The row with these options, in groups of `group` tokens (unless they name another) and sinks that fit.

@@ -273,7 +273,7 @@ class ReferenceHead {
     }
     if (config_.grows()) return config_.window == 0 || t - s < config_.window;
     return config_.local != LocalWeight::kNone &&
-           (s < config_.sinks || group(t) - group(s) < config_.local_groups);
+           (s < config_.sinks || group(t) - group(s) < config_.local_groups.of(kv_head_));
   }
   bool is_global(int64_t s, int64_t t) const {
     if (!config_.has_summary()) return false;
@@ -282,14 +282,14 @@ class ReferenceHead {
       return (!config_.has_local() && config_.method->inclusive) || group(s) != group(t);
     }
     if (!config_.has_local()) return config_.method->inclusive || group(t) > group(s);
-    return s >= config_.sinks && group(t) - group(s) >= config_.local_groups;
+    return s >= config_.sinks && group(t) - group(s) >= config_.local_groups.of(kv_head_);
   }
 
   /// How many times token s has faded where t reads it.
   double faded(int64_t s, int64_t t) const {
     if (form_ == ReferenceForm::kCross) return 0;
     if (form_ == ReferenceForm::kBidirectional) return double(std::abs(group(t) - group(s)) - 1);
-    return double(group(t) - config_.local_groups - group(s));
+    return double(group(t) - config_.local_groups.of(kv_head_) - group(s));
   }
 
   double alpha(const Vec& q) const {

@@ -24,7 +24,7 @@ bool turns(const GroupLayout& layout, const SinkRotation& sinks) {
 /// What a group's queries don't see: [B or 1, groups, 1, C, places + W·C] bool.
 at::Tensor hidden_keys(const GroupLayout& layout, const AttentionConfig& config,
                        const SinkRotation& rotation) {
-  const int64_t c = layout.size, w = config.local_groups, places = sink_places(config);
+  const int64_t c = layout.size, w = config.local_groups.number(), places = sink_places(config);
   const auto options = layout.number.options();
   const at::Tensor number = layout.number.view({layout.number.size(0), -1, 1, 1, 1});
   const at::Tensor slot = at::arange(w * c, options);
@@ -165,7 +165,8 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
   const SinkRotation rotation = sinks != nullptr ? *sinks : SinkRotation{};
   const auto score = [layout, config, rotation](const Tensors& in) {
     const int64_t places = sink_places(config), repeats = in[0].size(3) / layout.size;
-    at::Tensor k = windows(in[1], config.local_groups), v = windows(in[2], config.local_groups);
+    at::Tensor k = windows(in[1], config.local_groups.number()),
+               v = windows(in[2], config.local_groups.number());
     if (places > 0) {
       at::Tensor first = first_tokens(in[1], layout, config.sinks, places);
       if (turns(layout, rotation)) first = turned(first, layout, rotation);

@@ -105,7 +105,7 @@ bool sees_whole_documents(const AttentionConfig& config, const Documents& docume
   const bool turned =
       config.sinks > 0 && sinks != nullptr && groups * config.group > sinks->trained_positions;
   return config.local == LocalWeight::kSoftmax && !config.has_summary() && !config.method->unit_rows &&
-         config.taps == 0 && config.future_taps == 0 && groups <= config.local_groups && !turned;
+         config.taps == 0 && config.future_taps == 0 && groups <= config.local_groups.least() && !turned;
 }
 
 }  // namespace
@@ -131,6 +131,7 @@ at::Tensor parallel(const Rows& rows, const Documents& documents, const Paramete
                     const AttentionConfig& config, const SinkRotation* sinks) {
   if (config.grows() || sees_whole_documents(config, documents, sinks))
     return softmax_attention(rows, documents, config.window);
+  refuse_budgets(config, "training");
   return linear_attention(rows, documents, parameters, config, sinks);
 }
 

@@ -45,7 +45,7 @@ struct SummaryPass {
   /// Causal and without a local branch, queries see their own group's tokens up to themselves.
   bool own_group() const { return sees == Sees::kEarlier && !config.has_local() && config.method->inclusive; }
   /// Tokens of group g are read from group g + lag on (and, with own_group(), within g).
-  int64_t lag() const { return config.has_local() ? config.local_groups : 1; }
+  int64_t lag() const { return config.has_local() ? config.local_groups.number() : 1; }
   /// The first group whose queries read anything.
   int64_t first_reader() const { return own_group() || sees != Sees::kEarlier ? 0 : lag(); }
   int64_t readers() const { return sees == Sees::kAll ? 1 : layout.groups - first_reader(); }
