@@ -57,10 +57,11 @@ class EncodePass {
     SummaryRead<T> read{};
     const T* queries = nullptr;
     if (any) {
-      queries = gather_queries(rows_.summary_q, first, count, T(1));
+      queries = queries_of(rows_.summary_q, first, count, T(1));
       read = {scratch_.take<T>(rows * value_row_), value_row_, scratch_.take<T>(rows),
               scratch_.take<T>(rows)};
-      read_summary(queries, count, far, folded, read);
+      std::fill_n(read.exponents, rows, T(0));
+      layer_.summary->read(layer_.reading(kv_head_, queries, count, far, folded), read);
     }
     if (near) read_local(first, count, *near, local, denominators);
     for (int64_t r = 0; r < rows; ++r) {
@@ -150,37 +151,18 @@ class EncodePass {
     });
   }
 
-  T* gather_queries(const HeadRows<const T>& from, int64_t first, int64_t count, T by) const {
-    const int64_t size = layer_.shape.head_size;
+  T* queries_of(const HeadRows<const T>& from, int64_t first, int64_t count, T by) const {
     T* queries = scratch_.take<T>(layer_.repeat * count * query_row_);
-    T* to = queries;
-    for (int64_t r = 0; r < layer_.repeat * count; ++r, to += query_row_) {
-      const T* row = from.row(kv_head_ * layer_.repeat + r / count, first + r % count);
-      for (int64_t x = 0; x < size; ++x) to[x] = row[x] * by;
-      std::fill(to + size, to + query_row_, T(0));
-    }
+    gather_queries(
+        from, kv_head_ * layer_.repeat, layer_.repeat, count, [&](int64_t i) { return first + i; },
+        layer_.shape.head_size, by, queries, query_row_);
     return queries;
-  }
-
-  void read_summary(const T* queries, int64_t count, const T* summary, int64_t folded,
-                    const SummaryRead<T>& out) const {
-    Reading<T> reading{};
-    reading.kv_head = kv_head_;
-    reading.first_head = kv_head_ * layer_.repeat;
-    reading.heads = layer_.repeat;
-    reading.tokens = count;
-    reading.queries = queries;
-    reading.query_row = query_row_;
-    reading.summary = summary;
-    reading.folded = folded;
-    std::fill_n(out.exponents, reading.heads * count, T(0));
-    layer_.summary->read(reading, out);
   }
 
   void read_local(int64_t first, int64_t count, const TokenBlock<T>& near, T* numerators,
                   T* denominators) const {
     const int64_t rows = layer_.repeat * count, row = near.key_row, d = layer_.shape.head_size;
-    const T* queries = gather_queries(rows_.q, first, count, layer_.score_scale);
+    const T* queries = queries_of(rows_.q, first, count, layer_.score_scale);
     T* scores = scratch_.take<T>(rows * row);
     kernels::matmul(rows, row, d, queries, query_row_, near.keys, near.key_row, scores, row, false);
     T* squares = nullptr;

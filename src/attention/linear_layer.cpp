@@ -105,6 +105,21 @@ void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, const T* part, int64_
 }
 
 template <class T>
+Reading<T> LinearLayer<T>::reading(int64_t kv_head, const T* queries, int64_t count, const T* sums,
+                                   int64_t folded) const {
+  Reading<T> reading{};
+  reading.kv_head = kv_head;
+  reading.first_head = kv_head * repeat;
+  reading.heads = repeat;
+  reading.tokens = count;
+  reading.queries = queries;
+  reading.query_row = kernels::padded(shape.head_size);
+  reading.summary = sums;
+  reading.folded = folded;
+  return reading;
+}
+
+template <class T>
 T LinearLayer<T>::alpha_of(int64_t head, const T* query) const {
   T alpha = alphas[head];
   if (!config.alpha_learned || config.method->mix == Mix::kAdditive) return alpha;

@@ -46,6 +46,10 @@ class LinearLayer {
   /// folds now, out of the ring in `part`.
   void enter_group(int64_t kv_head, T* summary, const T* part, int64_t group, int64_t committed) const;
 
+  /// What `count` queries [repeat · count, padded d] of each head of a key-value head read of a summary of
+  /// `folded` tokens, and of nothing else.
+  Reading<T> reading(int64_t kv_head, const T* queries, int64_t count, const T* sums, int64_t folded) const;
+
   /// o = mix(L, G), or the shared fraction, of row r of what was read, into `near`, which holds the local
   /// branch's numerator [padded e]. `query` [padded d] as the summary reads it.
   void mix(int64_t head, const T* query, T* near, T near_denominator, const SummaryRead<T>& read,

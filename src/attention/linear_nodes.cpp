@@ -173,7 +173,7 @@ class HeadPass {
     T* near_denominators = nullptr;
     const T* queries = nullptr;
     if (layer_.summary) {
-      queries = gather_queries(rows_.summary_q, nodes, T(1));
+      queries = queries_of(rows_.summary_q, nodes, T(1));
       if (any_global_) {
         far = {scratch_.take<T>(count * value_row_), value_row_, scratch_.take<T>(count),
                scratch_.take<T>(count)};
@@ -211,32 +211,19 @@ class HeadPass {
     for (int64_t i = 0; i < value_row_; ++i) row[i] *= by;
   }
 
-  T* gather_queries(const HeadRows<const T>& from, std::span<const int32_t> nodes, T by) {
-    const int64_t size = layer_.shape.head_size;
-    T* queries = scratch_.take<T>(layer_.repeat * nodes.size() * query_row_);
-    T* to = queries;
-    for (int64_t h = 0; h < layer_.repeat; ++h) {
-      for (int32_t node : nodes) {
-        const T* row = from.row(kv_head_ * layer_.repeat + h, node);
-        for (int64_t x = 0; x < size; ++x) to[x] = row[x] * by;
-        std::fill(to + size, to + query_row_, T(0));
-        to += query_row_;
-      }
-    }
+  T* queries_of(const HeadRows<const T>& from, std::span<const int32_t> nodes, T by) const {
+    const int64_t count = static_cast<int64_t>(nodes.size());
+    T* queries = scratch_.take<T>(layer_.repeat * count * query_row_);
+    gather_queries(
+        from, kv_head_ * layer_.repeat, layer_.repeat, count, [&](int64_t i) { return nodes[i]; },
+        layer_.shape.head_size, by, queries, query_row_);
     return queries;
   }
 
   void read_summary(const T* queries, std::span<const int32_t> nodes, const SummaryRead<T>& out) const {
-    Reading<T> reading{};
-    reading.kv_head = kv_head_;
-    reading.first_head = kv_head_ * layer_.repeat;
-    reading.heads = layer_.repeat;
-    reading.tokens = static_cast<int64_t>(nodes.size());
-    reading.queries = queries;
-    reading.query_row = query_row_;
+    const auto count = static_cast<int64_t>(nodes.size());
+    Reading<T> reading = layer_.reading(kv_head_, queries, count, summary_, folded_);
     reading.nodes = nodes.data();
-    reading.summary = summary_;
-    reading.folded = folded_;
     reading.blocks = {far_.data(), static_cast<size_t>(far_count_)};
     reading.branches = {feature_keys_, node_row_, values_, value_row_, path_end_ > path_begin_ ? nodes_ : 0,
                         length_,       T(1)};
@@ -251,7 +238,7 @@ class HeadPass {
   // Score rows in position order: sinks, window, own path.
   void read_local(std::span<const int32_t> nodes, T* numerators, T* denominators) {
     const int64_t count = layer_.repeat * static_cast<int64_t>(nodes.size()), d = layer_.shape.head_size;
-    const T* queries = gather_queries(rows_.q, nodes, layer_.score_scale);
+    const T* queries = queries_of(rows_.q, nodes, layer_.score_scale);
     const int64_t row = padded(near_tokens_ + paths_.longest()) + kernels::kPad;
     T* scores = scratch_.take<T>(count * row);
     int64_t place = 0;

@@ -26,4 +26,16 @@ void transpose_rows(const HeadRows<const T>& rows, int64_t head, int64_t first, 
   }
 }
 
+/// Rows of query heads first_head … first_head + heads − 1: [heads · count, row], of each head those at
+/// index(0) … index(count − 1), times `by`, zero past `size`.
+template <class T, class Index>
+void gather_queries(const HeadRows<const T>& from, int64_t first_head, int64_t heads, int64_t count,
+                    const Index& index, int64_t size, T by, T* to, int64_t row) {
+  for (int64_t r = 0; r < heads * count; ++r, to += row) {
+    const T* query = from.row(first_head + r / count, index(r % count));
+    for (int64_t x = 0; x < size; ++x) to[x] = query[x] * by;
+    std::fill(to + size, to + row, T(0));
+  }
+}
+
 }  // namespace linnet
