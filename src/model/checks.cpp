@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <map>
 #include <set>
 
 #include "base/error.h"
@@ -80,15 +81,25 @@ void Model::check_added() const {
   const auto asker = [&](int layer) {
     return fmt::format(", for {} in layer {}", attention_[static_cast<size_t>(layer)].name(), layer);
   };
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    for (const ParameterSpec& spec :
-         parameter_specs(attention_[static_cast<size_t>(layer)], attention_shape())) {
-      const std::string name = linear_prefix(layer) + spec.name;
-      if (spec.absent && store.find(name) == nullptr) continue;
-      require_tensor(store, name, spec.shape, place, asker(layer));
-      known.insert(name);
+  // A tensor that may be absent is in every layer that asks for it, or in none.
+  std::map<std::string, int, std::less<>> present;  // such tensors, and a layer that has it
+  const auto each = [&](const auto& take) {
+    for (int layer = 0; layer < config_.layers; ++layer) {
+      for (const ParameterSpec& spec :
+           parameter_specs(attention_[static_cast<size_t>(layer)], attention_shape()))
+        take(layer, spec, linear_prefix(layer) + spec.name);
     }
-  }
+  };
+  each([&](int layer, const ParameterSpec& spec, const std::string& name) {
+    if (spec.absent && store.find(name) != nullptr) present.emplace(spec.name, layer);
+  });
+  each([&](int layer, const ParameterSpec& spec, const std::string& name) {
+    const auto other = present.find(spec.name);
+    if (spec.absent && other == present.end()) return;
+    const std::string as = spec.absent ? fmt::format(", as layer {} has one", other->second) : "";
+    require_tensor(store, name, spec.shape, place, asker(layer) + as);
+    known.insert(name);
+  });
   for (const auto& [name, tensor] : store.tensors()) {
     if ((added_ || is_linear(name)) && !known.contains(name)) {
       std::string expected = "the tensors of linear_attention alone";

@@ -120,7 +120,7 @@ TEST(Model, MasksThatOldGpt2FilesHoldAreUnused) {
             std::vector<std::string>{"transformer.h.0.attn.bias"});
 }
 
-TEST(Model, NewTensorsOfAFullFolderAreUsedAndAGainMayBeAbsent) {
+TEST(Model, NewTensorsOfAFullFolderAreUsedAndAGainMayBeAbsentFromAllLayersAlone) {
   TemporaryFolder folder;
   TinyModel model = make_tiny(tiny_llama_config());
   model.config["linear_attention"] = {{"method", "relu"}, {"local", "relu"}};
@@ -131,8 +131,14 @@ TEST(Model, NewTensorsOfAFullFolderAreUsedAndAGainMayBeAbsent) {
   EXPECT_TRUE(open->unused_tensors().empty());
   EXPECT_EQ(open->added_tensors().size(), 2u);
   EXPECT_FALSE(open->linear_parameters(1).contains("local_gain"));
+  model.add("model.layers.1.self_attn.linear_attention.local_gain", {4, 4});
+  EXPECT_THAT(open_error(model.write(folder.path, "one")),
+              HasSubstr("no tensor \"model.layers.0.self_attn.linear_attention.local_gain\", expected it, of "
+                        "shape [4, 4], for relu in layer 0, as layer 1 has one"));
+  model.add("model.layers.0.self_attn.linear_attention.local_gain", {4, 4});
+  EXPECT_EQ(Model::open(model.write(folder.path, "both"))->added_tensors().size(), 4u);
   model.add("model.layers.1.self_attn.linear_attention.local_gain", {4, 5});
-  EXPECT_THAT(open_error(model.write(folder.path, "n")), HasSubstr("shape [4, 5], expected [4, 4]"));
+  EXPECT_THAT(open_error(model.write(folder.path, "bad")), HasSubstr("shape [4, 5], expected [4, 4]"));
 }
 
 TEST(Model, FoldersThatAreNoModelsAreRefused) {
