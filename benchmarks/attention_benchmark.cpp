@@ -65,11 +65,14 @@ struct Layer {
   }
 };
 
-/// The recommended row with and without its summary, hedgehog with a local branch, then every row as it is.
+/// The recommended row without its summary, hedgehog with a local branch, the recommended row with one head
+/// of six that keeps 1024 tokens or sees 16K, then every row as it is.
 const std::vector<std::string>& texts() {
   static const std::vector<std::string> all = [] {
     std::vector<std::string> texts = {R"({"method": "grouped", "alpha": 1, "decay": 1})",
-                                      R"({"method": "hedgehog", "local": "softmax", "taps": 4})"};
+                                      R"({"method": "hedgehog", "local": "softmax", "taps": 4})",
+                                      R"({"method": "grouped", "kept": [0, 0, 1024, 0, 0, 0]})",
+                                      R"({"method": "grouped", "local_groups": [4, 4, 256, 4, 4, 4]})"};
     for (const Method* method : methods()) texts.push_back(nlohmann::json{{"method", method->name}}.dump());
     return texts;
   }();

@@ -52,8 +52,9 @@ struct SinkRotation {
 /// What a layer's state holds for one sequence, in numbers; bytes are what is allocated.
 struct StateLayout {
   int64_t summary = 0;  // numbers of all key-value heads
-  int64_t waiting = 0;  // tokens that may wait to be folded
+  int64_t waiting = 0;  // tokens that may wait to be folded; as `kept`, of the head that has most
   int64_t sinks = 0;    // tokens
+  int64_t kept = 0;     // tokens
   int64_t recent = 0;   // values kept for the convolution
   int64_t numbers = 0;  // in all: the above of all key-value heads, without what pads them
   int64_t bytes = 0;    // 0 for `softmax`, whose state grows: see State::bytes()

@@ -42,7 +42,7 @@ constexpr std::array kIntegers{
     IntegerKey{"sinks", &Augmentation::sinks, 0, 4096},
     IntegerKey{"taps", &Augmentation::taps, 0, 64},
 };
-/// Those that are a number, or an array of one a key-value head.
+/// Those that are a number, or an array of one per key-value head.
 struct BudgetKey {
   std::string_view name;
   PerHead Augmentation::*field;
@@ -113,7 +113,7 @@ class Keys {
       field = PerHead(value->get<std::vector<int>>());
     } else {
       reject(key,
-             fmt::format("a whole number from {} to {}, or an array of one a key-value head", least, most));
+             fmt::format("a whole number from {} to {}, or an array of one per key-value head", least, most));
     }
   }
 
@@ -200,7 +200,7 @@ void check_kept(const AttentionConfig& config, const Keys& keys) {
   const PerHead &kept = config.kept, &groups = config.local_groups;
   if (kept.is_array() && groups.is_array() && kept.size() != groups.size()) {
     keys.conflict("kept", fmt::format("{} numbers beside {} of local_groups", kept.size(), groups.size()),
-                  "one a key-value head in both");
+                  "one per key-value head in both");
   }
   if (kept.most() == 0) return;
   if (config.local != LocalWeight::kSoftmax)
@@ -358,6 +358,7 @@ bool AttentionConfig::local_alone() const {
   return has_local() && !alpha_learned && alpha == (method->mix == Mix::kConvex ? 1.0 : 0.0);
 }
 bool AttentionConfig::has_summary() const { return method->summary != SummaryKind::kNone && !local_alone(); }
+bool AttentionConfig::jumps() const { return has_summary() && (method->steps || kept.most() > 0); }
 
 AttentionConfig AttentionConfig::of_head(int kv_head) const {
   AttentionConfig own = *this;
@@ -389,7 +390,7 @@ void check_heads(const AttentionConfig& config, int64_t kv_heads, const std::str
     const PerHead& budget = config.*key.field;
     if (budget.is_array() && static_cast<int64_t>(budget.size()) != kv_heads) {
       throw Error(fmt::format("{}: {}", where, key.name), fmt::format("an array of {}", budget.size()),
-                  fmt::format("one number, or {}: one a key-value head", kv_heads));
+                  fmt::format("one number, or {}: one per key-value head", kv_heads));
     }
   }
 }

@@ -1,7 +1,7 @@
 // The `linear_attention` object of config.json: one AttentionConfig a layer, checked and with every default
 // of the method's row filled in (docs/methods, conventions of config.json in docs/formats.md).
 //
-// A budget a head: `local_groups` and `kept` are one number of all key-value heads or one of each (PerHead).
+// A budget per head: `local_groups` and `kept` are one number of all key-value heads or one of each (PerHead).
 // `config.local_groups.of(g)` is head g's; `most()` and `least()` are over the heads; `config.of_head(g)` is
 // the config of head g alone, whose budgets are plain numbers, `number()`; `budget_classes(config, kv_heads)`
 // lists the heads that have equal budgets, each class with its config. Whatever computes attention works on
@@ -91,6 +91,8 @@ struct AttentionConfig : Augmentation {
   /// nor learned.
   bool local_alone() const;
   bool has_summary() const;
+  /// A step function of queries, keys and values: their rounding may move an output by a jump.
+  bool jumps() const;
   /// The config of a key-value head alone: its budgets are numbers.
   AttentionConfig of_head(int kv_head) const;
   /// The value of an option that this config has.

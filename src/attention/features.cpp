@@ -65,6 +65,36 @@ class FeatureSummary final : public Summary<T> {
     for (int64_t i = 0; i < features_; ++i) z[i] += kernels::sum(keys.phi + i * keys.row, tokens.count);
   }
 
+  // v̂ = φ(k)ᵀS / max(φ(k)·z, ε); S = 0 recalls 0.
+  void surprises(int64_t kv_head, const T* summary, const TokenBlock<T>& tokens, T* out) const override {
+    Scratch& scratch = Scratch::of_thread();
+    const Scratch::Scope scope(scratch);
+    const int64_t phi_row = padded(features_);
+    const Keys keys = keys_of(kv_head, tokens, scratch);
+    T* phi = scratch.take<T>(tokens.count * phi_row);
+    for (int64_t s = 0; s < tokens.count; ++s) {
+      T* row = phi + s * phi_row;
+      for (int64_t i = 0; i < features_; ++i) row[i] = keys.phi[i * keys.row + s];
+      std::fill(row + features_, row + phi_row, T(0));
+    }
+    T* recalled = scratch.take<T>(tokens.count * row_);
+    kernels::matmul(tokens.count, row_, features_, phi, phi_row, summary, row_, recalled, row_, false);
+    for (int64_t s = 0; s < tokens.count; ++s) {
+      const T sum = kernels::dot(phi + s * phi_row, summary + features_ * row_, features_);
+      // True numbers are exp(exponent) times these: what is divided by ε is not small beside it.
+      const T factor = scaled_ && summary[scale_at() + 1] != T(0)
+                           ? std::exp(keys.exponents[s] + summary[scale_at()])
+                           : T(1);
+      const T share = sum * factor >= T(kEpsilon) ? T(1) / sum : factor / T(kEpsilon);
+      T squares = 0;
+      for (int64_t i = 0; i < size_; ++i) {
+        const T away = tokens.values[s * tokens.value_row + i] - share * recalled[s * row_ + i];
+        squares += away * away;
+      }
+      out[s] = std::sqrt(squares);
+    }
+  }
+
   void scale(T* summary, T weight) const override { weigh(scale_at(), weight, summary); }
 
   void merge(T* into, const T* other) const override {

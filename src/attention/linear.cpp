@@ -6,6 +6,7 @@
 #include "attention/linear_encode.h"
 #include "attention/linear_layer.h"
 #include "attention/linear_nodes.h"
+#include "attention/rows.h"
 
 namespace linnet {
 namespace {
@@ -13,53 +14,46 @@ namespace {
 constexpr int64_t kChain = 64;  // tokens of a prefill that are attended to together
 
 template <class T>
-HeadRows<T> from_row(const HeadRows<T>& rows, int64_t first) {
-  return {rows.data ? rows.data + first * rows.row_stride : nullptr, rows.head_stride, rows.row_stride};
-}
-
-template <class T>
-Rows<T> part_of(const Rows<T>& rows, int64_t first, int64_t count) {
-  return {count,
-          from_row(rows.q, first),
-          from_row(rows.k, first),
-          from_row(rows.v, first),
-          from_row(rows.summary_q, first),
-          from_row(rows.summary_k, first)};
-}
-
-template <class T>
 class LinearAttention final : public Attention<T> {
  public:
   LinearAttention(const AttentionConfig& config, const AttentionShape& shape, const Parameters<T>& parameters,
                   const SinkRotation* sink_rotation)
-      : layer_(config, shape, parameters, sink_rotation) {
+      : shape_(shape), group_(config.group) {
+    std::vector<int> class_of(shape.kv_heads);
+    std::vector<LinearLayout> layouts;
+    for (const BudgetClass& own : budget_classes(config, shape.kv_heads)) {
+      for (const int g : own.kv_heads) class_of[g] = static_cast<int>(layers_.size());
+      layers_.push_back(layers_.empty() ? LinearLayer<T>(own.config, shape, parameters, sink_rotation)
+                                        : layers_[0].of_class(own.config));
+      layouts.push_back(layers_.back().layout);
+    }
+    parts_ = std::make_shared<const LinearParts>(std::move(layouts), std::move(class_of));
     chain_.assign_chain(kChain, 0);
   }
 
   StateLayout layout() const override {
-    const LinearLayout& layout = layer_.layout;
-    return {layout.plain_summary * layer_.shape.kv_heads,
-            layout.tokens,
-            layout.sinks,
-            layout.recent,
-            layer_.shape.kv_heads * numbers_in(layout.matrices),
-            static_cast<int64_t>(layout.size * layer_.shape.kv_heads * sizeof(T))};
+    const LinearLayout& first = parts_->layouts[0];
+    return {first.plain_summary * shape_.kv_heads,
+            parts_->most([](const LinearLayout& x) { return x.tokens; }),
+            first.sinks,
+            parts_->most([](const LinearLayout& x) { return x.kept.tokens; }),
+            first.recent,
+            parts_->numbers(),
+            parts_->size() * int64_t{sizeof(T)}};
   }
 
-  std::unique_ptr<State<T>> make_state() const override {
-    return std::make_unique<LinearState<T>>(layer_.layout);
-  }
+  std::unique_ptr<State<T>> make_state() const override { return std::make_unique<LinearState<T>>(parts_); }
 
   void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& given, HeadRows<T> out,
               ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layer_, given);
+    const Rows<T>& rows = entered.enter(layers_[0], given);
     const auto& own = static_cast<const LinearState<T>&>(state);
     thread_local NodePlan plan;
-    plan.assign(tree, own.length(), layer_.config.group);
+    plan.assign(tree, own.length(), group_);
     const NodePlan& nodes = plan;  // the caller's, for every worker
-    pool.run(layer_.shape.kv_heads, [&](size_t g) {
-      attend_nodes<T>(layer_, g, own.head(g), own.length(), nodes.paths, nodes.order, nodes.buckets, rows,
+    pool.run(shape_.kv_heads, [&](size_t g) {
+      attend_nodes<T>(layer(g), g, own.head(g), own.length(), nodes.paths, nodes.order, nodes.buckets, rows,
                       out);
     });
   }
@@ -67,34 +61,34 @@ class LinearAttention final : public Attention<T> {
   void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& given,
               ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layer_, given);
+    const Rows<T>& rows = entered.enter(layers_[0], given);
     auto& own = static_cast<LinearState<T>&>(state);
     const int64_t begin = own.length(), end = begin + static_cast<int64_t>(path.size());
     const auto commit_head = [&](size_t g) {
-      for (int64_t n = begin; n < end; ++n) append(own.head(g), g, rows, path[n - begin], n);
+      for (int64_t n = begin; n < end; ++n) layer(g).append(g, own.head(g), rows, path[n - begin], n);
     };
-    if (end / layer_.config.group > begin / layer_.config.group) {  // a block may fold
-      pool.run(layer_.shape.kv_heads, commit_head);
+    if (end / group_ > begin / group_) {  // a block may fold
+      pool.run(shape_.kv_heads, commit_head);
     } else {
-      for (int g = 0; g < layer_.shape.kv_heads; ++g) commit_head(g);
+      for (int g = 0; g < shape_.kv_heads; ++g) commit_head(g);
     }
     own.set_length(end);
   }
 
   void prefill(State<T>& state, const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layer_, given);
+    const Rows<T>& rows = entered.enter(layers_[0], given);
     auto& own = static_cast<LinearState<T>&>(state);
     const int64_t begin = own.length(), end = begin + rows.count;
-    pool.run(layer_.shape.kv_heads, [&](size_t g) {
+    pool.run(shape_.kv_heads, [&](size_t g) {
       for (int64_t n = begin; n < end;) {
-        const int64_t group = n / layer_.config.group;
-        const int64_t count = std::min({kChain, (group + 1) * layer_.config.group - n, end - n});
+        const int64_t group = n / group_;
+        const int64_t count = std::min({kChain, (group + 1) * group_ - n, end - n});
         const Rows<T> some = part_of(rows, n - begin, count);
         const NodePlan::Bucket bucket{group, 0, static_cast<int32_t>(count)};
-        attend_nodes<T>(layer_, g, own.head(g), n, chain_.paths, chain_.order, {&bucket, 1}, some,
+        attend_nodes<T>(layer(g), g, own.head(g), n, chain_.paths, chain_.order, {&bucket, 1}, some,
                         from_row(out, n - begin));
-        for (int64_t i = 0; i < count; ++i, ++n) append(own.head(g), g, some, i, n);
+        for (int64_t i = 0; i < count; ++i, ++n) layer(g).append(g, own.head(g), some, i, n);
       }
     });
     own.set_length(end);
@@ -102,39 +96,35 @@ class LinearAttention final : public Attention<T> {
 
   void encode(const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layer_, given);
-    pool.run(layer_.shape.kv_heads, [&](size_t g) { encode_head<T>(layer_, g, rows, out); });
+    const Rows<T>& rows = entered.enter(layers_[0], given);
+    pool.run(shape_.kv_heads, [&](size_t g) { encode_head<T>(layer(g), g, rows, out); });
   }
 
   std::unique_ptr<Memory<T>> summarize(const Rows<T>& given, ThreadPool& pool) const override {
-    check_cross(layer_.config);
+    check_cross(layers_[0].config);
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layer_, given);
-    auto memory = std::make_unique<LinearMemory<T>>(layer_, rows.count);
-    pool.run(layer_.shape.kv_heads, [&](size_t g) { summarize_head<T>(layer_, g, rows, memory->head(g)); });
+    const Rows<T>& rows = entered.enter(layers_[0], given);
+    auto memory = std::make_unique<LinearMemory<T>>(layers_[0], rows.count);
+    pool.run(shape_.kv_heads, [&](size_t g) { summarize_head<T>(layer(g), g, rows, memory->head(g)); });
     return memory;
   }
 
   void read_memory(const Memory<T>& memory, const Rows<T>& given, HeadRows<T> out,
                    ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layer_, given);
+    const Rows<T>& rows = entered.enter(layers_[0], given);
     const auto& own = static_cast<const LinearMemory<T>&>(memory);
-    pool.run(layer_.shape.kv_heads,
-             [&](size_t g) { read_head<T>(layer_, g, own.head(g), own.length(), rows, out); });
+    pool.run(shape_.kv_heads,
+             [&](size_t g) { read_head<T>(layer(g), g, own.head(g), own.length(), rows, out); });
   }
 
  private:
-  /// The token at position n enters a head's part; a new group folds what is due.
-  void append(T* part, int64_t kv_head, const Rows<T>& rows, int64_t index, int64_t n) const {
-    layer_.store(kv_head, part, rows, index, n);
-    const int64_t next = n + 1;
-    if (next % layer_.config.group == 0) {
-      layer_.enter_group(kv_head, part, part, next / layer_.config.group, next);
-    }
-  }
+  const LinearLayer<T>& layer(size_t kv_head) const { return layers_[parts_->class_of[kv_head]]; }
 
-  LinearLayer<T> layer_;
+  AttentionShape shape_;
+  int64_t group_;
+  std::vector<LinearLayer<T>> layers_;  // of each class of heads
+  std::shared_ptr<const LinearParts> parts_;
   NodePlan chain_;  // of kChain nodes: every prefix of it is a chain
 };
 
@@ -144,7 +134,6 @@ template <class T>
 std::unique_ptr<Attention<T>> make_linear(const AttentionConfig& config, const AttentionShape& shape,
                                           const Parameters<T>& parameters,
                                           const SinkRotation* sink_rotation) {
-  refuse_budgets(config, "attention");
   return std::make_unique<LinearAttention<T>>(config, shape, parameters, sink_rotation);
 }
 template std::unique_ptr<Attention<float>> make_linear(const AttentionConfig&, const AttentionShape&,

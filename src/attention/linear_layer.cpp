@@ -74,7 +74,15 @@ LinearLayer<T>::LinearLayer(const AttentionConfig& c, const AttentionShape& s,
     decays = values_of(parameters, "decay");
     for (T& decay : decays) decay = T(1) / (T(1) + std::exp(-decay));
   }
-  if (sink_rotation && config.sinks > 0) rotation_ = *sink_rotation;
+  if (sink_rotation) rotation_ = *sink_rotation;
+}
+
+template <class T>
+LinearLayer<T> LinearLayer<T>::of_class(const AttentionConfig& own) const {
+  LinearLayer other = *this;
+  other.config = own;
+  other.layout = LinearLayout(own, shape, summary ? summary->matrices() : std::vector<PaddedMatrix>());
+  return other;
 }
 
 template <class T>
@@ -90,7 +98,7 @@ int64_t LinearLayer<T>::folded_end(int64_t group, int64_t committed) const {
 }
 
 template <class T>
-void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, const T* part, int64_t group,
+void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, T* kept, const T* part, int64_t group,
                                  int64_t committed) const {
   if (!summary) return;
   if (decays[kv_head] != T(1)) summary->scale(sums, decays[kv_head]);
@@ -98,10 +106,45 @@ void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, const T* part, int64_
   const int64_t end = (block + 1) * config.group;
   if (block < 0 || end > committed || begin >= end) return;
   const int64_t slot = layout.slot(begin);
-  summary->add(
-      kv_head, sums,
-      {part + layout.feature_keys + slot, layout.key_row, part + layout.values + slot * layout.value_row,
-       layout.value_row, end - begin, begin, fading(kv_head, group, block)});
+  const TokenBlock<T> tokens{part + layout.feature_keys + slot,
+                             layout.key_row,
+                             part + layout.values + slot * layout.value_row,
+                             layout.value_row,
+                             end - begin,
+                             begin,
+                             fading(kv_head, group, block)};
+  if (layout.kept.tokens > 0) fold_kept(kv_head, sums, kept, tokens, part + layout.local_keys + slot, group);
+  summary->add(kv_head, sums, tokens);
+}
+
+template <class T>
+void LinearLayer<T>::fold_kept(int64_t kv_head, const T* sums, T* kept, TokenBlock<T> block,
+                               const T* local_keys, int64_t group) const {
+  Scratch& scratch = Scratch::of_thread();
+  const Scratch::Scope scope(scratch);
+  T* surprises = scratch.take<T>(block.count);
+  block.weight = T(1);
+  summary->surprises(kv_head, sums, block, surprises);
+  block.keys = local_keys;
+  const int64_t stay =
+      keep_most_surprising(layout.kept, shape.head_size, kept, held(group - 1), block, surprises);
+  const int64_t before = horizon(group - 1), now = horizon(group);
+  for (int64_t i = 0; i < held(group); ++i) {  // those that these readers are the first to see too far back
+    const int64_t position = layout.kept.position(kept, i);
+    if (position >= now) break;
+    if (i < stay && position < before) continue;
+    turn(layout.sinks - position, kept + i, layout.kept.key_row);
+  }
+}
+
+template <class T>
+int64_t LinearLayer<T>::held(int64_t group) const {
+  return std::clamp<int64_t>(window_begin(group) - first_global(), 0, layout.kept.tokens);
+}
+
+template <class T>
+bool LinearLayer<T>::keeps_uncommitted(int64_t group, int64_t committed) const {
+  return layout.kept.tokens > 0 && window_begin(group) > committed;
 }
 
 template <class T>
@@ -178,26 +221,32 @@ void LinearLayer<T>::store(int64_t kv_head, T* part, const Rows<T>& rows, int64_
 }
 
 template <class T>
-int64_t LinearLayer<T>::sink_turn(int64_t group) const {
-  if (!rotation_) return 0;
+void LinearLayer<T>::append(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index,
+                            int64_t position) const {
+  store(kv_head, part, rows, index, position);
+  const int64_t next = position + 1;
+  if (next % config.group == 0)
+    enter_group(kv_head, part, part + layout.kept_begin, part, next / config.group, next);
+}
+
+template <class T>
+int64_t LinearLayer<T>::turn_of(int64_t group) const {
+  if (!rotation_ || (layout.sinks == 0 && layout.kept.tokens == 0)) return 0;
   return std::max<int64_t>(0, (group + 1) * config.group - rotation_->trained_positions);
 }
 
-// A key at position p turned on by `turn` is the key at p + turn: the angles add (Su et al. 2021,
+// A vector at position p turned on by `turn` is that at p + turn: the angles add (Su et al. 2021,
 // section 3.2, in the half-split layout of LLaMA). Angles are in float64.
 template <class T>
-void LinearLayer<T>::turn_keys(int64_t turn, const T* keys, int64_t count, int64_t stride, T* turned) const {
+void LinearLayer<T>::turn(int64_t turn, T* vector, int64_t stride) const {
   const Turn& angles = Turn::of(turn, rotation_->inverse_frequencies);
   const int64_t half = static_cast<int64_t>(angles.cosines.size());
-  std::copy_n(keys, shape.head_size * stride, turned);
   for (int64_t i = 0; i < half; ++i) {
     const T cosine = T(angles.cosines[i]), sine = T(angles.sines[i]);
-    const T *first = keys + i * stride, *second = keys + (i + half) * stride;
-    T *to_first = turned + i * stride, *to_second = turned + (i + half) * stride;
-    for (int64_t s = 0; s < count; ++s) {
-      to_first[s] = first[s] * cosine - second[s] * sine;
-      to_second[s] = second[s] * cosine + first[s] * sine;
-    }
+    T &first = vector[i * stride], &second = vector[(i + half) * stride];
+    const T before = first;
+    first = before * cosine - second * sine;
+    second = second * cosine + before * sine;
   }
 }
 

@@ -1,4 +1,5 @@
-// What all heads of a linear layer share: parameters, which tokens are where, what committing does.
+// What all heads of a linear layer, or of a class of them with a budget of its own, share: parameters, which
+// tokens are where, what committing does.
 #pragma once
 
 #include <memory>
@@ -17,12 +18,15 @@ constexpr int64_t kTileRows = 64;  // queries that read a block of keys together
 template <class T>
 class LinearLayer {
  public:
+  /// `config` is a class's: its budgets are numbers.
   LinearLayer(const AttentionConfig& config, const AttentionShape& shape, const Parameters<T>& parameters,
               const SinkRotation* sink_rotation);
+  /// Another class of the same layer, which shares its summary.
+  LinearLayer of_class(const AttentionConfig& own) const;
 
   AttentionConfig config;
   AttentionShape shape;
-  std::unique_ptr<Summary<T>> summary;  // null: the local branch alone
+  std::shared_ptr<const Summary<T>> summary;  // null: the local branch alone
   std::optional<LocalBranch<T>> local;
   LinearLayout layout;
   int64_t repeat;         // query heads of a key-value head
@@ -42,9 +46,15 @@ class LinearLayer {
   /// The first position not in the summary that a reader of `group` uses, given `committed` tokens: blocks
   /// are folded when the group is max(W, 2) past them, if all of their tokens are committed.
   int64_t folded_end(int64_t group, int64_t committed) const;
-  /// Makes a summary that readers of group − 1 use that of `group`: it fades, then takes in the block that
-  /// folds now, out of the ring in `part`.
-  void enter_group(int64_t kv_head, T* summary, const T* part, int64_t group, int64_t committed) const;
+  /// Makes the summary and the kept tokens that readers of group − 1 use those of `group`: the summary fades,
+  /// then both take in the block that folds now, out of the ring in `part`.
+  void enter_group(int64_t kv_head, T* summary, T* kept, const T* part, int64_t group,
+                   int64_t committed) const;
+  /// How many tokens readers of `group` find kept.
+  int64_t held(int64_t group) const;
+  /// Whether the block that folds last for readers of `group` is not all committed while tokens are kept:
+  /// which are depends on the path then.
+  bool keeps_uncommitted(int64_t group, int64_t committed) const;
 
   /// What `count` queries [repeat · count, padded d] of each head of a key-value head read of a summary of
   /// `folded` tokens, and of nothing else.
@@ -57,13 +67,26 @@ class LinearLayer {
 
   /// Writes row `index` into a head's part as the token at `position`.
   void store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index, int64_t position) const;
+  /// The token at `position`, row `index`, enters a head's part; a new group folds what is due.
+  void append(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index, int64_t position) const;
 
-  /// How far sinks' keys turn for a reader of `group`, in positions; 0 while all is within what was trained.
-  int64_t sink_turn(int64_t group) const;
-  /// Turns columns [d, stride] of `count` rotated keys on by `turn` positions.
-  void turn_keys(int64_t turn, const T* keys, int64_t count, int64_t stride, T* turned) const;
+  /// How far readers of `group` are past the trained positions, where anything turns for it: sinks stand so
+  /// many positions further on, and kept tokens no further back than the end of the sinks; 0 while all is
+  /// within what was trained. Turning the queries back says the same of both.
+  int64_t turn_of(int64_t group) const;
+  /// The first position that is not too far back for readers of `group` to be read where it stands.
+  int64_t horizon(int64_t group) const {
+    const int64_t turn = turn_of(group);
+    return turn > 0 ? turn + layout.sinks : 0;
+  }
+  /// Turns a rotated vector on by `turn` positions, back where that is below 0: number x is vector[x *
+  /// stride].
+  void turn(int64_t turn, T* vector, int64_t stride) const;
 
  private:
+  /// `block` enters the kept tokens of readers of `group`, as the summary without it recalls its tokens.
+  void fold_kept(int64_t kv_head, const T* summary, T* kept, TokenBlock<T> block, const T* local_keys,
+                 int64_t group) const;
   /// α of a head's query: a share (convex), or what the summary is added with (additive).
   T alpha_of(int64_t head, const T* query) const;
 

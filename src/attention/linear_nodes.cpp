@@ -58,26 +58,50 @@ class HeadPass {
     gather_nodes();
     int64_t group = length_ / layer_.config.group;
     summary_ = part_;
-    T* version = nullptr;  // the summary as later groups read it: committed blocks folded, all faded
+    kept_ = part_ + layout_.kept_begin;
+    T* version = nullptr;  // summary and kept tokens as later groups read them: committed blocks folded
     for (const auto& bucket : buckets) {
+      const auto nodes = order.subspan(bucket.first, bucket.count);
+      if (layer_.keeps_uncommitted(bucket.group, length_)) {
+        for (const int32_t node : nodes) attend_after_path(node);
+        continue;
+      }
       if (layer_.summary && bucket.group > group) {
         if (!version) {
-          version = scratch_.take<T>(layout_.summary);
-          std::copy_n(part_, layout_.summary, version);
+          version = scratch_.take<T>(layout_.summary + layout_.kept.size);
+          std::copy_n(kept_, layout_.kept.size, std::copy_n(part_, layout_.summary, version));
+          summary_ = version;
+          kept_ = version + layout_.summary;
         }
-        while (group < bucket.group) layer_.enter_group(kv_head_, version, part_, ++group, length_);
-        summary_ = version;
+        T* kept = version + layout_.summary;
+        while (group < bucket.group) layer_.enter_group(kv_head_, version, kept, part_, ++group, length_);
       }
       const Scratch::Scope scope(scratch_);
       begin_bucket(bucket);
       const int64_t tile = std::max<int64_t>(1, kTileRows / layer_.repeat);
       for (int64_t i = 0; i < bucket.count; i += tile) {
-        attend_tile(order.subspan(bucket.first + i, std::min<int64_t>(tile, bucket.count - i)));
+        attend_tile(nodes.subspan(i, std::min<int64_t>(tile, bucket.count - i)));
       }
     }
   }
 
  private:
+  // A node deeper than a group, for which a block folds that is not all committed: its own path's tokens may
+  // be kept. It is the one node that follows its path.
+  void attend_after_path(int32_t node) {
+    const Scratch::Scope scope(scratch_);
+    const auto path = paths_.path(node);
+    const auto depth = static_cast<int64_t>(path.size()) - 1;
+    T* part = scratch_.take<T>(layout_.size);
+    std::copy_n(part_, layout_.size, part);
+    for (int64_t j = 0; j < depth; ++j) layer_.append(kv_head_, part, rows_, path[j], length_ + j);
+    NodePlan single;
+    single.assign_chain(1, (length_ + depth) / layer_.config.group);
+    const Rows<T> row = part_of(rows_, node, 1);
+    HeadPass(layer_, kv_head_, part, length_ + depth, single.paths, row, from_row(out_, node))
+        .run(single.order, single.buckets);
+  }
+
   // The nodes' keys as columns, values as padded rows.
   void gather_nodes() {
     const auto columns = [&](const HeadRows<const T>& rows) {
@@ -104,20 +128,15 @@ class HeadPass {
   }
 
   void begin_local() {
-    const int64_t sinks = std::min(layout_.sinks, length_), turn = layer_.sink_turn(group_);
-    const T* keys = part_ + layout_.sink_keys;
-    if (turn > 0 && sinks > 0) {
-      T* turned = scratch_.take<T>(layer_.shape.head_size * layout_.sink_row);
-      layer_.turn_keys(turn, keys, sinks, layout_.sink_row, turned);
-      keys = turned;
-    }
-    turned_nodes_ = nullptr;
-    if (turn > 0 && length_ < layout_.sinks) {  // sinks among the nodes themselves
-      turned_nodes_ = scratch_.take<T>(layer_.shape.head_size * node_row_);
-      layer_.turn_keys(turn, local_keys_, nodes_, node_row_, turned_nodes_);
-    }
+    const int64_t sinks = std::min(layout_.sinks, length_);
+    turn_ = layer_.turn_of(group_);
     near_count_ = 0;
-    near_[near_count_++] = {keys, layout_.sink_row, part_ + layout_.sink_values, value_row_, sinks, 0, T(1)};
+    near_[near_count_++] = {
+        part_ + layout_.sink_keys, layout_.sink_row, part_ + layout_.sink_values, value_row_, sinks, 0, T(1)};
+    const int64_t held = layer_.held(group_), back = too_far_back(held);
+    add_kept(0, back);
+    turned_count_ = turn_ > 0 ? near_count_ : 0;
+    add_kept(back, held);
     const int64_t begin = std::max(layer_.window_begin(group_), layout_.sinks);
     add_ring(part_ + layout_.local_keys, begin, length_, T(1), near_.data(), near_count_);
     near_tokens_ = 0;
@@ -132,6 +151,27 @@ class HeadPass {
       }
       kernels::column_squares(layer_.shape.head_size, node_row_, local_keys_, node_row_, node_squares_);
     }
+  }
+
+  // Of `held` kept tokens those that stand further back than was trained.
+  int64_t too_far_back(int64_t held) const {
+    const int64_t horizon = layer_.horizon(group_);
+    if (horizon == 0) return 0;
+    int64_t first = 0, last = held;
+    while (first < last) {
+      const int64_t middle = (first + last) / 2;
+      const bool back = layout_.kept.position(kept_, middle) < horizon;
+      (back ? first : last) = back ? middle + 1 : middle;
+    }
+    return first;
+  }
+
+  void add_kept(int64_t begin, int64_t end) {
+    const KeptLayout& kept = layout_.kept;
+    if (begin == end) return;
+    near_[near_count_++] = {kept_ + begin, kept.key_row, kept_ + kept.values + begin * value_row_,
+                            value_row_,    end - begin,  0,
+                            T(1)};
   }
 
   // Positions [begin, end) of the ring: two pieces where it wraps.
@@ -220,6 +260,14 @@ class HeadPass {
     return queries;
   }
 
+  // Queries as they would stand if readers were within the trained positions.
+  const T* turned_back(const T* queries, int64_t count) const {
+    T* turned = scratch_.take<T>(count * query_row_);
+    std::copy_n(queries, count * query_row_, turned);
+    for (int64_t r = 0; r < count; ++r) layer_.turn(-turn_, turned + r * query_row_, 1);
+    return turned;
+  }
+
   void read_summary(const T* queries, std::span<const int32_t> nodes, const SummaryRead<T>& out) const {
     const auto count = static_cast<int64_t>(nodes.size());
     Reading<T> reading = layer_.reading(kv_head_, queries, count, summary_, folded_);
@@ -235,31 +283,32 @@ class HeadPass {
     layer_.summary->read(reading, out);
   }
 
-  // Score rows in position order: sinks, window, own path.
+  // Score rows in position order: sinks, kept tokens, window, own path.
   void read_local(std::span<const int32_t> nodes, T* numerators, T* denominators) {
     const int64_t count = layer_.repeat * static_cast<int64_t>(nodes.size()), d = layer_.shape.head_size;
     const T* queries = queries_of(rows_.q, nodes, layer_.score_scale);
+    const T* turned = turn_ > 0 ? turned_back(queries, count) : queries;
     const int64_t row = padded(near_tokens_ + paths_.longest()) + kernels::kPad;
     T* scores = scratch_.take<T>(count * row);
     int64_t place = 0;
     for (int64_t i = 0; i < near_count_; place += near_[i++].count) {
       // Columns past a piece's end are overwritten by what comes next.
-      kernels::matmul(count, padded(near_[i].count), d, queries, query_row_, near_[i].keys, near_[i].key_row,
-                      scores + place, row, false);
+      kernels::matmul(count, padded(near_[i].count), d, i < turned_count_ ? turned : queries, query_row_,
+                      near_[i].keys, near_[i].key_row, scores + place, row, false);
     }
-    T* branches = scratch_.take<T>(count * node_row_);
-    kernels::matmul(count, node_row_, d, queries, query_row_, local_keys_, node_row_, branches, node_row_,
-                    false);
-    T* turned = branches;
-    if (turned_nodes_) {
-      turned = scratch_.take<T>(count * node_row_);
-      kernels::matmul(count, node_row_, d, queries, query_row_, turned_nodes_, node_row_, turned, node_row_,
+    const auto score_nodes = [&](const T* rows) {
+      T* of_nodes = scratch_.take<T>(count * node_row_);
+      kernels::matmul(count, node_row_, d, rows, query_row_, local_keys_, node_row_, of_nodes, node_row_,
                       false);
-    }
+      return of_nodes;
+    };
+    const T* branches = score_nodes(queries);
+    const bool sinks_turn = turn_ > 0 && length_ < layout_.sinks;  // sinks among the nodes themselves
+    const T* turned_branches = sinks_turn ? score_nodes(turned) : branches;
     for (int64_t r = 0; r < count; ++r) {
       const LocalPath path = local_path(nodes[r % nodes.size()]);
       T* own = scores + r * row + near_tokens_;
-      for (int32_t node : path.sinks) *own++ = turned[r * node_row_ + node];
+      for (int32_t node : path.sinks) *own++ = turned_branches[r * node_row_ + node];
       for (int32_t node : path.window) *own++ = branches[r * node_row_ + node];
       denominators[r] = weigh(scores + r * row, path, queries + r * query_row_);
     }
@@ -332,13 +381,15 @@ class HeadPass {
   const Scratch::Scope scope_;
 
   const T *local_keys_ = nullptr, *feature_keys_ = nullptr, *values_ = nullptr;  // of the nodes
-  const T* summary_ = nullptr;
+  const T *summary_ = nullptr, *kept_ = nullptr;  // as the bucket at hand reads them
 
   // Of the bucket at hand.
   int64_t group_ = 0;
-  std::array<TokenBlock<T>, 3> near_;  // sinks, and the window in at most two pieces
+  // Sinks, kept tokens that are too far back and others, and the window in at most two pieces.
+  std::array<TokenBlock<T>, 5> near_;
   int64_t near_count_ = 0, near_tokens_ = 0;
-  T *turned_nodes_ = nullptr, *near_squares_ = nullptr, *node_squares_ = nullptr;
+  int64_t turn_ = 0, turned_count_ = 0;  // the first of them are read by queries that are turned back
+  T *near_squares_ = nullptr, *node_squares_ = nullptr;
   bool any_global_ = false;
   std::array<TokenBlock<T>, 2> far_;  // committed, not folded, in at most two pieces
   int64_t far_count_ = 0, folded_ = 0, path_begin_ = 0, path_end_ = 0;

@@ -38,4 +38,20 @@ void gather_queries(const HeadRows<const T>& from, int64_t first_head, int64_t h
   }
 }
 
+/// Rows from the first-th on.
+template <class T>
+HeadRows<T> from_row(const HeadRows<T>& rows, int64_t first) {
+  return {rows.data ? rows.data + first * rows.row_stride : nullptr, rows.head_stride, rows.row_stride};
+}
+
+template <class T>
+Rows<T> part_of(const Rows<T>& rows, int64_t first, int64_t count) {
+  return {count,
+          from_row(rows.q, first),
+          from_row(rows.k, first),
+          from_row(rows.v, first),
+          from_row(rows.summary_q, first),
+          from_row(rows.summary_k, first)};
+}
+
 }  // namespace linnet

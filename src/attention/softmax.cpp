@@ -130,7 +130,7 @@ class SoftmaxState final : public State<T> {
   int64_t head_size() const { return kBlock * (shape_.head_size + value_row()); }
   int64_t block_size() const { return shape_.kv_heads * head_size(); }
   Signature signature() const {
-    return {softmax_method().name,
+    return {std::string(softmax_method().name),
             {{"number size", sizeof(T)},
              {"key-value heads", shape_.kv_heads},
              {"head size", shape_.head_size},

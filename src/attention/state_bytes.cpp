@@ -11,7 +11,7 @@ namespace {
 
 constexpr int64_t kFormat = 0x6c6e7301;
 constexpr int64_t kLongest = int64_t{1} << 48;
-constexpr int64_t kLongestName = 64;
+constexpr int64_t kLongestName = int64_t{1} << 20;
 
 [[noreturn]] void differs(std::string_view what, const auto& found, const auto& expected) {
   throw Error("state", fmt::format("{} {}", what, found), fmt::format("{} {}", what, expected));

@@ -6,16 +6,18 @@
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
 namespace linnet {
 
-/// What must be the same for a state to fit: the row of the registry, and numbers, each with its name for the
+/// What must be the same for a state to fit: the row of the registry (and what its heads keep, where that is
+/// no number of all), and numbers, each with its name for the
 /// error.
 struct Signature {
-  std::string_view method;
+  std::string method;
   std::vector<std::pair<std::string_view, int64_t>> numbers;
 };
 

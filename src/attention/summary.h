@@ -109,6 +109,12 @@ class Summary {
       for (int64_t i = x.offset; i < x.offset + x.rows * x.row; ++i) into[i] += other[i];
     }
   }
+  /// ‖v_s − what the summary recalls at k_s‖ of each of the tokens (docs/mathematics.md section 1, "Kept
+  /// tokens") into surprises [tokens.count]. Of summaries of features alone: kept tokens go with no other.
+  virtual void surprises(int64_t /*kv_head*/, const T* /*summary*/, const TokenBlock<T>& tokens,
+                         T* surprises) const {
+    std::fill_n(surprises, tokens.count, T(0));
+  }
   virtual void read(const Reading<T>& reading, const SummaryRead<T>& out) const = 0;
   /// One row's numerator made the summary's output: divided, normed.
   virtual void finish(int64_t head, T* numerator, T denominator) const = 0;

@@ -20,11 +20,12 @@ double tolerance_of(ComputeType compute) {
 }
 
 /// The same with this attention. One that jumps takes a key that lies within rounding of the step to its
-/// other side in a form that rounds queries and keys otherwise, and a part of a value with it; ReLA's norm
+/// other side in a form that rounds queries and keys otherwise, and a part of a value with it (or keeps the
+/// other of two tokens of the same surprise); ReLA's norm
 /// enlarges the rounding of sums that are all but 0, which shows in bfloat16.
 double tolerance_of(ComputeType compute, const AttentionConfig& layer) {
   const bool exact = compute == ComputeType::kFloat64 || compute == ComputeType::kFloat32;
-  if (layer.has_summary() && layer.method->steps) return exact ? 2e-2 : 1e-1;
+  if (layer.jumps()) return exact ? 2e-2 : 1e-1;
   if (layer.local == LocalWeight::kRelu && !exact) return 1e-1;
   return tolerance_of(compute);
 }
@@ -61,7 +62,8 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
     }
     windows_alone = false;
     group = std::max(group, layer.group);
-    enough = std::max<int64_t>(enough, int64_t{std::max(layer.local_groups.most(), 2) + 2} * layer.group + 7);
+    enough = std::max<int64_t>(enough, int64_t{std::max(layer.local_groups.most(), 2) + 2} * layer.group +
+                                   layer.kept.most() + 7);
   }
   if (!windows_alone) reach = 0;
   if (reach < kMostTokens) enough = std::max(enough, reach + 8);

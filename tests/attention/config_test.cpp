@@ -101,7 +101,7 @@ TEST(AttentionConfig, ALayerThatChangesItsLocalBranchKeepsNothingThatTheOldOneAl
               HasSubstr("layers.0: key \"bits\" of yoso with relu"));
 }
 
-TEST(AttentionConfig, ABudgetIsANumberOrOneAKeyValueHead) {
+TEST(AttentionConfig, ABudgetIsANumberOrOnePerKeyValueHead) {
   const AttentionConfig config =
       parse(R"({"method": "grouped", "group": 8, "local_groups": [2, 3, 2], "kept": [7, 0, 7]})");
   EXPECT_TRUE(config.local_groups.is_array());
@@ -133,7 +133,7 @@ TEST(AttentionConfig, AnArrayOfAnotherLengthIsRefusedWithTheNumberOfHeads) {
   EXPECT_EQ(error_with(groups, 2), "");
   EXPECT_EQ(error_with(R"({"method": "grouped", "kept": 3})", 5), "");
   EXPECT_THAT(error_with(groups, 3),
-              HasSubstr("f: local_groups: an array of 2, expected one number, or 3: one a key-value head"));
+              HasSubstr("f: local_groups: an array of 2, expected one number, or 3: one per key-value head"));
   EXPECT_THAT(error_with(R"({"method": "grouped", "kept": [3]})", 2), HasSubstr("f: kept: an array of 1"));
 }
 
@@ -158,7 +158,7 @@ TEST(AttentionConfig, WhatIsWrongIsNamed) {
       {R"({"method": "grouped", "group": 64.0})", "group: 64.0"},
       {R"({"method": "grouped", "group": 18446744073709551615})", "group: 18446744073709551615"},
       {R"({"method": "grouped", "local_groups": 1025})",
-       "local_groups: 1025, expected a whole number from 1 to 1024, or an array of one a key-value head"},
+       "local_groups: 1025, expected a whole number from 1 to 1024, or an array of one per key-value head"},
       {R"({"method": "grouped", "group": 4096, "local_groups": [2, 17]})", "local_groups: [2,17]"},
       {R"({"method": "grouped", "local_groups": []})", "local_groups: []"},
       {R"({"method": "grouped", "local_groups": [2, 2.5]})", "local_groups: [2,2.5]"},

@@ -146,6 +146,7 @@ TYPED_TEST(AttentionEncodes, AGroupsLastTokenAsTheCausalFormDoesOnceItsGroupCome
     if (config.group != kGroup || config.window > 0) continue;
     config.taps = config.sinks = 0;
     config.local_groups = 1;
+    config.kept = 0;
     config.decay = 1;
     config.decay_learned = false;
     const Instance<T> instance(config, kShape, 3);

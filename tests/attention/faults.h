@@ -8,6 +8,7 @@
 
 #include "attention/linear.h"
 #include "attention/linear_nodes.h"
+#include "attention/rows.h"
 #include "attention/state_bytes.h"
 
 namespace linnet {
@@ -169,6 +170,106 @@ class BoundaryOffByOne final : public PassedOn<T> {
 
  private:
   std::unique_ptr<LinearLayer<T>> layer_;
+};
+
+/// A block's tokens are kept a group before the block leaves the local window, in a prefill alone.
+template <class T>
+class KeptTooEarly final : public PassedOn<T> {
+ public:
+  KeptTooEarly(std::unique_ptr<Attention<T>> sound, const LinearLayer<T>& layer)
+      : PassedOn<T>(std::move(sound)), layer_(layer) {}
+  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    const auto& own = static_cast<const LinearState<T>&>(state);
+    NodePlan plan;
+    for (int64_t t = 0; t < rows.count; ++t) {
+      Rows<T> one = part_of(rows, t, 1);
+      one.summary_q = one.q, one.summary_k = one.k;
+      const int64_t group = own.length() / layer_.config.group;
+      plan.assign_chain(1, group);
+      for (int g = 0; g < layer_.shape.kv_heads; ++g) {
+        std::vector<T> part(own.head(g), own.head(g) + layer_.layout.size);
+        std::vector<T> summary(part.begin(), part.begin() + layer_.layout.summary);
+        layer_.enter_group(g, summary.data(), part.data() + layer_.layout.kept_begin, part.data(), group + 1,
+                           own.length());
+        attend_nodes<T>(layer_, g, part.data(), own.length(), plan.paths, plan.order, plan.buckets, one,
+                        from_row(out, t));
+      }
+      const int32_t root[] = {0};
+      this->sound_->commit(state, root, one, pool);
+    }
+  }
+
+ private:
+  const LinearLayer<T>& layer_;
+};
+
+/// Passes a summary on; a fault overrides where it is planted.
+class PassedOnSummary : public Summary<double> {
+ public:
+  explicit PassedOnSummary(std::unique_ptr<Summary<double>> sound) : sound_(std::move(sound)) {}
+  std::vector<PaddedMatrix> matrices() const override { return sound_->matrices(); }
+  void add(int64_t kv_head, double* summary, const TokenBlock<double>& tokens) const override {
+    sound_->add(kv_head, summary, tokens);
+  }
+  void scale(double* summary, double weight) const override { sound_->scale(summary, weight); }
+  void surprises(int64_t kv_head, const double* summary, const TokenBlock<double>& tokens,
+                 double* surprises) const override {
+    sound_->surprises(kv_head, summary, tokens, surprises);
+  }
+  void read(const Reading<double>& reading, const SummaryRead<double>& out) const override {
+    sound_->read(reading, out);
+  }
+  void finish(int64_t head, double* numerator, double denominator) const override {
+    sound_->finish(head, numerator, denominator);
+  }
+
+ protected:
+  std::unique_ptr<Summary<double>> sound_;
+};
+
+/// A fold that loses a block's last token.
+class LosesAToken final : public PassedOnSummary {
+ public:
+  using PassedOnSummary::PassedOnSummary;
+  void add(int64_t kv_head, double* summary, const TokenBlock<double>& tokens) const override {
+    TokenBlock<double> fewer = tokens;
+    --fewer.count;
+    sound_->add(kv_head, summary, fewer);
+  }
+};
+
+/// Surprises of a summary that holds the block itself already.
+class NotSurprised final : public PassedOnSummary {
+ public:
+  using PassedOnSummary::PassedOnSummary;
+  void surprises(int64_t kv_head, const double* summary, const TokenBlock<double>& tokens,
+                 double* surprises) const override {
+    std::vector<double> after(summary, summary + padded_end(matrices()));
+    sound_->add(kv_head, after.data(), tokens);
+    sound_->surprises(kv_head, after.data(), tokens, surprises);
+  }
+};
+
+/// Surprises of 0 while a tree is attended to: what is kept for the root is kept for every node.
+class RootsKept final : public PassedOnSummary {
+ public:
+  using PassedOnSummary::PassedOnSummary;
+  void surprises(int64_t kv_head, const double* summary, const TokenBlock<double>& tokens,
+                 double* surprises) const override {
+    sound_->surprises(kv_head, summary, tokens, surprises);
+    if (attends) std::fill_n(surprises, tokens.count, 0.0);
+  }
+  static inline bool attends = false;
+};
+class AttendsWithRootsKept final : public PassedOn<double> {
+ public:
+  using PassedOn<double>::PassedOn;
+  void attend(const State<double>& state, const TokenTree& tree, const Rows<double>& rows,
+              HeadRows<double> out, ThreadPool& pool) const override {
+    RootsKept::attends = true;
+    sound_->attend(state, tree, rows, out, pool);
+    RootsKept::attends = false;
+  }
 };
 
 /// Linformer as encoders have it: its slots hold the whole sequence, its scores are masked afterwards, so

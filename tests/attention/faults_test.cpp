@@ -18,27 +18,17 @@ AttentionConfig config_of(int group) {
   return parse_layer_attention(object, "test");
 }
 
-/// relu's summary, whose fold loses a block's last token.
-class LosesAToken final : public Summary<double> {
- public:
-  explicit LosesAToken(std::unique_ptr<Summary<double>> sound) : sound_(std::move(sound)) {}
-  std::vector<PaddedMatrix> matrices() const override { return sound_->matrices(); }
-  void add(int64_t kv_head, double* summary, const TokenBlock<double>& tokens) const override {
-    TokenBlock<double> fewer = tokens;
-    --fewer.count;
-    sound_->add(kv_head, summary, fewer);
-  }
-  void scale(double* summary, double weight) const override { sound_->scale(summary, weight); }
-  void read(const Reading<double>& reading, const SummaryRead<double>& out) const override {
-    sound_->read(reading, out);
-  }
-  void finish(int64_t head, double* numerator, double denominator) const override {
-    sound_->finish(head, numerator, denominator);
-  }
-
- private:
-  std::unique_ptr<Summary<double>> sound_;
-};
+/// `config` with a fault in its row's summary.
+template <class Fault>
+AttentionConfig with_fault(AttentionConfig config) {
+  static Method method = find_method("relu", "test");
+  method.make_double = [](const AttentionConfig& config, const AttentionShape& shape,
+                          const Parameters<double>& parameters) -> std::unique_ptr<Summary<double>> {
+    return std::make_unique<Fault>(find_method("relu", "test").make_double(config, shape, parameters));
+  };
+  config.method = &method;
+  return config;
+}
 
 AttentionConfig linformer_config() {
   return parse_layer_attention({{"method", "linformer"}, {"group", 8}, {"slots", 5}}, "test");
@@ -58,7 +48,7 @@ class PlantedFaults : public testing::Test {
   std::unique_ptr<Attention<double>> sound() const { return with_group(8, instance_); }
 
   std::vector<double> prefill(const Attention<double>& attention, const Tokens<double>& tokens) {
-    Outputs<double> out(kShape, tokens.count);
+    Outputs<double> out(tokens.shape, tokens.count);
     const auto state = attention.make_state();
     attention.prefill(*state, tokens.rows(), out.rows(), pool_);
     return out.numbers;
@@ -76,11 +66,12 @@ class PlantedFaults : public testing::Test {
     return agrees_with_definition(attention, instance_);
   }
   bool agrees_with_definition(const Attention<double>& attention, const Instance<double>& instance) {
-    const Tokens<double> tokens(kShape, 30, 5);
+    const Tokens<double> tokens(instance.shape, 45, 5);
     return relative_error(prefill(attention, tokens), by_reference(instance, tokens).numbers) < 1e-10;
   }
 
-  bool nodes_agree(const Attention<double>& attention) {
+  bool nodes_agree(const Attention<double>& attention) { return nodes_agree(attention, instance_); }
+  bool nodes_agree(const Attention<double>& attention, const Instance<double>& instance) {
     const Tokens<double> tokens(kShape, 21, 5), nodes(kShape, 6, 6);  // the chain crosses 24
     const auto state = attention.make_state();
     Outputs<double> ignored(kShape, tokens.count), out(kShape, nodes.count);
@@ -94,7 +85,7 @@ class PlantedFaults : public testing::Test {
       tokens.append(h, all, sequence);
       for (int32_t i = 0; i < nodes.count; ++i) {
         nodes.append(h, {i}, sequence);
-        if (!(relative_error(out.row(h, i), instance_.reference_last(h, sequence)) < 1e-10)) return false;
+        if (!(relative_error(out.row(h, i), instance.reference_last(h, sequence)) < 1e-10)) return false;
       }
     }
     return true;
@@ -125,14 +116,8 @@ TEST_F(PlantedFaults, AGroupBoundaryOffByOneIsCaught) {
 }
 
 TEST_F(PlantedFaults, AFoldThatLosesATokenIsCaught) {
-  static Method method = find_method("relu", "test");
-  method.make_double = [](const AttentionConfig& config, const AttentionShape& shape,
-                          const Parameters<double>& parameters) -> std::unique_ptr<Summary<double>> {
-    return std::make_unique<LosesAToken>(find_method("relu", "test").make_double(config, shape, parameters));
-  };
-  AttentionConfig config = config_of(8);
-  config.method = &method;
-  const auto x = make_linear<double>(config, kShape, parameters_of(instance_), nullptr);
+  const auto x =
+      make_linear<double>(with_fault<LosesAToken>(config_of(8)), kShape, parameters_of(instance_), nullptr);
   EXPECT_TRUE(is_causal(*x));
   EXPECT_FALSE(agrees_with_definition(*x));
 }
@@ -155,6 +140,62 @@ TEST_F(PlantedFaults, TheRootsGroupUsedForEveryNodeIsCaught) {
   const RootsGroup<double> x(sound(), layer);
   EXPECT_TRUE(agrees_with_definition(x));
   EXPECT_FALSE(nodes_agree(x));
+}
+
+/// Kept tokens and what can go wrong with them.
+class PlantedFaultsOfBudgets : public PlantedFaults {
+ protected:
+  static AttentionConfig budgets(const char* changes) {
+    auto object = nlohmann::json::parse(R"({"method": "relu", "local": "softmax", "group": 8, "taps": 3})");
+    object.update(nlohmann::json::parse(changes));
+    return parse_layer_attention(object, "test");
+  }
+  std::unique_ptr<Attention<double>> sound_kept() const {
+    return make_linear<double>(kept_.config, kShape, parameters_of(kept_), nullptr);
+  }
+  template <class Fault>
+  std::unique_ptr<Attention<double>> faulty() const {
+    return make_linear<double>(with_fault<Fault>(kept_.config), kShape, parameters_of(kept_), nullptr);
+  }
+
+  const Instance<double> kept_{budgets(R"({"local_groups": 2, "kept": 6})"), kShape, 3};
+};
+
+TEST_F(PlantedFaultsOfBudgets, TheChecksPassWithoutAFault) {
+  EXPECT_TRUE(is_causal(*sound_kept()));
+  EXPECT_TRUE(agrees_with_definition(*sound_kept(), kept_));
+  EXPECT_TRUE(nodes_agree(*sound_kept(), kept_));
+}
+
+TEST_F(PlantedFaultsOfBudgets, ATokenKeptBeforeItsBlockIsFoldedIsCaught) {
+  const LinearLayer<double> layer(kept_.config, kShape, parameters_of(kept_), nullptr);
+  const KeptTooEarly<double> x(sound_kept(), layer);
+  EXPECT_TRUE(is_causal(x));
+  EXPECT_FALSE(agrees_with_definition(x, kept_));
+}
+
+TEST_F(PlantedFaultsOfBudgets, ASurpriseOfASummaryThatHoldsTheBlockItselfIsCaught) {
+  const auto x = faulty<NotSurprised>();
+  EXPECT_TRUE(is_causal(*x));
+  EXPECT_FALSE(agrees_with_definition(*x, kept_));
+}
+
+TEST_F(PlantedFaultsOfBudgets, TheRootsKeptTokensUsedForEveryNodeAreCaught) {
+  const AttendsWithRootsKept x(faulty<RootsKept>());
+  EXPECT_TRUE(agrees_with_definition(x, kept_));
+  EXPECT_FALSE(nodes_agree(x, kept_));
+}
+
+TEST_F(PlantedFaultsOfBudgets, TheBudgetOfAnotherHeadIsCaught) {
+  const AttentionShape shape{4, 2, 8, 6};
+  for (const auto& [own, other] :
+       {std::pair{R"({"local_groups": [2, 3]})", R"({"local_groups": [3, 2]})"},
+        {R"({"local_groups": 2, "kept": [5, 0]})", R"({"local_groups": 2, "kept": [0, 5]})"}}) {
+    const Instance<double> instance(budgets(own), shape, 3);
+    EXPECT_TRUE(agrees_with_definition(*instance.attention, instance)) << own;
+    const auto x = make_linear<double>(budgets(other), shape, parameters_of(instance), nullptr);
+    EXPECT_FALSE(agrees_with_definition(*x, instance)) << own;
+  }
 }
 
 TEST_F(PlantedFaults, AStateThatGrowsIsCaught) {

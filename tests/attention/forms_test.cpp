@@ -50,7 +50,7 @@ TYPED_TEST(AttentionForms, AgreeAtEveryLengthNearAGroupsEdge) {
   using T = TypeParam;
   for (int group : {1, 5, 16}) {
     for (const auto& [name, config, rotate] : all_configs(group)) {
-      const AttentionShape shape{2, 1, 10, 6};
+      const AttentionShape shape{2, 2, 10, 6};
       const Instance<T> instance(config, shape, 3, rotate);
       for (int64_t n : {1, group - 1, group, group + 1, 3 * group + 7}) {
         if (n < 1) continue;
@@ -148,7 +148,7 @@ TYPED_TEST(AttentionForms, NoOutputDependsOnWhatComesLater) {
 
 TYPED_TEST(AttentionForms, TheStateIsOfConstantSize) {
   using T = TypeParam;
-  const AttentionShape shape{2, 1, 10, 6};
+  const AttentionShape shape{2, 2, 10, 6};
   for (const auto& [name, config, rotate] : all_configs(4)) {
     if (config.grows()) continue;
     const Instance<T> instance(config, shape, 3, rotate);
@@ -198,12 +198,22 @@ TYPED_TEST(AttentionForms, ASavedStateHoldsWhatItsLayoutSaysAndNoPadding) {
     const bool two_keys = config.local != LocalWeight::kNone && layout.summary > 0 &&
                           config.feature_position == FeaturePosition::kNone;
     const int64_t token = shape.head_size + shape.value_size;
-    const int64_t head = layout.waiting * (token + (two_keys ? shape.head_size : 0)) + layout.sinks * token +
-                         layout.recent * shape.value_size;
+    const int64_t alike = layout.sinks * token + layout.recent * shape.value_size;
+    int64_t heads = shape.kv_heads * alike, waits = 0;
+    for (int g = 0; g < shape.kv_heads; ++g) {
+      const int blocks = std::max(config.local_groups.of(g), layout.summary > 0 ? 2 : 1);
+      waits = std::max(waits, int64_t{blocks} * kGroup);
+      heads += blocks * kGroup * (token + (two_keys ? shape.head_size : 0));
+      heads += config.kept.of(g) * (token + 3);  // surprise, and a position in two numbers
+    }
+    EXPECT_EQ(layout.waiting, waits) << name;
+    EXPECT_EQ(layout.kept, config.kept.most()) << name;
     std::vector<std::byte> saved;
     instance.attention->make_state()->save(saved);
-    EXPECT_EQ(layout.numbers, layout.summary + shape.kv_heads * head) << name;
-    const size_t signature = 13 * sizeof(int64_t) + config.name().size();
+    EXPECT_EQ(layout.numbers, layout.summary + heads) << name;
+    int64_t name_size = 0;
+    std::memcpy(&name_size, saved.data() + sizeof(name_size), sizeof(name_size));
+    const size_t signature = 13 * sizeof(int64_t) + static_cast<size_t>(name_size);
     EXPECT_EQ(saved.size(), signature + layout.numbers * sizeof(T)) << name;
   }
 }
@@ -308,6 +318,9 @@ TYPED_TEST(AttentionForms, AStateOfALayerThatDiffersInOneThingIsRefusedByItsName
       {grouped, R"({"group": 16, "local_groups": 2})",
        "group 16, expected group 8"},  // as many waiting tokens
       {grouped, R"({"local_groups": 5})", "waiting tokens 40, expected waiting tokens 32"},
+      {grouped, R"({"kept": 6})", "of method grouped, kept tokens 6 6, expected of method grouped"},
+      {grouped, R"({"kept": [6, 0]})", "of method grouped, waiting tokens 32 32, kept tokens 6 0, expected"},
+      {grouped, R"({"local_groups": [4, 2]})", "of method grouped, waiting tokens 32 16, expected"},
       {grouped, R"({"sinks": 4})", "sinks 4, expected sinks 3"},
       {grouped, R"({"taps": 5})", "recent values 4, expected recent values 3"},
       {grouped, R"({"method": "relu", "local": "softmax"})", "of method relu, expected of method grouped"},

@@ -66,6 +66,10 @@ inline std::vector<NamedConfig> all_configs(int group) {
       R"({"local": "relu", "taps": 1})",
       R"({"local": "yoso", "gate": true, "sinks": 1})",
       R"({"local": "yoso", "bits": 3, "local_groups": 2, "alpha": 0.5})",
+      R"({"local": "softmax", "local_groups": [1, 3], "sinks": 1})",
+      R"({"local": "softmax", "local_groups": 2, "kept": 7, "sinks": 2, "gate": true, "decay": 0.8})",
+      R"({"local": "softmax", "local_groups": [2, 3], "kept": [0, 9], "taps": 3, "feature_position": "none"})",
+      R"({"local": "softmax", "local_groups": [4, 2], "kept": [3, 16], "decay": "learned"})",
   };
   std::vector<NamedConfig> configs;
   for (const Method* method : methods()) {
@@ -75,7 +79,8 @@ inline std::vector<NamedConfig> all_configs(int group) {
       const auto object = with_options(*method, options, group);
       const AttentionConfig config = parse_layer_attention(object, "test");
       configs.push_back({object.dump(), config, false});
-      if (config.sinks > 0) configs.push_back({object.dump() + " with turned sinks", config, true});
+      if (config.sinks > 0 || config.kept.most() > 0)
+        configs.push_back({object.dump() + " with turned sinks", config, true});
     }
   }
   return configs;

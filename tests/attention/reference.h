@@ -220,8 +220,9 @@ class ReferenceHead {
     const int64_t end = form_ == ReferenceForm::kBidirectional ? n
                         : form_ == ReferenceForm::kCross       ? t
                                                                : t + 1;
+    const std::vector<int64_t> kept = kept_at(x, t);
     for (int64_t s = 0; s < end; ++s) {
-      if (is_local(s, t)) local.push_back(s);
+      if (is_local(s, t) || std::binary_search(kept.begin(), kept.end(), s)) local.push_back(s);
       if (is_global(s, t)) global.push_back(s);
     }
     const bool has_local = !local.empty();
@@ -256,7 +257,50 @@ class ReferenceHead {
     return out;
   }
 
+  /// The older tokens that t sees locally, in position order: of each block, when it is folded, those are
+  /// kept that the summary of the blocks before recalls worst at their own keys.
+  std::vector<int64_t> kept_at(const HeadSequence& x, int64_t t) const {
+    const int64_t most = config_.kept.of(kv_head_);
+    std::vector<std::pair<double, int64_t>> kept;  // minus the surprise, and the position
+    if (most == 0 || form_ != ReferenceForm::kCausal) return {};
+    const int64_t w = config_.local_groups.of(kv_head_), c = config_.group;
+    for (int64_t b = 0; group(t) - b >= w; ++b) {
+      std::vector<int64_t> before;
+      for (int64_t s = config_.sinks; s < b * c; ++s) before.push_back(s);
+      for (int64_t s = std::max<int64_t>(b * c, config_.sinks); s < (b + 1) * c; ++s) {
+        kept.emplace_back(-surprise(x, s, before, (b + w) * c), s);
+      }
+      std::sort(kept.begin(), kept.end());
+      if (static_cast<int64_t>(kept.size()) > most) kept.resize(most);
+    }
+    std::vector<int64_t> positions;
+    for (const auto& [surprise, s] : kept) positions.push_back(s);
+    std::sort(positions.begin(), positions.end());
+    return positions;
+  }
+
  private:
+  /// How badly the tokens `before`, as readers at t see them, recall token s at its own key.
+  double surprise(const HeadSequence& x, int64_t s, const std::vector<int64_t>& before, int64_t t) const {
+    const ReferenceMap map = reference_maps().at(config_.method->name);
+    const auto phi = [&](int64_t i) {
+      return map(summary_row(x.k[i], x.summary_k[i]), parameters_, "k.", kv_head_, kv_head_);
+    };
+    const double decay = config_.decay_learned ? 1 / (1 + std::exp(-at("decay", kv_head_))) : config_.decay;
+    const Vec own = phi(s);
+    Vec recalled(shape_.value_size);
+    double denominator = 0, squares = 0;
+    for (int64_t i : before) {
+      const double weight = std::pow(decay, faded(i, t)) * dot(own, phi(i));
+      denominator += weight;
+      for (size_t j = 0; j < recalled.size(); ++j) recalled[j] += weight * x.v[i][j];
+    }
+    for (size_t j = 0; j < recalled.size(); ++j) {
+      squares += std::pow(x.v[s][j] - recalled[j] / std::max(denominator, 1e-6), 2);
+    }
+    return std::sqrt(squares);
+  }
+
   double at(const std::string& name, int64_t i) const { return parameters_.at(name)[i]; }
   int64_t group(int64_t s) const { return s / config_.group; }
   static double dot(const Vec& a, const Vec& b) {
@@ -302,12 +346,15 @@ class ReferenceHead {
 
   Vec local_key(const HeadSequence& x, int64_t s, int64_t t) const {
     Vec key = entered(x.k[s]);
-    const int64_t end = (group(t) + 1) * config_.group;
-    if (!sinks_ || form_ != ReferenceForm::kCausal || s >= config_.sinks || end <= sinks_->trained_positions)
-      return key;
+    if (!sinks_ || form_ != ReferenceForm::kCausal) return key;
+    const int64_t past = (group(t) + 1) * config_.group - sinks_->trained_positions;
+    int64_t position = s;
+    if (past > 0 && s < config_.sinks) position = s + past;
+    if (past > 0 && s >= config_.sinks && group(t) - group(s) >= config_.local_groups.of(kv_head_))
+      position = std::max(s, past + config_.sinks);  // a kept token
     const size_t half = sinks_->inverse_frequencies.size();
     for (size_t i = 0; i < half; ++i) {
-      const double angle = double(end - sinks_->trained_positions) * sinks_->inverse_frequencies[i];
+      const double angle = double(position - s) * sinks_->inverse_frequencies[i];
       const double a = key[i], b = key[i + half];
       key[i] = a * std::cos(angle) - b * std::sin(angle);
       key[i + half] = b * std::cos(angle) + a * std::sin(angle);

@@ -21,6 +21,10 @@ TEST(ModelCheck, HoldsForEveryKindOfLayer) {
       {{"method", "softmax"}, {"window", 5}},
       {{"method", "grouped"},
        {"group", 8},
+       {"local_groups", 2},
+       {"layers", {{"0", {{"kept", 12}}}, {"1", {{"local_groups", {2, 4}}, {"kept", {20, 0}}}}}}},
+      {{"method", "grouped"},
+       {"group", 8},
        {"layers", {{"1", {{"alpha", 1}, {"taps", 0}, {"group", 4}, {"local_groups", 16}}}}}},
   };
   ThreadPool pool(2);
@@ -33,7 +37,9 @@ TEST(ModelCheck, HoldsForEveryKindOfLayer) {
         EXPECT_TRUE(result.holds()) << attention << ": " << result.name << ", " << result.measured << " "
                                     << result.unit << ", allowed " << result.limit;
         if (result.unit == "relative RMS") {
-          EXPECT_LE(result.limit, 1e-5);  // of float32, mathematics.md, section 5
+          EXPECT_LE(result.measured, 1e-5) << attention;  // of float32, mathematics.md, section 5
+          const bool keeps = attention.dump().find("kept") != std::string::npos;
+          EXPECT_LE(result.limit, keeps ? 2e-2 : 1e-5);  // which of two equal surprises is kept is rounding's
         }
       }
     }

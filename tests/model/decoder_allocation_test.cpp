@@ -38,7 +38,11 @@ constexpr int kRound = 40;  // steps: five groups of the attention below
 /// round makes none.
 int64_t allocations_when_warm(int threads, int warm_up) {
   RandomModel spec{.positions = 50, .type = DType::kBF16};  // steps go past them, and warn once
-  spec.attention = {{"method", "grouped"}, {"group", 8}, {"local_groups", 2}, {"sinks", 3}};
+  spec.attention = {{"method", "grouped"},
+                    {"group", 8},
+                    {"local_groups", 2},
+                    {"sinks", 3},
+                    {"layers", {{"1", {{"kept", {9, 0}}}}}}};
   const TemporaryModel model(spec);
   ThreadPool pool(threads);
   const auto decoder = Decoder::make(model.get(), {.slots = 2}, pool);
