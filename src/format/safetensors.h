@@ -4,6 +4,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -66,6 +67,13 @@ class TensorStore {
 struct NamedTensor {
   std::string name;
   TensorView tensor;
+  /// Where given: makes the bytes (`tensor` has none) when it is their turn, so that one tensor at a time is
+  /// in memory. Exactly as many as type and shape say.
+  std::function<std::vector<std::byte>()> make = {};
+
+  size_t bytes() const {
+    return make ? static_cast<size_t>(tensor.numbers()) * size_of(tensor.type) : tensor.bytes.size();
+  }
 };
 
 /// Writes one file atomically: a temporary beside it, flush, rename. Throws Error on a full disk, leaving

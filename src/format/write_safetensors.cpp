@@ -24,7 +24,7 @@ struct Shard {
 std::vector<Shard> split(std::span<const NamedTensor> tensors, size_t shard_bytes) {
   std::vector<Shard> shards;
   for (size_t i = 0; i < tensors.size(); ++i) {
-    const size_t size = tensors[i].tensor.bytes.size() + tensors[i].name.size() + kEntryBytes;
+    const size_t size = tensors[i].bytes() + tensors[i].name.size() + kEntryBytes;
     if (shards.empty() || (shards.back().bytes > 0 && shards.back().bytes + size > shard_bytes)) {
       shards.emplace_back();
     }
@@ -58,7 +58,7 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
     if (header.contains(one->name)) {
       throw Error(path.string(), fmt::format("tensor \"{}\" given twice", one->name), "it once");
     }
-    const size_t end = offset + tensor.bytes.size();
+    const size_t end = offset + one->bytes();
     header[one->name] = {
         {"dtype", name_of(tensor.type)}, {"shape", tensor.shape}, {"data_offsets", {offset, end}}};
     offset = end;
@@ -72,7 +72,10 @@ void write_safetensors(const std::filesystem::path& path, std::span<const NamedT
   file.write(length + text);
   for (const NamedTensor* one : order) {
     stop_if_interrupted();
-    file.write(one->tensor.bytes);
+    if (one->make)
+      file.write(one->make());
+    else
+      file.write(one->tensor.bytes);
   }
   file.commit();
 }
@@ -88,7 +91,7 @@ void write_sharded(const std::filesystem::path& folder, std::span<const NamedTen
     write_safetensors(folder / name, gather(tensors, shards[i].members), metadata);
     for (size_t member : shards[i].members) {
       map[tensors[member].name] = name;
-      total += tensors[member].tensor.bytes.size();
+      total += tensors[member].bytes();
     }
   }
   const Json index = {{"metadata", {{"total_size", total}}}, {"weight_map", map}};
