@@ -24,9 +24,6 @@ std::array<int16_t, kCharacters> byte_table() {
 
 }  // namespace
 
-const char* const kByteLevelPattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 std::optional<uint8_t> byte_of_character(char32_t character) {
   static const std::array<int16_t, kCharacters> kBytes = byte_table();
   if (character >= kCharacters || kBytes[character] < 0) return std::nullopt;

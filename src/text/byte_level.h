@@ -18,6 +18,7 @@ std::optional<uint8_t> byte_of_character(char32_t character);
 void append_byte_characters(std::string& out, std::string_view text);
 
 /// GPT-2's pattern, as ByteLevel pre-tokenizers use it.
-extern const char* const kByteLevelPattern;
+inline constexpr const char* kByteLevelPattern =
+    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 }  // namespace linnet

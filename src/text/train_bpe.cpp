@@ -9,6 +9,7 @@
 #include <queue>
 
 #include "base/error.h"
+#include "text/bpe_file.h"
 #include "text/byte_level.h"
 #include "text/regex.h"
 #include "text/token_model.h"
@@ -197,60 +198,10 @@ TrainedBpe train_bpe(const WordCounts& words, int32_t vocabulary, const std::vec
 }
 
 std::string tokenizer_json(const TrainedBpe& trained, const std::vector<std::string>& special) {
-  using Json = nlohmann::ordered_json;
-  const auto byte_level = [](bool prefix_space) {
-    return Json{{"type", "ByteLevel"},
-                {"add_prefix_space", prefix_space},
-                {"trim_offsets", true},
-                {"use_regex", true}};
-  };
-  Json added = Json::array(), vocab = Json::object(), merges = Json::array();
-  for (size_t id = 0; id < special.size(); ++id) {
-    added.push_back({{"id", id},
-                     {"content", special[id]},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", true}});
-  }
-  // Appended as they are: looking each key up in an ordered object is quadratic.
-  auto& entries = vocab.get_ref<Json::object_t&>();
-  for (size_t id = 0; id < trained.tokens.size(); ++id) entries.emplace_back(trained.tokens[id], id);
-  for (const auto& [left, right] : trained.merges) merges.push_back({left, right});
-  Json post = byte_level(true);
-  if (!special.empty()) {
-    const Json token = {{"SpecialToken", {{"id", special[0]}, {"type_id", 0}}}};
-    const auto sequence = [](const char* name, int type) {
-      return Json{{"Sequence", {{"id", name}, {"type_id", type}}}};
-    };
-    post = {{"type", "TemplateProcessing"},
-            {"single", Json::array({token, sequence("A", 0)})},
-            {"pair", Json::array({token, sequence("A", 0), sequence("B", 1)})},
-            {"special_tokens",
-             {{special[0],
-               {{"id", special[0]}, {"ids", Json::array({0})}, {"tokens", Json::array({special[0]})}}}}}};
-  }
-  const Json model = {{"type", "BPE"},
-                      {"dropout", nullptr},
-                      {"unk_token", nullptr},
-                      {"continuing_subword_prefix", nullptr},
-                      {"end_of_word_suffix", nullptr},
-                      {"fuse_unk", false},
-                      {"byte_fallback", false},
-                      {"ignore_merges", false},
-                      {"vocab", std::move(vocab)},
-                      {"merges", std::move(merges)}};
-  const Json file = {{"version", "1.0"},
-                     {"truncation", nullptr},
-                     {"padding", nullptr},
-                     {"added_tokens", std::move(added)},
-                     {"normalizer", nullptr},
-                     {"pre_tokenizer", byte_level(false)},
-                     {"post_processor", std::move(post)},
-                     {"decoder", byte_level(true)},
-                     {"model", model}};
-  return file.dump(1) + "\n";
+  BpeFile file{.tokens = trained.tokens, .merges = trained.merges, .pre_tokenizer = byte_level(false)};
+  for (size_t id = 0; id < special.size(); ++id) file.added.push_back({static_cast<int32_t>(id), true});
+  if (!special.empty()) file.bos = 0;
+  return bpe_json(file);
 }
 
 std::string tokenizer_config_json(const std::vector<std::string>& special) {
