@@ -19,10 +19,6 @@ using Json = nlohmann::json;
 constexpr uint64_t kMaxHeader = 100'000'000;
 constexpr size_t kMaxDimensions = 64;
 
-std::string tensor_at(std::string_view where, std::string_view name) {
-  return fmt::format("{}: tensor \"{}\"", where, name);
-}
-
 uint64_t header_length(std::span<const std::byte> bytes, std::string_view where) {
   if (bytes.size() < 8) {
     throw Error(where, fmt::format("a file of {} bytes", bytes.size()), "safetensors: 8 bytes and a header");
@@ -178,9 +174,9 @@ SafetensorsFile SafetensorsFile::parse(std::span<const std::byte> bytes, std::st
     }
     if (name.empty()) throw Error(where, "a tensor without a name", "a name");
     if (name.find('\0') != std::string::npos) {
-      throw Error(tensor_at(where, printable(name)), "NUL in the name", "a name without NUL");
+      throw Error(tensor_at(where, name), "NUL in the name", "a name without NUL");
     }
-    file.tensors_.emplace(name, read_entry(entry, data, tensor_at(where, printable(name))));
+    file.tensors_.emplace(name, read_entry(entry, data, tensor_at(where, name)));
   }
   check_cover(file.tensors_, data, where);
   return file;

@@ -12,20 +12,6 @@
 namespace linnet {
 namespace {
 
-// IEEE half precision, exactly; subnormals, infinities and NaN included.
-float half_to_float(uint16_t half) {
-  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
-  const uint32_t exponent = (half >> 10) & 0x1F, fraction = half & 0x3FF;
-  if (exponent == 0) {
-    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
-    return sign ? -magnitude : magnitude;
-  }
-  const uint32_t wide = exponent == 31 ? 0xFFu : exponent + 112;
-  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
-}
-
-float bfloat16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
-
 // To nearest, ties to even; NaN stays NaN.
 uint16_t float_to_bfloat16(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
@@ -98,6 +84,19 @@ std::vector<T> to_floating(const TensorView& tensor, std::string_view where) {
 
 }  // namespace
 
+float half_to_float(uint16_t half) {
+  const uint32_t sign = static_cast<uint32_t>(half & 0x8000) << 16;
+  const uint32_t exponent = (half >> 10) & 0x1F, fraction = half & 0x3FF;
+  if (exponent == 0) {
+    const float magnitude = static_cast<float>(fraction) * 0x1p-24f;
+    return sign ? -magnitude : magnitude;
+  }
+  const uint32_t wide = exponent == 31 ? 0xFFu : exponent + 112;
+  return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
+}
+
+float bfloat16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
+
 bool is_finite(DType type, std::span<const std::byte> bytes) {
   switch (type) {
     case DType::kF64:
@@ -129,6 +128,10 @@ std::string to_string(const std::vector<int64_t>& shape) {
       "[{}",
       fmt::join(shape.begin(), shape.begin() + static_cast<int64_t>(std::min(shape.size(), kShown)), ", "));
   return text + (shape.size() > kShown ? ", …]" : "]");
+}
+
+std::string tensor_at(std::string_view where, std::string_view name) {
+  return fmt::format("{}: tensor \"{}\"", where, printable(name));
 }
 
 std::vector<float> to_float(const TensorView& tensor, std::string_view where) {

@@ -44,11 +44,17 @@ struct TensorView {
 
 /// "[6, 64, 64]", for messages.
 std::string to_string(const std::vector<int64_t>& shape);
+/// `FILE: tensor "name"`, for messages.
+std::string tensor_at(std::string_view where, std::string_view name);
 
 /// Whether every number of a type that can hold NaN or infinity is finite. Types that cannot, or that no
 /// module reads: true. `bytes` is a whole number of them.
 bool is_finite(DType type, std::span<const std::byte> bytes);
 inline bool is_finite(const TensorView& tensor) { return is_finite(tensor.type, tensor.bytes); }
+
+/// Exactly; subnormals, infinities and NaN included.
+float half_to_float(uint16_t half);
+float bfloat16_to_float(uint16_t bits);
 
 /// The numbers as float32 or float64 (from any of the floating types), converted. Allocates.
 /// Throws Error naming `where` if the type is not a floating one.
