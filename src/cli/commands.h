@@ -13,6 +13,7 @@ void describe_chat(CLI::App& app, Work& work);
 void describe_check(CLI::App& app, Work& work);
 void describe_finetune(CLI::App& app, Work& work);
 void describe_generate(CLI::App& app, Work& work);
+void describe_import(CLI::App& app, Work& work);
 void describe_inspect(CLI::App& app, Work& work);
 void describe_leak(CLI::App& app, Work& work);
 void describe_linearize(CLI::App& app, Work& work);

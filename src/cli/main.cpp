@@ -20,6 +20,7 @@ constexpr Command kCommands[] = {
     {"finetune", "next-token loss on a model, softmax or linear", nullptr},
     {"linearize", "a softmax model with linear attention", nullptr},
     {"leak", "what a model that sees the future looks like", nullptr},
+    {"import", "a Hugging Face folder from a GGUF file", describe_import},
     {"merge", "a full folder from a sidecar or LoRA and its base", describe_merge},
 };
 

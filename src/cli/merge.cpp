@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -17,16 +16,8 @@ struct MergeOptions : SharedOptions {
   int64_t shard_bytes = kShardBytes;
 };
 
-/// Before anything is read: a large model takes minutes.
-void check_out(const std::filesystem::path& out) {
-  std::error_code error;
-  if (std::filesystem::exists(out, error) && !std::filesystem::is_empty(out, error))
-    throw Error(out.string(), "already exists", "a new folder's name");
-  check_writable(out);
-}
-
 void merge(const MergeOptions& options) {
-  check_out(options.out);
+  check_new_folder(options.out);
   const JsonResult json(options);
   const auto model = open_model(options);
   if (!model->is_sidecar())

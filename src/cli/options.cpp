@@ -131,6 +131,13 @@ void add_json(CLI::App& app, SharedOptions& options) {
   app.add_option("--json", options.json, "Write the result to this file as JSON")->type_name("FILE");
 }
 
+void check_new_folder(const std::filesystem::path& out) {
+  std::error_code error;
+  if (std::filesystem::exists(out, error) && !std::filesystem::is_empty(out, error))
+    throw Error(out.string(), "already exists", "a new folder's name");
+  check_writable(out);
+}
+
 void add_shard_size(CLI::App& app, int64_t& bytes) {
   app.add_option("--shard-size", bytes, "Bytes of a weight file before another is begun, such as 5GB")
       ->transform(count(1))

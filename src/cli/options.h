@@ -45,6 +45,9 @@ CLI::Option* add_texts(CLI::App& app, const char* name, std::vector<std::filesys
 void add_field(CLI::App& app, SharedOptions& options);
 /// All of the above but --seed, for commands that run a model and draw nothing.
 void add_evaluation(CLI::App& app, SharedOptions& options);
+/// A folder to write is not there yet, or empty, and can be made. Before anything is read: a large model
+/// takes minutes.
+void check_new_folder(const std::filesystem::path& out);
 /// --shard-size, of the commands that write weights.
 void add_shard_size(CLI::App& app, int64_t& bytes);
 /// All of the above, for commands that run a model.

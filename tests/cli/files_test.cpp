@@ -11,6 +11,7 @@
 #include "base/json.h"
 #include "model/model.h"
 #include "tests/cli/program.h"
+#include "tests/model/tiny_gguf.h"
 
 namespace linnet {
 namespace {
@@ -175,6 +176,42 @@ TEST_F(Program, PrintsTheRowsThatThePageHolds) {
     EXPECT_THAT(outcome.out, HasSubstr(line + "\n"))
         << "docs/attention.md: put in `linnet methods --markdown`";
   EXPECT_GT(rows, 10u);
+}
+
+TEST_F(Program, ImportsAGgufFileThatThenGenerates) {
+  const auto folder = Model::open(model());
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : folder->base_tensors().tensors()) tensors.push_back({name, tensor});
+  GgufWriter writer = gguf_metadata(folder->config());
+  add_bpe(writer);
+  add_tensors(writer, tensors, folder->config());
+  const std::string bytes = writer.file();
+  write_file(input("tiny.gguf"), bytes);
+  const Outcome outcome = run({"import", "{i}/tiny.gguf", "-o", "{i}/imported", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, IsEmpty());
+  EXPECT_EQ(parse_json(outcome.files.at("out.json"), "out.json")["types"]["F32"].get<int64_t>(),
+            parse_json(outcome.files.at("out.json"), "out.json")["parameters"].get<int64_t>());
+  const Outcome answer = run({"generate", "{i}/imported", "--chat", "--prompt", "ab", "-n", "2"});
+  EXPECT_EQ(answer.status, 0) << answer.err;
+
+  write_file(input("short.gguf"), std::string_view(bytes).substr(0, bytes.size() - 1));
+  const BadRow rows[] = {
+      {{"import", "{i}/short.gguf", "-o", "{i}/new"}, "from offset"},
+      {{"import", "{i}/tiny.gguf", "-o", "{i}/imported"}, "already exists"},
+      {{"import", "{m}/config.json", "-o", "{i}/new"}, "not a GGUF file"},
+      {{"import", "{m}", "-o", "{i}/new"}, "not a regular file"},
+      {{"import", "{i}/absent.gguf", "-o", "{i}/new"}, "cannot open"},
+      {{"import", "{i}/tiny.gguf"}, "--out"},
+  };
+  for (const BadRow& row : rows) {
+    expect_refused(row, run(row.arguments));
+    EXPECT_FALSE(fs::exists(input("new")));
+  }
+  RunOptions full;
+  full.full_disk = true;
+  full.room = 6000;
+  EXPECT_EQ(run({"import", "{i}/tiny.gguf", "-o", "full"}, full).status, 2);
 }
 
 }  // namespace

@@ -13,7 +13,7 @@ namespace {
 TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
   const std::vector<std::string> commands[] = {
       {"generate"}, {"chat"},  {"perplexity"},         {"reach"},   {"inspect"},   {"check"},
-      {"bench"},    {"merge"}, {"tokenizer", "train"}, {"methods"}, {"attention"}, {"tokenizer", "encode"}};
+      {"bench"},    {"merge"}, {"import"}, {"tokenizer", "train"}, {"methods"}, {"attention"}, {"tokenizer", "encode"}};
   size_t options = 0;
   for (std::vector<std::string> command : commands) {
     command.emplace_back("--help");

@@ -1,0 +1,60 @@
+// A Hugging Face folder from a GGUF file.
+#include <fmt/format.h>
+
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "model/import_gguf.h"
+#include "model/write_model.h"
+
+namespace linnet::cli {
+namespace {
+
+struct ImportOptions : SharedOptions {
+  std::string file, out;
+  int64_t shard_bytes = kShardBytes;
+};
+
+void import(const ImportOptions& options) {
+  check_new_folder(options.out);
+  const JsonResult json(options);
+  const GgufFile file = GgufFile::open(options.file);
+  const ImportedModel model = import_gguf(file);
+  int64_t parameters = 0;
+  std::map<std::string, int64_t> types;  // numbers of each type in the file
+  for (const NamedTensor& one : model.tensors) parameters += one.tensor.numbers();
+  for (const auto& [name, tensor] : file.tensors())
+    types[std::string(tensor.type->name)] += TensorView{.shape = tensor.shape, .bytes = {}}.numbers();
+  {
+    Progress progress("import", "parameters", static_cast<double>(parameters), 0,
+                      Progress::Output::standard_error(kPatience));
+    write_imported(options.out, model, static_cast<size_t>(options.shard_bytes),
+                   [&](double done, double) { progress.update(done); });
+  }
+  json.write({{"out", options.out},
+              {"tensors", model.tensors.size()},
+              {"parameters", parameters},
+              {"types", types}});
+  note(fmt::format("wrote {}: {} parameters in BF16", options.out, parameters));
+}
+
+}  // namespace
+
+void describe_import(CLI::App& app, Work& work) {
+  auto options = std::make_shared<ImportOptions>();
+  app.add_option("FILE", options->file, "A GGUF file, version 2 or 3, of architecture llama or qwen2")
+      ->required();
+  app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
+  add_shard_size(app, options->shard_bytes);
+  add_json(app, *options);
+  app.callback([options, &work] {
+    work = [options] {
+      import(*options);
+      return ExitStatus::kDone;
+    };
+  });
+}
+
+}  // namespace linnet::cli
