@@ -52,7 +52,7 @@ class LinearAttention final : public Attention<T> {
     thread_local NodePlan plan;
     plan.assign(tree, own.length(), group_);
     const NodePlan& nodes = plan;  // the caller's, for every worker
-    pool.run(shape_.kv_heads, [&](size_t g) {
+    each_head(pool, [&](size_t g) {
       attend_nodes<T>(layer(g), g, own.head(g), own.length(), nodes.paths, nodes.order, nodes.buckets, rows,
                       out);
     });
@@ -68,7 +68,7 @@ class LinearAttention final : public Attention<T> {
       for (int64_t n = begin; n < end; ++n) layer(g).append(g, own.head(g), rows, path[n - begin], n);
     };
     if (end / group_ > begin / group_) {  // a block may fold
-      pool.run(shape_.kv_heads, commit_head);
+      each_head(pool, commit_head);
     } else {
       for (int g = 0; g < shape_.kv_heads; ++g) commit_head(g);
     }
@@ -80,7 +80,7 @@ class LinearAttention final : public Attention<T> {
     const Rows<T>& rows = entered.enter(layers_[0], given);
     auto& own = static_cast<LinearState<T>&>(state);
     const int64_t begin = own.length(), end = begin + rows.count;
-    pool.run(shape_.kv_heads, [&](size_t g) {
+    each_head(pool, [&](size_t g) {
       for (int64_t n = begin; n < end;) {
         const int64_t group = n / group_;
         const int64_t count = std::min({kChain, (group + 1) * group_ - n, end - n});
@@ -97,7 +97,7 @@ class LinearAttention final : public Attention<T> {
   void encode(const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
     const Rows<T>& rows = entered.enter(layers_[0], given);
-    pool.run(shape_.kv_heads, [&](size_t g) { encode_head<T>(layer(g), g, rows, out); });
+    each_head(pool, [&](size_t g) { encode_head<T>(layer(g), g, rows, out); });
   }
 
   std::unique_ptr<Memory<T>> summarize(const Rows<T>& given, ThreadPool& pool) const override {
@@ -105,7 +105,7 @@ class LinearAttention final : public Attention<T> {
     thread_local EnteredRows<T> entered;
     const Rows<T>& rows = entered.enter(layers_[0], given);
     auto memory = std::make_unique<LinearMemory<T>>(layers_[0], rows.count);
-    pool.run(shape_.kv_heads, [&](size_t g) { summarize_head<T>(layer(g), g, rows, memory->head(g)); });
+    each_head(pool, [&](size_t g) { summarize_head<T>(layer(g), g, rows, memory->head(g)); });
     return memory;
   }
 
@@ -114,11 +114,15 @@ class LinearAttention final : public Attention<T> {
     thread_local EnteredRows<T> entered;
     const Rows<T>& rows = entered.enter(layers_[0], given);
     const auto& own = static_cast<const LinearMemory<T>&>(memory);
-    pool.run(shape_.kv_heads,
-             [&](size_t g) { read_head<T>(layer(g), g, own.head(g), own.length(), rows, out); });
+    each_head(pool, [&](size_t g) { read_head<T>(layer(g), g, own.head(g), own.length(), rows, out); });
   }
 
  private:
+  /// Calls work(g) of every key-value head.
+  template <class Work>
+  void each_head(ThreadPool& pool, const Work& work) const {
+    pool.run(shape_.kv_heads, [&](size_t i) { work(static_cast<size_t>(parts_->by_size[i])); });
+  }
   const LinearLayer<T>& layer(size_t kv_head) const { return layers_[parts_->class_of[kv_head]]; }
 
   AttentionShape shape_;

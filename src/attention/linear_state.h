@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <numeric>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -90,6 +91,7 @@ struct LinearParts {
   std::vector<LinearLayout> layouts;  // of each class of heads
   std::vector<int> class_of;          // [kv_heads]
   std::vector<int64_t> begins;        // [kv_heads + 1] where in the slab a head's part stands
+  std::vector<int> by_size;           // [kv_heads] heads, the largest parts first: threads end together
   std::string name;                   // for the signature: the row's, and budgets where they need one
 
   LinearParts(std::vector<LinearLayout> of_classes, std::vector<int> classes)
@@ -101,6 +103,10 @@ struct LinearParts {
       waiting.push_back(own.tokens);
       kept.push_back(own.kept.tokens);
     }
+    by_size.resize(class_of.size());
+    std::iota(by_size.begin(), by_size.end(), 0);
+    std::stable_sort(by_size.begin(), by_size.end(),
+                     [&](int a, int b) { return of_head(a).size > of_head(b).size; });
     if (layouts.size() > 1) name += fmt::format(", waiting tokens {}", fmt::join(waiting, " "));
     if (*std::max_element(kept.begin(), kept.end()) > 0)
       name += fmt::format(", kept tokens {}", fmt::join(kept, " "));
