@@ -379,12 +379,6 @@ std::vector<BudgetClass> budget_classes(const AttentionConfig& config, int kv_he
   return classes;
 }
 
-void refuse_budgets(const AttentionConfig& config, const std::string& where) {
-  if (!config.local_groups.is_array() && !config.kept.is_array() && config.kept.most() == 0) return;
-  throw Error(where, "budgets by head or kept tokens, which are not computed yet",
-              "one number for local_groups, and no kept");
-}
-
 void check_heads(const AttentionConfig& config, int64_t kv_heads, const std::string& where) {
   for (const BudgetKey& key : kBudgets) {
     const PerHead& budget = config.*key.field;

@@ -119,8 +119,6 @@ std::vector<BudgetClass> budget_classes(const AttentionConfig& config, int kv_he
 /// Throws Error (where: `where` and the key) on an array of another length than the number of key-value
 /// heads.
 void check_heads(const AttentionConfig& config, int64_t kv_heads, const std::string& where);
-/// Throws Error on budgets that differ by head and on kept tokens: for what cannot compute them yet.
-void refuse_budgets(const AttentionConfig& config, const std::string& where);
 
 /// One config a layer from the `linear_attention` object; all softmax where `object` is null.
 /// Throws Error naming the key; an unknown key names the known ones and the nearest.

@@ -63,7 +63,7 @@ class OutputTest : public testing::Test {
   }
   Module train(const Model& base, bool linear, const std::vector<Phase>& phases) {
     Module module(Model::open(base.folder()), {});
-    if (linear) module.set_attention(parse_attention(nlohmann::json::parse(kLinear), 2, "test"), 1);
+    if (linear) module.set_attention(parse_attention(nlohmann::json::parse(linear_), 2, "test"), 1);
     const Tokenizer tokenizer = Tokenizer::load(base.tokenizer_folder());
     const std::vector<fs::path> files{root_ / "valid.txt"};
     const TokenizedText text = tokenize_files(files, tokenizer, 0, pool_);
@@ -92,6 +92,7 @@ class OutputTest : public testing::Test {
 
   ThreadPool pool_{2};
   fs::path root_;
+  std::string linear_ = kLinear;
 };
 
 std::vector<Phase> few_steps(Trainable trainable, double rate) {
@@ -118,6 +119,19 @@ TEST_F(OutputTest, ATrainedSidecarScoresInTheRuntimeWhatTheWorkshopEvaluates) {
   const double trained = workshop(module, 48);
   EXPECT_NE(trained, workshop(Module(base, {}), 48));
   EXPECT_NEAR(runtime(root_ / "linear", 48), trained, 1e-4);
+}
+
+TEST_F(OutputTest, ATrainedSidecarOfBudgetsByHeadScoresInTheRuntimeWhatTheWorkshopEvaluates) {
+  linear_ = R"({"method": "grouped", "group": 4, "local_groups": [2, 3], "kept": [7, 0], "sinks": 2,
+                "layers": {"1": {"local_groups": 2, "kept": 3}}})";
+  const auto base = Model::open(root_ / "base");
+  const Module module = train(*base, true, few_steps({.what = Train::kNew}, 0.05));
+  write_trained(make("linear"), module, *base, OutputKind::kSidecar, size_t{1} << 30, /*trained=*/true);
+  const double trained = workshop(module, 48);
+  EXPECT_NEAR(runtime(root_ / "linear", 48), trained, 1e-4);
+  Module others(base, {});
+  others.set_attention(parse_attention(nlohmann::json::parse(kLinear), 2, "test"), 1);
+  EXPECT_NE(trained, workshop(others, 48));
 }
 
 TEST_F(OutputTest, LoraOfAPlainModelIsPeftsTwoFilesAndReloads) {

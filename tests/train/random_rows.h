@@ -43,6 +43,12 @@ inline std::vector<std::string> test_configs() {
       R"({"local": "softmax", "denominator": "shared", "decay": "learned", "gate": true, "taps": 5,
           "local_groups": 2, "sinks": 3})",
       R"({"local": "softmax", "group": 1, "local_groups": 2, "sinks": 1})",
+      R"({"local": "softmax", "alpha": 0.75, "group": 2, "local_groups": 17, "sinks": 1, "taps": 2})",
+      R"({"local": "relu", "local_groups": [3, 1], "sinks": 2, "taps": 3})",
+      R"({"local": "softmax", "denominator": "shared", "gate": true, "local_groups": [1, 2]})",
+      R"({"local": "softmax", "local_groups": 2, "kept": 5, "sinks": 2, "gate": true, "decay": "learned"})",
+      R"({"local": "softmax", "local_groups": 3, "kept": 30, "group": 1, "decay": 0.7, "feature_position": "none"})",
+      R"({"local": "softmax", "local_groups": [2, 4], "kept": [9, 0], "sinks": 1, "decay": "learned", "taps": 2})",
   };
   std::vector<std::string> configs;
   for (const Method* method : methods()) {

@@ -1,5 +1,5 @@
-// The local branch (mathematics.md section 1): each group's queries against the keys of its last W groups and
-// the sinks, with the weight ρ.
+// The local branch (mathematics.md section 1): each group's queries against the keys of its last W groups,
+// the sinks and the kept tokens, with the weight ρ.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -24,9 +24,11 @@ struct LocalOutput {
 };
 
 /// `gain` [H, e] of ReLA, undefined: 1. `parts`: numerator and denominator of softmax after the maximum is
-/// taken out, for a shared denominator.
+/// taken out, for a shared denominator. `surprises` (summary.h) of the groups that are folded, undefined
+/// where no token is kept.
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
-                         const SinkRotation* sinks, const at::Tensor& gain, bool parts);
+                         const SinkRotation* sinks, const at::Tensor& gain, bool parts,
+                         const at::Tensor& surprises = {});
 
 /// The same of each group's queries, any number of rows, against all of its own keys. `hidden` [B or 1,
 /// groups, rows or 1, keys] bool: which keys they don't see; each row sees one at least.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <vector>
 
 #include "attention/method.h"
 #include "train/attention/branches.h"
@@ -78,8 +79,12 @@ at::Tensor linear_attention(const Rows& given, const Documents& documents, const
   } else {
     const bool parts = config.denominator == Denominator::kShared;
     const auto gain = parameters.find("local_gain");
-    const LocalOutput local = local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
-                                           gain != parameters.end() ? gain->second : at::Tensor(), parts);
+    at::Tensor surprise;
+    if (config.kept.number() > 0 && pass.read_groups() > 0)
+      surprise = surprises(summary, pass, form_of(*config.method).map);
+    const LocalOutput local =
+        local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
+                     gain != parameters.end() ? gain->second : at::Tensor(), parts, surprise);
     const at::Tensor alone = parts ? local.numerator / local.denominator : local.numerator;
     out = alone.to(sum_type(v.scalar_type()));
     if (config.has_summary() && pass.readers() > 0) {
@@ -105,8 +110,65 @@ bool sees_whole_documents(const AttentionConfig& config, const Documents& docume
   const bool turned =
       config.sinks > 0 && sinks != nullptr && groups * config.group > sinks->trained_positions;
   return config.local == LocalWeight::kSoftmax && !config.has_summary() && !config.method->unit_rows &&
-         config.taps == 0 && config.future_taps == 0 && groups <= config.local_groups.least() && !turned;
+         config.taps == 0 && config.future_taps == 0 && groups <= config.local_groups.number() && !turned;
 }
+
+/// Of heads whose budgets are equal.
+at::Tensor of_equal_heads(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
+                          const AttentionConfig& config, const SinkRotation* sinks) {
+  if (config.grows() || sees_whole_documents(config, documents, sinks))
+    return softmax_attention(rows, documents, config.window);
+  return linear_attention(rows, documents, parameters, config, sinks);
+}
+
+/// Takes heads of unequal budgets apart, by class, and puts them together again. No gradient of a part is
+/// filled up to the whole.
+class HeadClasses {
+ public:
+  HeadClasses(const std::vector<BudgetClass>& classes, int64_t kv_heads)
+      : kv_heads_(kv_heads), of_head_(static_cast<size_t>(kv_heads)), classes_(classes.size()) {
+    for (size_t i = 0; i < classes.size(); ++i) {
+      for (const int head : classes[i].kv_heads) of_head_[static_cast<size_t>(head)] = i;
+    }
+  }
+
+  /// x [heads, ..], query or key-value heads: each class's.
+  Tensors apart(const at::Tensor& x) const {
+    std::vector<int64_t> sizes;  // of runs of heads of one class
+    std::vector<size_t> of_run;
+    for (size_t g = 0; g < of_head_.size(); ++g) {
+      if (g == 0 || of_head_[g] != of_head_[g - 1]) {
+        sizes.push_back(0);
+        of_run.push_back(of_head_[g]);
+      }
+      sizes.back() += x.size(0) / kv_heads_;
+    }
+    const Tensors runs = at::split_with_sizes(x, sizes, 0);
+    std::vector<Tensors> parts(classes_);
+    for (size_t i = 0; i < runs.size(); ++i) parts[of_run[i]].push_back(runs[i]);
+    Tensors joined;
+    for (const Tensors& own : parts) joined.push_back(own.size() == 1 ? own[0] : at::cat(own, 0));
+    return joined;
+  }
+
+  /// All heads of each class's x [B, n, heads, e].
+  at::Tensor together(const Tensors& parts) const {
+    std::vector<Tensors> heads;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      const auto own = std::count(of_head_.begin(), of_head_.end(), i);
+      heads.push_back(at::split(parts[i], parts[i].size(2) / own, 2));
+    }
+    std::vector<size_t> next(classes_);
+    Tensors all;
+    for (const size_t i : of_head_) all.push_back(heads[i][next[i]++]);
+    return at::cat(all, 2);
+  }
+
+ private:
+  int64_t kv_heads_;
+  std::vector<size_t> of_head_;  // the class of each key-value head
+  size_t classes_;
+};
 
 }  // namespace
 
@@ -129,10 +191,25 @@ bool heads_first(const AttentionConfig& config) { return !config.grows(); }
 
 at::Tensor parallel(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                     const AttentionConfig& config, const SinkRotation* sinks) {
-  if (config.grows() || sees_whole_documents(config, documents, sinks))
-    return softmax_attention(rows, documents, config.window);
-  refuse_budgets(config, "training");
-  return linear_attention(rows, documents, parameters, config, sinks);
+  const int64_t kv_heads = rows.k.size(1);
+  const std::vector<BudgetClass> classes = budget_classes(config, static_cast<int>(kv_heads));
+  if (classes.size() == 1) return of_equal_heads(rows, documents, parameters, classes[0].config, sinks);
+  const HeadClasses heads(classes, kv_heads);
+  std::vector<Rows> own_rows(classes.size());
+  std::vector<ParameterMap> own_parameters(classes.size());
+  for (at::Tensor Rows::*x : {&Rows::q, &Rows::k, &Rows::v, &Rows::summary_q, &Rows::summary_k}) {
+    if (!(rows.*x).defined()) continue;
+    const Tensors parts = heads.apart((rows.*x).transpose(0, 1));
+    for (size_t i = 0; i < parts.size(); ++i) own_rows[i].*x = parts[i].transpose(0, 1);
+  }
+  for (const auto& [name, x] : parameters) {  // of query or of key-value heads, all of them
+    const Tensors parts = heads.apart(x);
+    for (size_t i = 0; i < parts.size(); ++i) own_parameters[i][name] = parts[i];
+  }
+  Tensors outputs;
+  for (size_t i = 0; i < classes.size(); ++i)
+    outputs.push_back(of_equal_heads(own_rows[i], documents, own_parameters[i], classes[i].config, sinks));
+  return heads.together(outputs);
 }
 
 }  // namespace linnet::train

@@ -287,6 +287,33 @@ SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, Feat
   return read;
 }
 
+at::Tensor surprises(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map) {
+  at::NoGradGuard off;
+  const int64_t groups = pass.read_groups(), earlier = groups - 1;
+  const auto type = sum_type(rows.v.scalar_type());  // the runtime's: both are to choose alike
+  const at::Tensor v = rows.v.narrow(2, 0, groups).to(type);
+  Features k = apply(map, rows.k.narrow(2, 0, groups).to(type), pass.parameters, "k.");
+  k.phi = pass.without_unread(k.phi);
+  if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
+  at::Tensor missed = v.square().sum(-1, true);  // of a document's first group, of which nothing is recalled
+  if (earlier > 0) {
+    const Features before{k.phi.narrow(2, 0, earlier),
+                          k.exponent.defined() ? k.exponent.narrow(2, 0, earlier) : k.exponent};
+    const SummaryRead read = read_others(k.phi.narrow(2, 1, earlier), before, v.narrow(2, 0, earlier), pass);
+    // True numbers are these times exp(exponent), faded by the group that is folded; ε is true.
+    at::Tensor exponent = at::zeros({}, read.denominator.options());
+    if (read.exponent.defined()) exponent = read.exponent + k.exponent.narrow(2, 1, earlier);
+    const at::Tensor log_decay = log_decay_of(pass, v.size(0), v.options());
+    if (log_decay.defined()) exponent = exponent + log_decay.to(type).view({-1, 1, 1, 1, 1});
+    const at::Tensor least = (kEpsilon * at::exp(-exponent)).clamp_min(std::numeric_limits<float>::min());
+    const at::Tensor recalled = read.numerator / at::maximum(read.denominator, least);
+    const at::Tensor begins = pass.layout.number.narrow(1, 1, earlier).eq(0).view({-1, earlier, 1, 1});
+    const at::Tensor error = v.narrow(2, 1, earlier) - recalled.masked_fill(begins, 0.0);
+    missed = at::cat({missed.narrow(2, 0, 1), error.square().sum(-1, true)}, 2);
+  }
+  return pass.without_unread(missed.sqrt(), -std::numeric_limits<double>::infinity()).squeeze(-1);
+}
+
 at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass) {
   at::Tensor out = read.numerator;
   switch (pass.config.method->division) {

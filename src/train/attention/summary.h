@@ -77,6 +77,13 @@ struct SummaryRead {
   at::Tensor exponent;     // [.., 1]; undefined: 0
 };
 
+// A summary of features: a row gives its map.
+
+/// φ of one side, x [heads, tokens, d] -> [heads, tokens, f]. `side` is "q." or "k.". True features are what
+/// is returned times exp of `exponent` [heads, tokens, 1], which a map sets that scales.
+using FeatureMap = at::Tensor (*)(const at::Tensor& x, const ParameterMap& parameters, std::string_view side,
+                                  at::Tensor& exponent);
+
 /// A row of the workshop: the training form of a method with a summary.
 struct Form {
   /// readers() is above 0.
@@ -85,16 +92,14 @@ struct Form {
   at::Tensor (*finish)(const SummaryRead&, const SummaryPass&);
   /// The gradients of q and k are an estimator's, not the derivative of what is computed (YOSO).
   bool estimated_gradients = false;
+  FeatureMap map = nullptr;  // of a summary of features
 };
 
-// A summary of features: a row gives its map.
-
-/// φ of one side, x [heads, tokens, d] -> [heads, tokens, f]. `side` is "q." or "k.". True features are what
-/// is returned times exp of `exponent` [heads, tokens, 1], which a map sets that scales.
-using FeatureMap = at::Tensor (*)(const at::Tensor& x, const ParameterMap& parameters, std::string_view side,
-                                  at::Tensor& exponent);
-
 SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map);
+/// How badly the summary recalls each token of the groups that are read, [G, B, read_groups(), C] in the
+/// sums' type: ‖v − what its own key reads of the groups before its own, as readers see them when its group
+/// is folded‖. −∞ of tokens that never enter a summary. No gradient. read_groups() is above 0.
+at::Tensor surprises(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map);
 /// The row's division, then its norm where it has a gain.
 at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass);
 
@@ -104,7 +109,7 @@ SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass) {
 }
 template <FeatureMap kMap>
 Form form_of_features() {
-  return {read_features<kMap>, finish_features};
+  return {read_features<kMap>, finish_features, false, kMap};
 }
 
 /// φ(x) = x.
