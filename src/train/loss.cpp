@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "train/kernels.h"
 #include "train/ops.h"
 
 namespace linnet::train {
@@ -13,20 +14,20 @@ using torch::autograd::Function;
 
 namespace {
 
-/// Rows a chunk: logits of 64 MiB in float32 on a GPU, 16 MiB on a CPU, where they shall stay in its cache.
+/// Rows a chunk: logits of 64 MiB in float32 or 128 MiB in bfloat16 on a GPU, 16 MiB on a CPU, where they
+/// shall stay in its cache.
 int64_t chunk_rows(const at::Tensor& hidden, int64_t vocabulary, int64_t chunk) {
   if (chunk > 0) return chunk;
-  const int64_t numbers = hidden.is_cuda() ? 1 << 24 : 1 << 22;
+  const int64_t numbers = has_kernels(hidden) ? 1 << 26 : hidden.is_cuda() ? 1 << 24 : 1 << 22;
   return std::max<int64_t>(64, numbers / vocabulary);
 }
 
-at::Tensor log_probabilities(const at::Tensor& hidden, const at::Tensor& head) {
-  return at::_log_softmax(at::linear(hidden, head).to(sum_type(hidden.scalar_type())), -1, false);
+at::Tensor log_probabilities(const at::Tensor& logits) {
+  return at::_log_softmax(logits.to(sum_type(logits.scalar_type())), -1, false);
 }
 
-/// Walks the chunks. `score(first, count, log_probabilities)` gives the chunk's weighted loss and turns the
-/// log probabilities [count, vocabulary], in place, into the gradient of that loss with respect to the
-/// logits.
+/// Walks the chunks. `score(first, count, logits)` gives the chunk's weighted loss and makes of the logits
+/// [count, vocabulary] the gradient of that loss with respect to them, where it is wanted.
 struct Chunked {
   at::Tensor loss, dhidden, dhead;  // gradients undefined where not wanted
 
@@ -41,10 +42,10 @@ struct Chunked {
     for (int64_t first = 0; first < rows; first += step) {
       const int64_t count = std::min(step, rows - first);
       const at::Tensor part = hidden.narrow(0, first, count);
-      at::Tensor log_p = log_probabilities(part, head);
-      loss.add_(score(first, count, log_p));
+      at::Tensor logits = at::linear(part, head);
+      loss.add_(score(first, count, logits));
       if (!wants_hidden && !wants_head) continue;
-      const at::Tensor dlogits = log_p.to(hidden.scalar_type());
+      const at::Tensor dlogits = logits.to(hidden.scalar_type());
       if (wants_hidden) dhidden.narrow(0, first, count).copy_(at::matmul(dlogits, head));
       if (wants_head) dhead.add_(at::matmul(dlogits.t(), part));
     }
@@ -82,16 +83,18 @@ struct CrossEntropy : ChunkedLoss<CrossEntropy, 7> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets, const at::Tensor& weights, bool wants_hidden,
                             bool wants_head, int64_t chunk) {
-    const Chunked chunked(hidden, head, wants_hidden, wants_head, chunk,
-                          [&](int64_t first, int64_t count, at::Tensor& log_p) {
-                            const at::Tensor target = targets.narrow(0, first, count).unsqueeze(1);
-                            const at::Tensor weight = weights.narrow(0, first, count).unsqueeze(1);
-                            const at::Tensor loss = log_p.gather(1, target).mul_(weight).sum().neg_();
-                            if (wants_hidden || wants_head) {
-                              log_p.exp_().scatter_add_(1, target, at::full_like(weight, -1.0)).mul_(weight);
-                            }
-                            return loss;
-                          });
+    const bool gradient = wants_hidden || wants_head;
+    const Chunked chunked(
+        hidden, head, wants_hidden, wants_head, chunk, [&](int64_t first, int64_t count, at::Tensor& logits) {
+          const at::Tensor own = targets.narrow(0, first, count), weight = weights.narrow(0, first, count);
+          if (has_loss_kernels(logits)) return cross_entropy_kernel(logits, own, weight, gradient).sum();
+          const at::Tensor target = own.unsqueeze(1), factor = weight.unsqueeze(1);
+          at::Tensor log_p = log_probabilities(logits);
+          const at::Tensor loss = log_p.gather(1, target).mul_(factor).sum().neg_();
+          if (gradient)
+            logits = log_p.exp_().scatter_add_(1, target, at::full_like(factor, -1.0)).mul_(factor);
+          return loss;
+        });
     return chunked.save(context, hidden.scalar_type());
   }
 };
@@ -100,12 +103,16 @@ struct Divergence : ChunkedLoss<Divergence, 8> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& teacher, const at::Tensor& teacher_head,
                             const at::Tensor& weights, bool wants_hidden, bool wants_head, int64_t chunk) {
+    const bool gradient = wants_hidden || wants_head;
     const Chunked chunked(
-        hidden, head, wants_hidden, wants_head, chunk, [&](int64_t first, int64_t count, at::Tensor& log_p) {
-          at::Tensor log_t = log_probabilities(teacher.narrow(0, first, count), teacher_head);
-          const at::Tensor weight = weights.narrow(0, first, count), t = log_t.exp();
+        hidden, head, wants_hidden, wants_head, chunk, [&](int64_t first, int64_t count, at::Tensor& logits) {
+          const at::Tensor other = at::linear(teacher.narrow(0, first, count), teacher_head);
+          const at::Tensor weight = weights.narrow(0, first, count);
+          if (has_loss_kernels(logits)) return divergence_kernel(logits, other, weight, gradient).sum();
+          at::Tensor log_p = log_probabilities(logits), log_t = log_probabilities(other);
+          const at::Tensor t = log_t.exp();
           const at::Tensor loss = log_t.sub_(log_p).mul_(t).sum(-1).mul_(weight).sum();
-          if (wants_hidden || wants_head) log_p.exp_().sub_(t).mul_(weight.unsqueeze(1));
+          if (gradient) logits = log_p.exp_().sub_(t).mul_(weight.unsqueeze(1));
           return loss;
         });
     return chunked.save(context, hidden.scalar_type());
@@ -134,7 +141,7 @@ at::Tensor row_losses(const at::Tensor& hidden, const at::Tensor& head, const at
   const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0), chunk);
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t count = std::min(step, rows - first);
-    parts.push_back(log_probabilities(hidden.narrow(0, first, count), head)
+    parts.push_back(log_probabilities(at::linear(hidden.narrow(0, first, count), head))
                         .gather(1, targets.narrow(0, first, count).unsqueeze(1))
                         .neg_());
   }

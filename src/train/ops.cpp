@@ -6,6 +6,7 @@
 
 #include "attention/config.h"
 #include "train/compat.h"
+#include "train/kernels.h"
 
 namespace linnet::train {
 
@@ -17,12 +18,27 @@ at::ScalarType sum_type(at::ScalarType compute) { return compute == at::kDouble 
 // ---------------------------------------------------------------- frozen products
 namespace {
 
+/// On a GPU one product of all matrices is quicker than one of each and a copy of their results; on a CPU a
+/// second copy of the matrices is not worth it.
+bool joins(const at::Tensor& x, const Tensors& matrices) { return x.is_cuda() && matrices.size() > 1; }
+
+at::Tensor joined(const Tensors& parts, at::ScalarType type) {
+  Tensors converted;
+  for (const at::Tensor& part : parts) converted.push_back(part.to(type));
+  return at::cat(converted, 0);
+}
+
 struct FrozenProducts : Function<FrozenProducts> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, at::TensorList matrices,
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, at::TensorList given,
                             at::TensorList biases) {
-    context->save_for_backward(matrices.vec());
+    const Tensors matrices = given.vec();
+    context->save_for_backward(matrices);
     context->saved_data["inputs"] = static_cast<int64_t>(1 + matrices.size() + biases.size());
     const auto type = x.scalar_type();
+    if (joins(x, matrices)) {
+      const at::Tensor bias = biases.empty() ? at::Tensor() : joined(biases.vec(), type);
+      return at::linear(x, joined(matrices, type), bias);
+    }
     Tensors parts;
     for (size_t i = 0; i < matrices.size(); ++i) {
       const at::Tensor bias = biases.empty() ? at::Tensor() : biases[i].to(type);
@@ -32,16 +48,21 @@ struct FrozenProducts : Function<FrozenProducts> {
   }
 
   static Tensors backward(AutogradContext* context, const Tensors& gradients) {
-    at::Tensor result;
+    const Tensors matrices = context->get_saved_variables();
+    const at::Tensor& gradient = gradients[0];
+    Tensors all(static_cast<size_t>(context->saved_data["inputs"].toInt()));
+    at::Tensor& result = all[0];
+    if (joins(gradient, matrices)) {
+      result = at::matmul(gradient, joined(matrices, gradient.scalar_type()));
+      return all;
+    }
     int64_t first = 0;
-    for (const at::Tensor& matrix : context->get_saved_variables()) {
-      const at::Tensor part = gradients[0].narrow(-1, first, matrix.size(0));
+    for (const at::Tensor& matrix : matrices) {
+      const at::Tensor part = gradient.narrow(-1, first, matrix.size(0));
       const at::Tensor share = at::matmul(part, matrix.to(part.scalar_type()));
       result = result.defined() ? result.add_(share) : share;
       first += matrix.size(0);
     }
-    Tensors all(static_cast<size_t>(context->saved_data["inputs"].toInt()));
-    all[0] = result;
     return all;
   }
 };
@@ -208,6 +229,16 @@ struct SplitHeads : Function<SplitHeads> {
     if (cos) context->save_for_backward({cos->unsqueeze(1), sin->unsqueeze(1)});
     const at::Tensor x =
         qkv.view({qkv.size(0), qkv.size(1), heads + 2 * kv_heads, -1}).transpose(1, 2);  // [B, H+2G, n, d]
+    if (splits_heads(qkv, x.size(3), cos ? &*cos : nullptr)) {
+      Tensors parts;  // q, k, v, plain q and k
+      for (const int64_t count : {heads, kv_heads, kv_heads})
+        parts.push_back(empty_heads(x, count, heads_first));
+      for (const int64_t count : {heads, kv_heads})
+        parts.push_back(plain ? empty_heads(x, count, heads_first) : at::Tensor());
+      split_kernel(qkv, parts, cos ? &*cos : nullptr, sin ? &*sin : nullptr);
+      parts.resize(plain ? 5 : 3);
+      return parts;
+    }
     const auto take = [&](int64_t first, int64_t count, bool rotated) {
       const at::Tensor in = x.narrow(1, first, count);
       at::Tensor out = empty_heads(in, count, heads_first);
@@ -236,9 +267,19 @@ struct SplitHeads : Function<SplitHeads> {
     if (some == gradients.end()) return none;
     const int64_t rows = some->size(0), n = some->size(2), d = some->size(3);
     at::Tensor result = at::empty({rows, n, heads + 2 * kv_heads, d}, some->options());
+    const bool turned = context->saved_data["rotated"].toBool();
+    const at::Tensor cos = turned ? saved[0].squeeze(1) : at::Tensor(),
+                     sin = turned ? saved[1].squeeze(1) : at::Tensor();
+    none[0] = result.view({rows, n, -1});
+    if (splits_heads(none[0], d, turned ? &cos : nullptr)) {
+      Tensors parts = gradients;
+      parts.resize(5);
+      join_kernel(none[0], parts, heads, kv_heads, turned ? &cos : nullptr, turned ? &sin : nullptr);
+      return none;
+    }
     const auto give = [&](int64_t first, int64_t count, const at::Tensor& rotated, const at::Tensor& as_is) {
       at::Tensor part = result.transpose(1, 2).narrow(1, first, count);
-      if (rotated.defined() && context->saved_data["rotated"].toBool()) {
+      if (rotated.defined() && turned) {
         rotate_into(part, rotated, saved[0], saved[1], true);
       } else if (rotated.defined()) {
         part.copy_(rotated);
@@ -251,7 +292,6 @@ struct SplitHeads : Function<SplitHeads> {
     give(0, heads, gradients[0], plain ? gradients[3] : at::Tensor());
     give(heads, kv_heads, gradients[1], plain ? gradients[4] : at::Tensor());
     give(heads + kv_heads, kv_heads, {}, gradients[2]);
-    none[0] = result.view({rows, n, -1});
     return none;
   }
 };

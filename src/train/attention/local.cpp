@@ -11,6 +11,7 @@
 #include "attention/method.h"
 #include "train/attention/kept.h"
 #include "train/attention/summary.h"
+#include "train/kernels.h"
 #include "train/ops.h"
 
 namespace linnet::train {
@@ -258,6 +259,11 @@ Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& k
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
                          const SinkRotation* sinks, const at::Tensor& gain, bool parts,
                          const at::Tensor& surprises) {
+  const bool plain = config.local == LocalWeight::kSoftmax && !config.method->unit_rows && !parts;
+  if (plain && !surprises.defined() && (config.sinks == 0 || sinks == nullptr || !turns(layout, *sinks))) {
+    const at::Tensor out = window_kernel(rows, layout, config.local_groups.number(), config.sinks);
+    if (out.defined()) return {out, {}};
+  }
   // By value: the backward pass runs this again when the caller's rows are gone.
   const std::shared_ptr<const SinkRotation> rotation =
       sinks != nullptr && turns(layout, *sinks) ? std::make_shared<SinkRotation>(*sinks) : nullptr;

@@ -6,8 +6,10 @@
 
 #include "attention/method.h"
 #include "train/attention/branches.h"
+#include "train/attention/fused.h"
 #include "train/attention/local.h"
 #include "train/attention/softmax.h"
+#include "train/kernels.h"
 #include "train/ops.h"
 
 namespace linnet::train {
@@ -85,6 +87,8 @@ at::Tensor linear_attention(const Rows& given, const Documents& documents, const
     const LocalOutput local =
         local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
                      gain != parameters.end() ? gain->second : at::Tensor(), parts, surprise);
+    if (has_kernels(v) && is_fused(summary, pass))
+      return fused_mix(local.numerator, summary, pass, rows.v.size(2));
     const at::Tensor alone = parts ? local.numerator / local.denominator : local.numerator;
     out = alone.to(sum_type(v.scalar_type()));
     if (config.has_summary() && pass.readers() > 0) {

@@ -12,13 +12,6 @@ namespace {
 
 constexpr double kLeastExponent = -1e30;  // finite: a difference of two is 0
 
-at::Tensor log_decay_of(const SummaryPass& pass, int64_t kv_heads, const at::TensorOptions& options) {
-  if (pass.config.decay_learned) return at::log_sigmoid(pass.parameters.find("decay")->second);
-  if (pass.config.decay == 1.0) return {};
-  return at::full({kv_heads}, std::log(pass.config.decay),
-                  options.dtype(sum_type(c10::typeMetaToScalarType(options.dtype()))));
-}
-
 /// Sums over the groups before each of x [G, B, groups, X], and those over the groups after each, as one.
 at::Tensor sum_others(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay,
                       const at::Tensor& exponent, at::Tensor* largest) {
@@ -42,6 +35,13 @@ at::Tensor sum_others(const at::Tensor& x, const GroupLayout& layout, const at::
 }
 
 }  // namespace
+
+at::Tensor log_decay_of(const SummaryPass& pass, int64_t kv_heads, const at::TensorOptions& options) {
+  if (pass.config.decay_learned) return at::log_sigmoid(pass.parameters.find("decay")->second);
+  if (pass.config.decay == 1.0) return {};
+  return at::full({kv_heads}, std::log(pass.config.decay),
+                  options.dtype(sum_type(c10::typeMetaToScalarType(options.dtype()))));
+}
 
 at::Tensor SummaryPass::seen() const {
   if (sees != Sees::kEarlier) {

@@ -124,6 +124,9 @@ at::Tensor random_projection(const at::Tensor& x, const ParameterMap& parameters
 /// [H, B, groups, C, d] -> [G, B, groups, R · C, d].
 at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads);
 
+/// ln λ of the row's decay [G] in the sums' type; undefined where nothing fades.
+at::Tensor log_decay_of(const SummaryPass& pass, int64_t kv_heads, const at::TensorOptions& options);
+
 /// Σ_{j ≤ g, same document} λ^(g−j) exp(exponent[j] − largest[g]) x[j] over the layout's first groups: x [G,
 /// B, groups, X]. `log_decay` [G], undefined: λ = 1. `exponent` [G, B, groups], undefined: 0; then `largest`
 /// is set to its maximum so far in each document.
