@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
-#include <numeric>
 
 #include "base/error.h"
 #include "base/interrupt.h"
@@ -59,16 +58,6 @@ nlohmann::ordered_json random_json(const LeakOptions& options, const std::vector
 }
 
 }  // namespace
-
-Mean mean_of(std::span<const double> values) {
-  const auto n = static_cast<double>(values.size());
-  const double mean = std::accumulate(values.begin(), values.end(), 0.0) / n;
-  double squares = 0;
-  for (const double value : values) squares += (value - mean) * (value - mean);
-  return {mean, n > 1 ? std::sqrt(squares / (n - 1) / n) : 0.0};
-}
-
-std::string text_of(const Mean& mean) { return fmt::format("{:.4f} ± {:.4f}", mean.mean, mean.error); }
 
 nlohmann::json small_config(const LeakOptions& options, int64_t vocabulary) {
   if (options.hidden % kHeadSize != 0)

@@ -3,10 +3,10 @@
 
 #include <cstdint>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
+#include "base/statistics.h"
 #include "cli/training.h"
 
 namespace linnet::cli {
@@ -20,14 +20,6 @@ struct LeakOptions {
   int64_t layers = 2, hidden = 128;
   int64_t windows = 64, prompts = 32, prompt_tokens = 32, new_tokens = 128, samples = 1;
 };
-
-/// A mean with its standard error.
-struct Mean {
-  double mean = 0, error = 0;
-};
-Mean mean_of(std::span<const double> values);
-/// "2.1334 ± 0.0042".
-std::string text_of(const Mean& mean);
 
 /// config.json of the small model: LLaMA's shape with heads of 32.
 nlohmann::json small_config(const LeakOptions& options, int64_t vocabulary);

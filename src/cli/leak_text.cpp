@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/plot.h"
 #include "base/progress.h"
 #include "cli/bench.h"
 #include "cli/leak.h"
@@ -16,7 +17,6 @@
 #include "evaluate/perplexity.h"
 #include "evaluate/score.h"
 #include "generate/engine.h"
-#include "train/curve.h"
 #include "train/output.h"
 
 namespace linnet::cli {
@@ -286,13 +286,13 @@ void print_texts(const TextExperiment& experiment, const Questions& questions, c
 }
 
 std::string picture_of(const std::string& method, const TextResult& result) {
-  train::Bars bars{.title = fmt::format("{} with F future taps: nats per token", method),
-                   .series = {"training", "teacher-forced", "decoded step by step", "its texts, judged"}};
+  Bars bars{.title = fmt::format("{} with F future taps: nats per token", method),
+            .series = {"training", "teacher-forced", "decoded step by step", "its texts, judged"}};
   for (const TextRow& row : result.rows)
     bars.groups.push_back({fmt::format("F = {}", row.future),
                            {row.training.mean, row.teacher_forced, row.decoded, row.judged.mean}});
   bars.levels = {{"real text, judged", result.real.mean}, {"random tokens, judged", result.random.mean}};
-  return train::bars_svg(bars);
+  return bars_svg(bars);
 }
 
 /// What must be given, and what does not fit together, before anything long is begun.

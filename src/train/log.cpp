@@ -112,7 +112,7 @@ void TrainingLog::plot() const {
   panels.push_back({.title = "validation, bits per byte", .curves = {validation_}, .dots = true});
   panels.push_back({.title = "learning rate", .curves = {rate_}});
   panels.push_back({.title = "gradient norm before clipping", .curves = {norm_}, .logarithmic = true});
-  write_file(folder_ / "training.svg", plot_svg(title_, panels));
+  write_file(folder_ / "training.svg", plot_svg(title_, {.title = "tokens seen"}, panels));
 }
 
 }  // namespace linnet::train

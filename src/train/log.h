@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "train/curve.h"
+#include "base/plot.h"
 
 namespace linnet::train {
 

@@ -1,4 +1,4 @@
-#include "train/curve.h"
+#include "base/plot.h"
 
 #include <fmt/format.h>
 
@@ -6,7 +6,7 @@
 #include <cmath>
 #include <limits>
 
-namespace linnet::train {
+namespace linnet {
 namespace {
 
 constexpr double kWidth = 860, kLeft = 74, kRight = 24, kTop = 46, kPanel = 210, kGap = 46, kBottom = 44;
@@ -189,8 +189,10 @@ std::string draw_panel(const Panel& panel, const Axis& x, const Axis& y) {
 
 }  // namespace
 
-std::string plot_svg(const std::string& title, const std::vector<Panel>& panels) {
-  Axis x{.low = 0, .high = 0, .from = kLeft, .to = kWidth - kRight};
+std::string plot_svg(const std::string& title, const SharedAxis& across, const std::vector<Panel>& panels) {
+  constexpr double kMargin = 1.1;  // of a logarithmic axis, at both ends
+  Axis x{.low = 0, .high = 0, .logarithmic = across.logarithmic, .from = kLeft, .to = kWidth - kRight};
+  double least = std::numeric_limits<double>::infinity();
   std::vector<const Panel*> shown;
   for (const Panel& panel : panels) {
     bool any = false;
@@ -199,10 +201,12 @@ std::string plot_svg(const std::string& title, const std::vector<Panel>& panels)
         if (drawable(point, panel.logarithmic)) {
           any = true;
           x.high = std::max(x.high, point.x);
+          least = std::min(least, point.x);
         }
     if (any) shown.push_back(&panel);
   }
   if (x.high <= 0) x.high = 1;
+  if (x.logarithmic) x.low = std::min(least, x.high) / kMargin, x.high *= kMargin;
   const double height = kTop + static_cast<double>(shown.size()) * (kPanel + kGap) - kGap + kBottom;
   std::string out = head_of(title, height);
   double top = kTop;
@@ -210,8 +214,8 @@ std::string plot_svg(const std::string& title, const std::vector<Panel>& panels)
     out += draw_panel(*panel, x, range_of(*panel, top));
     top += kPanel + kGap;
   }
-  out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">tokens seen</text>\n</svg>\n",
-                     kLeft + kInner / 2, height - 8);
+  out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n</svg>\n", kLeft + kInner / 2,
+                     height - 8, escaped(across.title));
   return out;
 }
 
@@ -255,4 +259,40 @@ std::string bars_svg(const Bars& bars) {
   return out + "</svg>\n";
 }
 
-}  // namespace linnet::train
+std::string heatmap_svg(const Heatmap& map) {
+  constexpr double kTall = 26, kBelow = 40;
+  size_t columns = 1;
+  double most = 0;
+  for (const auto& row : map.rows) {
+    columns = std::max(columns, row.size());
+    for (const double value : row) most = std::max(most, value);
+  }
+  const double wide = kInner / static_cast<double>(columns),
+               end = kTop + kTall * static_cast<double>(map.rows.size());
+  std::string out = head_of(map.title, end + kBelow);
+  for (size_t r = 0; r < map.rows.size(); ++r) {
+    const double y = kTop + kTall * static_cast<double>(r);
+    out += fmt::format("<text x=\"{}\" y=\"{:.1f}\" text-anchor=\"end\">{} {}</text>\n", kLeft - 6, y + 17,
+                       escaped(map.down), r);
+    for (size_t c = 0; c < map.rows[r].size(); ++c) {
+      const double value = map.rows[r][c], share = most > 0 ? std::max(0.0, value) / most : 0;
+      const double x = kLeft + wide * static_cast<double>(c);
+      out += fmt::format(
+          "<rect x=\"{0:.1f}\" y=\"{1:.1f}\" width=\"{2:.1f}\" height=\"{3}\" fill=\"{4}\" "
+          "fill-opacity=\"{5:.3f}\" stroke=\"#ddd\"><title>{6}: {7:.5f}</title></rect>\n",
+          x, y, wide, kTall, kColours[0], std::sqrt(share),
+          escaped(fmt::format("{} {}, {} {}", map.down, r, map.across, c)), value);
+      if (wide < 40) continue;  // no room for a number
+      out += fmt::format(
+          "<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" font-size=\"11\">{:.4f}</text>\n",
+          x + wide / 2, y + 17, value);
+    }
+  }
+  for (size_t c = 0; c < columns; ++c)
+    out += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\" text-anchor=\"middle\" font-size=\"11\">{}</text>\n",
+                       kLeft + wide * (static_cast<double>(c) + 0.5), end + 15, c);
+  return out + fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n</svg>\n",
+                           kLeft + kInner / 2, end + 32, escaped(map.across));
+}
+
+}  // namespace linnet

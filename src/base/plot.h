@@ -1,11 +1,11 @@
-// The training log, and losses side by side, as pictures: each one self-contained SVG.
+// Curves, bars and a map of cells as pictures: each one self-contained SVG.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
-namespace linnet::train {
+namespace linnet {
 
 struct Curve {
   struct Point {
@@ -15,17 +15,23 @@ struct Curve {
   std::vector<Point> points;
 };
 
-/// One panel a curve group, stacked, sharing the x axis (tokens seen).
+/// What all panels of a picture share.
+struct SharedAxis {
+  std::string title;
+  bool logarithmic = false;  // from the least x on; else from 0
+};
+
+/// One panel a curve group, stacked, sharing the x axis.
 struct Panel {
   std::string title;          // with the unit
-  std::vector<Curve> curves;  // at most two
+  std::vector<Curve> curves;  // at most four, by colour
   bool logarithmic = false;   // y; numbers ≤ 0 are left out
   bool dots = false;          // points as dots joined by lines; else lines alone
 };
 
 /// The picture. Panels without a finite point are left out. Long curves are thinned to the picture's
 /// resolution: per column the mean, within a band from least to greatest.
-std::string plot_svg(const std::string& title, const std::vector<Panel>& panels);
+std::string plot_svg(const std::string& title, const SharedAxis& across, const std::vector<Panel>& panels);
 
 /// Groups of bars side by side, a bar for each series, with levels as dashed lines across.
 struct Bars {
@@ -44,4 +50,12 @@ struct Bars {
 };
 std::string bars_svg(const Bars& bars);
 
-}  // namespace linnet::train
+/// Cells of a table, the darker the greater; what is not above 0 stays white.
+struct Heatmap {
+  std::string title;                      // with the unit
+  std::string across, down;               // what columns and rows are
+  std::vector<std::vector<double>> rows;  // all of a length
+};
+std::string heatmap_svg(const Heatmap& map);
+
+}  // namespace linnet
