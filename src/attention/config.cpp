@@ -389,6 +389,11 @@ void check_heads(const AttentionConfig& config, int64_t kv_heads, const std::str
   }
 }
 
+bool AttentionConfig::depends_on_far_positions() const {
+  if (grows()) return window == 0;
+  return has_summary() && feature_position == FeaturePosition::kRotary;
+}
+
 std::vector<AttentionConfig> parse_attention(const json& object, int layers, const std::string& where) {
   if (object.is_null()) return std::vector<AttentionConfig>(layers);
   const std::string place = where + ": linear_attention";

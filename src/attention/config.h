@@ -95,6 +95,9 @@ struct AttentionConfig : Augmentation {
   bool jumps() const;
   /// The config of a key-value head alone: its budgets are numbers.
   AttentionConfig of_head(int kv_head) const;
+  /// Whether old tokens keep positions that no trained one is so far from: those of softmax over all tokens,
+  /// and of a summary of rotated keys. A window has near ones alone, its sinks turned along.
+  bool depends_on_far_positions() const;
   /// The value of an option that this config has.
   int option(std::string_view key) const { return options.at(key); }
 

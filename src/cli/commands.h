@@ -22,6 +22,7 @@ void describe_methods(CLI::App& app, Work& work);
 void describe_perplexity(CLI::App& app, Work& work);
 void describe_pretrain(CLI::App& app, Work& work);
 void describe_reach(CLI::App& app, Work& work);
+void describe_recall(CLI::App& app, Work& work);
 void describe_tokenizer(CLI::App& app, Work& work);
 
 }  // namespace linnet::cli

@@ -19,6 +19,10 @@ void print(std::string_view text) {
   }
 }
 
+nlohmann::ordered_json json_of(const Mean& mean) {
+  return {{"mean", mean.mean}, {"standard_error", mean.error}};
+}
+
 JsonResult::JsonResult(const SharedOptions& options) : file_(options.json) {
   if (!file_.empty()) check_writable_file(file_);
 }

@@ -5,12 +5,17 @@
 #include <string>
 #include <string_view>
 
+#include "base/statistics.h"
+
 namespace linnet::cli {
 
 struct SharedOptions;
 
 /// Writes to standard output now; throws Error if that fails: a full disk, or nobody who reads (kNoReader).
 void print(std::string_view text);
+
+/// {"mean": …, "standard_error": …}.
+nlohmann::ordered_json json_of(const Mean& mean);
 
 /// The result file of --json: checked for a writable place when made, so that no work is lost; written whole
 /// by write(), or not at all. Does nothing where --json is absent.

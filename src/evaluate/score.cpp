@@ -26,36 +26,50 @@ double negative_log_likelihood(std::span<const float> logits, int32_t token) {
   return nats;
 }
 
+Scorer::Scorer(Decoder& decoder, int64_t vocabulary, ThreadPool& pool)
+    : decoder_(decoder),
+      vocabulary_(vocabulary),
+      rows_(std::clamp(kLogits / vocabulary, kFewestRows, kMostRows)),
+      pool_(pool),
+      logits_(static_cast<size_t>(rows_ * vocabulary)) {}
+
+bool Scorer::read(int slot, std::span<const int32_t> inputs, size_t first, std::vector<double>& scores,
+                  const std::function<bool(int64_t)>& progress) {
+  const auto all = static_cast<int64_t>(inputs.size()) - 1, first_scored = static_cast<int64_t>(first);
+  for (int64_t at = 0; at < all;) {
+    const bool scored = at >= first_scored;
+    // What fits is one piece; its first rows may be unscored.
+    const int64_t room = all - at <= rows_ ? all - at
+                         : scored          ? rows_
+                                           : std::min(kUnscoredPiece, first_scored - at);
+    const int64_t end = std::min(at + room, all);
+    const int64_t from = std::clamp(first_scored, at, end);  // scored rows are [from, end)
+    const auto count = static_cast<size_t>(end - from), width = static_cast<size_t>(vocabulary_);
+    decoder_.prefill(slot, inputs.subspan(static_cast<size_t>(at), static_cast<size_t>(end - at)),
+                     static_cast<size_t>(from - at), std::span(logits_).first(count * width));
+    const size_t done = scores.size();
+    scores.resize(done + count);
+    pool_.run(count, [&](size_t row) {
+      scores[done + row] =
+          negative_log_likelihood(std::span<const float>(logits_).subspan(row * width, width),
+                                  inputs[static_cast<size_t>(from) + row + 1]);
+    });
+    if (progress && !progress(end - at)) return false;
+    at = end;
+  }
+  return true;
+}
+
 std::vector<double> score_windows(Decoder& decoder, int64_t vocabulary, std::span<const int32_t> inputs,
                                   std::span<const Window> windows, ThreadPool& pool,
                                   const std::function<bool(int64_t)>& progress) {
-  const int64_t rows = std::clamp(kLogits / vocabulary, kFewestRows, kMostRows);
-  std::vector<float> logits(static_cast<size_t>(rows * vocabulary));
+  Scorer scorer(decoder, vocabulary, pool);
   std::vector<double> scores;
   for (const Window& window : windows) {
     decoder.reset(0);
-    for (int64_t at = window.first_input; at < window.end;) {
-      const bool scored = at >= window.first_scored;
-      // A window that fits is one piece; its first rows may be unscored.
-      const int64_t room = window.end - at <= rows ? window.end - at
-                           : scored                ? rows
-                                                   : std::min(kUnscoredPiece, window.first_scored - at);
-      const int64_t end = std::min(at + room, window.end);
-      const int64_t first = std::clamp(window.first_scored, at, end);  // scored rows are [first, end)
-      const auto count = static_cast<size_t>((end - first) * vocabulary);
-      decoder.prefill(0, inputs.subspan(static_cast<size_t>(at), static_cast<size_t>(end - at)),
-                      static_cast<size_t>(first - at), std::span(logits).first(count));
-      const size_t done = scores.size();
-      scores.resize(done + static_cast<size_t>(end - first));
-      pool.run(static_cast<size_t>(end - first), [&](size_t row) {
-        scores[done + row] = negative_log_likelihood(
-            std::span<const float>(logits).subspan(row * static_cast<size_t>(vocabulary),
-                                                   static_cast<size_t>(vocabulary)),
-            inputs[static_cast<size_t>(first) + row + 1]);
-      });
-      if (progress && !progress(end - at)) return scores;
-      at = end;
-    }
+    const auto begin = static_cast<size_t>(window.first_input);
+    const auto read = inputs.subspan(begin, static_cast<size_t>(window.end) + 1 - begin);
+    if (!scorer.read(0, read, static_cast<size_t>(window.first_scored) - begin, scores, progress)) break;
   }
   return scores;
 }

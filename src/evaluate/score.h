@@ -12,6 +12,24 @@
 
 namespace linnet {
 
+/// Scores what follows in a slot of a decoder, with one buffer of logits for all its calls.
+class Scorer {
+ public:
+  Scorer(Decoder& decoder, int64_t vocabulary, ThreadPool& pool);
+
+  /// Reads all of `inputs` but the last on from the slot's state, and appends −ln p of each token that
+  /// follows one of those from `first` on. `progress`, where there is one, hears how many inputs were read
+  /// since it was last called and says whether to go on; false after a no.
+  bool read(int slot, std::span<const int32_t> inputs, size_t first, std::vector<double>& scores,
+            const std::function<bool(int64_t)>& progress = {});
+
+ private:
+  Decoder& decoder_;
+  int64_t vocabulary_, rows_;
+  ThreadPool& pool_;
+  std::vector<float> logits_;
+};
+
 /// −ln p of each token that `windows` score, in order. `inputs` [tokens + 1]: BOS, then the document.
 /// `progress`, where there is one, hears how many inputs were read since it was last called and says whether
 /// to go on; after a no the result is what was scored so far.

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <unordered_map>
 #include <utility>
 
 #include "base/error.h"
@@ -38,18 +37,22 @@ std::vector<Window> clip_windows(std::span<const Window> windows, int64_t from, 
   return clipped;
 }
 
+int64_t LastPairs::note(int32_t before, int32_t token, int64_t place) {
+  const uint64_t pair = (uint64_t{static_cast<uint32_t>(before)} << 32) | static_cast<uint32_t>(token);
+  const auto [entry, is_new] = last_.try_emplace(pair, place);
+  return is_new ? -1 : std::exchange(entry->second, place);
+}
+
 std::vector<PairClass> classify_pairs(std::span<const int32_t> inputs, std::span<const Window> windows,
                                       int64_t window, int64_t far) {
   // The last place of a pair in its window, if it has one there, is its last place in the document.
-  std::unordered_map<uint64_t, int64_t> last;
+  LastPairs last;
   std::vector<PairClass> classes;
   int64_t t = 0;
   for (const Window& w : windows) {
     for (; t < w.end; ++t) {
-      const uint64_t pair = (uint64_t{static_cast<uint32_t>(inputs[static_cast<size_t>(t)])} << 32) |
-                            static_cast<uint32_t>(inputs[static_cast<size_t>(t) + 1]);
-      const auto [entry, is_new] = last.try_emplace(pair, t);
-      const int64_t before = is_new ? -1 : std::exchange(entry->second, t);
+      const auto input = static_cast<size_t>(t);
+      const int64_t before = last.note(inputs[input], inputs[input + 1], t);
       if (t < w.first_scored) continue;
       if (t - w.first_input < window / 2) {
         classes.push_back(PairClass::kNotCounted);

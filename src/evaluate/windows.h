@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <unordered_map>
 #include <vector>
 
 namespace linnet {
@@ -23,6 +24,16 @@ std::vector<Window> make_windows(int64_t tokens, int64_t window, int64_t stride)
 /// The windows that score any of the tokens [from, to), cut to them: what else they score is left out, and
 /// inputs that no longer matter are not read.
 std::vector<Window> clip_windows(std::span<const Window> windows, int64_t from, int64_t to);
+
+/// Where each pair of tokens stood last.
+class LastPairs {
+ public:
+  /// Notes the pair (before, token) at `place`; where it stood last before, −1: nowhere.
+  int64_t note(int32_t before, int32_t token, int64_t place);
+
+ private:
+  std::unordered_map<uint64_t, int64_t> last_;
+};
 
 enum class PairClass : uint8_t { kNotCounted, kFar, kOther };
 

@@ -16,13 +16,6 @@
 namespace linnet {
 namespace {
 
-/// Whether old tokens keep positions that no trained one is so far from: those of softmax over all tokens,
-/// and of a summary of rotated keys. A window has near ones alone, its sinks turned along.
-bool depends_on_far_positions(const AttentionConfig& config) {
-  if (config.grows()) return config.window == 0;
-  return config.has_summary() && config.feature_position == FeaturePosition::kRotary;
-}
-
 template <class T>
 class DecoderOf final : public Decoder {
  public:
@@ -32,6 +25,7 @@ class DecoderOf final : public Decoder {
   const Model& model() const override { return *model_; }
   void reset(int slot) override;
   int64_t length(int slot) const override { return slots_[slot].length; }
+  void copy(int from, int to) override;
   size_t state_bytes(int slot) const override;
   Cost cost() const override;
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override;
@@ -98,6 +92,14 @@ void DecoderOf<T>::reset(int slot) {
 }
 
 template <class T>
+void DecoderOf<T>::copy(int from, int to) {
+  if (from == to) return;
+  slots_[to].length = slots_[from].length;
+  for (size_t layer = 0; layer < layers().size(); ++layer)
+    slots_[to].layers[layer] = slots_[from].layers[layer]->clone();
+}
+
+template <class T>
 size_t DecoderOf<T>::state_bytes(int slot) const {
   size_t sum = 0;
   for (const auto& layer : slots_[slot].layers) sum += layer->bytes();
@@ -128,7 +130,8 @@ void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) {
     throw Error("position", fmt::format("{} tokens", end),
                 fmt::format("at most {}, where the model's learned positions end", positions_));
   const auto& attention = model_->attention();
-  if (!warned_ && std::any_of(attention.begin(), attention.end(), depends_on_far_positions))
+  if (!warned_ && std::any_of(attention.begin(), attention.end(),
+                              [](const auto& layer) { return layer.depends_on_far_positions(); }))
     warn(fmt::format("the sequence is longer than the {} positions that the model was trained on",
                      positions_));
   warned_ = true;

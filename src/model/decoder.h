@@ -48,6 +48,8 @@ class Decoder {
   /// Makes a slot the empty sequence.
   virtual void reset(int slot) = 0;
   virtual int64_t length(int slot) const = 0;
+  /// Makes slot `to` what slot `from` is.
+  virtual void copy(int from, int to) = 0;
   /// Bytes allocated for the slot's state (softmax: bytes of the tokens held).
   virtual size_t state_bytes(int slot) const = 0;
 

@@ -158,28 +158,31 @@ void Forward<T>::activate(Room<T>& inner, int64_t rows) {
 
 template <class T>
 void Forward<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
+  embed(a, rows);
+  for (size_t i = 0; i < weights_.layers.size(); ++i) one_layer(i, a, rows, stage, attend);
+}
+
+template <class T>
+void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
   const auto add_delta = [&] {
     for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
       kernels::add(a.hidden.data() + begin * hidden_, a.delta.data() + begin * hidden_,
                    (end - begin) * hidden_);
     });
   };
-  embed(a, rows);
-  for (size_t i = 0; i < weights_.layers.size(); ++i) {
-    LayerWeights<T>& layer = weights_.layers[i];
-    const size_t kept = i % a.projected.size();
-    normalize(layer.attention_norm, a.hidden.data(), rows, a.normed.data());
-    product(layer.qkv, a.normed, hidden_, rows, a.projected[kept], stage);
-    rotate(a, kept, rows);
-    attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
-    product(layer.o, a.mixed, heads_ * value_size_, rows, a.delta, stage);
-    add_delta();
-    normalize(layer.feed_forward_norm, a.hidden.data(), rows, a.normed.data());
-    product(layer.up, a.normed, hidden_, rows, a.inner, stage);
-    activate(a.inner, rows);
-    product(layer.down, a.inner, inner_, rows, a.delta, stage);
-    add_delta();
-  }
+  LayerWeights<T>& layer = weights_.layers[i];
+  const size_t kept = i % a.projected.size();
+  normalize(layer.attention_norm, a.hidden.data(), rows, a.normed.data());
+  product(layer.qkv, a.normed, hidden_, rows, a.projected[kept], stage);
+  rotate(a, kept, rows);
+  attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
+  product(layer.o, a.mixed, heads_ * value_size_, rows, a.delta, stage);
+  add_delta();
+  normalize(layer.feed_forward_norm, a.hidden.data(), rows, a.normed.data());
+  product(layer.up, a.normed, hidden_, rows, a.inner, stage);
+  activate(a.inner, rows);
+  product(layer.down, a.inner, inner_, rows, a.delta, stage);
+  add_delta();
 }
 
 template <class T>

@@ -55,6 +55,12 @@ class Forward {
   void run(Activations<T>& a, int64_t rows, Stage stage, Attend&& attend) {
     run_layers(a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)));
   }
+  /// The same in pieces: the rows' residual stream and angles, then a layer after the other.
+  void embed(Activations<T>& a, int64_t rows);
+  template <class Attend>
+  void run_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, Attend&& attend) {
+    one_layer(layer, a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)));
+  }
   Rows<T> rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const;
 
   /// Final norm and logits `out` [rows, vocabulary] of the rows `x` [rows, hidden] of a residual stream.
@@ -66,7 +72,7 @@ class Forward {
   using Attend = std::function<void(size_t layer, HeadRows<T> out)>;
 
   void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
-  void embed(Activations<T>& a, int64_t rows);
+  void one_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
   void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
   void rotate(Activations<T>& a, size_t kept, int64_t rows);
   void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);

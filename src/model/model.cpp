@@ -89,11 +89,10 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   return model;
 }
 
-std::shared_ptr<const Model> Model::with_window(int layer, int window) const {
-  auto limited = std::shared_ptr<Model>(new Model(*this));
-  limited->attention_[static_cast<size_t>(layer)] = AttentionConfig{};
-  limited->attention_[static_cast<size_t>(layer)].window = window;
-  return limited;
+std::shared_ptr<const Model> Model::with_attention(std::vector<AttentionConfig> layers) const {
+  auto other = std::shared_ptr<Model>(new Model(*this));
+  other->attention_ = std::move(layers);
+  return other;
 }
 
 void Model::open_plain(const fs::path& folder) {

@@ -38,8 +38,8 @@ class Model {
   static std::shared_ptr<const Model> open(const std::filesystem::path& folder, const OpenOptions& options);
   static std::shared_ptr<const Model> open(const std::filesystem::path& folder) { return open(folder, {}); }
 
-  /// The same model, but one layer's softmax sees its last `window` tokens alone.
-  std::shared_ptr<const Model> with_window(int layer, int window) const;
+  /// The same weights under other attentions, one config a layer.
+  std::shared_ptr<const Model> with_attention(std::vector<AttentionConfig> layers) const;
 
   const ModelConfig& config() const { return config_; }
   const GenerationConfig& generation() const { return generation_; }

@@ -111,46 +111,62 @@ TEST_F(Program, ScoresTextAndWritesTheFieldsThatAreAgreed) {
   EXPECT_THAT(outcome.out, HasSubstr("bits_per_byte"));
 }
 
-// What reach says of a layer is what perplexity says of the model whose config limits that layer.
-TEST_F(Program, MeasuresWhatEachLayerLosesWithoutItsFarTokens) {
-  const std::vector<std::string> context = {"{i}/text.txt", "--json", "out.json"};
-  const auto with = [&](std::vector<std::string> arguments, const std::vector<std::string>& more) {
-    arguments.insert(arguments.end(), context.begin(), context.end());
-    arguments.insert(arguments.end(), more.begin(), more.end());
-    return arguments;
+TEST_F(Program, RanksHeadsAndLayersByWhatTheyLoseWithoutTheirFarTokens) {
+  const std::vector<std::string> rest = {"{i}/text.txt", "--near",   "5",      "--context", "16",
+                                         "--json",       "out.json", "--plot", "out.svg"};
+  const auto reach = [&](const std::string& folder) {
+    std::vector<std::string> arguments = {"reach", folder};
+    arguments.insert(arguments.end(), rest.begin(), rest.end());
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("--exact-layers"));
+    EXPECT_THAT(outcome.files.at("out.svg"), HasSubstr("</svg>"));
+    return parse_json(outcome.files.at("out.json"), "out.json");
   };
-  const Outcome outcome = run(with({"reach", "{m}"}, {"--near", "5", "--context", "32"}));
-  ASSERT_EQ(outcome.status, 0) << outcome.err;
-  const nlohmann::json reach = parse_json(outcome.files.at("out.json"), "out.json");
-  const auto score = [&](const std::string& folder) {
-    const Outcome scored = run(with({"perplexity", folder}, {"--window", "32"}));
-    EXPECT_EQ(scored.status, 0) << scored.err;
-    return parse_json(scored.files.at("out.json"), "out.json")["bits_per_byte"].get<double>();
-  };
-  EXPECT_EQ(reach["whole"]["bits_per_byte"].get<double>(), score("{m}"));
   nlohmann::json config = parse_json(MappedFile(model() / "config.json").text(), "config.json");
-  ASSERT_EQ(reach["layers"].size(), config["num_hidden_layers"].get<size_t>());
-  for (size_t layer = 0; layer < reach["layers"].size(); ++layer) {
-    const std::string name = fmt::format("limited-{}", layer);
-    const fs::path folder = input(name.c_str());
-    fs::copy(model(), folder);
-    config["linear_attention"] = {
-        {"method", "softmax"}, {"layers", {{std::to_string(layer), {{"method", "softmax"}, {"window", 5}}}}}};
-    write_file(folder / "config.json", config.dump());
-    EXPECT_EQ(reach["layers"][layer]["bits_per_byte"].get<double>(), score("{i}/" + name)) << layer;
-  }
-  EXPECT_THAT(outcome.out, HasSubstr("--exact-layers"));
-  // A layer whose own window is shorter still loses nothing.
+  const nlohmann::json whole = reach("{m}");
+  ASSERT_EQ(whole["layers"].size(), config["num_hidden_layers"].get<size_t>());
+  size_t heads = 0;
+  for (const auto& layer : whole["layers"]) heads += layer["heads"].size();
+  EXPECT_EQ(whole["ranked_heads"].size(), heads);
+  // A model whose own window is shorter loses nothing.
   fs::copy(model(), input("windowed"));
-  config.erase("linear_attention");
   config["model_type"] = "mistral";
   config["sliding_window"] = 5;
   write_file(fs::path(input("windowed")) / "config.json", config.dump());
-  const Outcome windowed = run(with({"reach", "{i}/windowed"}, {"--near", "8", "--context", "32"}));
-  ASSERT_EQ(windowed.status, 0) << windowed.err;
-  const nlohmann::json near = parse_json(windowed.files.at("out.json"), "out.json");
-  EXPECT_NE(near["whole"], reach["whole"]);
-  for (const auto& layer : near["layers"]) EXPECT_EQ(layer["loss"], 0.0);
+  const nlohmann::json near = reach("{i}/windowed");
+  EXPECT_NE(near["whole"], whole["whole"]);
+  for (const auto& layer : near["layers"]) {
+    EXPECT_EQ(layer["loss"], 0.0);
+    for (const auto& head : layer["heads"]) EXPECT_EQ(head["loss"], 0.0);
+  }
+}
+
+TEST_F(Program, SaysWhatALinearModelRecallsBesideItsBaseAndItsWindowAlone) {
+  std::string text;
+  for (int i = 0; i < 800; ++i) text += static_cast<char>('a' + i * i % 23);
+  write_file(input("stories.txt"), text);
+  const std::vector<std::string> rows = {
+      "{i}/stories.txt", "--context", "200",     "--passage",   "8",    "--json",
+      "out.json",        "--plot",    "out.svg", "--distances", "16,64"};
+  const auto recall = [&](const std::string& folder) {
+    std::vector<std::string> arguments = {"recall", folder};
+    arguments.insert(arguments.end(), rows.begin(), rows.end());
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("A passage of 8 tokens"));
+    EXPECT_THAT(outcome.files.at("out.svg"), HasSubstr("</svg>"));
+    return parse_json(outcome.files.at("out.json"), "out.json");
+  };
+  const nlohmann::json linear = recall("{i}/sidecar"), base = recall("{m}");
+  EXPECT_EQ(base["models"].size(), 1u);
+  ASSERT_EQ(linear["models"].size(), 3u);
+  const nlohmann::json& model = linear["models"]["model"];
+  ASSERT_EQ(model["distances"].size(), 2u);
+  EXPECT_TRUE(model["distances"][0].contains("kept"));  // null: a tiny model gains nothing
+  for (const char* number : {"again", "gain"})
+    EXPECT_TRUE(model["distances"][0][number]["mean"].is_number()) << number;
+  EXPECT_LE(linear["models"]["window alone"]["state_bytes"], model["state_bytes"]);
 }
 
 TEST_F(Program, WarnsOnceOfAStreamPastTheTrainedPositions) {

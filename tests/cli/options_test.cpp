@@ -11,9 +11,20 @@ namespace linnet {
 namespace {
 
 TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
-  const std::vector<std::string> commands[] = {
-      {"generate"}, {"chat"},  {"perplexity"},         {"reach"},   {"inspect"},   {"check"},
-      {"bench"},    {"merge"}, {"import"}, {"tokenizer", "train"}, {"methods"}, {"attention"}, {"tokenizer", "encode"}};
+  const std::vector<std::string> commands[] = {{"generate"},
+                                               {"chat"},
+                                               {"perplexity"},
+                                               {"reach"},
+                                               {"inspect"},
+                                               {"check"},
+                                               {"recall"},
+                                               {"bench"},
+                                               {"merge"},
+                                               {"import"},
+                                               {"tokenizer", "train"},
+                                               {"methods"},
+                                               {"attention"},
+                                               {"tokenizer", "encode"}};
   size_t options = 0;
   for (std::vector<std::string> command : commands) {
     command.emplace_back("--help");
@@ -60,12 +71,14 @@ TEST_F(Program, RefusesOptionsThatWouldDoNothing) {
 
 TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
   write_file(input("line.jinja"), "{{ messages[-1].content }}");
+  write_file(input("stories.txt"), std::string(400, 'a'));
   const std::string file = std::string(LINNET_TEST_DATA) + "/attention/relu.safetensors";
   const std::vector<std::string> commands[] = {
       {"generate", "{m}", "-p", "a", "-n", "2"},
       {"chat", "{m}", "--template", "{i}/line.jinja", "-n", "2"},
       {"perplexity", "{m}", "{i}/text.txt"},
       {"reach", "{m}", "{i}/text.txt", "--near", "8"},
+      {"recall", "{m}", "{i}/stories.txt", "--context", "160", "--passage", "8", "--distances", "32"},
       {"inspect", "{m}"},
       {"check", "{m}", "--tokens", "16"},
       {"bench", "{m}", "--contexts", "0,4", "--prefill-tokens", "8", "--windows", "1", "--window-tokens",

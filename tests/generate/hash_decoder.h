@@ -31,6 +31,7 @@ class HashDecoder : public Decoder {
   const Model& model() const override { throw std::logic_error("a HashDecoder has no model"); }
   void reset(int slot) override { at(slot) = {}; }
   int64_t length(int slot) const override { return slots_[static_cast<size_t>(slot)].length; }
+  void copy(int from, int to) override { at(to) = at(from); }
   Cost cost() const override { return {}; }
   size_t state_bytes(int) const override { return sizeof(Slot); }
 
