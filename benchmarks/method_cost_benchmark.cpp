@@ -25,6 +25,7 @@
 #include "train/attention/parallel.h"
 #include "train/compat.h"
 #include "train/module.h"
+#include "train/tensor_memory.h"
 
 namespace linnet {
 namespace {
@@ -182,6 +183,7 @@ void run(const Arguments& arguments) {
 }  // namespace linnet
 
 int main(int count, char** arguments) {
+  linnet::train::keep_tensor_memory();
   linnet::run(linnet::parse(count, arguments));
   return 0;
 }

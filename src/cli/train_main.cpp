@@ -1,5 +1,6 @@
 // The workshop's program: the commands that train, started by `linnet`.
 #include "cli/commands.h"
+#include "train/tensor_memory.h"
 
 namespace linnet::cli {
 namespace {
@@ -17,4 +18,7 @@ constexpr Command kCommands[] = {
 }  // namespace
 }  // namespace linnet::cli
 
-int main(int argc, char** argv) { return linnet::cli::run_commands(linnet::cli::kCommands, argc, argv); }
+int main(int argc, char** argv) {
+  linnet::train::keep_tensor_memory();
+  return linnet::cli::run_commands(linnet::cli::kCommands, argc, argv);
+}

@@ -1,0 +1,59 @@
+#include "train/tensor_memory.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <vector>
+
+namespace linnet::train {
+namespace {
+
+#ifdef __linux__
+
+at::Tensor tensor_of(int64_t megabytes) { return at::empty({megabytes << 20}, at::kByte); }
+
+TEST(TensorMemory, KeepsLargeFreedBlocksForTheNextTensorOfAboutTheirSize) {
+  keep_tensor_memory();
+  const void* first;
+  {
+    at::Tensor x = tensor_of(40);
+    first = x.data_ptr();
+    x.fill_(7);
+  }
+  EXPECT_GE(kept_tensor_memory(), int64_t{40} << 20);
+  const at::Tensor next = tensor_of(39), other = tensor_of(39);
+  EXPECT_EQ(next.data_ptr(), first);
+  EXPECT_NE(other.data_ptr(), first);
+  EXPECT_EQ(next[5].item<int>(), 7);  // nothing cleared its pages
+}
+
+TEST(TensorMemory, NeverKeepsMoreThanItsLimitBeyondWhatTensorsHeldAtMost) {
+  keep_tensor_memory();
+  std::vector<at::Tensor> held(10);
+  for (at::Tensor& x : held) x = tensor_of(64);  // pages that nobody writes cost nothing
+  for (at::Tensor& x : held) {
+    x.reset();
+    EXPECT_LE(kept_tensor_memory(), std::max(kMostKept, int64_t{640} << 20));
+  }
+  EXPECT_GT(kept_tensor_memory(), kMostKept);
+  for (int64_t size = 65; size < 200; size += 20) {
+    tensor_of(size);  // of another size each: the oldest blocks make room
+    EXPECT_LE(kept_tensor_memory(), int64_t{640} << 20) << size;
+  }
+}
+
+TEST(TensorMemory, LeavesSmallTensorsToMalloc) {
+  keep_tensor_memory();
+  const int64_t before = kept_tensor_memory();
+  at::empty({1000}, at::kByte);
+  EXPECT_EQ(kept_tensor_memory(), before);
+  c10::Allocator* const memory = c10::GetAllocator(at::kCPU);
+  for (const size_t bytes : {size_t{0}, size_t{1000}, size_t{5} << 20})
+    memory->raw_deallocate(memory->raw_allocate(bytes));
+}
+
+#endif
+
+}  // namespace
+}  // namespace linnet::train
