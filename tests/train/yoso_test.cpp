@@ -71,12 +71,15 @@ void check(const std::string& json, const at::Tensor& documents, const at::Tenso
 }
 
 TEST(YosoGradients, AreTheEstimatorsOverAllPairs) {
-  const int64_t n = 22;
+  const int64_t n = 75;  // 19 groups: more than the chunks of 16 that they go in
   const at::Tensor all = at::ones({n, n}, at::kDouble).tril();
   check(R"({"method": "yoso", "group": 4, "tables": 6, "bits": 2})", {}, all);
   check(R"({"method": "yoso", "group": 4, "tables": 3, "bits": 1})", {}, all);
+  const int64_t longer = 300;  // chunks of 256 tokens, of which a row of a table has more than one block
+  check(R"({"method": "yoso", "group": 16, "tables": 2, "bits": 1})", {},
+        at::ones({longer, longer}, at::kDouble).tril());
   at::Tensor documents = at::zeros({1, n}, at::kInt), packed = all.clone();
-  for (const int64_t start : {5, 6, 16}) {
+  for (const int64_t start : {5, 6, 16, 35, 66}) {
     documents.narrow(1, start, n - start).add_(1);
     packed.narrow(0, start, n - start).narrow(1, 0, start).zero_();
   }
@@ -85,7 +88,7 @@ TEST(YosoGradients, AreTheEstimatorsOverAllPairs) {
 
 TEST(YosoGradients, BesideALocalBranchAreOfTheGroupsBefore) {
   // α at 0 leaves the summary alone wherever it sees anything: queries of the first groups have no gradient.
-  const int64_t n = 23, c = 4;
+  const int64_t n = 75, c = 4;
   const at::Tensor group = at::arange(n, at::kLong).div(c, "floor");
   for (const int w : {1, 2}) {
     at::Tensor seen = (group.unsqueeze(-1) - group >= w).to(at::kDouble);
