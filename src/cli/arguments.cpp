@@ -1,9 +1,14 @@
 #include "cli/arguments.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
 #include <optional>
+#include <set>
+
+#include "base/error.h"
 
 namespace linnet::cli {
 namespace {
@@ -19,6 +24,8 @@ const CLI::Option* option_of(const CLI::App& command, const std::string& argumen
   return command.get_option_no_throw(is_long ? argument.substr(0, argument.find('='))
                                              : argument.substr(0, 2));
 }
+
+bool is_flag(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
 
 /// Whether the option's first value stands in the same argument.
 bool holds_value(const std::string& argument) {
@@ -55,7 +62,7 @@ Line read_line(const CLI::App& command, const std::vector<std::string>& argument
       continue;
     }
     const CLI::Option* option = option_of(command, argument);
-    if (option == nullptr || option->get_type_size() == 0) continue;  // unknown, or a flag
+    if (option == nullptr || is_flag(*option)) continue;
     const size_t least = holds_value(argument) ? 0 : 1;
     if (!takes_several(*option)) {
       at += least;
@@ -68,16 +75,11 @@ Line read_line(const CLI::App& command, const std::vector<std::string>& argument
   return line;
 }
 
-}  // namespace
-
-bool takes_several(const CLI::Option& option) {
-  return option.get_expected_max() >= CLI::detail::expected_max_vector_size && option.get_allow_extra_args();
-}
-
-std::vector<std::string> with_needed_arguments_first(const CLI::App& app,
-                                                     std::vector<std::string> arguments) {
+/// The command that the first arguments name, and how many of them.
+std::pair<const CLI::App*, size_t> named_command(const CLI::App& app,
+                                                 const std::vector<std::string>& arguments) {
   const CLI::App* command = &app;
-  size_t first = 0;  // argument after the command's name
+  size_t first = 0;
   while (first < arguments.size()) {
     const auto named =
         command->get_subcommands([&](const CLI::App* sub) { return sub->get_name() == arguments[first]; });
@@ -85,6 +87,67 @@ std::vector<std::string> with_needed_arguments_first(const CLI::App& app,
     command = named.front();
     ++first;
   }
+  return {command, first};
+}
+
+/// "INT, 1 to 1024": what --help says of an option's value.
+std::string kind_of(const CLI::Option& option) {
+  std::string kind = option.get_type_name();
+  if (const size_t colon = kind.find(':'); colon != kind.npos) kind.replace(colon, 1, ", ");
+  return kind;
+}
+
+/// Whether an argument is the whole name of one of the command's options, with or without "=VALUE".
+bool names_option(const CLI::App& command, const std::string& argument) {
+  const bool whole = argument.starts_with("--") || argument.size() == 2;
+  return is_option(argument) && whole && option_of(command, argument) != nullptr;
+}
+
+void check_list(const std::string& name, const std::string& value) {
+  if (value.starts_with(',') || value.ends_with(',') || value.find(",,") != value.npos)
+    throw Error(name, printable(value, 60), "a list with one comma between two, such as 1,2");
+}
+
+}  // namespace
+
+void check_values(const CLI::App& app, const std::vector<std::string>& arguments) {
+  auto [command, at] = named_command(app, arguments);
+  std::set<const CLI::Option*> given;
+  for (; at < arguments.size() && arguments[at] != "--"; ++at) {
+    const std::string& argument = arguments[at];
+    const CLI::Option* option = is_option(argument) ? option_of(*command, argument) : nullptr;
+    if (option == nullptr) continue;
+    const std::string name = option->get_name();
+    const bool has_value = holds_value(argument), is_long = argument.starts_with("--");
+    const size_t equals = argument.find('=');
+    if (is_flag(*option)) {
+      if (is_long && has_value) throw Error(name, "given a value", "none");
+      continue;
+    }
+    if (is_long && has_value && equals + 1 == argument.size())
+      throw Error(name, "no value", kind_of(*option));
+    if (!has_value) {
+      if (at + 1 == arguments.size()) throw Error(name, "no value", kind_of(*option));
+      const std::string& next = arguments[at + 1];
+      if (names_option(*command, next))
+        throw Error(name, fmt::format("no value before {}", printable(next, 60)),
+                    fmt::format("{} (or {}={})", kind_of(*option), name, printable(next, 60)));
+    }
+    if (option->get_delimiter() != '\0')
+      check_list(name, !has_value ? arguments[at + 1] : argument.substr(is_long ? equals + 1 : 2));
+    if (option->get_expected_max() == 1 && !given.insert(option).second)
+      throw Error(name, "given twice", "it once");
+    if (!has_value) ++at;
+  }
+}
+
+bool takes_several(const CLI::Option& option) {
+  return option.get_expected_max() >= CLI::detail::expected_max_vector_size && option.get_allow_extra_args();
+}
+
+std::vector<std::string> with_needed_arguments_first(const CLI::App& app,
+                                                     std::vector<std::string> arguments) {
+  const auto [command, first] = named_command(app, arguments);
   const Line line = read_line(*command, arguments, first);
   const size_t needed = needed_by(*command);
   if (line.positionals >= needed || line.rows.empty()) return arguments;

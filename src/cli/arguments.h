@@ -7,6 +7,10 @@
 
 namespace linnet::cli {
 
+/// Throws Error on an option without its value, one given twice that takes one value, a flag with a value,
+/// and a list with nothing between two commas: what CLI11 would take for something else or say in its words.
+void check_values(const CLI::App& app, const std::vector<std::string>& arguments);
+
 /// Whether an option takes every argument up to the next option: `--data FILE…`.
 bool takes_several(const CLI::Option& option);
 

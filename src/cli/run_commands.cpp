@@ -60,10 +60,14 @@ std::pair<const CLI::App*, std::string> deepest(const CLI::App& app) {
   return {command, path};
 }
 
+std::string help_of(const CLI::App& app) {
+  return fmt::format("what `{} --help` lists", deepest(app).second);
+}
+
 /// What is wrong with a command line, from the first argument that nobody knows: most other errors follow
 /// from it.
 Error explain(const CLI::App& app, const CLI::Error& error) {
-  const auto [command, path] = deepest(app);
+  const CLI::App* command = deepest(app).first;
   const auto commands = command->get_subcommands(kAll);
   std::vector<std::string> names;
   for (const CLI::App* sub : commands) names.push_back(sub->get_name());
@@ -82,9 +86,8 @@ Error explain(const CLI::App& app, const CLI::Error& error) {
   if (unknown.empty() && !commands.empty()) what = "no command";
   const std::vector<std::string_view> candidates(names.begin(), names.end());
   const std::string_view meant = unknown.empty() ? "" : nearest(unknown, candidates);
-  return Error(
-      "command line", what,
-      fmt::format("{}what `{} --help` lists", meant.empty() ? "" : fmt::format("{} or ", meant), path));
+  return Error("command line", what,
+               fmt::format("{}{}", meant.empty() ? "" : fmt::format("{} or ", meant), help_of(app)));
 }
 
 /// Whether the first argument after a group of commands names none of them.
@@ -96,6 +99,7 @@ bool names_no_command(const CLI::App& app) {
 
 /// Parses; what is left to do then lies in `work`, empty where --help or --version was all.
 void parse(CLI::App& app, std::vector<std::string> arguments) {
+  check_values(app, arguments);
   arguments = with_needed_arguments_first(app, std::move(arguments));
   std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
   try {
@@ -114,6 +118,16 @@ void parse(CLI::App& app, std::vector<std::string> arguments) {
     const size_t name = std::min(text.find(": "), text.size() - 2) + 2, equals = text.find(" = ", name);
     if (equals == text.npos) throw explain(app, error);
     throw Error(text.substr(name, equals - name), printable(text.substr(equals + 3), 60), "a whole number");
+  } catch (const CLI::RequiredError& error) {  // "MODEL is required", unless more is wrong
+    const std::string text = error.what();
+    const size_t end = text.find(" is required");
+    const bool needs_command = !deepest(app).first->get_subcommands(kAll).empty();
+    if (end == text.npos || needs_command || !app.remaining(true).empty()) throw explain(app, error);
+    throw Error(text.substr(0, end), "not given", help_of(app));
+  } catch (
+      const CLI::ArgumentMismatch& error) {  // of an argument without a name: options were looked at before
+    const std::string text = error.what();
+    throw Error(text.substr(0, text.find(':')), "given too often", help_of(app));
   } catch (const CLI::ParseError& error) {
     throw explain(app, error);
   }

@@ -24,6 +24,19 @@ std::vector<std::string> options_of(const std::string& help) {
 
 }  // namespace
 
+std::vector<HelpOption> options_in(const std::string& help) {
+  static const std::regex kOption("^  (-\\w,)?(--[\\w-]+)( [A-Z][A-Z=,…]*)?( \\.\\.\\.)? .*");
+  std::vector<HelpOption> options;
+  for (const std::string& text : options_of(help)) {
+    std::smatch found;
+    if (!std::regex_match(text, found, kOption)) continue;
+    const std::string kind = found[3].matched ? found[3].str().substr(1) : "";
+    const bool repeats = kind.ends_with("…") || text.find("repeated") != text.npos;
+    options.push_back({found[2], kind, !kind.empty(), found[4].matched || repeats});
+  }
+  return options;
+}
+
 std::vector<NumericOption> numeric_options(const std::string& help) {
   static const std::regex kNumeric("^  (-\\w,)?(--[\\w-]+) (INT|UINT|FLOAT|TOKENS\\S*|BYTES|N) .*");
   static const std::regex kRange("\\(([^()]* to [^(); ]*|at least [^(); ]*|above [^(); ]*)(;[^()]*)?\\)$");

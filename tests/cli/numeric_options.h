@@ -1,4 +1,5 @@
-// The options of a command that take a number, as its --help shows them, and values that each must refuse.
+// The options of a command as its --help shows them; of those that take a number, values that each must
+// refuse.
 #pragma once
 
 #include <string>
@@ -11,7 +12,13 @@ struct NumericOption {
   bool whole;               // takes no fraction
 };
 
+struct HelpOption {
+  std::string name, kind;  // "--threads", "INT"
+  bool takes_value, takes_several;
+};
+
 /// Of what `linnet COMMAND --help` prints.
+std::vector<HelpOption> options_in(const std::string& help);
 std::vector<NumericOption> numeric_options(const std::string& help);
 
 /// What no option takes, and what lies outside the range.

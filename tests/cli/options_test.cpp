@@ -10,23 +10,24 @@
 namespace linnet {
 namespace {
 
+const std::vector<std::string> kCommands[] = {{"generate"},
+                                              {"chat"},
+                                              {"perplexity"},
+                                              {"reach"},
+                                              {"inspect"},
+                                              {"check"},
+                                              {"recall"},
+                                              {"import"},
+                                              {"bench"},
+                                              {"merge"},
+                                              {"tokenizer", "train"},
+                                              {"methods"},
+                                              {"attention"},
+                                              {"tokenizer", "encode"}};
+
 TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
-  const std::vector<std::string> commands[] = {{"generate"},
-                                               {"chat"},
-                                               {"perplexity"},
-                                               {"reach"},
-                                               {"inspect"},
-                                               {"check"},
-                                               {"recall"},
-                                               {"bench"},
-                                               {"merge"},
-                                               {"import"},
-                                               {"tokenizer", "train"},
-                                               {"methods"},
-                                               {"attention"},
-                                               {"tokenizer", "encode"}};
   size_t options = 0;
-  for (std::vector<std::string> command : commands) {
+  for (std::vector<std::string> command : kCommands) {
     command.emplace_back("--help");
     const std::string help = run(command).out;
     for (const NumericOption& option : numeric_options(help)) {
@@ -41,6 +42,45 @@ TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
     }
   }
   EXPECT_GE(options, 40u);
+}
+
+TEST_F(Program, SaysInItsOwnWordsWhatAnOptionLacksOrHasTwice) {
+  size_t options = 0;
+  for (std::vector<std::string> command : kCommands) {
+    command.emplace_back("--help");
+    const std::string help = run(command).out;
+    command.pop_back();
+    const auto refused = [&](const std::vector<std::string>& more, const std::string& message) {
+      std::vector<std::string> arguments = command;
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      expect_refused({arguments, message.c_str()}, run(arguments));
+    };
+    for (const HelpOption& option : options_in(help)) {
+      if (option.name == "--help") continue;
+      ++options;
+      const std::string where = "error: " + option.name + ": ";
+      if (!option.takes_value) {
+        refused({option.name + "=3"}, where + "given a value, expected none");
+        continue;
+      }
+      refused({option.name}, where + "no value, expected " + option.kind);
+      refused({option.name, "--help"}, where + "no value before --help, expected " + option.kind);
+      if (!option.takes_several) refused({option.name, "1", option.name, "1"}, where + "given twice");
+      if (option.kind.ends_with("…")) {
+        for (const char* list : {"1,,2", ",1", "1,"})
+          refused({option.name, list}, where + list + ", expected a list with one comma between two");
+      }
+    }
+  }
+  EXPECT_GE(options, 80u);
+  const std::vector<BadRow> rows = {
+      {{"methods", "--head-size", ""}, "--head-size: \"\", expected a number 1 to 1024"},
+      {{"methods", "--head-size="}, "--head-size: no value, expected INT, 1 to 1024"},
+      {{"tokenizer", "encode", "{m}", "a", "b"}, "FILE: given too often, expected what"},
+      {{"bench", "{m}", "--contexts", "4,8,4"}, "--contexts: 4 twice, expected each once"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run(row.arguments));
+  EXPECT_EQ(run({"generate", "{m}", "--prompt=--seed", "-n", "1"}).status, 0);
 }
 
 TEST_F(Program, RefusesOptionsThatWouldDoNothing) {
