@@ -76,6 +76,14 @@ std::string rows_with(std::string_view key) {
   return names;
 }
 
+/// The keys that every row but softmax takes.
+std::vector<std::string_view> keys_of_linear_rows() {
+  std::vector<std::string_view> keys(kOtherKeys.begin(), kOtherKeys.end());
+  for (const IntegerKey& key : kIntegers) keys.push_back(key.name);
+  for (const BudgetKey& key : kBudgets) keys.push_back(key.name);
+  return keys;
+}
+
 /// Reads the keys of one layer's object. A key that is absent or null is none.
 class Keys {
  public:
@@ -150,7 +158,9 @@ class Keys {
     for (const auto& [key, value] : object_.items()) {
       if (std::find(known.begin(), known.end(), key) != known.end()) continue;
       std::string what = fmt::format("unknown key \"{}\"", printable(key));
-      if (const std::string owners = rows_with(key); !owners.empty()) {
+      const auto linear = keys_of_linear_rows();
+      const bool is_linear = std::find(linear.begin(), linear.end(), key) != linear.end();
+      if (const std::string owners = is_linear ? "linear attention" : rows_with(key); !owners.empty()) {
         what = fmt::format("key \"{}\" of {} with {}", key, owners, method.name);
       }
       throw Error(where_, what, one_of(key, known));
@@ -181,10 +191,8 @@ std::vector<Option> options_of(const Method& method, LocalWeight local) {
 }
 
 std::vector<std::string_view> known_keys(const Method& method, std::span<const Option> options) {
-  std::vector<std::string_view> known(kOtherKeys.begin(), kOtherKeys.end());
-  for (const IntegerKey& key : kIntegers) known.push_back(key.name);
-  for (const BudgetKey& key : kBudgets) known.push_back(key.name);
-  if (method.grows) known.push_back("window");
+  if (method.grows) return {"method", "window"};
+  std::vector<std::string_view> known = keys_of_linear_rows();
   for (const Option& option : options) known.push_back(option.key);
   return known;
 }
@@ -192,6 +200,33 @@ std::vector<std::string_view> known_keys(const Method& method, std::span<const O
 bool sums_features(const Method& method) {
   return method.summary == SummaryKind::kFeatures &&
          (method.division == Division::kSum || method.division == Division::kPositiveSum);
+}
+
+bool has_features(const Method& method) { return method.summary == SummaryKind::kFeatures; }
+bool shares_denominator(const Method& method) { return sums_features(method) && method.mix == Mix::kConvex; }
+
+/// Refuses a key that only some rows and local branches have a use for: all that is wrong at once.
+void check_summary_key(const AttentionConfig& config, const Keys& keys, std::string_view key,
+                       std::string_view what, bool (*takes)(const Method&), bool local_fits,
+                       std::string_view local) {
+  const bool row_fits = takes(*config.method);
+  if (row_fits && local_fits) return;
+  std::string found, expected;
+  if (!row_fits) {
+    found = fmt::format(" with {}", config.name());
+    for (const Method* method : methods()) {
+      if (takes(*method)) expected += fmt::format("{}{}", expected.empty() ? "" : ", ", method->name);
+    }
+    expected = "one of " + expected;
+  }
+  if (!local_fits) {
+    found += row_fits ? "" : ",";
+    found += config.has_local()
+                 ? fmt::format(" with a local branch of {}", name_of(kLocalWeights, config.local))
+                 : " without a local branch";
+    expected += fmt::format("{}a local branch beside it (key `local`: {})", row_fits ? "" : "; and ", local);
+  }
+  keys.conflict(key, std::string(what) + found, expected);
 }
 
 /// What tokens can be kept beside: the summary that says which, and a local branch that leaves one group to
@@ -235,9 +270,6 @@ void check_together(const AttentionConfig& config, const Keys& keys, bool alpha_
                     "a method with a summary");
     }
   };
-  if (method.grows && config.has_local())
-    keys.conflict("local", "a local branch of softmax", "null, or another method");
-  if (method.grows && config.taps > 0) keys.conflict("taps", "taps with softmax", "0, or another method");
   if (config.gate && alpha_number) keys.conflict("gate", "true with a number for alpha", "alpha \"learned\"");
   if (config.gate && method.mix == Mix::kAdditive) {
     keys.conflict("gate", fmt::format("true with {}, whose alpha is no share", method.name), "false");
@@ -246,22 +278,11 @@ void check_together(const AttentionConfig& config, const Keys& keys, bool alpha_
   without(config.gate, "gate", "true without a local branch");
   without_summary(alpha_number, "alpha", "a number");
   without_summary(config.gate, "gate", "true");
-  without(decays, "decay", "a decay without a local branch");
   without(config.sinks > 0, "sinks", "sinks without a local branch");
-  without(shared, "denominator", "shared without a local branch");
-  if (method.summary != SummaryKind::kFeatures && (decays || shared)) {
-    keys.conflict(decays ? "decay" : "denominator",
-                  fmt::format("{} with {}, whose summary is not of features", decays ? "a decay" : "shared",
-                              method.name),
-                  "a method with a feature map");
-  }
-  if (shared && (!sums_features(method) || method.mix == Mix::kAdditive)) {
-    keys.conflict("denominator",
-                  fmt::format("shared with {}, which has no denominator of features", method.name),
-                  "\"separate\"");
-  }
-  if (shared && config.local != LocalWeight::kSoftmax) {
-    keys.conflict("denominator", "shared with another local branch than softmax", "local \"softmax\"");
+  if (decays) check_summary_key(config, keys, "decay", "a decay", has_features, config.has_local(), "any");
+  if (shared) {
+    check_summary_key(config, keys, "denominator", "shared", shares_denominator,
+                      config.local == LocalWeight::kSoftmax, "softmax");
   }
   if (config.sinks > config.group) {
     keys.conflict("sinks", fmt::format("{} of a group of {}", config.sinks, config.group),
