@@ -53,6 +53,17 @@ void check_shape(const AttentionShape& shape, const std::string& where) {
 
 }  // namespace
 
+StateLayout state_layout(const AttentionConfig& config, const AttentionShape& shape) {
+  if (config.grows()) return make_softmax<float>(config, shape)->layout();
+  Parameters<float> zeros;
+  for (const ParameterSpec& spec : parameter_specs(config, shape)) {
+    int64_t count = 1;
+    for (int64_t dimension : spec.shape) count *= dimension;
+    zeros[spec.name].assign(count, 0.0f);
+  }
+  return make_linear<float>(config, shape, std::move(zeros), nullptr)->layout();
+}
+
 void check_cross(const AttentionConfig& config) {
   if (config.grows() || config.has_summary()) return;
   throw Error("cross form", fmt::format("{} without a summary", config.name()),

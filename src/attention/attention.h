@@ -134,6 +134,9 @@ template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
                                              const ParameterTensors& parameters,
                                              const SinkRotation* sink_rotation, const std::string& where);
+/// What a sequence's state is in float32, from the config alone.
+StateLayout state_layout(const AttentionConfig& config, const AttentionShape& shape);
+
 template <class T>
 using MakeAttention = std::function<std::unique_ptr<Attention<T>>(
     const AttentionConfig&, const AttentionShape&, const ParameterTensors&, const SinkRotation*,

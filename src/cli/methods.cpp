@@ -18,15 +18,8 @@ struct MethodsOptions : SharedOptions {
 };
 
 // What one query head on one key-value head keeps of a sequence, in numbers.
-Json state_of(const AttentionConfig& config, const AttentionShape& shape,
-              const std::vector<ParameterSpec>& specs) {
-  std::vector<std::vector<float>> values;
-  ParameterTensors parameters;
-  for (const ParameterSpec& spec : specs) {
-    values.push_back(initial_parameter(spec, config, 0, 0));
-    parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
-  }
-  const StateLayout layout = make_attention<float>(config, shape, parameters, nullptr, "methods")->layout();
+Json state_of(const AttentionConfig& config, const AttentionShape& shape) {
+  const StateLayout layout = state_layout(config, shape);
   return {{"summary", layout.summary},
           {"tokens", layout.waiting + layout.sinks},
           {"numbers", layout.numbers},
@@ -58,7 +51,7 @@ Json describe(const Method& method, int head_size) {
               {"options", options_of(method)},
               {"learned", learned},
               {"drawn", drawn},
-              {"state", state_of(config, shape, specs)},
+              {"state", state_of(config, shape)},
               {"multiply_adds", method.cost}};
   if (!method.first_half.empty()) row["first_half"] = method.first_half;
   return row;

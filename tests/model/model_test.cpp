@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "model/state_size.h"
 #include "model/write_model.h"
 #include "tests/model/tiny_model.h"
 
@@ -139,6 +140,29 @@ TEST(Model, NewTensorsOfAFullFolderAreUsedAndAGainMayBeAbsentFromAllLayersAlone)
   EXPECT_EQ(Model::open(model.write(folder.path, "both"))->added_tensors().size(), 4u);
   model.add("model.layers.1.self_attn.linear_attention.local_gain", {4, 5});
   EXPECT_THAT(open_error(model.write(folder.path, "bad")), HasSubstr("shape [4, 5], expected [4, 4]"));
+}
+
+TEST(StateSize, CountsStatesThatDoNotGrowAndRefusesWhatNoMemoryHolds) {
+  const AttentionShape shape{4, 2, 8, 8};
+  const auto bytes = [&](const char* text) {
+    return constant_state_bytes(std::vector{parse_layer_attention(Json::parse(text), "f")}, shape);
+  };
+  // yoso: a table's rows of 8 numbers, by key-value head, and two groups that wait.
+  EXPECT_GE(bytes(R"({"method": "yoso", "tables": 256, "bits": 16})"), int64_t{2} * 256 * 65536 * 8 * 4);
+  EXPECT_LT(bytes(R"({"method": "yoso", "tables": 1, "bits": 1})"), 1 << 20);
+  EXPECT_EQ(bytes(R"({"method": "softmax"})"), 0);
+  const auto refusal = [](int64_t each, int64_t sequences) {
+    return error_of([&] { check_state_fits(each, sequences, 1'000'000'000, "m"); });
+  };
+  EXPECT_EQ(refusal(200'000'000, 1), "");
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(refusal(300'000'000, 1), "");
+  EXPECT_EQ(testing::internal::GetCapturedStderr(),
+            "linnet: warning: m: a state of 0.3 GB per sequence, of this machine's 1.0 GB of memory\n");
+  EXPECT_EQ(
+      refusal(300'000'000, 4),
+      "m: a state of 0.3 GB per sequence, 4 sequences at once, expected one that fits into this machine's "
+      "1.0 GB of memory");
 }
 
 TEST(Model, FoldersThatAreNoModelsAreRefused) {
