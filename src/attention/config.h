@@ -1,11 +1,12 @@
 // The `linear_attention` object of config.json: one AttentionConfig a layer, checked and with every default
 // of the method's row filled in (docs/methods, conventions of config.json in docs/formats.md).
 //
-// A budget per head: `local_groups` and `kept` are one number of all key-value heads or one of each (PerHead).
-// `config.local_groups.of(g)` is head g's; `most()` and `least()` are over the heads; `config.of_head(g)` is
-// the config of head g alone, whose budgets are plain numbers, `number()`; `budget_classes(config, kv_heads)`
-// lists the heads that have equal budgets, each class with its config. Whatever computes attention works on
-// a class's config and its heads. The arrays' length is checked by check_heads(), once the model is known.
+// A budget per head: `local_groups` and `kept` are one number of all key-value heads or one of each
+// (PerHead). `config.local_groups.of(g)` is head g's; `most()` and `least()` are over the heads;
+// `config.of_head(g)` is the config of head g alone, whose budgets are plain numbers, `number()`;
+// `budget_classes(config, kv_heads)` lists the heads that have equal budgets, each class with its config.
+// Whatever computes attention works on a class's config and its heads. The arrays' length is checked by
+// check_heads(), once the model is known.
 #pragma once
 
 #include <algorithm>

@@ -42,7 +42,9 @@ std::vector<int> parse_layers(std::span<const std::string> items, int layers, co
       throw Error(where, fmt::format("layer \"{}\"", printable(item, 60)),
                   fmt::format("layers 0 to {}, such as 0-2,5", layers - 1));
     }
-    for (int layer = begin; layer <= last; ++layer) found.insert(layer);
+    for (int layer = begin; layer <= last; ++layer) {
+      if (!found.insert(layer).second) throw Error(where, fmt::format("layer {} twice", layer), "each once");
+    }
   }
   return {found.begin(), found.end()};
 }

@@ -82,4 +82,10 @@ std::optional<int64_t> parse_count(std::string_view text) {
   return static_cast<int64_t>(value);
 }
 
+std::string counted(int64_t count, std::string_view noun, std::string_view plural) {
+  std::string text = std::to_string(count) + " ";
+  if (count == 1 || plural.empty()) return text.append(noun).append(count == 1 ? "" : "s");
+  return text.append(plural);
+}
+
 }  // namespace linnet

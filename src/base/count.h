@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace linnet {
@@ -12,5 +13,8 @@ namespace linnet {
 /// and a B may follow ("20M", "4MB", "4MiB"). Exact. Nothing where `text` is anything else, a fraction, or
 /// more than int64_t holds.
 std::optional<int64_t> parse_count(std::string_view text);
+
+/// "1 step", "2 steps": a count with its noun. `plural` where it is not the noun and an s.
+std::string counted(int64_t count, std::string_view noun, std::string_view plural = {});
 
 }  // namespace linnet

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/count.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/peak_memory.h"
@@ -200,14 +201,14 @@ void hold_against_machine(const Decoder::Cost& cost, ThreadPool& pool, Json& res
 
 std::string text_of(const Json& result) {
   const auto number = [&](const char* key) { return result[key].get<double>(); };
-  std::string text = fmt::format(
-      "machine     read {:.1f} GB/s, matrix products bf16 {:.0f}, float32 {:.0f} GFLOP/s, {} threads\n",
-      number("read_bytes_per_second") * 1e-9, number("bfloat16_operations_per_second") * 1e-9,
-      number("float32_operations_per_second") * 1e-9, result["threads"].get<int>());
+  std::string text =
+      fmt::format("machine     read {:.1f} GB/s, matrix products bf16 {:.0f}, float32 {:.0f} GFLOP/s, {}\n",
+                  number("read_bytes_per_second") * 1e-9, number("bfloat16_operations_per_second") * 1e-9,
+                  number("float32_operations_per_second") * 1e-9, counted(result["threads"], "thread"));
   text +=
       fmt::format("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
-  text += fmt::format("prefill     {:.0f} tokens/s over {} tokens, {:.0f}% of the matrix rate\n",
-                      number("prefill_tokens_per_second"), result["prefill_tokens"].get<int64_t>(),
+  text += fmt::format("prefill     {:.0f} tokens/s over {}, {:.0f}% of the matrix rate\n",
+                      number("prefill_tokens_per_second"), counted(result["prefill_tokens"], "token"),
                       number("prefill_fraction_of_matrix_rate") * 100);
   for (const Json& row : result["decode"]) {
     text += fmt::format(
@@ -215,7 +216,7 @@ std::string text_of(const Json& result) {
         "of the "
         "roofline; state {:.2f} MB\n",
         row["decode_tokens_per_second"].get<double>(), row["best_window_tokens_per_second"].get<double>(),
-        row["context"] == 0 ? "BOS alone" : fmt::format("{} tokens", row["context"].get<int64_t>()),
+        row["context"] == 0 ? "BOS alone" : counted(row["context"], "token"),
         row["bytes_per_token"].get<double>() * 1e-6, row["fraction_of_roofline"].get<double>() * 100,
         row["state_bytes"].get<double>() * 1e-6);
   }
@@ -278,7 +279,12 @@ void describe_bench(CLI::App& app, Work& work) {
       ->transform(count(1, 100000))
       ->type_name("TOKENS");
   add_bench_training(app, options->training);
-  app.callback([options, &work] { work = [options] { return bench(*options); }; });
+  app.callback([options, &work] {
+    work = [options] {
+      refuse_repeated("--contexts", options->contexts);
+      return bench(*options);
+    };
+  });
 }
 
 std::vector<int32_t> random_tokens(int64_t count, int64_t vocabulary, uint64_t seed) {

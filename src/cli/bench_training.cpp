@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/count.h"
 #include "base/interrupt.h"
 #include "base/thread_pool.h"
 #include "cli/bench.h"
@@ -60,11 +61,11 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
   const double fraction = 6.0 * static_cast<double>(parameters) * result.tokens_per_second / machine;
   print(fmt::format(
       "machine     {} matrix products {:.3g} TFLOP/s\n"
-      "training    {:.0f} tokens/s, {} steps of {} rows of {} tokens, {} at once; 6 operations a parameter "
+      "training    {:.0f} tokens/s, {} of {} of {} tokens, {} at once; 6 operations a parameter "
       "and token: {:.0f}% of the matrix rate\n"
       "memory      {}\n",
-      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, steps, phase.batch,
-      phase.rows.context, phase.micro_batch, fraction * 100, memory_of(result)));
+      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, counted(steps, "step"),
+      counted(phase.batch, "row"), phase.rows.context, phase.micro_batch, fraction * 100, memory_of(result)));
   json.write({{"model", shared.model},
               {"device", shared.device},
               {"dtype", at::toString(how.compute)},

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -135,9 +136,10 @@ class Chat {
     const Rates rates = rates_of({tokenizer_, request_, answer, ""});
     const auto length = static_cast<int64_t>(request_.prompt.size());
     const bool anew = !tokens_.empty() && answer.prompt_read == length;
-    note(fmt::format("read {} of {} tokens{}; answered {}, {:.1f} tokens/s; ended by {}", answer.prompt_read,
-                     length, anew ? ", all anew: the history is no longer as it was read" : "",
-                     answer.tokens.size(), rates.decode.value_or(0), ending_of(answer.finish).words));
+    note(fmt::format("read {} of {}{}; answered {}, {:.1f} tokens/s; ended by {}", answer.prompt_read,
+                     counted(length, "token"),
+                     anew ? ", all anew: the history is no longer as it was read" : "", answer.tokens.size(),
+                     rates.decode.value_or(0), ending_of(answer.finish).words));
   }
 
   Tokenizer tokenizer_;

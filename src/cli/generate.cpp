@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -75,10 +76,10 @@ nlohmann::ordered_json conversation(const GenerateOptions& options) {
 
 void report(const Completion& completion) {
   const Rates rates = rates_of(completion);
-  note(fmt::format(
-      "prefill {} tokens, {:.1f} tokens/s; decode {} tokens, {:.1f} tokens/s; state {} bytes; ended by {}",
-      completion.request.prompt.size(), rates.prefill.value_or(0), completion.result.tokens.size(),
-      rates.decode.value_or(0), completion.result.state_bytes, ending_of(completion.result.finish).words));
+  note(fmt::format("prefill {}, {:.1f} tokens/s; decode {}, {:.1f} tokens/s; state {} bytes; ended by {}",
+                   counted(std::ssize(completion.request.prompt), "token"), rates.prefill.value_or(0),
+                   counted(std::ssize(completion.result.tokens), "token"), rates.decode.value_or(0),
+                   completion.result.state_bytes, ending_of(completion.result.finish).words));
 }
 
 /// One sample's text is printed as it becomes final; of several each whole, behind a line that says which.

@@ -2,10 +2,11 @@
 // wrong.
 #include <fmt/format.h>
 
-#include <cstdio>
+#include <set>
 
 #include "attention/attention.h"
 #include "attention/softmax.h"
+#include "base/count.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -53,9 +54,22 @@ Json total_of(const std::vector<NamedTensor>& tensors) {
   return to_json(total);
 }
 
+/// New tensors: those that training changes, and apart from them those that are drawn once and stay.
 Json new_of(const Model& model) {
-  Json out = total_of(model.added_tensors());
+  std::set<std::string, std::less<>> names;  // of those that are drawn
+  for (int layer = 0; layer < model.config().layers; ++layer) {
+    for (const ParameterSpec& spec :
+         parameter_specs(model.attention()[static_cast<size_t>(layer)], model.attention_shape())) {
+      if (!spec.trained) names.insert(model.linear_prefix(layer) + spec.name);
+    }
+  }
+  Total learned, drawn;
+  for (const NamedTensor& one : model.added_tensors()) {
+    (names.contains(one.name) ? drawn : learned).add(one.tensor);
+  }
+  Json out = to_json(learned);
   out["trained"] = model.added_are_trained();
+  out["drawn"] = to_json(drawn);
   return out;
 }
 
@@ -69,21 +83,13 @@ Json attention_of(const Model& model) {
 }
 
 // Bytes of one sequence's state in float32: what it reaches, and what each token adds in layers whose
-// state grows. Null where a learned tensor holds no usable numbers.
+// state grows.
 Json state_of(const Model& model) {
-  int64_t fixed = 0;
-  const AttentionShape shape = model.attention_shape();
-  for (int layer = 0; layer < model.config().layers; ++layer) {
-    const AttentionConfig& config = model.attention()[static_cast<size_t>(layer)];
-    const ParameterTensors parameters = model.linear_parameters(layer);
-    for (const auto& [name, tensor] : parameters) {
-      if (!is_finite(tensor)) return {{"bytes", nullptr}, {"bytes_a_token", nullptr}};
-    }
-    const auto attention =
-        make_attention<float>(config, shape, parameters, nullptr, model.linear_prefix(layer));
-    fixed += attention->layout().bytes;
+  int64_t fixed = constant_state_bytes(model.attention(), model.attention_shape());
+  for (const AttentionConfig& config : model.attention()) {
     if (config.window > 0)
-      fixed += static_cast<int64_t>(windowed_state_bytes(shape, config.window, sizeof(float)));
+      fixed +=
+          static_cast<int64_t>(windowed_state_bytes(model.attention_shape(), config.window, sizeof(float)));
   }
   return {{"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
 }
@@ -180,8 +186,8 @@ std::string description(const Json& out) {
   rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
                                     out["architecture"].get<std::string>()));
   rows += row("sizes",
-              fmt::format("{} layers, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
-                          out["layers"].dump(), out["hidden_size"].dump(), out["heads"].dump(),
+              fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
+                          counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),
                           out["kv_heads"].dump(), out["head_size"].dump(), out["intermediate_size"].dump()));
   rows += row("vocabulary",
               fmt::format("{}{}", out["vocabulary"].dump(),
@@ -189,24 +195,26 @@ std::string description(const Json& out) {
   rows += row("positions", out["positions"].dump());
   std::string types;
   for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
-  rows += row("weights", fmt::format("{} parameters, {}{}", weights["parameters"].dump(),
+  rows += row("weights", fmt::format("{}, {}{}", counted(weights["parameters"], "parameter"),
                                      bytes_text(weights["bytes"]), types));
   if (added["parameters"] > 0) {
     rows += row(added["trained"].get<bool>() ? "trained" : "new",
-                fmt::format("{} parameters, {}", added["parameters"].dump(), bytes_text(added["bytes"])));
+                fmt::format("{}, {}", counted(added["parameters"], "parameter"), bytes_text(added["bytes"])));
+  }
+  if (const Json& drawn = added["drawn"]; drawn["parameters"] > 0) {
+    rows += row("drawn",
+                fmt::format("{}, {}", counted(drawn["parameters"], "number"), bytes_text(drawn["bytes"])));
   }
   if (out.contains("lora")) rows += row("lora", out["lora"].dump());
   rows += attention_rows(out["attention"]);
   const Json& state = out["state"];
-  if (state["bytes"].is_number()) {
-    std::string text = state["bytes"] > 0 ? bytes_text(state["bytes"]) : "";
-    if (state["bytes_a_token"] > 0) {
-      text += fmt::format("{}{} a token", text.empty() ? "" : " and ", bytes_text(state["bytes_a_token"]));
-    }
-    rows += row("state", text + ", a sequence");
+  std::string text = state["bytes"] > 0 ? bytes_text(state["bytes"]) : "";
+  if (state["bytes_a_token"] > 0) {
+    text += fmt::format("{}{} a token", text.empty() ? "" : " and ", bytes_text(state["bytes_a_token"]));
   }
+  rows += row("state", text + ", a sequence");
   if (!out["unused_tensors"].empty()) {
-    rows += row("unused", fmt::format("{} tensors, as {}", out["unused_tensors"].size(),
+    rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
                                       out["unused_tensors"][0].dump()));
   }
   for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
@@ -227,7 +235,7 @@ void describe_inspect(CLI::App& app, Work& work) {
       const Json out = inspect(*Model::open(options->model, how));
       print(description(out));
       result.write(out);
-      return ExitStatus::kDone;
+      return out["problems"].empty() ? ExitStatus::kDone : ExitStatus::kFailed;
     };
   });
 }

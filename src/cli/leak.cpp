@@ -8,6 +8,7 @@
 #include <cmath>
 #include <memory>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "cli/bench.h"
@@ -21,6 +22,8 @@ constexpr int64_t kHeadSize = 32;
 constexpr int kMostFuture = 64;  // as taps
 /// By so many standard errors the loss must lie below ln V to count: 1 in 30,000 by chance.
 constexpr double kErrors = 4.0;
+/// Steps whose loss is judged: the last quarter of those that are taken, in which it varies by chance alone.
+constexpr int64_t kJudged = 8;
 
 /// Every row that is linear, or those named.
 std::vector<std::string> methods_of(const LeakOptions& options) {
@@ -115,6 +118,15 @@ ExitStatus leak_on_random_tokens(const LeakOptions& options) {
                {"--data", "--valid", "--field", "--judge", "--out", "--plot", "--windows", "--prompts",
                 "--prompt-tokens", "--new-tokens", "--samples"},
                "given with --random, which reads and writes no text", "one of the two");
+  const int64_t step = *training.numbers.batch * *training.numbers.context;
+  if (training.numbers.tokens <= (4 * kJudged - 1) * step) {
+    throw Error(
+        "--tokens",
+        fmt::format("{}, {} of {} × {} tokens", training.numbers.tokens,
+                    counted((training.numbers.tokens + step - 1) / step, "step"), *training.numbers.batch,
+                    *training.numbers.context),
+        fmt::format("at least {} to judge by, {} tokens", counted(4 * kJudged, "step"), 4 * kJudged * step));
+  }
   const nlohmann::json config = small_config(options, *options.random);
   std::vector<AttentionConfig> attentions;
   for (const std::string& method : methods_of(options))
@@ -198,7 +210,11 @@ void describe_leak(CLI::App& app, Work& work) {
   add_seed(app, training.shared);
   add_json(app, training.shared);
   app.callback([options, &work] {
-    work = [options] { return options->random ? leak_on_random_tokens(*options) : leak_on_text(*options); };
+    work = [options] {
+      refuse_repeated("--future", options->future);
+      refuse_repeated("--method", options->methods);
+      return options->random ? leak_on_random_tokens(*options) : leak_on_text(*options);
+    };
   });
 }
 

@@ -201,9 +201,7 @@ TextExperiment read_experiment(const LeakOptions& options) {
   result.data = train::tokenize_files(
       training.data, result.tokenizer, start, pool,
       [&](const Document& document) { return held_out.contains(document.text); }, training.shared.texts);
-  if (result.data.dropped > 0)
-    warn(fmt::format("{} documents of --data stand in --valid too and are left out of training",
-                     result.data.dropped));
+  if (result.data.dropped > 0) warn(left_out(result.data.dropped));
   return result;
 }
 

@@ -2,15 +2,18 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
+#include "attention/method.h"
 #include "attention/presets.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/training.h"
+#include "model/state_size.h"
 #include "model/teacher.h"
 #include "train/learning.h"
 #include "train/output.h"
@@ -30,7 +33,16 @@ struct LinearizeOptions {
 nlohmann::json given_attention(const std::string& given) {
   const size_t first = given.find_first_not_of(" \t\r\n");
   if (first == given.npos) throw Error("--attention", "nothing in it", "JSON text, or a file with it");
-  const bool text = first != given.npos && (given[first] == '{' || given[first] == '[');
+  const bool text = given[first] == '{' || given[first] == '[';
+  std::error_code error;
+  if (!text && !std::filesystem::exists(given, error)) {
+    const auto known = methods();
+    const bool is_method =
+        std::any_of(known.begin(), known.end(), [&](const Method* m) { return m->name == given; });
+    throw Error("--attention", fmt::format("\"{}\" is no file and no JSON object", printable(given, 60)),
+                is_method ? fmt::format("JSON text, or a file with it; did you mean --method {}?", given)
+                          : "JSON text, or a file with it");
+  }
   nlohmann::json object = text ? parse_json(given, "--attention") : read_json(given);
   if (object.is_object() && object.contains("linear_attention")) object = object["linear_attention"];
   if (!object.is_object()) throw Error("--attention", printable(given), "a JSON object");
@@ -44,9 +56,14 @@ nlohmann::json keys_of(const std::vector<std::string>& set) {
     const size_t equals = item.find('=');
     if (equals == std::string::npos || equals == 0)
       throw Error("--set", printable(item), "KEY=VALUE, such as group=32");
-    const std::string value = item.substr(equals + 1);
-    nlohmann::json parsed = nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false);
-    object[item.substr(0, equals)] = parsed.is_discarded() ? nlohmann::json(value) : parsed;
+    const std::string key = item.substr(0, equals), value = item.substr(equals + 1);
+    if (object.contains(key))
+      throw Error("--set", fmt::format("{} twice", printable(key, 60)), "each key once");
+    const bool is_text =
+        value.empty() || std::string_view("{[\"").find(value.front()) == std::string_view::npos;
+    const nlohmann::json parsed = is_text ? nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false)
+                                          : parse_json(value, "--set: " + printable(key, 60));
+    object[key] = parsed.is_discarded() ? nlohmann::json(value) : parsed;
   }
   return object;
 }
@@ -92,7 +109,8 @@ std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const
 void warn_of_wide_branches(const std::vector<AttentionConfig>& layers, const std::vector<int>& windows) {
   std::vector<size_t> wide;
   for (size_t i = 0; i < layers.size(); ++i) {
-    if (layers[i].has_local() && windows[i] > 0 && layers[i].group * layers[i].local_groups.most() > windows[i])
+    if (layers[i].has_local() && windows[i] > 0 &&
+        layers[i].group * layers[i].local_groups.most() > windows[i])
       wide.push_back(i);
   }
   if (wide.empty()) return;
@@ -163,6 +181,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
                 "a model with its own weights: linnet merge writes one to linearize");
   const train::Trainable trainable = trainable_of(options);
   const auto layers = attention_of(options, model->config());
+  check_state_fits(constant_state_bytes(layers, model->attention_shape()), 1, machine_memory(), "attention");
   warn_of_wide_branches(layers, model->config().windows);
   const AttentionShape shape = model->attention_shape();
   const bool learns = std::any_of(layers.begin(), layers.end(),

@@ -1,6 +1,8 @@
 // A full folder from a sidecar or a LoRA and its base.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
@@ -33,7 +35,13 @@ void merge(const MergeOptions& options) {
   write_full(options.out, *model, changed, model->attention(), static_cast<size_t>(options.shard_bytes),
              /*replace=*/false, model->added_are_trained());
   json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});
-  note(fmt::format("wrote {} ({} matrices with LoRA merged)", options.out, merged.size()));
+  const auto matrices = static_cast<int64_t>(merged.size());
+  const auto added = static_cast<int64_t>(changed.size()) - matrices;
+  std::vector<std::string> what;
+  if (matrices > 0) what.push_back(counted(matrices, "matrix", "matrices") + " with LoRA merged");
+  if (added > 0) what.push_back(counted(added, "new tensor"));
+  note(fmt::format("wrote {}{}", options.out,
+                   what.empty() ? "" : fmt::format(" ({})", fmt::join(what, ", "))));
 }
 
 }  // namespace

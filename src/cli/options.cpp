@@ -19,6 +19,9 @@
 namespace linnet::cli {
 namespace {
 
+/// What was given, in an error.
+std::string shown(const std::string& text) { return text.empty() ? "\"\"" : printable(text, 60); }
+
 /// Refuses a text that is no number, or one that `allowed` does not want; NaN is never wanted.
 CLI::Validator number_where(std::function<bool(double)> allowed, std::string range) {
   return {[=](const std::string& text) -> std::string {
@@ -27,7 +30,7 @@ CLI::Validator number_where(std::function<bool(double)> allowed, std::string ran
             const auto [rest, code] = std::from_chars(text.data(), end, number);
             const bool is_number = code == std::errc() && rest == end;
             if (is_number && allowed(number)) return "";
-            return fmt::format("{}, expected {}{}", printable(text, 60), is_number ? "" : "a number ", range);
+            return fmt::format("{}, expected {}{}", shown(text), is_number ? "" : "a number ", range);
           },
           range};
 }
@@ -56,7 +59,7 @@ CLI::Validator whole(uint64_t low, uint64_t high) {
     uint64_t number = 0;
     const auto code = std::from_chars(text.data(), text.data() + text.size(), number).ec;
     if (!is_whole || code != std::errc() || number < low || number > high)
-      return fmt::format("{}, expected {}{}", printable(text, 60), is_whole ? "" : "a whole number ", range);
+      return fmt::format("{}, expected {}{}", shown(text), is_whole ? "" : "a whole number ", range);
     text = fmt::format("{}", number);
     return "";
   };
@@ -69,7 +72,7 @@ CLI::Validator count(int64_t low, int64_t high) {
   const auto read = [=](std::string& text) -> std::string {
     const auto number = parse_count(text);
     if (!number || *number < low || *number > high)
-      return fmt::format("{}, expected {}{}", printable(text, 60), range,
+      return fmt::format("{}, expected {}{}", shown(text), range,
                          number ? "" : ": a whole number such as 8192, 512K, 1e6 or 4MiB");
     text = fmt::format("{}", *number);
     return "";
@@ -223,8 +226,8 @@ std::shared_ptr<const Model> open_model(const SharedOptions& options) {
   std::vector<std::string> unused = model->unused_tensors();
   std::erase_if(unused, is_buffer);
   if (!unused.empty())
-    warn(fmt::format("{}: {} tensor{} not used by this config: \"{}\"{} (linnet inspect lists them)",
-                     model->base_folder().string(), unused.size(), unused.size() == 1 ? " is" : "s are",
+    warn(fmt::format("{}: {} not used by this config: \"{}\"{} (linnet inspect lists them)",
+                     model->base_folder().string(), counted(std::ssize(unused), "tensor is", "tensors are"),
                      printable(unused.front(), 100), unused.size() == 1 ? "" : ", …"));
   return model;
 }

@@ -2,15 +2,19 @@
 // those it needs; errors and --help derive from here.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
 #include <initializer_list>
 #include <limits>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "base/thread_pool.h"
 #include "cli/output.h"
 #include "model/decoder.h"
@@ -74,6 +78,14 @@ CLI::Option* comma_list(CLI::Option* option);
 /// --valid".
 void refuse_given(const CLI::App& app, std::initializer_list<const char*> options, const std::string& why,
                   const std::string& expected);
+/// Refuses a value that stands twice in an option's list.
+template <class T>
+void refuse_repeated(const char* option, const std::vector<T>& values) {
+  std::set<T> seen;
+  for (const T& value : values) {
+    if (!seen.insert(value).second) throw Error(option, fmt::format("{} twice", value), "each once");
+  }
+}
 /// Refuses --field where none of the files has records.
 void check_field(const SharedOptions& options, const std::vector<std::filesystem::path>& files);
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
@@ -95,7 +96,7 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
   }
   progress.finish();
   if (!whole) {
-    note(fmt::format("interrupted after {} tokens; nothing written", read));
+    note(fmt::format("interrupted after {}; nothing written", counted(read, "token")));
     return ExitStatus::kInterrupted;
   }
   const PerplexityTotals& totals = meter.totals();

@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "cli/commands.h"
@@ -47,8 +48,8 @@ ExitStatus pretrain(const PretrainOptions& options) {
   run.write = [&](bool) -> std::vector<std::string> {
     train::write_pretrained(training.out, module, json, options.tokenizer,
                             static_cast<size_t>(training.shard_bytes));
-    return {
-        fmt::format("wrote {}: a model of {} parameters", training.out.string(), count_parameters(module))};
+    return {fmt::format("wrote {}: a model of {}", training.out.string(),
+                        counted(count_parameters(module), "parameter"))};
   };
   return run_training(training, module, run);
 }

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -47,7 +48,7 @@ std::vector<ReachRow> rows_of(const ReachCommandOptions& options, const Model& m
     throw Error("reach", fmt::format("{} rows of {} tokens in these texts", rows, context),
                 "two rows or more (--context, longer documents)");
   if (options.how.near >= context)
-    throw Error("--near", fmt::format("{} tokens", options.how.near),
+    throw Error("--near", counted(options.how.near, "token"),
                 fmt::format("fewer than the {} of --context", context));
   const int64_t most = std::max<int64_t>(options.tokens / context, 2);
   return make_reach_rows(
@@ -154,7 +155,7 @@ std::string picture_of(const ReachCommandOptions& options, const Reach& reach) {
 
 ExitStatus reach(const ReachCommandOptions& options) {
   if (options.context && options.how.near >= *options.context)
-    throw Error("--near", fmt::format("{} tokens", options.how.near),
+    throw Error("--near", counted(options.how.near, "token"),
                 fmt::format("fewer than the {} of --context", *options.context));
   check_field(options, options.files);
   const JsonResult json(options);

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -85,8 +86,8 @@ ExitStatus train(const TrainOptions& options) {
   }
   const auto vocabulary = static_cast<int32_t>(trained.tokens.size());
   if (vocabulary < options.vocabulary) {
-    warn(fmt::format("the text gives {} tokens only, not the {} asked for: no pair stands twice any more",
-                     vocabulary, options.vocabulary));
+    warn(fmt::format("the text gives {} only, not the {} asked for: no pair stands twice any more",
+                     counted(vocabulary, "token"), options.vocabulary));
   }
   write_file(folder.path() / "tokenizer.json", tokenizer_json(trained, options.special));
   write_file(folder.path() / "tokenizer_config.json", tokenizer_config_json(options.special));
@@ -95,8 +96,8 @@ ExitStatus train(const TrainOptions& options) {
                 {"merges", trained.merges.size()},
                 {"bytes", bytes},
                 {"seconds", seconds() - start}});
-  note(fmt::format("{}: {} tokens from {} bytes of text in {}", options.out, vocabulary, bytes,
-                   short_time(seconds() - start)));
+  note(fmt::format("{}: {} from {} of text in {}", options.out, counted(vocabulary, "token"),
+                   counted(bytes, "byte"), short_time(seconds() - start)));
   return ExitStatus::kDone;
 }
 

@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <optional>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/interrupt.h"
@@ -57,10 +58,8 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
         return prepared.validation && prepared.validation->contains(document);
       },
       options.shared.texts);
-  if (prepared.text.dropped > 0)
-    warn(fmt::format("{} documents of --data stand in --valid too and are left out of training",
-                     prepared.text.dropped));
-  note(fmt::format("{} documents, {} bytes, {} tokens", prepared.text.documents(),
+  if (prepared.text.dropped > 0) warn(left_out(prepared.text.dropped));
+  note(fmt::format("{}, {} bytes, {} tokens", counted(prepared.text.documents(), "document"),
                    short_number(static_cast<double>(prepared.text.bytes)),
                    short_number(static_cast<double>(prepared.text.tokens.size()))));
   return prepared;
@@ -72,10 +71,10 @@ std::string plan_of(const std::vector<train::Phase>& phases, int64_t asked) {
   std::string list;
   for (const train::Phase& phase : phases) {
     tokens += phase.schedule.steps * phase.tokens_a_step();
-    list += fmt::format("{}{}, {} steps of {} × {} tokens", list.empty() ? "" : "; ", phase.name,
-                        phase.schedule.steps, phase.batch, phase.rows.context);
+    list += fmt::format("{}{}, {} of {} × {} tokens", list.empty() ? "" : "; ", phase.name,
+                        counted(phase.schedule.steps, "step"), phase.batch, phase.rows.context);
   }
-  return fmt::format("training on {} tokens{}: {}", tokens,
+  return fmt::format("training on {}{}: {}", counted(tokens, "token"),
                      tokens == asked ? "" : fmt::format(" of the {} asked for", asked), list);
 }
 
@@ -118,9 +117,9 @@ nlohmann::ordered_json result_json(const TrainingOptions& options, const train::
 
 std::string text_of(const train::RunResult& result) {
   std::string text =
-      fmt::format("{} tokens in {} steps, {}: {} tokens/s; {} parameters trained; loss {:.4f}\n",
-                  short_number(static_cast<double>(result.tokens)), result.steps, short_time(result.seconds),
-                  short_number(result.tokens_per_second),
+      fmt::format("{} tokens in {}, {}: {} tokens/s; {} parameters trained; loss {:.4f}\n",
+                  short_number(static_cast<double>(result.tokens)), counted(result.steps, "step"),
+                  short_time(result.seconds), short_number(result.tokens_per_second),
                   short_number(static_cast<double>(result.trained_parameters)), result.loss);
   text += fmt::format("memory: {}\n", memory_of(result));
   if (result.validation_before && result.validation_after)
@@ -225,6 +224,11 @@ void check_shard_size(const TrainingOptions& options, bool full) {
     refuse_given(*options.shared.app, {"--shard-size"},
                  "given, and what is written is one file, of the new tensors or a LoRA alone",
                  "--train attention or all");
+}
+
+std::string left_out(int64_t documents) {
+  return counted(documents, "document of --data stands in --valid too and is left out of training",
+                 "documents of --data stand in --valid too and are left out of training");
 }
 
 int64_t count_parameters(const train::Module& module) {

@@ -57,6 +57,8 @@ void check_shard_size(const TrainingOptions& options, bool full);
 /// Tokenises, trains (nothing with --tokens 0), writes, prints. The status is kInterrupted after Ctrl-C.
 ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run);
 
+/// The warning of documents of --data that stand in --valid too.
+std::string left_out(int64_t documents);
 /// Numbers in all of its tensors, trained or frozen.
 int64_t count_parameters(const train::Module& module);
 /// "peak 812 MB", and what the device held where there is one.

@@ -63,8 +63,8 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
     }
     windows_alone = false;
     group = std::max(group, layer.group);
-    enough = std::max<int64_t>(enough, int64_t{std::max(layer.local_groups.most(), 2) + 2} * layer.group +
-                                   layer.kept.most() + 7);
+    enough = std::max<int64_t>(
+        enough, int64_t{std::max(layer.local_groups.most(), 2) + 2} * layer.group + layer.kept.most() + 7);
   }
   if (!windows_alone) reach = 0;
   if (reach < kMostTokens) enough = std::max(enough, reach + 8);

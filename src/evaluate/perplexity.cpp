@@ -7,6 +7,7 @@
 #include <limits>
 #include <numbers>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "evaluate/words.h"
 #include "model/state_size.h"
@@ -95,14 +96,15 @@ bool PerplexityMeter::add(std::string_view text, std::string_view where,
     totals_.longest = std::max(totals_.longest, window.end - window.first_input);
   }
   if (positions_ > 0 && totals_.longest > positions_) {
-    throw Error(
-        where,
-        fmt::format("{} tokens in one stream or window, past the model's learned positions", totals_.longest),
-        fmt::format("at most {} (--window {})", positions_, positions_));
+    throw Error(where,
+                fmt::format("{} in one stream or window, past the model's learned positions",
+                            counted(totals_.longest, "token")),
+                fmt::format("at most {} (--window {})", positions_, positions_));
   }
   if (const int64_t most = tokens_that_fit(decoder_.model()); totals_.longest > most) {
     throw Error(where,
-                fmt::format("{} tokens in one stream, whose state does not fit into memory", totals_.longest),
+                fmt::format("{} in one stream, whose state does not fit into memory",
+                            counted(totals_.longest, "token")),
                 fmt::format("at most {} (--window)", most));
   }
   const auto scores = score_windows(decoder_, decoder_.vocabulary(), inputs, windows, pool_, progress);

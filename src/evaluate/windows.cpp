@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/count.h"
 #include "base/error.h"
 
 namespace linnet {
@@ -13,7 +14,7 @@ std::vector<Window> make_windows(int64_t tokens, int64_t window, int64_t stride)
   if (window < 0) throw Error("--window", fmt::format("{} tokens", window), "at least 1");
   if (window == 0 && stride != 0) throw Error("--stride", "given without --window", "both");
   if (stride < 0 || stride > window) {
-    throw Error("--stride", fmt::format("{} tokens", stride), fmt::format("from 1 to --window ({})", window));
+    throw Error("--stride", counted(stride, "token"), fmt::format("from 1 to --window ({})", window));
   }
   std::vector<Window> windows;
   if (tokens <= 0) return windows;

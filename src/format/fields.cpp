@@ -20,8 +20,7 @@ std::optional<int64_t> as_integer(const Json& value, int64_t low, int64_t high) 
 }
 
 std::string integer_range(int64_t low, int64_t high) {
-  return high == INT64_MAX ? fmt::format("a whole number of at least {}", low)
-                           : fmt::format("a whole number from {} to {}", low, high);
+  return fmt::format("a whole number from {} to {}", low, high);
 }
 
 }  // namespace

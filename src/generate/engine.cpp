@@ -7,6 +7,7 @@
 #include <optional>
 #include <utility>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "generate/stop_strings.h"
 #include "model/state_size.h"
@@ -108,11 +109,11 @@ void Engine::check(const Request& request) const {
     }
   }
   if (limits_.positions > 0 && length > limits_.positions) {
-    throw Error("prompt", fmt::format("{} tokens, more than the model has positions", length),
+    throw Error("prompt", fmt::format("{}, more than the model has positions", counted(length, "token")),
                 fmt::format("at most {}", limits_.positions));
   }
   if (limits_.memory > 0 && length > limits_.memory) {
-    throw Error("prompt", fmt::format("{} tokens, whose state does not fit into memory", length),
+    throw Error("prompt", fmt::format("{}, whose state does not fit into memory", counted(length, "token")),
                 fmt::format("at most {}, or a linear model", limits_.memory));
   }
 }

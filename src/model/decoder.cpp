@@ -8,10 +8,12 @@
 #include <utility>
 
 #include "base/array.h"
+#include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "model/forward.h"
 #include "model/slot_file.h"
+#include "model/state_size.h"
 
 namespace linnet {
 namespace {
@@ -73,6 +75,9 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
       pool_(pool),
       forward_(*model_, options.compute, pool, make) {
   positions_ = forward_.rotary() ? model_->config().positions : forward_.weights().position_embedding.out;
+  int64_t state = 0;
+  for (const auto& layer : layers()) state += layer.attention->layout().bytes;
+  check_state_fits(state, options_.slots, machine_memory(), model_->folder().string());
   slots_.resize(static_cast<size_t>(options_.slots));
   for (Slot& slot : slots_) {
     for (const auto& layer : layers()) slot.layers.push_back(layer.attention->make_state());
@@ -127,13 +132,13 @@ void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) {
   }
   if (end <= positions_) return;
   if (!forward_.rotary())
-    throw Error("position", fmt::format("{} tokens", end),
+    throw Error("position", counted(end, "token"),
                 fmt::format("at most {}, where the model's learned positions end", positions_));
   const auto& attention = model_->attention();
   if (!warned_ && std::any_of(attention.begin(), attention.end(),
                               [](const auto& layer) { return layer.depends_on_far_positions(); }))
-    warn(fmt::format("the sequence is longer than the {} positions that the model was trained on",
-                     positions_));
+    warn(fmt::format("the sequence is longer than the {} that the model was trained on",
+                     counted(positions_, "position")));
   warned_ = true;
 }
 

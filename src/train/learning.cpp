@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "attention/sight.h"
+#include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
 
@@ -86,9 +87,9 @@ void check_learning(const Module& module, const std::vector<Phase>& phases, cons
   if (std::any_of(phases.begin(), phases.end(), [&](const Phase& p) { return can_learn(p, layers); })) {
     if (blind_learns)
       warn(
-          fmt::format("in rows of {} tokens {} of {} layers see all in their local branch, and what their "
+          fmt::format("in rows of {} {} of {} see all in their local branch, and what their "
                       "summaries learn stays untrained; --context: {}",
-                      context, blind, layers.size(), longer));
+                      counted(context, "token"), blind, counted(std::ssize(layers), "layer"), longer));
     return;
   }
   if (blind > 0)

@@ -46,5 +46,12 @@ TEST(Count, IsNothingForFractionsNegativesOverflowAndOtherText) {
   }
 }
 
+TEST(Counted, PutsTheNounIntoThePluralWhereItIsNotOne) {
+  EXPECT_EQ(counted(1, "step"), "1 step");
+  EXPECT_EQ(counted(0, "step"), "0 steps");
+  EXPECT_EQ(counted(2, "matrix", "matrices"), "2 matrices");
+  EXPECT_EQ(counted(1, "matrix", "matrices"), "1 matrix");
+}
+
 }  // namespace
 }  // namespace linnet

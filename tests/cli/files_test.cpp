@@ -3,12 +3,15 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <numeric>
+#include <span>
 #include <sstream>
 
 #include "attention/attention.h"
 #include "attention/method.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "format/safetensors.h"
 #include "model/model.h"
 #include "tests/cli/program.h"
 #include "tests/model/tiny_gguf.h"
@@ -56,9 +59,55 @@ TEST_F(Program, InspectsAModel) {
   EXPECT_THAT(json["problems"], IsEmpty());
 }
 
+TEST_F(Program, InspectEndsWithStatus1WhereAFolderThatOpensHasAProblem) {
+  const std::string folder = input("changed");
+  fs::copy(model(), folder);
+  fs::remove(folder + "/tokenizer.json");
+  const Outcome outcome = run({"inspect", folder});
+  EXPECT_EQ(outcome.status, 1);
+  EXPECT_THAT(outcome.out, HasSubstr("problem      "));
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST_F(Program, InspectCountsDrawnTensorsApartFromThoseThatAreTrained) {
+  const std::string folder = input("drawn");
+  make_sidecar(folder, {{"method", "performer"}, {"group", 8}, {"local", "softmax"}});
+  const auto base = Model::open(model());
+  const AttentionShape shape = base->attention_shape();
+  const std::vector<float> zeros(4096, 0.0f);
+  std::vector<NamedTensor> tensors;
+  for (int layer = 0; layer < base->config().layers; ++layer) {
+    for (const ParameterSpec& spec : parameter_specs(
+             parse_layer_attention({{"method", "performer"}, {"local", "softmax"}}, "f"), shape)) {
+      const auto count = static_cast<size_t>(
+          std::accumulate(spec.shape.begin(), spec.shape.end(), int64_t{1}, std::multiplies<int64_t>()));
+      tensors.push_back({base->linear_prefix(layer) + spec.name,
+                         {DType::kF32, spec.shape, std::as_bytes(std::span(zeros).first(count))}});
+    }
+  }
+  write_safetensors(fs::path(folder) / "linear_attention.safetensors", tensors, {});
+  const Outcome outcome = run({"inspect", folder, "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.out << outcome.err;
+  const nlohmann::json added = parse_json(outcome.files.at("out.json"), "out.json")["new"];
+  EXPECT_EQ(added["parameters"], 2 * shape.heads);  // alpha
+  EXPECT_EQ(added["drawn"]["parameters"], 2 * shape.kv_heads * 2 * shape.head_size * shape.head_size);
+  EXPECT_THAT(outcome.out, HasSubstr("drawn        "));
+}
+
+TEST_F(Program, RefusesAFolderWhoseTensorsDoNotFitItsMethod) {
+  make_sidecar(input("misfit"), {{"method", "hedgehog"}, {"group", 8}});  // no tensors
+  for (const char* command : {"inspect", "check"}) {
+    expect_refused(
+        {{command, "{i}/misfit"},
+         "no tensor \"model.layers.0.self_attn.linear_attention.q.weight\", expected it, of shape"},
+        run({command, "{i}/misfit"}));
+  }
+}
+
 TEST_F(Program, MergesASidecarIntoAFolderThatScoresTheSame) {
   const Outcome merged = run({"merge", "{i}/sidecar", "-o", "{i}/full"});
   EXPECT_EQ(merged.status, 0) << merged.err;
+  EXPECT_EQ(merged.err, "linnet: wrote " + input("full") + "\n");  // nothing learned, no LoRA
   const auto score = [&](const char* folder) {
     const Outcome outcome = run({"perplexity", folder, "{i}/text.txt", "--json", "out.json"});
     EXPECT_EQ(outcome.status, 0) << outcome.err;

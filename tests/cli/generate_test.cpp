@@ -63,9 +63,9 @@ TEST_F(Program, GoesOnFromBosWhereThePromptIsEmpty) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_EQ(outcome.out, expected.out);
-    EXPECT_THAT(outcome.err, HasSubstr("prefill 1 tokens"));
+    EXPECT_THAT(outcome.err, HasSubstr("prefill 1 token"));
   }
-  EXPECT_THAT(run({"generate", "{i}/bos", "--raw", "-p", "a", "-n", "1"}).err, HasSubstr("prefill 1 tokens"));
+  EXPECT_THAT(run({"generate", "{i}/bos", "--raw", "-p", "a", "-n", "1"}).err, HasSubstr("prefill 1 token"));
 }
 
 TEST_F(Program, LaysAChatOutByTheTemplateAndItsSpecialTokensAreOneEach) {

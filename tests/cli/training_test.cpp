@@ -62,9 +62,9 @@ class TrainingProgram : public testing::Test {
 TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   const auto with = [&](const std::vector<std::string>& more) { return pretrain(more); };
   const BadRow rows[] = {
-      {{"pretrain"}, "--config is required"},
+      {{"pretrain"}, "error: --config: not given, expected what `linnet pretrain --help` lists"},
       {{"pretrain", "--confg", "x"}, "unknown option \"--confg\", expected --config or"},
-      {with({"-o", "out"}), "--tokens is required"},
+      {with({"-o", "out"}), "error: --tokens: not given, expected"},
       {with({"--tokens", "-5", "-o", "out"}), "--tokens: -5, expected 0 to"},
       {with({"--tokens", "nan", "-o", "out"}), "--tokens: nan, expected 0 to"},
       {with({"--tokens", "0.5", "-o", "out"}), "--tokens: 0.5, expected 0 to"},
@@ -74,7 +74,9 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "--shard-size: 0MB, expected at least 1"},
       {with({"--tokens", "64", "-o", "out", "--lr", "nan"}), "--lr: nan, expected 0 to 10"},
       {with({"--tokens", "64", "-o", "out", "--lr", "inf"}), "--lr: inf, expected 0 to 10"},
-      {with({"--tokens", "64", "-o", "out", "--batch", "0"}), "--batch: 0, expected 1 to"},
+      {{"pretrain", "--config", path("config.json"), "--tokenizer", path("bpe"), "--data", text(), "--tokens",
+        "64", "-o", "out", "--batch", "0"},
+       "--batch: 0, expected 1 to"},
       {with({"--tokens", "64", "-o", "out", "--packing", "steam"}), "did you mean stream?"},
       {with({"--tokens", "64", "-o", "out", "--schedule", "cosin"}), "--schedule"},
       {with({"--tokens", "64", "-o", "out", "--dtype", "int8"}), "--dtype"},
@@ -99,7 +101,24 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
         "sinks=1"},
        "--attention: linear_attention"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "nowhere.json"},
-       "nowhere.json: "},
+       "--attention: \"nowhere.json\" is no file and no JSON object, expected JSON text, or a file with it"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "relu"},
+       "--attention: \"relu\" is no file and no JSON object, expected JSON text, or a file with it; did you "
+       "mean "
+       "--method relu?"},
+      {{"linearize", path("model"), "-o", "out", "--method", "--tokens", "0"},
+       "--method: no value before --tokens, expected TEXT (or --method=--tokens)"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--method", "softmax", "--set", "group=4"},
+       "--set: linear_attention: key \"group\" of linear attention with softmax, expected one of method, "
+       "window"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "layers={\"0\":"},
+       "--set: layers: not JSON at byte 6, expected one JSON document"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group=4", "group=8"},
+       "--set: group twice, expected each key once"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "0,0"},
+       "--exact-layers: layer 0 twice, expected each once"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "0,,1"},
+       "--exact-layers: 0,,1, expected a list with one comma between two"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "0-2"},
        "--exact-layers: layer \"0-2\", expected layers 0 to 1"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "1-0"},
@@ -132,6 +151,10 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--attention", R"({"method": "softmax"})"},
        "--attention: every layer's attention is exact"},
       {{"finetune", path("model"), "--tokens", "64", "-o", "out"}, "--data: is missing"},
+      {{"leak", "--random", "16", "--future", "0,0,0"}, "--future: 0 twice, expected each once"},
+      {{"leak", "--random", "16", "--method", "relu", "relu"}, "--method: relu twice, expected each once"},
+      {{"leak", "--random", "16", "--batch", "2", "--context", "8", "--tokens", "490"},
+       "--tokens: 490, 31 steps of 2 × 8 tokens, expected at least 32 steps to judge by, 512 tokens"},
       {{"leak"}, "--data: is missing, expected training text, or --random VOCABULARY"},
       {{"leak", "--random", "1"}, "--random: 1, expected 2 to"},
       {{"leak", "--random", "64", "--future", "65"}, "--future: 65, expected 0 to 64"},
@@ -167,7 +190,7 @@ TEST_F(TrainingProgram, TrainsOnStandardInputAndOnFieldsByName) {
                                                "--tokens", "32", "-o", path("out")}),
                                      input);
   EXPECT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_THAT(outcome.err, HasSubstr("1 documents of --data stand in --valid too"));
+  EXPECT_THAT(outcome.err, HasSubstr("1 document of --data stands in --valid too and is left out"));
   EXPECT_THAT(outcome.err, HasSubstr("2 documents,"));  // text.txt and the first record
 }
 
@@ -198,7 +221,7 @@ TEST_F(TrainingProgram, TakesItsModelWhereverItStands) {
   EXPECT_THAT(run_linnet({"finetune", "--data", text(), path("nowhere"), "--tokens", "0", "-o", out}).err,
               HasSubstr("nowhere: no such folder"));
   EXPECT_THAT(run_linnet({"finetune", "--data", text(), "--tokens", "0", "-o", out}).err,
-              HasSubstr("MODEL is required"));
+              HasSubstr("error: MODEL: not given"));
 }
 
 TEST_F(TrainingProgram, TrainsAndLinearizesAModelWithItsOwnWindow) {
@@ -613,7 +636,7 @@ TEST_F(TrainingProgram, LeakFindsThePlantedLeakOnRandomTokensAndNoOther) {
           << row;
   }
   // A leak that nothing was learned of is not taken for its absence.
-  const Outcome short_run = with({"--tokens", "512", "--lr", "0"});
+  const Outcome short_run = with({"--tokens", "8K", "--lr", "0"});
   EXPECT_EQ(short_run.status, 1) << short_run.out;
   EXPECT_THAT(short_run.out, HasSubstr("the planted leak was not learned"));
   EXPECT_EQ(parse_json(short_run.files.at("out.json"), "out.json")["holds"], false);

@@ -109,7 +109,7 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"layer_types", types("ffsff")}}), "expected full_attention in every layer, as llama"},
       {with(llama(), {{"layer_types", types("ff")}}), "expected an array of 5, one a layer"},
       {with(mistral(), {{"sliding_window", 0}}),
-       "\"sliding_window\" is 0, expected a whole number of at least 1"},
+       "\"sliding_window\" is 0, expected a whole number from 1 to 9223372036854775807"},
       {with(mistral(), {{"sliding_window", -8}}), "\"sliding_window\" is -8"},
       {with(mistral(), {{"sliding_window", 8.0}}), "\"sliding_window\" is 8.0"},
       {with(mistral(), {{"sliding_window", true}}), "\"sliding_window\" is true"},
