@@ -19,7 +19,7 @@
 
 #include "attention/attention.h"
 #include "attention/method.h"
-#include "base/peak_memory.h"
+#include "base/memory.h"
 #include "base/random.h"
 #include "base/timing.h"
 #include "train/attention/parallel.h"

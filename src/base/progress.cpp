@@ -4,11 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <utility>
+
+#include "base/timing.h"
 
 namespace linnet {
 namespace {
@@ -45,9 +46,7 @@ Progress::Output Progress::Output::standard_error(std::optional<double> first) {
     std::fwrite(text.data(), 1, text.size(), stderr);
     std::fflush(stderr);
   };
-  output.now = [] {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-  };
+  output.now = steady_seconds;
   return output;
 }
 

@@ -1,4 +1,4 @@
-// For what measures speed: the median, which a slow spell of a shared machine does not move.
+// For what measures time: a stopwatch, and the median, which a slow spell of a shared machine does not move.
 #pragma once
 
 #include <algorithm>
@@ -8,6 +8,26 @@
 #include <vector>
 
 namespace linnet {
+
+/// Seconds since an unknown moment, by a clock that is never set.
+inline double steady_seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+/// Runs from its making, or its last restart, on.
+class Stopwatch {
+ public:
+  double seconds() const { return steady_seconds() - start_; }
+
+  /// Starts anew; returns the seconds until now.
+  double restart() {
+    const double now = steady_seconds();
+    return now - std::exchange(start_, now);
+  }
+
+ private:
+  double start_ = steady_seconds();
+};
 
 /// Of at least one number; of an even count the upper of the two in the middle.
 inline double median(std::vector<double> numbers) {
@@ -21,10 +41,9 @@ template <class Work>
 double median_seconds(int passes, const Work& work) {
   std::vector<double> seconds;
   for (int pass = -1; pass < passes; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     work();
-    const std::chrono::duration<double> passed = std::chrono::steady_clock::now() - start;
-    if (pass >= 0) seconds.push_back(passed.count());
+    if (pass >= 0) seconds.push_back(watch.seconds());
   }
   return median(std::move(seconds));
 }

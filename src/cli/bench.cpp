@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -11,7 +10,7 @@
 #include "base/count.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "base/peak_memory.h"
+#include "base/memory.h"
 #include "base/progress.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
@@ -35,16 +34,6 @@ struct BenchOptions : SharedOptions {
   int windows = 9;         // each context is measured in turn, so many times
   int window_tokens = 32;  // decoded in one
   BenchTrainingOptions training;
-};
-
-class Clock {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 /// Decodes greedily from `token` on and returns the last one chosen.
@@ -122,9 +111,9 @@ Json measure_prefill(Decoder& decoder, const BenchOptions& options, ShownWork& w
   for (int i = 0; i < kPrefills; ++i) {
     work.add(0, "prefill");
     decoder.reset(0);
-    const Clock clock;
+    const Stopwatch watch;
     decoder.prefill(0, tokens, tokens.size() - 1, logits);
-    if (i > 0) seconds.push_back(clock.seconds());
+    if (i > 0) seconds.push_back(watch.seconds());
     work.add(count, "prefill");
   }
   return {{"prefill_tokens", count},
@@ -164,9 +153,9 @@ Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::ve
       const int slot = static_cast<int>(c);
       if (contexts[c] == 0) read(decoder, slot, bos, work);  // empty again
       work.add(0, "decode");
-      const Clock clock;
+      const Stopwatch watch;
       token[c] = decode(decoder, slot, token[c], options.window_tokens);
-      if (window >= 0) seconds[c].push_back(clock.seconds() / options.window_tokens);
+      if (window >= 0) seconds[c].push_back(watch.seconds() / options.window_tokens);
       work.add(options.window_tokens, "decode");
     }
   }
@@ -233,7 +222,7 @@ ExitStatus bench(const BenchOptions& options) {
   ThreadPool pool(options.threads);
   const ComputeType compute = compute_type(options.dtype);
 
-  const Clock start;
+  const Stopwatch start;
   const auto model = open_model(options);
   const int slots = static_cast<int>(std::max<size_t>(1, options.contexts.size()));
   const auto decoder = Decoder::make(model, {.compute = compute, .slots = slots}, pool);

@@ -3,7 +3,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <cmath>
 #include <memory>
 #include <optional>
@@ -13,6 +12,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/timing.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -58,9 +58,13 @@ std::string table_of(const nlohmann::ordered_json& result) {
   std::string table;
   for (const auto& [name, value] : result.items()) {
     table += fmt::format("{:<18}", name);
-    table += value.is_null()             ? "none"
-             : value.is_number_integer() ? fmt::format("{}", value.get<int64_t>())
-                                         : fmt::format("{:.6g}", value.get<double>());
+    if (value.is_null()) {
+      table += "none";
+    } else if (value.is_number_integer()) {
+      table += fmt::format("{}", value.get<int64_t>());
+    } else {
+      table += fmt::format("{:.6g}", value.get<double>());
+    }
     table += '\n';
   }
   return table;
@@ -76,7 +80,7 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
   const Runtime runtime = open_runtime(options);
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
 
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   PerplexityMeter meter(*runtime.decoder, tokenizer, how, *runtime.pool);
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;
@@ -102,8 +106,7 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
   const PerplexityTotals& totals = meter.totals();
   if (totals.tokens == 0)
     throw Error("perplexity", "no token to score", "documents that have tokens to score");
-  const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
-  const auto result = result_of(totals, how, seconds.count());
+  const auto result = result_of(totals, how, watch.seconds());
   json.write(result);
   print(table_of(result));
   return ExitStatus::kDone;

@@ -6,18 +6,12 @@
 #include <bit>
 #include <cstring>
 
+#include "base/bfloat16.h"
 #include "base/error.h"
 #include "format/dtypes.h"
 
 namespace linnet {
 namespace {
-
-// To nearest, ties to even; NaN stays NaN.
-uint16_t float_to_bfloat16(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  if (x != x) return static_cast<uint16_t>(bits >> 16 | 0x40);
-  return static_cast<uint16_t>((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
-}
 
 uint16_t float_to_half(float x) {
   const auto bits = std::bit_cast<uint32_t>(x);
@@ -94,8 +88,6 @@ float half_to_float(uint16_t half) {
   const uint32_t wide = exponent == 31 ? 0xFFu : exponent + 112;
   return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
 }
-
-float bfloat16_to_float(uint16_t bits) { return std::bit_cast<float>(static_cast<uint32_t>(bits) << 16); }
 
 bool is_finite(DType type, std::span<const std::byte> bytes) {
   switch (type) {

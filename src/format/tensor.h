@@ -54,7 +54,6 @@ inline bool is_finite(const TensorView& tensor) { return is_finite(tensor.type, 
 
 /// Exactly; subnormals, infinities and NaN included.
 float half_to_float(uint16_t half);
-float bfloat16_to_float(uint16_t bits);
 
 /// The numbers as float32 or float64 (from any of the floating types), converted. Allocates.
 /// Throws Error naming `where` if the type is not a floating one.

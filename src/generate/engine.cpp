@@ -3,12 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <utility>
 
 #include "base/count.h"
 #include "base/error.h"
+#include "base/timing.h"
 #include "generate/stop_strings.h"
 #include "model/state_size.h"
 
@@ -90,10 +90,7 @@ Engine::Engine(Decoder& decoder, const EngineLimits& limits, Tokenizer tokenizer
 
 Engine::~Engine() = default;
 
-double Engine::now() const {
-  if (options_.clock) return options_.clock();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double Engine::now() const { return options_.clock ? options_.clock() : steady_seconds(); }
 
 void Engine::check(const Request& request) const {
   request.sampling.check();

@@ -1,9 +1,9 @@
 #include "model/linear.h"
 
 #include <algorithm>
-#include <bit>
 #include <utility>
 
+#include "base/bfloat16.h"
 #include "kernels/cpu/elementwise.h"
 
 namespace linnet {
@@ -14,7 +14,7 @@ using kernels::WeightType;
 /// A weight as it is stored, read as a number.
 struct BFloat16 {
   uint16_t bits;
-  explicit operator float() const { return std::bit_cast<float>(uint32_t{bits} << 16); }
+  explicit operator float() const { return bfloat16_to_float(bits); }
   explicit operator double() const { return static_cast<float>(*this); }
 };
 

@@ -1,13 +1,13 @@
 #include "model/state_size.h"
 
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include "attention/attention.h"
 #include "attention/method.h"
 #include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 namespace linnet {
 
@@ -38,8 +38,6 @@ void check_state_fits(int64_t bytes, int64_t sequences, int64_t memory, const st
     throw Error(where, what, "one that fits into this machine's " + there);
   warn(fmt::format("{}: {}, of this machine's {}", where, what, there));
 }
-
-int64_t machine_memory() { return int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE); }
 
 int64_t tokens_that_fit(const Model& model) {
   const int64_t each = state_bytes_a_token(model);

@@ -21,9 +21,6 @@ int64_t constant_state_bytes(std::span<const AttentionConfig> layers, const Atte
 /// warns where they are more than a quarter of it.
 void check_state_fits(int64_t bytes, int64_t sequences, int64_t memory, const std::string& where);
 
-/// Bytes of this machine's memory.
-int64_t machine_memory();
-
 /// Tokens of a sequence whose state this machine's memory holds; INT64_MAX where states do not grow.
 int64_t tokens_that_fit(const Model& model);
 

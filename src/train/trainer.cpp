@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <ctime>
 #include <limits>
@@ -12,16 +11,13 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/log.h"
-#include "base/peak_memory.h"
+#include "base/memory.h"
 #include "base/progress.h"
+#include "base/timing.h"
 #include "train/compat.h"
 
 namespace linnet::train {
 namespace {
-
-double now() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 /// Writes what is not worth losing a trained model for: where that fails, there is a warning.
 void attempt(const std::function<void()>& write) {
@@ -82,7 +78,9 @@ class Runner {
   int64_t optimizer_begin_ = 0;  // step before the optimizer's first
   int64_t process_begin_ = 0;    // step before this process's first
   int64_t first_row_ = 0;        // the phase's first row, counted in rows of its context
-  double began_ = 0, mark_ = 0, trained_seconds_ = 0;
+  Stopwatch unsaved_;            // since progress_.seconds was last brought up to date
+  Stopwatch steps_;              // since the last flush, evaluations and checkpoints taken out
+  double trained_seconds_ = 0;
   int64_t trained_tokens_ = 0, tokens_before_ = 0;  // of this process, of earlier ones
   RunResult result_;
 };
@@ -233,12 +231,11 @@ void Runner::flush() {
     numbers.push_back(step.norm.to(at::kDouble));
   }
   const at::Tensor values = at::stack(numbers).cpu();
-  const double elapsed = std::max(now() - mark_, 1e-9);
+  const double elapsed = std::max(steps_.seconds(), 1e-9);
   const int64_t tokens = progress_.tokens - tokens_before_ - trained_tokens_;
   trained_tokens_ += tokens;
   trained_seconds_ += elapsed;
-  progress_.seconds += now() - began_;
-  began_ = now();
+  progress_.seconds += unsaved_.restart();
   std::vector<LogLine> lines;
   for (size_t i = 0; i < pending_.size(); ++i) {
     LogLine line = pending_[i].line;
@@ -264,7 +261,7 @@ void Runner::flush() {
       fmt::format(
           "loss {:.4f}{}", result_.loss,
           result_.validation_after ? fmt::format(", validation {:.4f}", *result_.validation_after) : ""));
-  mark_ = now();
+  steps_.restart();
 }
 
 void Runner::evaluate() {
@@ -275,7 +272,7 @@ void Runner::evaluate() {
 void Runner::checkpoint() {
   result_.checkpoint = checkpoints_.save(progress_, *optimizer_);
   plot();
-  mark_ = now();
+  steps_.restart();
 }
 
 /// After the last step the trained weights are worth more than the log.
@@ -290,7 +287,7 @@ void Runner::plot() const {
 }
 
 RunResult Runner::run() {
-  began_ = now();
+  unsaved_.restart();
   catch_interrupts();
   size_t index = begin();
   tokens_before_ = progress_.tokens;
@@ -301,7 +298,7 @@ RunResult Runner::run() {
   open_log(index);
   std::optional<KeepWorking> keep;
   if (log_) keep.emplace();  // from now on there is something to keep
-  mark_ = now();
+  steps_.restart();
   while (true) {
     const Phase& phase = phases_[index];
     const int64_t phase_end = phase_begin_ + phase.schedule.steps;

@@ -1,9 +1,10 @@
 #include "kernels/cpu/elementwise.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <limits>
+
+#include "base/bfloat16.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/elementwise.cpp"
@@ -181,16 +182,11 @@ void sum_into(float* x, const float* y, int64_t count) {
 
 void narrow(const float* x, int64_t count, uint16_t* y) {
   // Plain loops: the compiler makes vectors of them for each target.
-  for (int64_t i = 0; i < count; ++i) {
-    const uint32_t bits = std::bit_cast<uint32_t>(x[i]);
-    const uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
-    const uint32_t quiet = (bits >> 16) | 0x40u;
-    y[i] = static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
-  }
+  for (int64_t i = 0; i < count; ++i) y[i] = float_to_bfloat16(x[i]);
 }
 
 void widen(const uint16_t* x, int64_t count, float* y) {
-  for (int64_t i = 0; i < count; ++i) y[i] = std::bit_cast<float>(uint32_t{x[i]} << 16);
+  for (int64_t i = 0; i < count; ++i) y[i] = bfloat16_to_float(x[i]);
 }
 
 }  // namespace linnet::kernels::HWY_NAMESPACE

@@ -1,8 +1,8 @@
 // Where oneDNN is not installed: the same products through the kernel for a few rows. Slower, nothing else.
 #include <algorithm>
-#include <bit>
 #include <vector>
 
+#include "base/bfloat16.h"
 #include "kernels/cpu/large_product.h"
 
 namespace linnet::kernels {
@@ -45,8 +45,7 @@ void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) co
   prepared.resize(now * prepared_size(in));
   if (impl_->multiply == WeightType::kBFloat16) {
     const auto* from = static_cast<const uint16_t*>(x) + begin * in;
-    std::transform(from, from + now * in, wide.begin(),
-                   [](uint16_t bits) { return std::bit_cast<float>(uint32_t{bits} << 16); });
+    std::transform(from, from + now * in, wide.begin(), bfloat16_to_float);
   } else {
     const auto* from = static_cast<const float*>(x) + begin * in;
     std::copy(from, from + now * in, wide.begin());

@@ -1,6 +1,7 @@
-#include "base/peak_memory.h"
+#include "base/memory.h"
 
 #include <sys/resource.h>
+#include <unistd.h>
 
 namespace linnet {
 
@@ -9,5 +10,7 @@ int64_t peak_memory() {
   getrusage(RUSAGE_SELF, &usage);
   return int64_t{usage.ru_maxrss} * 1024;
 }
+
+int64_t machine_memory() { return int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE); }
 
 }  // namespace linnet
