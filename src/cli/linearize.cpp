@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "cli/commands.h"
 #include "cli/training.h"
 #include "model/state_size.h"

@@ -254,6 +254,8 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     train::check_learning(module, run.phases, run.attention_option);
     const Prepared prepared = prepare(options, run, module);
     stop_if_interrupted();
+    if (options.packing == "documents")
+      train::check_learning(module, run.phases, run.attention_option, prepared.text.longest_document());
     note(plan_of(run.phases, options.numbers.tokens));
     train::warn_of_slow_products(module.options());
     result = train::run_phases(module, prepared.text, prepared.validation ? &*prepared.validation : nullptr,

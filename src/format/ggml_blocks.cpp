@@ -25,6 +25,7 @@
 #include <array>
 #include <cstring>
 
+#include "base/bfloat16.h"
 #include "format/tensor.h"
 
 namespace linnet {

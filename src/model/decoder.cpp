@@ -11,6 +11,7 @@
 #include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "model/forward.h"
 #include "model/slot_file.h"
 #include "model/state_size.h"

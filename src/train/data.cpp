@@ -94,6 +94,15 @@ TokenizedText tokenize_files(std::span<const std::filesystem::path> files, const
   return text;
 }
 
+int64_t TokenizedText::longest_document() const {
+  int64_t longest = 0;
+  for (size_t i = 0; i < starts.size(); ++i) {
+    const int64_t end = i + 1 < starts.size() ? starts[i + 1] : static_cast<int64_t>(tokens.size());
+    longest = std::max(longest, end - starts[i]);
+  }
+  return longest;
+}
+
 std::string hash_of(const TokenizedText& text) {
   return linnet::hash_of(std::as_bytes(std::span(text.tokens)));
 }

@@ -23,6 +23,8 @@ struct TokenizedText {
   int64_t dropped = 0;          // documents left out
 
   int64_t documents() const { return static_cast<int64_t>(starts.size()); }
+  /// Tokens of the longest document, its start token included.
+  int64_t longest_document() const;
 };
 
 /// Reads and encodes files (text/corpus.h) on all threads of `pool`; the result does not depend on how many.

@@ -67,9 +67,15 @@ bool learns_tensors(const AttentionConfig& config, const AttentionShape& shape) 
   return count_trained(config, shape) > 0;
 }
 
-void check_learning(const Module& module, const std::vector<Phase>& phases, const std::string& option) {
-  int64_t context = 0;  // of the longest rows
-  for (const Phase& phase : phases) context = std::max(context, phase.rows.context);
+void check_learning(const Module& module, std::vector<Phase> phases, const std::string& option,
+                    std::optional<int64_t> longest_document) {
+  int64_t context = 0;  // most tokens of which one may see the others
+  bool apart = false;   // that is a document, shorter than the row
+  for (Phase& phase : phases) {
+    apart |= longest_document && *longest_document < phase.rows.context;
+    if (apart) phase.rows.context = *longest_document;
+    context = std::max(context, phase.rows.context);
+  }
   std::vector<Sight> layers;
   size_t blind = 0;           // layers whose summary no token of these rows reads
   int64_t shortest = kNever;  // tokens per row up to which none of those is read
@@ -82,21 +88,23 @@ void check_learning(const Module& module, const std::vector<Phase>& phases, cons
     shortest = std::min(shortest, layer.past_local);
     blind_learns |= layer.through_global;
   }
+  const std::string_view where = apart ? "--packing" : "--context", rows = apart ? "documents" : "rows";
   const std::string longer =
-      fmt::format("more than {}{}", shortest, option.empty() ? "" : ", or smaller groups (--set group=16)");
+      fmt::format("{} {}{}", apart ? "stream, or documents of more than" : "more than", shortest,
+                  option.empty() ? "" : ", or smaller groups (--set group=16)");
   if (std::any_of(phases.begin(), phases.end(), [&](const Phase& p) { return can_learn(p, layers); })) {
     if (blind_learns)
-      warn(
-          fmt::format("in rows of {} {} of {} see all in their local branch, and what their "
-                      "summaries learn stays untrained; --context: {}",
-                      counted(context, "token"), blind, counted(std::ssize(layers), "layer"), longer));
+      warn(fmt::format(
+          "in {} of {} {} of {} see all in their local branch, and what their "
+          "summaries learn stays untrained; {}: {}",
+          rows, counted(context, "token"), blind, counted(std::ssize(layers), "layer"), where, longer));
     return;
   }
   if (blind > 0)
-    throw Error(
-        "--context",
-        fmt::format("{}: every layer sees all of such rows in its local branch: nothing can learn", context),
-        longer);
+    throw Error(std::string(where),
+                fmt::format("{}{}: every layer sees all of such {} in its local branch: nothing can learn",
+                            apart ? "documents of at most " : "", context, rows),
+                longer);
   if (std::all_of(layers.begin(), layers.end(), [](const Sight& l) { return l.exact && !l.summary; }))
     throw Error(option.empty() ? "--train" : option, "every layer's attention is exact: nothing to learn",
                 "at least one layer with a summary");

@@ -125,5 +125,34 @@ TEST(Learning, TheLongestRowsOfAllPhasesDecide) {
   check_learning(module, {brief, last}, "");
 }
 
+TEST(Learning, OfDocumentsApartGoesByTheLongestDocument) {
+  const Module module =
+      module_with(R"({"method": "grouped", "group": 4, "local_groups": 2, "sinks": 0, "taps": 0})");
+  Phase phase{.name = "test", .objective = Objective::kDistill};
+  phase.trainable.what = Train::kNew;
+  phase.rows.context = 64;
+  check_learning(module, {phase}, "--set", 9);
+  const auto said = [&](const Module& of, int64_t longest) -> std::string {
+    testing::internal::CaptureStderr();
+    try {
+      check_learning(of, {phase}, "--set", longest);
+    } catch (const Error& error) {
+      testing::internal::GetCapturedStderr();
+      return error.what();
+    }
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(said(module, 8),
+            "--packing: documents of at most 8: every layer sees all of such documents in its local branch: "
+            "nothing can learn, expected stream, or documents of more than 8, or smaller groups (--set "
+            "group=16)");
+  phase.objective = Objective::kNextToken;  // taps learn from it, the summaries' tensors do not
+  const Module taps =
+      module_with(R"({"method": "grouped", "group": 4, "local_groups": 2, "sinks": 0, "taps": 3})");
+  EXPECT_EQ(said(taps, 9), "");
+  EXPECT_NE(said(taps, 8).find("in documents of 8 tokens 2 of 2 layers see all in their local branch"),
+            std::string::npos);
+}
+
 }  // namespace
 }  // namespace linnet::train
