@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "attention/scratch.h"
+#include "base/scratch.h"
 
 namespace linnet {
 namespace {

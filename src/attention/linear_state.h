@@ -22,9 +22,9 @@
 
 #include "attention/attention.h"
 #include "attention/kept_tokens.h"
-#include "attention/scratch.h"
 #include "attention/state_bytes.h"
 #include "attention/summary.h"
+#include "base/scratch.h"
 #include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {

@@ -25,11 +25,12 @@ class LocalBranch {
 
   /// Whether weigh() needs the keys' squared lengths.
   bool needs_lengths() const { return weight_ == LocalWeight::kYoso || weight_ == LocalWeight::kRelu2Unit; }
-  /// Scores of `count` tokens made weights, zero to padded(count); returns the denominator (1 unless
-  /// softmax). `squares` are the keys' squared lengths, `query_square` the query's, of scaled queries.
+  /// Turns the scores of `count` tokens into weights, with zeros up to padded(count), and returns the
+  /// denominator (1 unless softmax). `squares` are the keys' squared lengths and `query_square` that of the
+  /// query, after it was multiplied by `score_scale`.
   T weigh(T* scores, int64_t count, const T* squares, T query_square) const;
-  /// A query head's weighted sum of values, normed where the branch is. The division by the denominator is
-  /// the mix's business.
+  /// Normalizes a query head's weighted sum of values, where the branch has a norm. Dividing by the
+  /// denominator is the caller's part.
   void finish(int64_t head, T* numerator) const;
 
  private:

@@ -8,9 +8,9 @@
 #include "attention/method.h"
 #include "attention/paths.h"
 #include "attention/rows.h"
-#include "attention/scratch.h"
 #include "attention/softmax_encode.h"
 #include "attention/state_bytes.h"
+#include "base/scratch.h"
 
 namespace linnet {
 namespace {

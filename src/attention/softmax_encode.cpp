@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "attention/rows.h"
-#include "attention/scratch.h"
+#include "base/scratch.h"
 
 namespace linnet {
 namespace {

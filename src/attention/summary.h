@@ -1,7 +1,6 @@
 // What a method is of its own: an additive summary of tokens, and how a query reads it together with tokens
-// that have not been added yet. Everything else (which tokens are where, folding, trees, mix) is
-// linear_layer.cpp's
-// and linear_nodes.cpp's.
+// that have not been added yet. Everything else (which tokens are where, folding, trees, mix) stands in
+// linear_layer.cpp and linear_nodes.cpp.
 //
 // Matrices are padded as kernels/cpu/attention_kernels.h says. Tokens stand as columns of keys and as rows of
 // values, so that a score row is a product over the head size and an output a product over tokens.
@@ -16,7 +15,7 @@
 #include <vector>
 
 #include "attention/paths.h"
-#include "attention/scratch.h"
+#include "base/scratch.h"
 
 namespace linnet {
 
@@ -63,8 +62,10 @@ struct Reading {
   std::span<const TokenBlock<T>> blocks;  // every query sees them; in position order
   TokenBlock<T> branches;                 // the tree's nodes in index order; of count 0 where none is global
   const Paths* paths;
-  int64_t path_begin, path_end;  // a query sees its path's tokens from here to here, or to the path's end
-  const T* path_weights;         // [path_end] by place in the path
+  // Of its path a query sees the places path_begin up to path_end, or up to the path's end where that comes
+  // before.
+  int64_t path_begin, path_end;
+  const T* path_weights;  // [path_end] by place in the path
 
   /// The nodes of row r's path that it sees globally, in position order.
   std::span<const int32_t> path(int64_t r) const {

@@ -1,13 +1,13 @@
 // One attention applied to tensors in a file, so that any other implementation can be compared.
 #include <fmt/format.h>
 
-#include "attention/attention_file.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/attention.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "evaluate/attention_file.h"
 
 namespace linnet::cli {
 namespace {
@@ -27,7 +27,7 @@ void run(const AttentionFile& file, FileForm form, FileType type, const Attentio
 
 ExitStatus attention(const AttentionOptions& options) {
   const FileForm form = file_form(options.form);
-  const FileType type = file_type(options.shared.dtype);
+  const FileType type = file_type_named(options.shared.dtype);
   check_writable_file(options.output);
   if (options.chunk > 0 && form != FileForm::kPrefill)
     throw Error("--chunk", fmt::format("given with --form {}", options.form), "--form prefill");

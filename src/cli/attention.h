@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "attention/attention_file.h"
+#include "evaluate/attention_file.h"
 
 namespace linnet::cli {
 

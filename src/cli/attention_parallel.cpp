@@ -1,11 +1,11 @@
 // The workshop's side of `linnet attention`: the training form of the attention in a file.
-#include "attention/attention_file.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/attention.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "evaluate/attention_file.h"
 #include "train/attention/parallel.h"
 #include "train/module.h"
 #include "train/weights.h"
@@ -47,7 +47,7 @@ ExitStatus attention_parallel(const ParallelAttentionOptions& options) {
   if (file_form(options.form) != FileForm::kParallel) {
     throw Error("--form", options.form, "parallel: the other forms are `linnet`'s");
   }
-  const FileType type = file_type(options.shared.dtype);
+  const FileType type = file_type_named(options.shared.dtype);
   check_writable_file(options.output);
   const JsonResult json(options.shared);
   train::set_threads(options.shared.threads);

@@ -135,7 +135,7 @@ ExitStatus leak_on_random_tokens(const LeakOptions& options) {
   module_options(training);  // throws on what cannot be, before anything is said
   train::set_threads(training.shared.threads);
   // As many tokens as are trained on: none comes twice, so that nothing can be learned by heart.
-  const train::Numbers& numbers = training.numbers;
+  const train::Hyperparameters& numbers = training.numbers;
   const int64_t tokens = std::max(numbers.tokens, *numbers.batch * *numbers.context);
   const train::TokenizedText text{.tokens = random_tokens(tokens, *options.random, training.shared.seed),
                                   .starts = {0}};
@@ -162,7 +162,7 @@ ExitStatus leak_on_random_tokens(const LeakOptions& options) {
 void describe_leak(CLI::App& app, Work& work) {
   const auto options = std::make_shared<LeakOptions>();
   TrainingOptions& training = options->training;
-  train::Numbers& numbers = training.numbers;
+  train::Hyperparameters& numbers = training.numbers;
   numbers.tokens = 262144;
   numbers.context = 256;
   numbers.batch = 16;

@@ -194,7 +194,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
   check_shard_size(training, kind == train::OutputKind::kFull);
   train::Module module(model, module_options(training));
   module.set_attention(layers, training.shared.seed);
-  train::Numbers numbers = numbers_of(training);
+  train::Hyperparameters numbers = numbers_of(training);
   if (!learns) numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
   const train::Place place = place_of(training, model->config());
   TrainingRun run{
@@ -249,7 +249,7 @@ void describe_linearize(CLI::App& app, Work& work) {
       app, options->train, options->trainable,
       "What is trained: new (transfer's default), lora (finetune's), attention or all; transfer's first "
       "phase trains the new tensors alone");
-  train::Numbers& numbers = options->training.numbers;
+  train::Hyperparameters& numbers = options->training.numbers;
   app.add_option("--transfer-lr", numbers.transfer_learning_rate,
                  "Peak rate of attention transfer, by default 0.01")
       ->check(from_to(0, 10));

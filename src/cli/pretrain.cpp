@@ -64,7 +64,7 @@ void describe_pretrain(CLI::App& app, Work& work) {
   app.add_option("--tokenizer", options->tokenizer, "tokenizer.json or tokenizer.model, or a folder with one")
       ->required()
       ->type_name("FILE");
-  train::Numbers& numbers = options->training.numbers;
+  train::Hyperparameters& numbers = options->training.numbers;
   add_long_rows(app, numbers, "that come in long rows, of long documents, at the end",
                 "the model's positions, else 8 times --context");
   app.add_option("--repeats", numbers.repeats,

@@ -174,7 +174,7 @@ std::vector<std::string> write_model(const TrainingRun& run, const train::RunRes
 /// Refuses --floor where no phase's rate decays to it.
 void check_floor(const TrainingOptions& options, const std::vector<train::Phase>& phases) {
   const auto decays = [&](const train::Phase& phase) {
-    return phase.schedule.decay != train::Decay::kConstant &&
+    return phase.schedule.decay != train::RateShape::kConstant &&
            phase.schedule.floor == options.numbers.floor.value_or(phase.schedule.floor);
   };
   if (std::none_of(phases.begin(), phases.end(), decays))

@@ -19,7 +19,7 @@ struct TrainingOptions {
   SharedOptions shared;
   std::vector<std::filesystem::path> data, valid;
   std::filesystem::path out;
-  train::Numbers numbers;
+  train::Hyperparameters numbers;
   std::string decay, packing = "stream";
   bool resume = false, activation_checkpointing = false;
   int64_t checkpoint_every = 500, evaluate_every = 0, log_every = 10;
@@ -31,7 +31,7 @@ struct TrainingOptions {
 void add_training(CLI::App& app, TrainingOptions& options);
 /// --long-share and --long-context; `place` and `context` are where long rows stand and how long they are by
 /// default.
-void add_long_rows(CLI::App& app, train::Numbers& numbers, const char* place, const char* context);
+void add_long_rows(CLI::App& app, train::Hyperparameters& numbers, const char* place, const char* context);
 /// --train and LoRA's numbers.
 void add_trainable(CLI::App& app, std::string& train, train::Trainable& trainable, const char* help);
 
@@ -68,6 +68,6 @@ std::string memory_of(const train::RunResult& result);
 /// --activation-checkpointing.
 train::Module::Options module_options(const TrainingOptions& options);
 train::Place place_of(const TrainingOptions& options, const ModelConfig& config);
-train::Numbers numbers_of(const TrainingOptions& options);
+train::Hyperparameters numbers_of(const TrainingOptions& options);
 
 }  // namespace linnet::cli

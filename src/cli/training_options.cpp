@@ -24,7 +24,7 @@ void add_number(CLI::App& app, const char* name, std::optional<T>& value, const 
 }
 
 void add_numbers(CLI::App& app, TrainingOptions& options) {
-  train::Numbers& numbers = options.numbers;
+  train::Hyperparameters& numbers = options.numbers;
   add_number(app, "--batch", numbers.batch, "Rows a step", 1, 1e6);
   add_number(app, "--micro-batch", numbers.micro_batch, "Rows at once; their gradients are added up", 1, 1e6);
   app.add_option("--context", numbers.context, "Tokens per row")
@@ -89,7 +89,7 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   add_numbers(app, options);
 }
 
-void add_long_rows(CLI::App& app, train::Numbers& numbers, const char* place, const char* context) {
+void add_long_rows(CLI::App& app, train::Hyperparameters& numbers, const char* place, const char* context) {
   app.add_option("--long-share", numbers.long_share, fmt::format("Share of the tokens {}", place))
       ->check(from_to(0, 1));
   app.add_option("--long-context", numbers.long_context,
@@ -119,8 +119,8 @@ train::Place place_of(const TrainingOptions& options, const ModelConfig& config)
   return {.cuda = train::parse_device(options.shared.device).is_cuda(), .positions = config.positions};
 }
 
-train::Numbers numbers_of(const TrainingOptions& options) {
-  train::Numbers numbers = options.numbers;
+train::Hyperparameters numbers_of(const TrainingOptions& options) {
+  train::Hyperparameters numbers = options.numbers;
   if (!options.decay.empty()) numbers.decay = train::decay_of(options.decay, "--schedule");
   return numbers;
 }

@@ -37,9 +37,9 @@ Matrix as_bfloat16(const Matrix& matrix) {
   return owned(std::move(narrow), matrix.out, matrix.in);
 }
 
-/// [rows, columns] turned to [columns, rows].
+/// [rows, columns] as [columns, rows].
 template <class Number>
-std::vector<Number> turned(const Number* from, int64_t rows, int64_t columns) {
+std::vector<Number> transpose(const Number* from, int64_t rows, int64_t columns) {
   std::vector<Number> to(static_cast<size_t>(rows * columns));
   for (int64_t r = 0; r < rows; ++r) {
     for (int64_t c = 0; c < columns; ++c) to[c * rows + r] = from[r * columns + c];
@@ -60,11 +60,11 @@ Matrix matrix_of(const TensorView& tensor, bool transposed, const std::string& w
     std::vector<uint16_t> numbers(static_cast<size_t>(rows * columns));
     std::memcpy(numbers.data(), tensor.bytes.data(), tensor.bytes.size());
     if (!transposed) return owned(std::move(numbers), rows, columns);
-    return owned(turned(numbers.data(), rows, columns), columns, rows);
+    return owned(transpose(numbers.data(), rows, columns), columns, rows);
   }
   auto numbers = to_float(tensor, where);
   if (!transposed) return owned(std::move(numbers), rows, columns);
-  return owned(turned(numbers.data(), rows, columns), columns, rows);
+  return owned(transpose(numbers.data(), rows, columns), columns, rows);
 }
 
 /// W + scale · B A, in float32 (Hu et al. 2021, section 4.1).

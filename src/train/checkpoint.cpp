@@ -139,11 +139,11 @@ void Checkpoints::load(const fs::path& folder, AdamW& optimizer, int64_t optimiz
     if (found == saved.tensors().end())
       throw Error(file.string(), fmt::format("no tensor {}", entry.name), "a checkpoint of this model");
     if (found->second.shape != entry.tensor.sizes().vec() ||
-        found->second.type != file_type(entry.tensor.scalar_type()))
+        found->second.type != dtype_of(entry.tensor.scalar_type()))
       throw Error(
           file.string(),
           fmt::format("{} is {} {}", entry.name, name_of(found->second.type), to_string(found->second.shape)),
-          fmt::format("{} {}", name_of(file_type(entry.tensor.scalar_type())),
+          fmt::format("{} {}", name_of(dtype_of(entry.tensor.scalar_type())),
                       to_string(entry.tensor.sizes().vec())));
   }
   if (saved.tensors().size() != wanted.size())

@@ -90,11 +90,11 @@ at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Ten
   return at::layer_norm(x, {x.size(-1)}, gain, bias, pass.config->norm_epsilon).to(pass.compute);
 }
 
-Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool plain,
+Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,
                     bool heads_first) {
   const at::Tensor normed = apply_norm(x, w.weight[kAttentionNorm], w.bias[kAttentionNorm], pass);
   return split_heads(products(normed, w, {kQ, kK, kV}, pass), pass.config->heads, pass.config->kv_heads,
-                     pass.rotary ? &*pass.rotary : nullptr, plain, heads_first);
+                     pass.rotary ? &*pass.rotary : nullptr, unrotated, heads_first);
 }
 
 at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
@@ -106,8 +106,8 @@ at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const L
 
 at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const AttentionConfig& attention,
                      const Pass& pass) {
-  const bool plain = attention.feature_position == FeaturePosition::kNone;
-  const Rows rows = attention_rows(x, w, pass, plain, heads_first(attention));
+  const bool unrotated = attention.feature_position == FeaturePosition::kNone;
+  const Rows rows = attention_rows(x, w, pass, unrotated, heads_first(attention));
   return finish_layer(x, parallel(rows, *pass.documents, w.added, attention, pass.sinks), w, pass);
 }
 

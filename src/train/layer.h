@@ -30,7 +30,7 @@ struct Pass {
 at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias, const Pass& pass);
 
 /// The layer's queries, keys and values of the residual stream x [B, n, hidden].
-Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool plain,
+Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,
                     bool heads_first);
 
 /// The rest of the layer, from attention outputs [B, n, H, e] on: x [B, n, hidden] after it.

@@ -1,4 +1,4 @@
-// The training log: OUT/training.jsonl, one JSON object a step, and OUT/training.svg, the same as curves.
+// The training log: OUT/training.jsonl, one JSON object per step, and OUT/training.svg, the same as curves.
 #pragma once
 
 #include <cstdint>

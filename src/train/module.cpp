@@ -126,12 +126,12 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
     const ParameterMap added = impl_->layer_tensors(layer, false).added;
     const bool linear =
         std::any_of(added.begin(), added.end(), [](const auto& x) { return x.second.requires_grad(); });
-    const bool plain = config.feature_position == FeaturePosition::kNone;
+    const bool unrotated = config.feature_position == FeaturePosition::kNone;
     Rows rows;
     at::Tensor wanted;
     {
       at::NoGradGuard off;
-      rows = attention_rows(x, teacher, pass, linear && plain, linear && heads_first(config));
+      rows = attention_rows(x, teacher, pass, linear && unrotated, linear && heads_first(config));
       wanted = parallel(rows, *pass.documents, {}, impl_->teacher[i], nullptr);
       x = finish_layer(x, wanted, teacher, pass);
       wanted = wanted.to(type);

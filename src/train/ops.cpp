@@ -218,10 +218,10 @@ at::Tensor empty_heads(const at::Tensor& like, int64_t heads, bool heads_first) 
 }
 
 struct SplitHeads : Function<SplitHeads> {
-  /// Outputs q, k, v and, where `plain`, summary_q, summary_k.
+  /// Outputs q, k, v and, where `unrotated`, summary_q, summary_k.
   static Tensors forward(AutogradContext* context, const at::Tensor& qkv, int64_t heads, int64_t kv_heads,
                          const compat::Optional<at::Tensor>& cos, const compat::Optional<at::Tensor>& sin,
-                         bool plain, bool heads_first) {
+                         bool unrotated, bool heads_first) {
     context->saved_data["heads"] = heads;
     context->saved_data["kv_heads"] = kv_heads;
     context->saved_data["rotated"] = cos.has_value();
@@ -251,7 +251,7 @@ struct SplitHeads : Function<SplitHeads> {
     };
     Tensors result = {take(0, heads, cos.has_value()), take(heads, kv_heads, cos.has_value()),
                       take(heads + kv_heads, kv_heads, false)};
-    if (plain) {
+    if (unrotated) {
       result.push_back(take(0, heads, false));
       result.push_back(take(heads, kv_heads, false));
     }
@@ -288,9 +288,9 @@ struct SplitHeads : Function<SplitHeads> {
       }
       if (as_is.defined()) part.add_(as_is);
     };
-    const bool plain = gradients.size() > 3;
-    give(0, heads, gradients[0], plain ? gradients[3] : at::Tensor());
-    give(heads, kv_heads, gradients[1], plain ? gradients[4] : at::Tensor());
+    const bool unrotated = gradients.size() > 3;
+    give(0, heads, gradients[0], unrotated ? gradients[3] : at::Tensor());
+    give(heads, kv_heads, gradients[1], unrotated ? gradients[4] : at::Tensor());
     give(heads + kv_heads, kv_heads, {}, gradients[2]);
     return none;
   }
@@ -298,17 +298,17 @@ struct SplitHeads : Function<SplitHeads> {
 
 }  // namespace
 
-Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const RotaryTable* table, bool plain,
-                 bool heads_first) {
+Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const RotaryTable* table,
+                 bool unrotated, bool heads_first) {
   compat::Optional<at::Tensor> cos, sin;
   if (table != nullptr) {
     cos = table->cos;
     sin = table->sin;
   }
-  const bool copies = plain && table != nullptr;
+  const bool copies = unrotated && table != nullptr;
   const Tensors parts = SplitHeads::apply(qkv, heads, kv_heads, cos, sin, copies, heads_first);
   Rows rows{parts[0], parts[1], parts[2], {}, {}};
-  if (plain) {
+  if (unrotated) {
     rows.summary_q = copies ? parts[3] : parts[0];
     rows.summary_k = copies ? parts[4] : parts[1];
   }

@@ -40,10 +40,10 @@ struct RotaryTable {
 };
 
 /// Splits qkv [B, n, (H + 2G)·d] into heads, with q and k rotated (halves paired; `table` null: not rotated).
-/// summary_q and summary_k are set where `plain`. Stored with heads outermost where `heads_first`, else
+/// summary_q and summary_k are set where `unrotated`. Stored with heads outermost where `heads_first`, else
 /// tokens.
-Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const RotaryTable* table, bool plain,
-                 bool heads_first);
+Rows split_heads(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const RotaryTable* table,
+                 bool unrotated, bool heads_first);
 
 /// x [..., d] with its first 2·m numbers turned by the angles of cos, sin [..., m] (halves paired), or back.
 at::Tensor rotate(const at::Tensor& x, const at::Tensor& cos, const at::Tensor& sin, bool back = false);

@@ -17,7 +17,7 @@ struct Shape {
 };
 
 /// A phase with what all recipes share: the shape of its batches, AdamW and the clip.
-Phase phase_of(std::string name, const Numbers& numbers, const Place& place, const Shape& shape,
+Phase phase_of(std::string name, const Hyperparameters& numbers, const Place& place, const Shape& shape,
                double weight_decay) {
   Phase phase{.name = std::move(name)};
   phase.rows.context = numbers.context.value_or(place.positions > 0 ? std::min(shape.context, place.positions)
@@ -43,7 +43,7 @@ void schedule(Phase& phase, double tokens, const std::optional<int64_t>& warmup,
 }
 
 /// The same phase on rows of `long_context` tokens, as many tokens per step and at once as before.
-Phase on_long_rows(Phase phase, const Numbers& numbers, int64_t longest) {
+Phase on_long_rows(Phase phase, const Hyperparameters& numbers, int64_t longest) {
   const int64_t before = phase.rows.context;
   phase.name = "long context";
   phase.rows.context = numbers.long_context.value_or(longest > before ? longest : 8 * before);
@@ -57,10 +57,10 @@ Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} 
 
 }  // namespace
 
-std::vector<Phase> pretrain_recipe(const Numbers& numbers, const Place& place) {
+std::vector<Phase> pretrain_recipe(const Hyperparameters& numbers, const Place& place) {
   Phase phase = phase_of("pretrain", numbers, place, {.batch = 96, .context = 1024}, 0.1);
   phase.trainable.what = Train::kAll;
-  const Schedule shape{.decay = numbers.decay.value_or(Decay::kCosine),
+  const Schedule shape{.decay = numbers.decay.value_or(RateShape::kCosine),
                        .peak = numbers.learning_rate.value_or(1.5e-3),
                        .floor = numbers.floor.value_or(0.1),
                        .warmup = 200};
@@ -77,18 +77,20 @@ std::vector<Phase> pretrain_recipe(const Numbers& numbers, const Place& place) {
   return {phase, last};
 }
 
-std::vector<Phase> finetune_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable) {
+std::vector<Phase> finetune_recipe(const Hyperparameters& numbers, const Place& place,
+                                   const Trainable& trainable) {
   Phase phase = phase_of("finetune", numbers, place, linearize_shape(place), 0.0);
   phase.trainable = trainable;
   schedule(phase, static_cast<double>(numbers.tokens), numbers.warmup,
-           {.decay = numbers.decay.value_or(Decay::kConstant),
+           {.decay = numbers.decay.value_or(RateShape::kConstant),
             .peak = numbers.learning_rate.value_or(2e-5),
             .floor = numbers.floor.value_or(0.1),
             .warmup = 20});
   return {phase};
 }
 
-std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable) {
+std::vector<Phase> transfer_recipe(const Hyperparameters& numbers, const Place& place,
+                                   const Trainable& trainable) {
   const auto tokens = static_cast<double>(numbers.tokens);
   const double share = numbers.transfer_share.value_or(3.0 / 8.0);
   std::vector<Phase> phases;
@@ -96,8 +98,9 @@ std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, c
     Phase phase = phase_of("transfer", numbers, place, linearize_shape(place), 0.0);
     phase.objective = Objective::kTransfer;
     phase.trainable.what = Train::kNew;
-    schedule(phase, tokens * share * (1.0 - numbers.long_share), 0,
-             {.decay = Decay::kCosine, .peak = numbers.transfer_learning_rate.value_or(1e-2), .floor = 0.0});
+    schedule(
+        phase, tokens * share * (1.0 - numbers.long_share), 0,
+        {.decay = RateShape::kCosine, .peak = numbers.transfer_learning_rate.value_or(1e-2), .floor = 0.0});
     phases.push_back(phase);
   }
   const double rate = numbers.learning_rate.value_or(1e-3);
@@ -107,7 +110,7 @@ std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, c
     phase.trainable = trainable;
     phase.trainable.keep_teacher = true;
     schedule(phase, tokens * (1.0 - share) * (1.0 - numbers.long_share), numbers.warmup,
-             {.decay = numbers.decay.value_or(Decay::kCosine),
+             {.decay = numbers.decay.value_or(RateShape::kCosine),
               .peak = rate,
               .floor = numbers.floor.value_or(0.1),
               .warmup = 20});
@@ -118,7 +121,7 @@ std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, c
         on_long_rows(phase_of("long context", numbers, place, linearize_shape(place), 0.0), numbers, 0);
     phase.trainable = trainable;
     schedule(phase, tokens * numbers.long_share, numbers.warmup,
-             {.decay = Decay::kCosine, .peak = 0.1 * rate, .floor = 0.1, .warmup = 20});
+             {.decay = RateShape::kCosine, .peak = 0.1 * rate, .floor = 0.1, .warmup = 20});
     phases.push_back(phase);
   }
   return phases;

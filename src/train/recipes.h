@@ -12,14 +12,14 @@
 namespace linnet::train {
 
 /// What a user may say about the optimization. Absent: the recipe's own.
-struct Numbers {
+struct Hyperparameters {
   int64_t tokens =
       0;  // of the whole run, split over the phases; steps are rounded down, at least one a phase
   std::optional<int64_t> batch, micro_batch, context;  // rows, rows, tokens
   std::optional<double> learning_rate, transfer_learning_rate, floor, weight_decay, beta1, beta2, epsilon,
       clip;
   std::optional<int64_t> warmup;  // steps
-  std::optional<Decay> decay;
+  std::optional<RateShape> decay;
   std::optional<double> transfer_share;  // of the tokens, to attention transfer
   double long_share = 0.0;               // of the tokens, to a last phase on long rows
   std::optional<int64_t> long_context;   // tokens per row there; absent: 8 times the others', in pretraining
@@ -36,16 +36,18 @@ struct Place {
 /// One phase of next-token loss on all parameters: AdamW (0.9, 0.95), weight decay 0.1, lr 1.5e-3 cosine to
 /// 10%, 200 steps of warm-up, clip 1, 96 rows of 1024 tokens. Where asked for, the last `long_share` of the
 /// tokens come in as many tokens per step but long rows, of long documents, under the same decay.
-std::vector<Phase> pretrain_recipe(const Numbers& numbers, const Place& place);
+std::vector<Phase> pretrain_recipe(const Hyperparameters& numbers, const Place& place);
 
 /// The paper's (You et al., arXiv 2406.07368, released code): next-token loss, AdamW
 /// (0.9, 0.95), lr 2e-5 constant after 20 steps, weight decay 0.
-std::vector<Phase> finetune_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable);
+std::vector<Phase> finetune_recipe(const Hyperparameters& numbers, const Place& place,
+                                   const Trainable& trainable);
 
 /// Attention transfer on 3/8 of the tokens (new tensors alone, lr 1e-2 cosine to 0), then KL to the teacher's
 /// logits (lr 1e-3, 20 steps of warm-up, cosine to 10%); where asked for, a last share of the tokens on long
 /// rows with next-token loss (lr a tenth).
-std::vector<Phase> transfer_recipe(const Numbers& numbers, const Place& place, const Trainable& trainable);
+std::vector<Phase> transfer_recipe(const Hyperparameters& numbers, const Place& place,
+                                   const Trainable& trainable);
 
 /// Every number of the phases, "distill.batch": 48 and so on: what a resumed run must share.
 nlohmann::json identity_of(const std::vector<Phase>& phases);

@@ -11,13 +11,13 @@ namespace {
 constexpr std::string_view kNames[] = {"constant", "linear", "cosine"};
 }
 
-Decay decay_of(std::string_view name, std::string_view where) {
+RateShape decay_of(std::string_view name, std::string_view where) {
   const auto* found = std::find(std::begin(kNames), std::end(kNames), name);
   if (found == std::end(kNames)) throw Error(where, printable(name), "constant, linear or cosine");
-  return static_cast<Decay>(found - std::begin(kNames));
+  return static_cast<RateShape>(found - std::begin(kNames));
 }
 
-std::string_view name_of(Decay decay) { return kNames[static_cast<size_t>(decay)]; }
+std::string_view name_of(RateShape decay) { return kNames[static_cast<size_t>(decay)]; }
 
 double Schedule::at(int64_t step) const {
   step += before;
@@ -26,8 +26,8 @@ double Schedule::at(int64_t step) const {
   const double rise =
       warmup > 0 ? std::min(1.0, static_cast<double>(step + 1) / static_cast<double>(warmup)) : 1.0;
   double left = 1.0;
-  if (decay == Decay::kLinear) left = 1.0 - done;
-  if (decay == Decay::kCosine) left = 0.5 * (1.0 + std::cos(std::numbers::pi * done));
+  if (decay == RateShape::kLinear) left = 1.0 - done;
+  if (decay == RateShape::kCosine) left = 0.5 * (1.0 + std::cos(std::numbers::pi * done));
   return peak * rise * (floor + (1.0 - floor) * left);
 }
 

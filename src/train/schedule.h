@@ -6,14 +6,14 @@
 
 namespace linnet::train {
 
-enum class Decay { kConstant, kLinear, kCosine };
+enum class RateShape { kConstant, kLinear, kCosine };
 
 /// "constant", "linear", "cosine". Throws Error naming `where` on another.
-Decay decay_of(std::string_view name, std::string_view where);
-std::string_view name_of(Decay decay);
+RateShape decay_of(std::string_view name, std::string_view where);
+std::string_view name_of(RateShape decay);
 
 struct Schedule {
-  Decay decay = Decay::kCosine;
+  RateShape decay = RateShape::kCosine;
   double peak = 1e-3;
   double floor = 0.1;  // what the decay ends at, as a fraction of the peak
   int64_t warmup = 0;  // steps over which the rate rises linearly, on top of the decay

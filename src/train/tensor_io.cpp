@@ -4,7 +4,7 @@
 
 namespace linnet::train {
 
-DType file_type(at::ScalarType type) {
+DType dtype_of(at::ScalarType type) {
   switch (type) {
     case at::kDouble:
       return DType::kF64;
@@ -25,7 +25,7 @@ DType file_type(at::ScalarType type) {
 
 TensorView view_of(const at::Tensor& tensor) {
   TORCH_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(), "view_of: call for_file() first");
-  return {.type = file_type(tensor.scalar_type()),
+  return {.type = dtype_of(tensor.scalar_type()),
           .shape = tensor.sizes().vec(),
           .bytes = {static_cast<const std::byte*>(tensor.data_ptr()), static_cast<size_t>(tensor.nbytes())}};
 }

@@ -8,7 +8,7 @@
 namespace linnet::train {
 
 /// The file type of a torch type (float64, float32, bfloat16, float16, int64, int32).
-DType file_type(at::ScalarType type);
+DType dtype_of(at::ScalarType type);
 
 /// `tensor` as a file holds it. It must be contiguous and on the CPU, and outlive the view.
 TensorView view_of(const at::Tensor& tensor);

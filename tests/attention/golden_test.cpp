@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "attention/attention_file.h"
+#include "evaluate/attention_file.h"
 #include "tests/attention/golden.h"
 #include "tests/attention/harness.h"
 

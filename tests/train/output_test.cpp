@@ -96,7 +96,8 @@ class OutputTest : public testing::Test {
 };
 
 std::vector<Phase> few_steps(Trainable trainable, double rate) {
-  Numbers numbers{.tokens = 6 * 2 * 32, .batch = 2, .context = 32, .learning_rate = rate, .warmup = 0};
+  Hyperparameters numbers{
+      .tokens = 6 * 2 * 32, .batch = 2, .context = 32, .learning_rate = rate, .warmup = 0};
   return finetune_recipe(numbers, {}, trainable);
 }
 

@@ -14,9 +14,9 @@ struct Case {
 };
 
 TEST(Schedule, FollowsItsFormula) {
-  const Schedule constant{.decay = Decay::kConstant, .peak = 2.0, .floor = 0.1, .warmup = 4, .steps = 10};
-  const Schedule linear{.decay = Decay::kLinear, .peak = 2.0, .floor = 0.5, .warmup = 0, .steps = 10};
-  const Schedule cosine{.decay = Decay::kCosine, .peak = 2.0, .floor = 0.1, .warmup = 2, .steps = 8};
+  const Schedule constant{.decay = RateShape::kConstant, .peak = 2.0, .floor = 0.1, .warmup = 4, .steps = 10};
+  const Schedule linear{.decay = RateShape::kLinear, .peak = 2.0, .floor = 0.5, .warmup = 0, .steps = 10};
+  const Schedule cosine{.decay = RateShape::kCosine, .peak = 2.0, .floor = 0.1, .warmup = 2, .steps = 8};
   const Case cases[] = {
       {constant, 0, 0.5}, {constant, 1, 1.0}, {constant, 3, 2.0},
       {constant, 9, 2.0}, {linear, 0, 2.0},   {linear, 5, 1.5},
@@ -28,7 +28,7 @@ TEST(Schedule, FollowsItsFormula) {
 }
 
 TEST(Schedule, PhasesThatShareADecayGoOnWhereTheEarlierOneEnded) {
-  const Schedule whole{.decay = Decay::kCosine, .peak = 2.0, .floor = 0.1, .warmup = 3, .steps = 10};
+  const Schedule whole{.decay = RateShape::kCosine, .peak = 2.0, .floor = 0.1, .warmup = 3, .steps = 10};
   Schedule first = whole, second = whole;
   first.steps = second.before = 6;
   second.steps = first.after = 4;
@@ -37,7 +37,7 @@ TEST(Schedule, PhasesThatShareADecayGoOnWhereTheEarlierOneEnded) {
 }
 
 TEST(Schedule, AnUnknownNameIsAnErrorThatListsTheKnown) {
-  EXPECT_EQ(decay_of("linear", "--schedule"), Decay::kLinear);
+  EXPECT_EQ(decay_of("linear", "--schedule"), RateShape::kLinear);
   try {
     decay_of("step", "--schedule");
     FAIL();

@@ -33,7 +33,7 @@ TokenizedText random_text(int64_t tokens) {
 
 /// Phases of a linearization on a few tokens: transfer, then KL, two micro-batches a step.
 std::vector<Phase> phases(int64_t tokens) {
-  Numbers numbers{.tokens = tokens, .batch = 2, .micro_batch = 1, .context = 32};
+  Hyperparameters numbers{.tokens = tokens, .batch = 2, .micro_batch = 1, .context = 32};
   numbers.warmup = 2;
   return transfer_recipe(numbers, {}, {.what = Train::kNew});
 }
@@ -99,7 +99,7 @@ std::string message_of(const std::function<void()>& work, ExitStatus status) {
 
 TEST_F(TrainerTest, AResumedRunContinuesTheSameLossesBitForBit) {
   // 6 steps of transfer, 10 of KL; then 10 of short rows and 6 of long ones with one optimizer and one decay.
-  Numbers numbers{.tokens = 16 * 64, .batch = 2, .micro_batch = 1, .context = 32};
+  Hyperparameters numbers{.tokens = 16 * 64, .batch = 2, .micro_batch = 1, .context = 32};
   numbers.long_share = 0.375;
   numbers.long_context = 64;
   numbers.repeats = 16;
@@ -124,7 +124,7 @@ TEST_F(TrainerTest, AResumedRunContinuesTheSameLossesBitForBit) {
 
 TEST_F(TrainerTest, APhaseThatGoesOnKeepsTheOptimizer) {
   // One phase of 8 steps cut in two of 4: the same losses.
-  Numbers numbers{.tokens = 8 * 64, .batch = 2, .micro_batch = 1, .context = 32};
+  Hyperparameters numbers{.tokens = 8 * 64, .batch = 2, .micro_batch = 1, .context = 32};
   const auto one = pretrain_recipe(numbers, {});
   auto two = std::vector<Phase>{one.front(), one.front()};
   two[0].schedule.steps = two[1].schedule.steps = 4;
@@ -244,7 +244,7 @@ TEST_F(TrainerTest, AFirstStepWithoutAnyGradientEndsTheRunNamingWhatToChange) {
     module.set_attention(parse_attention(nlohmann::json::parse(row.attention),
                                          static_cast<int>(module.config().layers), "test"),
                          9);
-    const Numbers numbers{.tokens = 4096, .batch = 2, .context = row.context};
+    const Hyperparameters numbers{.tokens = 4096, .batch = 2, .context = row.context};
     const auto all = transfer_recipe(numbers, {}, {.what = Train::kNew});
     RunOptions with = options();
     with.packing = row.packing;
@@ -281,7 +281,7 @@ TEST_F(TrainerTest, AFullDiskLeavesTheEarlierCheckpointsAndNothingHalfWritten) {
 TEST_F(TrainerTest, MicroBatchesAddUpToTheBatch) {
   std::vector<std::vector<at::Tensor>> trained;
   for (const int64_t micro_batch : {4, 1, 3}) {  // 3: the last one is smaller
-    Numbers numbers{.tokens = 5 * 4 * 32, .batch = 4, .micro_batch = micro_batch, .context = 32};
+    Hyperparameters numbers{.tokens = 5 * 4 * 32, .batch = 4, .micro_batch = micro_batch, .context = 32};
     numbers.transfer_share = 0;  // its loss divides by each micro-batch's own mean square
     Module module = linear_module(at::kDouble);
     remove_folder(out_);

@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "attention/scratch.h"
+#include "base/scratch.h"
 #include "kernels/cpu/attention_kernels.h"
 
 namespace linnet {

@@ -11,8 +11,9 @@
 
 namespace linnet::train {
 
-/// Tokens of B rows as groups of C: [B, groups, C] places, some of them padding at the end of a document (of
-/// a row, where a row is one document).
+/// Tokens of B rows as groups of C: [B, groups, C] places. A document starts a new group; the places after
+/// its last token, up to the end of that group, are padding. Where a row is one document, so is the end of
+/// the row.
 struct GroupLayout {
   int64_t size = 0;    // C
   int64_t groups = 0;  // of a row, padding included

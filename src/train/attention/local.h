@@ -23,9 +23,9 @@ struct LocalOutput {
       denominator;  // [G, B, groups, R · C, 1]; undefined unless asked for: the numerator is the output
 };
 
-/// `gain` [H, e] of ReLA, undefined: 1. `parts`: numerator and denominator of softmax after the maximum is
-/// taken out, for a shared denominator. `surprises` (summary.h) of the groups that are folded, undefined
-/// where no token is kept.
+/// `gain` [H, e] of ReLA, undefined: 1. If `parts`, returns softmax's numerator and denominator apart, both
+/// after the maximum is taken out, for a denominator shared with the summary. `surprises` (summary.h) of the
+/// groups that are folded, undefined where no token is kept.
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
                          const SinkRotation* sinks, const at::Tensor& gain, bool parts,
                          const at::Tensor& surprises = {});

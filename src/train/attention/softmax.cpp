@@ -152,8 +152,8 @@ at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64
   const int64_t batch = rows.q.size(0), heads = rows.q.size(1), n = rows.q.size(2), d = rows.q.size(3);
   const int64_t kv_heads = rows.k.size(1);
   if (window >= documents.longest()) window = 0;
-  const bool plain = documents.one_each() && window == 0;
-  if (plain && compat::fused_attention().exists() && rows.v.scalar_type() != at::kDouble) {
+  const bool whole = documents.one_each() && window == 0;
+  if (whole && compat::fused_attention().exists() && rows.v.scalar_type() != at::kDouble) {
     return compat::fused_attention()({{"query", rows.q},
                                       {"key", rows.k},
                                       {"value", rows.v},
@@ -161,7 +161,7 @@ at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64
                                       {"enable_gqa", heads != kv_heads}})[0]
         .transpose(1, 2);
   }
-  if (!plain && flash_fits(rows) && compat::packed_attention().exists())
+  if (!whole && flash_fits(rows) && compat::packed_attention().exists())
     return packed(rows, documents, window);
   const at::Tensor q =
       (rows.q * (1.0 / std::sqrt(static_cast<double>(d)))).reshape({batch, kv_heads, heads / kv_heads, n, d});

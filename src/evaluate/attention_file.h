@@ -19,7 +19,7 @@ namespace linnet {
 /// In what a file's attention is computed: kBFloat16 rounds q, k, v and nodes to bf16, and computes in
 /// float32.
 enum class FileType { kFloat64, kFloat32, kBFloat16 };
-FileType file_type(std::string_view name);  // "float64", …; throws Error on another
+FileType file_type_named(std::string_view name);  // "float64", …; throws Error on another
 
 /// prefill: in chunks. decode: each token by attend on a tree of one node, then commit. tree: all tokens
 /// committed, then one attend on tree.*. parallel: the workshop's.

@@ -1,14 +1,14 @@
-#include "attention/attention_file.h"
+#include "evaluate/attention_file.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
 #include "attention/method.h"
+#include "base/bfloat16.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/nearest.h"
@@ -29,11 +29,8 @@ size_t index_of(std::string_view name, const std::array<std::string_view, n>& na
   return static_cast<size_t>(found - names.begin());
 }
 
-/// To bf16 by rounding to nearest even, and back.
-float rounded(float x) {
-  const auto bits = std::bit_cast<uint32_t>(x);
-  return std::bit_cast<float>((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000u);
-}
+/// To bf16 and back.
+float rounded(float x) { return bfloat16_to_float(float_to_bfloat16(x)); }
 
 /// The options that a config leaves open, as the tensors' shapes tell them.
 void read_sizes(const nlohmann::json& object, const std::map<std::string, TensorView, std::less<>>& tensors,
@@ -50,7 +47,9 @@ void read_sizes(const nlohmann::json& object, const std::map<std::string, Tensor
 
 }  // namespace
 
-FileType file_type(std::string_view name) { return static_cast<FileType>(index_of(name, kTypes, "--dtype")); }
+FileType file_type_named(std::string_view name) {
+  return static_cast<FileType>(index_of(name, kTypes, "--dtype"));
+}
 FileForm file_form(std::string_view name) { return static_cast<FileForm>(index_of(name, kForms, "--form")); }
 
 AttentionFile AttentionFile::open(const std::filesystem::path& path, FileForm form) {

@@ -1,5 +1,5 @@
 // What `linnet attention` refuses: one row, one expected message.
-#include "attention/attention_file.h"
+#include "evaluate/attention_file.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
