@@ -1,11 +1,8 @@
 // linnet chat: turns at a terminal, or a line each from a pipe. The state keeps the history: a turn reads its
 // new tokens alone.
 #include <fmt/format.h>
-#include <poll.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <memory>
 #include <optional>
 
@@ -16,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/completion_json.h"
 #include "cli/conversation.h"
+#include "cli/input_lines.h"
 #include "cli/output.h"
 #include "generate/engine.h"
 #include "text/tokenizer.h"
@@ -26,38 +24,6 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr int64_t kMostAnswered = 1024;
-
-/// Lines of standard input as they come.
-class InputLines {
- public:
-  /// Nothing at the end. Throws Error upon Ctrl-C, and past 1 MiB without a newline.
-  std::optional<std::string> next() {
-    constexpr size_t kMost = size_t{1} << 20;
-    constexpr int kLook = 100;  // ms: a signal that comes just before poll does not end it
-    if (terminal_) std::fputs("> ", stderr);
-    size_t newline = 0;
-    while ((newline = read_.find('\n')) == std::string::npos && !over_) {
-      pollfd wait = {STDIN_FILENO, POLLIN, 0};
-      ::poll(&wait, 1, kLook);
-      stop_if_interrupted();
-      if (wait.revents == 0) continue;
-      char buffer[4096];
-      const ssize_t count = ::read(STDIN_FILENO, buffer, sizeof(buffer));
-      if (count > 0) read_.append(buffer, static_cast<size_t>(count));
-      over_ = count == 0 || (count < 0 && errno != EINTR && errno != EAGAIN);
-      if (read_.size() > kMost) throw Error("standard input", "a line of over 1 MiB", "a shorter one");
-    }
-    if (over_ && read_.empty()) return std::nullopt;
-    std::string line = read_.substr(0, newline);
-    read_.erase(0, newline == std::string::npos ? newline : newline + 1);
-    if (line.ends_with('\r')) line.pop_back();
-    return line;
-  }
-
- private:
-  bool terminal_ = ::isatty(STDIN_FILENO) == 1, over_ = false;
-  std::string read_;
-};
 
 /// A conversation, and the tokens that the state has read of it.
 class Chat {

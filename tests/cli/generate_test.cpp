@@ -150,6 +150,24 @@ TEST_F(Program, ChatsAndReadsTheNewTokensOfATurnAlone) {
   expect_refused({{}, "bos: no chat template here"}, run({"chat", "{i}/bos"}));
 }
 
+TEST_F(Program, EditsAChatsLinesAndRecallsThemAtATerminal) {
+  write_file(inputs() / "typed.jinja", "{% for m in messages %}{{ m.content }}</s>{% endfor %}");
+  const std::vector<std::string> chat = {"chat", "{i}/bos",      "--template", "{i}/typed.jinja", "-n",
+                                         "2",    "--ignore-eos", "--json",     "out.json"};
+  constexpr const char *kHome = "\x01", *kUp = "\x1b[A";
+  const Outcome outcome =
+      run(chat, {.typed = std::string("orl\u00e9") + kHome + "w\n" + kUp + "\n" + "/exit\n"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json answers = parse_json(outcome.files.at("out.json"), "out.json");
+  ASSERT_EQ(answers.size(), 2u) << outcome.err;
+  EXPECT_EQ(answers[0]["user"], "worl\u00e9");
+  EXPECT_EQ(answers[1]["user"], "worl\u00e9");
+  EXPECT_EQ(outcome.out,
+            answers[0]["text"].get<std::string>() + "\n" + answers[1]["text"].get<std::string>() + "\n");
+  const Outcome stopped = run(chat, {.interrupt = true, .typed = "not said"});
+  EXPECT_EQ(stopped.status, 130) << stopped.err;
+}
+
 TEST_F(Program, WritesAChatsAnswersAsJson) {
   write_file(inputs() / "said.jinja",
              "{{ bos_token }}{% for m in messages %}{{ m.content }}</s>{% endfor %}");

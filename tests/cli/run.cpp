@@ -29,6 +29,13 @@ struct Pipe {
   }
 };
 
+/// A terminal of which `master` is our end.
+int open_terminal(int& master) {
+  master = ::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (::grantpt(master) != 0 || ::unlockpt(master) != 0) throw std::runtime_error("pty");
+  return ::open(::ptsname(master), O_RDWR | O_NOCTTY | O_CLOEXEC);
+}
+
 [[noreturn]] void become_linnet(const std::vector<std::string>& arguments, const RunOptions& options,
                                 const std::string& folder, int in, int out, int err) {
   if (options.full_output) out = ::open("/dev/full", O_WRONLY);
@@ -38,9 +45,9 @@ struct Pipe {
     ::close(pipe.ends[0]);
   }
   if (options.terminal) {
-    const int master = ::posix_openpt(O_RDWR | O_NOCTTY);  // stays open as long as the program runs
-    if (::grantpt(master) != 0 || ::unlockpt(master) != 0) ::_exit(126);
-    in = ::open(::ptsname(master), O_RDWR | O_NOCTTY);
+    int master = -1;
+    in = open_terminal(master);
+    ::fcntl(master, F_SETFD, 0);  // stays open as long as the program runs
   }
   ::dup2(in, 0);
   ::dup2(out, 1);
@@ -57,7 +64,9 @@ struct Pipe {
   std::vector<char*> argv = {const_cast<char*>("linnet")};
   for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
   argv.push_back(nullptr);
-  if (::chdir(folder.c_str()) == 0) ::execv(program.c_str(), argv.data());
+  if (::chdir(folder.c_str()) != 0) ::_exit(127);
+  if (options.program != nullptr) ::_exit(options.program(static_cast<int>(argv.size()) - 1, argv.data()));
+  ::execv(program.c_str(), argv.data());
   ::_exit(127);
 }
 
@@ -115,6 +124,12 @@ void talk(int in, const std::string& input, bool keep_open, int out, int err, Ou
 Outcome run_linnet(const std::vector<std::string>& arguments, const RunOptions& options) {
   const TemporaryFolder folder;
   Pipe in, out, err;
+  if (!options.typed.empty()) {
+    for (const int end : {in.ends[0], in.ends[1], err.ends[0], err.ends[1]}) ::close(end);
+    in.ends[0] = open_terminal(in.ends[1]);
+    err.ends[0] = ::fcntl(in.ends[1], F_DUPFD_CLOEXEC, 0);
+    err.ends[1] = ::fcntl(in.ends[0], F_DUPFD_CLOEXEC, 0);
+  }
   const pid_t child = ::fork();
   if (child == 0) become_linnet(arguments, options, folder.path(), in.ends[0], out.ends[1], err.ends[1]);
   ::close(in.ends[0]);
@@ -122,7 +137,8 @@ Outcome run_linnet(const std::vector<std::string>& arguments, const RunOptions& 
   ::close(err.ends[1]);
   Outcome outcome;
   if (options.interrupt) interrupt(child);
-  talk(in.ends[1], options.input, options.interrupt, out.ends[0], err.ends[0], outcome);
+  talk(in.ends[1], options.typed.empty() ? options.input : options.typed, options.interrupt, out.ends[0],
+       err.ends[0], outcome);
   int status = 0;
   ::waitpid(child, &status, 0);
   outcome.status = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);

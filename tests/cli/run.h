@@ -23,6 +23,8 @@ struct RunOptions {
   bool terminal = false;     // standard input is a terminal at which nobody types
   bool closed = false;       // standard input, output and error are closed
   bool interrupt = false;    // Ctrl-C as soon as the program catches it; its standard input stays open
+  int (*program)(int, char**) = nullptr;  // run this in a copy of this process, not the built program
+  std::string typed;  // if any: standard input and error are a terminal at which this is typed
 };
 
 /// `linnet ARGUMENTS…`, in a new empty folder.
