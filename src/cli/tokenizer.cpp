@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <charconv>
-#include <chrono>
 #include <filesystem>
 
 #include "base/count.h"
@@ -11,6 +10,7 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/timing.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -22,10 +22,6 @@ namespace linnet::cli {
 namespace {
 
 using Paths = std::vector<std::filesystem::path>;
-
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
 
 // ---- train
 
@@ -68,7 +64,7 @@ uint64_t count_words(const TrainOptions& options, ThreadPool& pool, WordCounts& 
 
 ExitStatus train(const TrainOptions& options) {
   check_field(options, options.files);
-  const double start = seconds();
+  const Stopwatch watch;
   const JsonResult result(options);
   AtomicFolder folder(options.out, false);
   ThreadPool pool(options.threads);
@@ -95,9 +91,9 @@ ExitStatus train(const TrainOptions& options) {
   result.write({{"vocabulary", vocabulary},
                 {"merges", trained.merges.size()},
                 {"bytes", bytes},
-                {"seconds", seconds() - start}});
+                {"seconds", watch.seconds()}});
   note(fmt::format("{}: {} from {} of text in {}", options.out, counted(vocabulary, "token"),
-                   counted(bytes, "byte"), short_time(seconds() - start)));
+                   counted(bytes, "byte"), short_time(watch.seconds())));
   return ExitStatus::kDone;
 }
 
@@ -142,6 +138,9 @@ Tokenizer open_tokenizer(const CodeOptions& options) {
     how.check_numbers = how.check_hash = false;
     return Tokenizer::load(Model::open(path, how)->tokenizer_folder());
   }
+  if (!options.base.empty())
+    throw Error("--base", "given for a folder or file with its own tokenizer",
+                "a sidecar or a LoRA without one");
   return Tokenizer::load(path);
 }
 
@@ -162,9 +161,9 @@ ExitStatus encode(const CodeOptions& options) {
     bytes += document.text.size();
   }
   ThreadPool pool(options.threads);
-  const double start = seconds();
+  const Stopwatch watch;
   const auto ids = tokenizer.encode_documents(texts, pool, options.special);
-  const double taken = seconds() - start;
+  const double taken = watch.seconds();
   auto list = nlohmann::ordered_json::array();
   for (size_t i = 0; i < documents.size(); ++i) {
     print(fmt::format("{}\n", fmt::join(ids[i], " ")));

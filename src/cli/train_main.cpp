@@ -1,24 +1,8 @@
 // The workshop's program: the commands that train, started by `linnet`.
-#include "cli/commands.h"
+#include "cli/train_commands.h"
 #include "train/tensor_memory.h"
-
-namespace linnet::cli {
-namespace {
-
-constexpr Command kCommands[] = {
-    {"attention", "the training form of an attention, applied to the tensors of a file",
-     describe_attention_parallel},
-    {"bench", "how fast a model trains", describe_bench_training},
-    {"pretrain", "a model from nothing", describe_pretrain},
-    {"finetune", "next-token loss on a model, softmax or linear", describe_finetune},
-    {"linearize", "a softmax model with linear attention", describe_linearize},
-    {"leak", "what a model that sees the future looks like", describe_leak},
-};
-
-}  // namespace
-}  // namespace linnet::cli
 
 int main(int argc, char** argv) {
   linnet::train::keep_tensor_memory();
-  return linnet::cli::run_commands(linnet::cli::kCommands, argc, argv);
+  return linnet::cli::run_train_commands(argc, argv);
 }

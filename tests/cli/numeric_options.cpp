@@ -50,6 +50,16 @@ std::vector<NumericOption> numeric_options(const std::string& help) {
   return options;
 }
 
+std::vector<std::string> text_options(const std::string& help) {
+  static const std::regex kText("^  (-\\w,)?(--[\\w-]+) (TEXT|FILE|JSON|MODEL|NAME|LAYERS|KEY=VALUE)\\b.*");
+  std::vector<std::string> options;
+  for (const std::string& text : options_of(help)) {
+    std::smatch option;
+    if (std::regex_match(text, option, kText)) options.push_back(option[2]);
+  }
+  return options;
+}
+
 std::vector<std::string> bad_values(const NumericOption& option) {
   std::vector<std::string> values = {"nan", "text", "1e400", "-1", "1 2", "0x1"};
   if (option.whole) values.insert(values.end(), {"1.5", "99999999999999999999"});

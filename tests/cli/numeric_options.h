@@ -24,4 +24,7 @@ std::vector<NumericOption> numeric_options(const std::string& help);
 /// What no option takes, and what lies outside the range.
 std::vector<std::string> bad_values(const NumericOption& option);
 
+/// Those whose value is a text, a name or a file, by their long names.
+std::vector<std::string> text_options(const std::string& help);
+
 }  // namespace linnet

@@ -2,6 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <regex>
+#include <set>
+#include <sstream>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "tests/cli/numeric_options.h"
@@ -9,6 +14,8 @@
 
 namespace linnet {
 namespace {
+
+using testing::StartsWith;
 
 const std::vector<std::string> kCommands[] = {{"generate"},
                                               {"chat"},
@@ -83,6 +90,44 @@ TEST_F(Program, SaysInItsOwnWordsWhatAnOptionLacksOrHasTwice) {
   EXPECT_EQ(run({"generate", "{m}", "--prompt=--seed", "-n", "1"}).status, 0);
 }
 
+TEST_F(Program, BlamesTheOptionWhoseValueIsNone) {
+  const std::string file = std::string(LINNET_TEST_DATA) + "/attention/relu.safetensors";
+  const std::set<std::string> any = {"--prompt", "--system", "--stop",  "--text",
+                                     "--field",  "--out",    "--output"};  // take any text
+  const std::vector<std::string> commands[] = {{"generate", "{m}"},
+                                               {"chat", "{m}"},
+                                               {"perplexity", "{m}", "{i}/text.txt"},
+                                               {"reach", "{m}", "{i}/text.txt"},
+                                               {"inspect", "{m}"},
+                                               {"check", "{m}"},
+                                               {"recall", "{m}", "{i}/text.txt"},
+                                               {"bench", "{m}"},
+                                               {"merge", "{i}/sidecar", "-o", "out"},
+                                               {"tokenizer", "train", "{i}/text.txt", "-o", "out"},
+                                               {"tokenizer", "encode", "{m}"},
+                                               {"tokenizer", "decode", "{m}"},
+                                               {"methods"},
+                                               {"attention", file, "-o", "out"}};
+  constexpr const char* kNone = "no/such";
+  size_t options = 0;
+  for (std::vector<std::string> arguments : commands) {
+    std::vector<std::string> help = {"help", arguments[0]};
+    if (arguments[0] == "tokenizer") help.push_back(arguments[1]);
+    for (const std::string& option : text_options(run(help).out)) {
+      if (any.contains(option)) continue;
+      ++options;
+      std::vector<std::string> bad = arguments;
+      bad.push_back(option + "=" + kNone);
+      const Outcome outcome = run(bad, {.input = "a"});
+      EXPECT_EQ(outcome.status, 2) << arguments[0] << option << outcome.err;
+      EXPECT_THAT(outcome.err, testing::AnyOf(StartsWith("linnet: error: " + option + ": "),
+                                              StartsWith(std::string("linnet: error: ") + kNone)))
+          << arguments[0] << " " << option;
+    }
+  }
+  EXPECT_GE(options, 40u);
+}
+
 TEST_F(Program, RefusesOptionsThatWouldDoNothing) {
   const std::vector<BadRow> rows = {
       {{"perplexity", "{m}", "{i}/text.txt", "--field", "body"},
@@ -130,6 +175,18 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
       {"attention", file, "-o", "o.safetensors"},
       {"merge", "{i}/sidecar", "-o", "out"},
   };
+  // Each that `linnet --help` lists stands here, or trains (tests/cli/training_test.cpp).
+  std::set<std::string> named = {"pretrain", "finetune", "linearize", "leak"};
+  for (const auto& arguments : commands) named.insert(arguments[0]);
+  std::istringstream help(run({"--help"}).out);
+  size_t listed = 0;
+  for (std::string line; std::getline(help, line);) {
+    std::smatch command;
+    if (!std::regex_match(line, command, std::regex("^  ([a-z]+) +[a-z].*"))) continue;
+    ++listed;
+    EXPECT_TRUE(named.contains(command[1])) << command[1];
+  }
+  EXPECT_EQ(listed, named.size());
   for (std::vector<std::string> arguments : commands) {
     arguments.insert(arguments.end(), {"--json", "out.json"});
     const Outcome outcome = run(arguments, {.input = "hi\n"});

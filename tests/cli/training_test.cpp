@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/train_commands.h"
 #include "tests/cli/numeric_options.h"
 #include "tests/cli/run.h"
 
@@ -54,6 +55,11 @@ class TrainingProgram : public testing::Test {
     std::vector<std::string> all = {"leak", "--data", text(), "--valid", valid()};
     all.insert(all.end(), more.begin(), more.end());
     return all;
+  }
+
+  /// linnet-train, without loading libtorch each time.
+  static Outcome run_train(const std::vector<std::string>& arguments) {
+    return run_linnet(arguments, {.program = cli::run_train_commands});
   }
 
   TemporaryFolder folder_;
@@ -297,11 +303,11 @@ double number_of(const Outcome& outcome, const char* key) {
 class EveryKindOfModel : public TrainingProgram {
  protected:
   EveryKindOfModel() {
-    EXPECT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+    EXPECT_EQ(run_train(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
     const std::string attention =
         R"({"method": "grouped", "group": 2, "sinks": 1, "layers": {"1": {"method": "relu"}}})";
-    EXPECT_EQ(run_linnet({"linearize", path("plain"), "--attention", attention, "--tokens", "0", "-o",
-                          path("sidecar")})
+    EXPECT_EQ(run_train({"linearize", path("plain"), "--attention", attention, "--tokens", "0", "-o",
+                         path("sidecar")})
                   .status,
               0);
     EXPECT_EQ(run_linnet({"merge", path("sidecar"), "-o", path("linear")}).status, 0);
@@ -333,7 +339,7 @@ class EveryKindOfModel : public TrainingProgram {
                                           "-o",        path(to.c_str())};
     if (command == "linearize")
       arguments.insert(arguments.end(), {"--set", "group=2", "sinks=1", "local_groups=2"});
-    return run_linnet(arguments);
+    return run_train(arguments);
   }
 
   /// The folder that a training wrote is of this kind and scores what the trained module scored last, as far
@@ -431,6 +437,34 @@ TEST_F(TrainingProgram, RefusesNumbersOutOfRangeAndNamesTheOption) {
     }
   }
   EXPECT_GE(seen.size(), 25u);
+}
+
+TEST_F(TrainingProgram, BlamesTheOptionWhoseValueIsNone) {
+  ASSERT_EQ(run_train(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+  const std::vector<std::string> commands[] = {
+      pretrain({"--tokens", "32", "-o", "out"}),
+      {"finetune", path("plain"), "--tokens", "32", "--data", text(), "-o", "out"},
+      {"linearize", path("plain"), "--tokens", "32", "--set", "group=2", "--data", text(), "-o", "out"},
+      {"leak", "--random", "64", "--tokens", "32"}};
+  const std::set<std::string> any = {"--out",    "--lora-targets",
+                                     "--config", "--tokenizer",  // given, or any text
+                                     "--field",  "--judge"};
+  constexpr const char* kNone = "no/such";
+  size_t options = 0;
+  for (const std::vector<std::string>& arguments : commands) {
+    for (const std::string& option : text_options(run_linnet({"help", arguments[0]}).out)) {
+      if (any.contains(option)) continue;
+      ++options;
+      std::vector<std::string> bad = arguments;
+      bad.push_back(option + "=" + kNone);
+      const Outcome outcome = run_train(bad);
+      EXPECT_EQ(outcome.status, 2) << arguments[0] << option << outcome.err;
+      EXPECT_THAT(outcome.err, testing::AnyOf(testing::StartsWith("linnet: error: " + option + ": "),
+                                              testing::StartsWith(std::string("linnet: error: ") + kNone)))
+          << arguments[0] << " " << option;
+    }
+  }
+  EXPECT_GE(options, 25u);
 }
 
 TEST_F(TrainingProgram, RefusesOptionsThatWouldDoNothing) {
