@@ -429,6 +429,11 @@ end {{- ' x ' -}}
 {{ {'b': 1} | dictsort(by='size') }}
 {{ [3, 1, 2] | min }} {{ [3, 1, 2] | max }} {{ ['b', 'A'] | min }} {{ ['b', 'C'] | max(case_sensitive=true) }} {{ [] | max }}| {{ [{'n': 1, 'k': 'x'}, {'n': 5}, {'n': 5, 'k': 'z'}] | max(attribute='n') }} {{ [1, 2, 3] | sum }} {{ [1.5, 2] | sum(start=1) }} {{ [{'n': 1}, {'n': 4}] | sum('n') }} {{ [] | sum }} {{ -3 | abs }} {{ (-3) | abs }} {{ (-1.5) | abs }} {{ 2 | abs }} {{ [{'r': 'a'}, {'r': 'A'}, {'r': 'b'}] | unique(attribute='r') | list }}
 {{ 'x' | abs }}
+{% for g in [{'k': 'b', 'n': 1}, {'k': 'A', 'n': 2}, {'k': 'B', 'n': 3}] | groupby('k') %}{{ g.grouper }}{{ g[0] }}{{ g.list | map(attribute='n') | list }}{{ g }}|{% endfor %}{% for k, of in m | groupby('role') %}{{ k }}{{ of | length }};{% endfor %}{{ [{'k': 'b'}, {'k': 'B'}, {}] | groupby('k', default='c', case_sensitive=true) }} {{ [] | groupby('k') }} {{ [(2, 'x'), (1, 'y'), (2, 'z')] | groupby(0) | list }} {{ [{'k': {'n': 1}}] | groupby('k.n') }}
+{{ 42.55 | round }} {{ 42.55 | round(1, 'floor') }} {{ 42.55 | round(1) }} {{ 2.675 | round(2) }} {{ 0.5 | round }} {{ 1.5 | round }} {{ -2.5 | round }} {{ 42 | round }} {{ 1250 | round(-2) }} {{ 1350 | round(-2) }} {{ 1251.5 | round(-1) }} {{ true | round }} {{ 42.1 | round(method='ceil') }} {{ 42 | round(0, 'ceil') }} {{ 1234 | round(-2, 'floor') }} {{ 1e300 | round(5) }} {{ 1.1 | round(400) }} {{ 42.9 | round | int }} {{ -0.2 | round }}
+{{ 'x' | round }}
+{{ 1 | round(0, 'up') }}
+{{ [1, 2, 3, 4, 5] | batch(2) | list }} {{ [1, 2, 3] | batch(2, 'x') | list }} {% for row in 'abcd' | batch(3, '-') %}{{ row | join }};{% endfor %}{{ [] | batch(3) | list }} {{ [1, 2] | batch(2, 0) | list }}
 {{ 'a\nb\n\nc' | indent }}|{{ 'a\nb' | indent(2, true) }}|{{ 'a\n\nb\n' | indent(1, blank=true) }}|{{ 'a\r\nb\x0bc' | indent('> ') }}|{{ '' | indent }}|{{ 'a\n' | indent(3) }}|{{ '\na' | indent(2, first=true) }}
 {{ 'a\nb\r\nc\rd\n'.splitlines() }} {{ ''.splitlines() }} {{ '\n'.splitlines() }} {{ 'x\x85y\u2028z'.splitlines() | length }}
 {% for x in [{'n': 1, 'c': [{'n': 2, 'c': [{'n': 3}]}, {'n': 4}]}, {'n': 5}] recursive %}[{{ loop.depth }}{{ loop.depth0 }}{{ loop.index }}:{{ x.n }}{% if x.c %}{{ loop(x.c) }}{% endif %}]{% endfor %}

@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <numeric>
 
+#include "text/jinja/sequences.h"
 #include "text/jinja/strings.h"
 #include "text/unicode.h"
 #include "text/utf8.h"
@@ -14,178 +14,37 @@
 namespace linnet::jinja {
 namespace {
 
-struct Call {
-  const Value& self;
-  const Arguments& arguments;
-  Work& work;
-
-  Value get(size_t index, std::string_view name) const { return arguments.get(index, name); }
-  /// An argument that is a string, or nothing where it is absent or none.
-  std::optional<std::string> text(size_t index, std::string_view name) const {
-    const Value value = get(index, name);
-    if (value.undefined() || value.none()) return std::nullopt;
-    if (value.string() == nullptr) work.fail(fmt::format("{} given as {}", kind_of(value), name), "a string");
-    return *value.string();
-  }
-  int64_t number(size_t index, std::string_view name, int64_t otherwise) const {
-    const Value value = get(index, name);
-    if (value.undefined() || value.none()) return otherwise;
-    if (!value.integer()) work.fail(fmt::format("{} given as {}", kind_of(value), name), "an integer");
-    return *value.integer();
-  }
-  std::string shown() const { return text_of(self, work); }
-  /// Without the first argument, which named what is applied to each element.
-  Arguments rest() const {
-    Arguments out = arguments;
-    if (!out.positional.empty()) out.positional.erase(out.positional.begin());
-    return out;
-  }
-};
-
-/// "a.b.0" of a value, part by part.
-Value path(Value value, const Value& name, Work& work) {
-  if (name.integer()) return subscript(value, name, work);
-  if (name.string() == nullptr) work.fail(fmt::format("{} given as attribute", kind_of(name)), "a string");
-  for (const Value& part : split(*name.string(), ".", -1, work)) {
-    int64_t index = 0;
-    const std::string& text = *part.string();
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), index);
-    const bool whole = error == std::errc() && end == text.data() + text.size();
-    value = subscript(value, whole ? Value{index} : part, work);
-  }
-  return value;
-}
-
-Value mapped(const Call& call) {
-  Values items = items_of(call.self, call.work);
-  const Value attribute_name = call.get(SIZE_MAX, "attribute"), filter = call.get(0, "");
-  for (Value& item : items) {
-    if (!attribute_name.undefined()) {
-      item = path(item, attribute_name, call.work);
-      if (item.undefined()) item = call.get(SIZE_MAX, "default");
-    } else if (filter.string() != nullptr && has_filter(*filter.string())) {
-      call.work.enter();
-      item = apply_filter(*filter.string(), item, call.rest(), call.work);
-      call.work.leave();
-    } else {
-      call.work.fail("map of no known filter", "an attribute or a filter");
-    }
-  }
-  return call.work.list(std::move(items));
-}
-
-/// select and reject, selectattr and rejectattr: those for which a test of it, or of its attribute, is
-/// `wanted`.
-Value selected(const Call& call, bool by_attribute, bool wanted) {
-  Values kept;
-  const Value name = call.get(0, "");
-  Arguments rest = by_attribute ? call.rest() : call.arguments;
-  const Value test = rest.get(0, "");
-  if (!rest.positional.empty()) rest.positional.erase(rest.positional.begin());
-  if (!test.undefined() && (test.string() == nullptr || !has_test(*test.string()))) {
-    call.work.fail("a selection by no known test", "the name of a test");
-  }
-  for (const Value& item : items_of(call.self, call.work)) {
-    const Value tested = by_attribute ? path(item, name, call.work) : item;
-    const bool holds = test.undefined() ? truth(tested) : apply_test(*test.string(), tested, rest, call.work);
-    if (holds == wanted) kept.push_back(item);
-  }
-  return call.work.list(std::move(kept));
-}
-
-Value entries_of(const Value& value, int part, Work& work) {
-  Values items;
-  if (value.undefined()) return work.list({});
-  if (value.dict() == nullptr) work.fail(fmt::format("the items of {}", kind_of(value)), "a dict");
-  for (const auto& [key, item] : value.dict()->items) {
-    items.push_back(part == 0 ? key : part == 1 ? item : work.list({key, item}, true));
-  }
-  return work.list(std::move(items));
-}
-
-/// What an element counts by: itself or its attribute, in small letters where case does not count.
-Value key_of(const Value& item, const Value& attribute_name, bool case_counts, Work& work) {
-  Value key = attribute_name.undefined() || attribute_name.none() ? item : path(item, attribute_name, work);
-  if (!case_counts && key.string() != nullptr) key = work.string(lower(*key.string()));
-  return key;
-}
-
-Value unique(const Call& call) {
-  Values kept, keys;
-  const bool exact = truth(call.get(0, "case_sensitive"));
-  for (const Value& item : items_of(call.self, call.work)) {
-    const Value key = key_of(item, call.get(1, "attribute"), exact, call.work);
-    const auto same = [&](const Value& other) { return equal(key, other, call.work); };
-    if (std::any_of(keys.begin(), keys.end(), same)) continue;
-    keys.push_back(key);
-    kept.push_back(item);
-  }
-  return call.work.list(std::move(kept));
-}
-
-/// In order of the keys, equal ones as they came.
-Values sorted(Values items, const Values& keys, bool descending, Work& work) {
-  std::vector<size_t> order(items.size());
-  std::iota(order.begin(), order.end(), size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-    return compare(keys[descending ? b : a], keys[descending ? a : b], work) < 0;
-  });
-  Values out;
-  for (const size_t i : order) out.push_back(items[i]);
-  return out;
-}
-
-/// `attribute` may name several, with commas between them.
-Value sort(const Call& call) {
-  const Value names = call.get(2, "attribute");
-  Values parts = {names}, keys;
-  if (names.string() != nullptr) parts = split(*names.string(), ",", -1, call.work);
-  Values items = items_of(call.self, call.work);
-  for (const Value& item : items) {
-    Values key;
-    for (const Value& part : parts)
-      key.push_back(key_of(item, part, truth(call.get(1, "case_sensitive")), call.work));
-    keys.push_back(call.work.list(std::move(key)));
-  }
-  return call.work.list(sorted(std::move(items), keys, truth(call.get(0, "reverse")), call.work));
-}
-
-Value dict_sorted(const Call& call) {
-  const std::string by = call.text(1, "by").value_or("key");
-  if (by != "key" && by != "value") call.work.fail("dictsort by neither", "key or value");
-  Values items = items_of(entries_of(call.self, 2, call.work), call.work), keys;
-  const Value part = {int64_t{by == "value"}};
-  for (const Value& item : items)
-    keys.push_back(key_of(item, part, truth(call.get(0, "case_sensitive")), call.work));
-  return call.work.list(sorted(std::move(items), keys, truth(call.get(2, "reverse")), call.work));
-}
-
-/// The first of the smallest, or of the largest.
-Value extreme(const Call& call, int sign) {
-  Value best, best_key;
-  bool first = true;
-  for (const Value& item : items_of(call.self, call.work)) {
-    const Value key = key_of(item, call.get(1, "attribute"), truth(call.get(0, "case_sensitive")), call.work);
-    if (!first && compare(key, best_key, call.work) * sign <= 0) continue;
-    best = item;
-    best_key = key;
-    first = false;
-  }
-  return best;
-}
-
-Value sum(const Call& call) {
-  const Value start = call.get(1, "start");
-  Value total = start.undefined() ? Value{int64_t{0}} : start;
-  for (const Value& item : items_of(call.self, call.work))
-    total = arithmetic("+", total, key_of(item, call.get(0, "attribute"), true, call.work), call.work);
-  return total;
-}
-
 Value absolute(const Call& call) {
   if (!call.self.number()) call.work.fail(fmt::format("abs of {}", kind_of(call.self)), "a number");
   const bool negative = *call.self.number() < 0;
   return arithmetic(negative ? "-" : "+", {int64_t{0}}, call.self, call.work);
+}
+
+/// A number to `digits` after its point, a half to the even neighbour, as Python has it: by the decimal
+/// numeral of the number that it is.
+double rounded(double x, int64_t digits) {
+  constexpr int64_t kMost = 350;  // a float has no digits beyond
+  if (!std::isfinite(x) || digits > kMost) return x;
+  if (digits < -kMost) return 0 * x;
+  if (digits >= 0) return std::stod(fmt::format("{:.{}f}", x, digits));
+  const double unit = std::pow(10.0, static_cast<double>(-digits));
+  return std::nearbyint(x / unit) * unit;
+}
+
+Value round(const Call& call) {
+  if (!call.self.number()) call.work.fail(fmt::format("round of {}", kind_of(call.self)), "a number");
+  const std::string method = call.text(1, "method").value_or("common");
+  const int64_t digits = call.number(0, "precision", 0);
+  const double x = *call.self.number();
+  if (method == "common") {
+    if (!call.self.integer()) return {rounded(x, digits)};
+    if (digits >= 0) return {*call.self.integer()};
+    return {static_cast<int64_t>(rounded(x, digits))};
+  }
+  if (method != "ceil" && method != "floor") call.work.fail("round by neither", "common, ceil or floor");
+  const double unit = std::pow(10.0, static_cast<double>(digits)), scaled = x * unit;
+  if (!std::isfinite(scaled) || unit == 0) call.work.fail("a number out of range", "a smaller one");
+  return {(method == "ceil" ? std::ceil(scaled) : std::floor(scaled)) / unit};
 }
 
 /// `width` spaces, or a text, before every line but the first and the empty ones.
@@ -325,6 +184,7 @@ struct Named {
 
 constexpr Named kFilters[] = {
     {"abs", absolute},
+    {"batch", batched},
     {"capitalize", changed<capitalized>},
     {"count", length},
     {"d", defaulted},
@@ -332,6 +192,7 @@ constexpr Named kFilters[] = {
     {"dictsort", dict_sorted},
     {"first", [](const Call& c) { return ends(c, false); }},
     {"float", [](const Call& c) { return number_of(c, false); }},
+    {"groupby", grouped},
     {"indent", indented},
     {"int", [](const Call& c) { return number_of(c, true); }},
     {"items", [](const Call& c) { return entries_of(c.self, 2, c.work); }},
@@ -347,6 +208,7 @@ constexpr Named kFilters[] = {
     {"rejectattr", [](const Call& c) { return selected(c, true, false); }},
     {"replace", [](const Call& c) { return replace(c, c.shown()); }},
     {"reverse", reversed},
+    {"round", round},
     {"safe", [](const Call& c) { return c.work.string(c.shown()); }},
     {"select", [](const Call& c) { return selected(c, false, true); }},
     {"selectattr", [](const Call& c) { return selected(c, true, true); }},

@@ -152,6 +152,10 @@ Value attribute(const Value& object, const std::string& name, Work& work) {
     work.step(dict->items.size() / 8);
     return item != nullptr ? *item : Value{Undefined{&name}};
   }
+  if (const Sequence* pair = object.sequence(); pair != nullptr && pair->group) {
+    if (name == "grouper") return pair->items[0];
+    if (name == "list") return pair->items[1];
+  }
   return {Undefined{&name}};
 }
 

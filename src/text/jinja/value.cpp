@@ -121,6 +121,13 @@ Value Work::list(Values items, bool tuple) {
   return {std::make_shared<const Sequence>(Sequence{std::move(items), tuple, deeper(depth)})};
 }
 
+Value Work::group(const Value& common, Values members) {
+  Sequence pair{{common, list(std::move(members))}, true};
+  pair.depth = deeper(std::max(common.depth(), pair.items[1].depth()));
+  pair.group = true;
+  return {std::make_shared<const Sequence>(std::move(pair))};
+}
+
 Value Work::dict(Entries items) {
   grow(items.size() * 2 * sizeof(Value));
   step(items.size());

@@ -66,6 +66,7 @@ struct Sequence {  // a list or a tuple
   Values items;
   bool tuple = false;
   int depth = 1;
+  bool group = false;  // of groupby: its two parts are called grouper and list too
 };
 
 struct Dict {
@@ -120,6 +121,8 @@ class Work {
 
   Value string(std::string text);
   Value list(Values items, bool tuple = false);
+  /// A tuple of what elements have in common, and a list of these.
+  Value group(const Value& common, Values members);
   Value dict(Entries items);
   Value call_of(std::string name, std::optional<Value> self);
   Value names(std::vector<std::pair<std::string, Value>> fields);
