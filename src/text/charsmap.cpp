@@ -19,7 +19,15 @@ uint32_t label(uint32_t unit) { return unit & (1u << 31 | 0xFF); }
 uint32_t value(uint32_t unit) { return unit & ~(1u << 31); }
 uint32_t offset(uint32_t unit) { return (unit >> 10) << ((unit & 1u << 9) >> 6); }
 
-constexpr char32_t kCombiningAcute = 0x301;
+/// What utf8proc (Unicode 15) is asked about in a character's place, so that graphemes begin where the
+/// reference, of a newer Unicode, begins them.
+char32_t as_in_the_reference(char32_t c) {
+  constexpr char32_t kCombiningAcute = 0x301, kArabicNumberSign = 0x600;
+  if (is_extender(c)) return kCombiningAcute;
+  if (c == 0x113D1) return kArabicNumberSign;  // Tulu-Tigalari repha: joins the character after it
+  if (c == 0x11A3A) return U'a';               // Zanabazar Square cluster-initial ra: no longer does
+  return c;
+}
 
 }  // namespace
 
@@ -86,8 +94,7 @@ std::string CharsMap::normalize(std::string_view text) const {
   char32_t before = 0;
   while (at < text.size()) {
     const size_t seam = at;
-    char32_t now = next_code_point(text, at);
-    if (is_extender(now)) now = kCombiningAcute;  // utf8proc does not know it yet
+    const char32_t now = as_in_the_reference(next_code_point(text, at));
     if (seam > 0 &&
         utf8proc_grapheme_break_stateful(static_cast<int32_t>(before), static_cast<int32_t>(now), &state)) {
       append(out, text.substr(begin, seam - begin));

@@ -68,13 +68,17 @@ class Translator {
   /// Up to a ) or the end.
   void read_alternatives(Options options, int depth) {
     if (depth > kMaxNesting) in_.fail("nests too deep");
+    bool first = true;  // in its alternative
     while (!in_.at_end() && in_.peek() != ')') {
       if (in_.take("|")) {
         out_ += '|';
+        first = true;
       } else if (options.extended && read_comment()) {
       } else {
         const size_t begin = out_.size();
-        const bool many_cases = options.ignore_case && !options.look_behind && read_literals(options);
+        const bool many_cases =
+            options.ignore_case && !options.look_behind && read_literals(options, first, depth);
+        first = false;
         if (many_cases || read_atom(options, depth)) read_quantifiers(begin, options);
       }
     }
@@ -113,12 +117,14 @@ class Translator {
   // ---- case
 
   /// Characters in a row, of which some together may be another case of one letter: (?i)ss matches ß. The
-  /// last one before a quantifier stands alone. False where none is next.
-  bool read_literals(Options options) {
+  /// last one before a quantifier stands alone. `first`: nothing stands before them in their alternative.
+  /// False where none is next.
+  bool read_literals(Options options, bool first, int depth) {
     std::u32string literals;
     while (true) {
       const size_t before = in_.position();
       if (read_comment_group() || (options.extended && read_comment())) continue;
+      if (read_literal_group(options, first && literals.empty(), depth, literals)) continue;
       if (!at_literal()) {
         in_.go_back_to(before);
         break;
@@ -134,6 +140,35 @@ class Translator {
     }
     for (size_t at = 0; at < literals.size();) at += write_cases(std::u32string_view(literals).substr(at));
     return !literals.empty();
+  }
+
+  /// A group (?:…) of characters alone that is not repeated: they count as if there were no parentheses. So
+  /// Oniguruma has it, but for a group of several parts at the beginning of an alternative: (?:s(?:s))s.
+  bool read_literal_group(Options options, bool first, int depth, std::u32string& literals) {
+    const size_t before = in_.position();
+    std::u32string inside;
+    int parts = 0;
+    bool in_row = false;
+    if (depth > kMaxNesting || !in_.take("(?:")) return false;
+    while (true) {
+      if (read_comment_group() || (options.extended && read_comment())) continue;
+      if (read_literal_group(options, parts == 0, depth + 1, inside)) {
+        in_row = false;
+      } else if (at_literal()) {
+        inside += in_.take("\\") ? read_character_escape(in_) : in_.character();
+        if (std::exchange(in_row, true)) continue;
+      } else {
+        break;
+      }
+      ++parts;
+    }
+    const bool joins = parts > 0 && (parts == 1 || !first) && in_.take(")") && !at_quantifier(options);
+    if (joins) {
+      literals += inside;
+    } else {
+      in_.go_back_to(before);
+    }
+    return joins;
   }
 
   bool at_literal() const {

@@ -173,6 +173,21 @@ TEST(Regex, IgnoresTheCaseOfLettersThatFoldToSeveralAsOnigurumaDoes) {
       {"(?ix)s s", "ss ß", "ss|ß"},
       {"(?i)s(?#c)s", "ss ß", "ss|ß"},
       {"(?i)s|s", "ß", ""},
+      {"(?i)(?:s)s", "ß ss", "ß|ss"},  // parentheses around characters alone do not part them
+      {"(?i)t|(?:s)(?:s)", "ß ss", "ß|ss"},
+      {"(?i)(?:(?:s))s", "ß", "ß"},
+      {"(?i)(?:s(?:s))", "ß", "ß"},
+      {"(?i)(?:s(?:s))s", "sß ßs", "ßs"},  // of several parts, and first
+      {"(?i)x(?:s(?:s))s", "xßs xsß", "xßs"},
+      {"(?i).(?:f(?:f))i", "aﬃ", "aﬃ"},
+      {"(?i)(?:f(?:f))i", "aﬃ", ""},
+      {"(?ix)(?: s (?#c) ) s", "ß", "ß"},
+      {"(?i)(?:s)s*", "ßs ss", "s|ss"},
+      {"(?i)(?:ss)+", "ßssx", "ßss"},
+      {"(?i)(?:s|t)s", "ß ss", "ss"},
+      {"(?i)(?:s+)s", "ß ss", "ss"},
+      {"(?i)(s)s", "ß ss", "ss"},
+      {"(?i)(?i:s)s", "ß ss", "ss"},
       {"(?i)i", "İ i I", "i|I"},
       {"(?i)i\u0307", "İ i\u0307 I\u0307", "İ|i\u0307|I\u0307"},
       {"(?i)st", "st ﬅ ﬆ ſt", "st|ﬅ|ﬆ|ſt"},
@@ -209,6 +224,9 @@ TEST(Regex, RefusesWhatOnigurumaRefuses) {
   }
   EXPECT_THROW(Regex(std::string(60'000, '('), "t"), Error);
   EXPECT_THROW(Regex(std::string(60'000, '['), "t"), Error);
+  std::string nested = "(?i)";
+  for (int i = 0; i < 20'000; ++i) nested += "(?:";
+  EXPECT_THROW(Regex(nested + "s" + std::string(20'000, ')'), "t"), Error);
 }
 
 }  // namespace

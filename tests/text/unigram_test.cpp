@@ -41,6 +41,9 @@ TEST(Unigram, NormalizesByGraphemesOfTheReferencesUnicode) {
   // A mark of Unicode 17 makes a grapheme of six bytes, which is taken character by character.
   const auto tokenizer = Tokenizer::load(LINNET_TEST_DATA "/tokenizers/hf/unigram_t5.json");
   EXPECT_EQ(tokenizer.encode("e\u0301\u1AD8"), (std::vector<int32_t>{3, 5, 2}));
+  // What joins the character after it there alone, and here alone.
+  EXPECT_EQ(tokenizer.encode("\U000113D1e\u0301"), (std::vector<int32_t>{3, 2, 5, 2}));
+  EXPECT_EQ(tokenizer.encode("\U00011A3Ae\u0301"), (std::vector<int32_t>{3, 2, 112}));
 }
 
 }  // namespace
