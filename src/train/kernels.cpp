@@ -238,7 +238,7 @@ cuda::HeadRows head_rows(const at::Tensor& x) {
   return {numbers(x), x.stride(0), x.stride(1), x.stride(2)};
 }
 
-/// `heads` [B, H | G, n, d]: q, k, v and the plain q and k, of which some are defined.
+/// `heads` [B, H | G, n, d]: q, k, v and the unrotated q and k, of which some are defined.
 cuda::Split split_of(const at::Tensor& qkv, int64_t heads, int64_t kv_heads, const at::Tensor* cos,
                      const at::Tensor* sin) {
   const int64_t d = qkv.size(2) / (heads + 2 * kv_heads);

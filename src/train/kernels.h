@@ -37,7 +37,7 @@ at::Tensor mix_kernel(const at::Tensor& read, const at::Tensor& local, const at:
 /// Whether split_kernel and join_kernel take heads of d numbers, of which cos turns 2 · its last size.
 bool splits_heads(const at::Tensor& qkv, int64_t d, const at::Tensor* cos);
 /// qkv [B, n, (H + 2G) · d] into heads [B, H | G, n, d] of any strides: q, k, v and, where they are defined,
-/// plain q and k. cos, sin [B or 1, n, m], null: not turned. No gradients.
+/// unrotated q and k. cos, sin [B or 1, n, m], null: not turned. No gradients.
 void split_kernel(const at::Tensor& qkv, const Tensors& heads, const at::Tensor* cos, const at::Tensor* sin);
 /// The gradient of qkv from those of the heads, undefined ones 0.
 void join_kernel(const at::Tensor& dqkv, const Tensors& given, int64_t heads, int64_t kv_heads,

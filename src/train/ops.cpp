@@ -230,13 +230,13 @@ struct SplitHeads : Function<SplitHeads> {
     const at::Tensor x =
         qkv.view({qkv.size(0), qkv.size(1), heads + 2 * kv_heads, -1}).transpose(1, 2);  // [B, H+2G, n, d]
     if (splits_heads(qkv, x.size(3), cos ? &*cos : nullptr)) {
-      Tensors parts;  // q, k, v, plain q and k
+      Tensors parts;  // q, k, v, unrotated q and k
       for (const int64_t count : {heads, kv_heads, kv_heads})
         parts.push_back(empty_heads(x, count, heads_first));
       for (const int64_t count : {heads, kv_heads})
-        parts.push_back(plain ? empty_heads(x, count, heads_first) : at::Tensor());
+        parts.push_back(unrotated ? empty_heads(x, count, heads_first) : at::Tensor());
       split_kernel(qkv, parts, cos ? &*cos : nullptr, sin ? &*sin : nullptr);
-      parts.resize(plain ? 5 : 3);
+      parts.resize(unrotated ? 5 : 3);
       return parts;
     }
     const auto take = [&](int64_t first, int64_t count, bool rotated) {
