@@ -83,7 +83,7 @@ std::vector<Measured> subjects_of(const std::shared_ptr<const Model>& model) {
 }
 
 /// False: interrupted.
-bool measure(std::vector<Measured>& subjects, const RecallCommandOptions& options, ThreadPool& pool) {
+bool measure(std::vector<Measured>& subjects, ComputeType compute, ThreadPool& pool) {
   double total = 0;
   for (const Measured& subject : subjects)
     for (const RecallRow& row : subject.rows)
@@ -91,8 +91,8 @@ bool measure(std::vector<Measured>& subjects, const RecallCommandOptions& option
   Progress progress("recall", "tokens", total);
   int64_t read = 0;
   for (Measured& subject : subjects) {
-    const auto decoder = Decoder::make(
-        subject.model, {.compute = compute_type(options.dtype), .slots = RecallMeter::kSlots}, pool);
+    const auto decoder =
+        Decoder::make(subject.model, {.compute = compute, .slots = RecallMeter::kSlots}, pool);
     RecallMeter meter(*decoder, decoder->vocabulary(), subject.how, pool, [&](int64_t more) {
       progress.update(static_cast<double>(read += more), subject.name);
       return !interrupted();
@@ -130,6 +130,7 @@ ExitStatus recall(const RecallCommandOptions& options) {
   const JsonResult json(options);
   if (!options.plot.empty()) check_writable_file(options.plot);
   check_device(options);
+  const ComputeType compute = compute_type(options.dtype);
   const auto model = open_model(options);
   const Tokenizer tokenizer = Tokenizer::load(model->tokenizer_folder());
   const Documents documents = read_ids(options.files, options.texts, *model, tokenizer, options.tokens);
@@ -155,7 +156,7 @@ ExitStatus recall(const RecallCommandOptions& options) {
   std::vector<Measured> subjects = subjects_of(model);
   deal_rows(subjects, rows, how, context);
   ThreadPool pool(options.threads);
-  if (!measure(subjects, options, pool)) {
+  if (!measure(subjects, compute, pool)) {
     note("interrupted; nothing written");
     return ExitStatus::kInterrupted;
   }
@@ -180,9 +181,9 @@ void describe_recall(CLI::App& app, Work& work) {
       ->transform(count(8, 1 << 20))
       ->type_name("TOKENS");
   comma_list(app.add_option("--distances", options->distances,
-                            "Tokens from a passage to its second time (default: 256,512,1024,… that fit)")
-                 ->transform(count(1, 1 << 20))
-                 ->type_name("TOKENS"));
+                            "Tokens from a passage to its second time (default: 256,512,1024,… that fit)"))
+      ->transform(count(1, 1 << 20))
+      ->type_name("TOKENS,…");
   app.add_option("--passage", options->passage,
                  "Tokens of a passage, of which the last three quarters are scored")
       ->transform(count(4, 4096))

@@ -175,8 +175,9 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
       {"attention", file, "-o", "o.safetensors"},
       {"merge", "{i}/sidecar", "-o", "out"},
   };
-  // Each that `linnet --help` lists stands here, or trains (tests/cli/training_test.cpp).
-  std::set<std::string> named = {"pretrain", "finetune", "linearize", "leak"};
+  // Each that `linnet --help` lists stands here, or trains (training_test.cpp), or wants files
+  // (files_test.cpp).
+  std::set<std::string> named = {"pretrain", "finetune", "linearize", "leak", "import"};
   for (const auto& arguments : commands) named.insert(arguments[0]);
   std::istringstream help(run({"--help"}).out);
   size_t listed = 0;

@@ -444,8 +444,9 @@ TEST_F(TrainingProgram, BlamesTheOptionWhoseValueIsNone) {
   const std::vector<std::string> commands[] = {
       pretrain({"--tokens", "32", "-o", "out"}),
       {"finetune", path("plain"), "--tokens", "32", "--data", text(), "-o", "out"},
-      {"linearize", path("plain"), "--tokens", "32", "--set", "group=2", "--data", text(), "-o", "out"},
-      {"leak", "--random", "64", "--tokens", "32"}};
+      {"linearize", path("plain"), "--tokens", "32", "--set", "group=2", "sinks=2", "--data", text(), "-o",
+       "out"},
+      {"leak", "--random", "64", "--tokens", "131072"}};
   const std::set<std::string> any = {"--out",    "--lora-targets",
                                      "--config", "--tokenizer",  // given, or any text
                                      "--field",  "--judge"};
