@@ -1,0 +1,66 @@
+// The commands that train, run on a tiny model: the fixture that their tests share.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "cli/train_commands.h"
+#include "tests/cli/run.h"
+
+namespace linnet {
+
+namespace fs = std::filesystem;
+
+inline std::string model() { return std::string(LINNET_TEST_DATA) + "/hf/llama-gqa-tied"; }
+
+class TrainingProgram : public testing::Test {
+ protected:
+  TrainingProgram() {
+    write_file(text(), "a story about nothing. it is short, and it ends.");
+    write_file(valid(), "another story, as short.");
+    write_file(path("empty.txt"), "");
+    fs::create_directory(path("full"));
+    write_file(path("full/config.json"), "{}");
+    fs::create_directory(path("model"));
+    for (const auto& entry : fs::directory_iterator(model())) fs::copy(entry.path(), path("model"));
+    // The tokenizer that the program itself trains.
+    run_linnet({"tokenizer", "train", text(), "-o", path("bpe"), "--vocabulary", "257"});
+    nlohmann::json config = read_json(path("model/config.json"));
+    config["vocab_size"] = 257;
+    write_file(path("config.json"), config.dump());
+  }
+  std::string path(const char* name) const { return (folder_.path() / name).string(); }
+  std::string text() const { return path("text.txt"); }
+  std::string valid() const { return path("valid.txt"); }
+
+  /// `linnet pretrain` of a tiny model, with more options.
+  std::vector<std::string> pretrain(const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {
+        "pretrain", "--config", path("config.json"), "--tokenizer", path("bpe"), "--data", text(),
+        "--batch",  "2",        "--context",         "16",          "--threads", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  /// `linnet leak` on text, with more options.
+  std::vector<std::string> leak(const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {"leak", "--data", text(), "--valid", valid()};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  /// linnet-train, without loading libtorch each time.
+  static Outcome run_train(const std::vector<std::string>& arguments) {
+    return run_linnet(arguments, {.program = cli::run_train_commands});
+  }
+
+  TemporaryFolder folder_;
+};
+
+}  // namespace linnet
