@@ -37,6 +37,8 @@ nlohmann::json read_config(const PretrainOptions& options) {
 ExitStatus pretrain(const PretrainOptions& options) {
   const TrainingOptions& training = options.training;
   check_training(training);
+  if (training.numbers.long_share <= 0)
+    refuse_given(*training.shared.app, {"--repeats"}, "given without --long-share", "--long-share too");
   train::set_threads(training.shared.threads);
   const nlohmann::json json = read_config(options);
   const ModelConfig config = ModelConfig::parse(json, options.config.string());
@@ -67,10 +69,6 @@ void describe_pretrain(CLI::App& app, Work& work) {
   train::Hyperparameters& numbers = options->training.numbers;
   add_long_rows(app, numbers, "that come in long rows, of long documents, at the end",
                 "the model's positions, else 8 times --context");
-  app.add_option("--repeats", numbers.repeats,
-                 "Passages of 32 to 128 tokens that stand again later in a long row, per 1024 tokens: they "
-                 "teach far recall")
-      ->check(from_to(0, 8));
   add_training(app, options->training);
   app.callback([options, &work] { work = [options] { return pretrain(*options); }; });
 }

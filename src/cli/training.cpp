@@ -207,7 +207,7 @@ void check_training(const TrainingOptions& options) {
     refuse_given(app, {"--evaluate-every", "--valid-bytes", "--valid-window"}, "given without --valid",
                  "--valid FILE too");
   if (options.numbers.long_share <= 0)
-    refuse_given(app, {"--long-context", "--repeats"}, "given without --long-share", "--long-share too");
+    refuse_given(app, {"--long-context"}, "given without --long-share", "--long-share too");
   check_out(options);
 }
 

@@ -79,6 +79,10 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   add_shard_size(app, options.shard_bytes);
   app.add_flag("--activation-checkpointing", options.activation_checkpointing,
                "Keep each layer's input alone and compute the rest again: less memory, a third more work");
+  app.add_option("--repeats", options.numbers.repeats,
+                 "Passages of 32 to 128 tokens that stand again later in their row (in pretrain: in a long "
+                 "row), per 1024 tokens: they teach far recall")
+      ->check(from_to(0, 8));
   add_device(app, options.shared);
   app.add_option("--dtype", options.shared.dtype,
                  "Arithmetic: auto (bfloat16), float32, bfloat16 or float64; weights that are trained, and "

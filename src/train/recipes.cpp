@@ -30,6 +30,7 @@ Phase phase_of(std::string name, const Hyperparameters& numbers, const Place& pl
                  .epsilon = numbers.epsilon.value_or(1e-8),
                  .weight_decay = numbers.weight_decay.value_or(weight_decay)};
   phase.clip = numbers.clip.value_or(1.0);
+  phase.rows.repeats = numbers.repeats;
   return phase;
 }
 
@@ -60,6 +61,7 @@ Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} 
 std::vector<Phase> pretrain_recipe(const Hyperparameters& numbers, const Place& place) {
   Phase phase = phase_of("pretrain", numbers, place, {.batch = 96, .context = 1024}, 0.1);
   phase.trainable.what = Train::kAll;
+  phase.rows.repeats = 0.0;  // what stands thousands of tokens ago is for long rows
   const Schedule shape{.decay = numbers.decay.value_or(RateShape::kCosine),
                        .peak = numbers.learning_rate.value_or(1.5e-3),
                        .floor = numbers.floor.value_or(0.1),

@@ -24,7 +24,8 @@ struct Hyperparameters {
   double long_share = 0.0;               // of the tokens, to a last phase on long rows
   std::optional<int64_t> long_context;   // tokens per row there; absent: 8 times the others', in pretraining
                                          // the model's positions where they are more
-  double repeats = 0.0;                  // passages repeated in a long row, per 1024 tokens (pretraining)
+  double repeats = 0.0;                  // passages repeated in a row, per 1024 tokens; in pretraining in
+                                         // the long rows alone
 };
 
 /// Where the model runs: micro-batches and, for linearize, the batch depend on it.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "train/recipes.h"
 
 namespace linnet::train {
 namespace {
@@ -34,6 +35,20 @@ TEST(Schedule, PhasesThatShareADecayGoOnWhereTheEarlierOneEnded) {
   second.steps = first.after = 4;
   for (int64_t step = 0; step < 10; ++step)
     EXPECT_EQ(step < 6 ? first.at(step) : second.at(step - 6), whole.at(step)) << step;
+}
+
+TEST(Recipes, RepeatsHoldForEveryPhaseButPretrainingsShortRows) {
+  Hyperparameters numbers{.tokens = 100000};
+  numbers.long_share = 0.5;
+  numbers.repeats = 2;
+  const auto of = [](const std::vector<Phase>& phases) {
+    std::vector<double> repeats;
+    for (const Phase& phase : phases) repeats.push_back(phase.rows.repeats);
+    return repeats;
+  };
+  EXPECT_EQ(of(pretrain_recipe(numbers, {})), (std::vector<double>{0, 2}));
+  EXPECT_EQ(of(transfer_recipe(numbers, {}, {})), (std::vector<double>{2, 2, 2}));
+  EXPECT_EQ(of(finetune_recipe(numbers, {}, {})), (std::vector<double>{2}));
 }
 
 TEST(Schedule, AnUnknownNameIsAnErrorThatListsTheKnown) {
