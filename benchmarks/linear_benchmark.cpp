@@ -35,8 +35,8 @@ struct Layers {
       auto kept = std::make_shared<std::vector<std::byte>>(static_cast<size_t>(size));
       std::memcpy(kept->data(), is_narrow ? static_cast<const void*>(narrow.data()) : wide.data(),
                   static_cast<size_t>(size));
-      layers.emplace_back(std::vector<Matrix>{{type, out, in, kept->data(), kept}}, std::vector<float>{},
-                          true);
+      layers.emplace_back(std::vector<Matrix>{{{type, out, in, kept->data(), nullptr}, kept}},
+                          std::vector<float>{}, true);
     }
   }
   std::vector<Linear> layers;

@@ -144,6 +144,7 @@ ExitStatus generate(const GenerateOptions& options) {
 void describe_generate(CLI::App& app, Work& work) {
   const auto options = std::make_shared<GenerateOptions>();
   add_runtime(app, *options);
+  add_weights(app, *options);
   app.add_option("-p,--prompt", options->prompt,
                  "Text to continue; \"\": from the token that begins a text (default: piped standard input)")
       ->type_name("TEXT");

@@ -114,6 +114,12 @@ void add_dtype(CLI::App& app, SharedOptions& options) {
                  "Arithmetic: auto (the weights' own type), float32, bfloat16 or float64 (slow)");
 }
 
+void add_weights(CLI::App& app, SharedOptions& options) {
+  app.add_option("--weights", options.weights,
+                 "Matrices as they are stored, or turned on loading into integers with a scale for each 32")
+      ->check(one_of_words({"stored", "int8", "int4"}));
+}
+
 void add_threads(CLI::App& app, SharedOptions& options) {
   app.add_option("--threads", options.threads, "Threads; 0 is one for each processor")
       ->transform(whole(0, 1024));
@@ -232,9 +238,16 @@ std::shared_ptr<const Model> open_model(const SharedOptions& options) {
   return model;
 }
 
+std::optional<kernels::WeightType> weight_type(const SharedOptions& options) {
+  if (options.weights == "int8") return kernels::WeightType::kInt8;
+  if (options.weights == "int4") return kernels::WeightType::kInt4;
+  return {};
+}
+
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
   check_device(options);
   how.compute = compute_type(options.dtype);
+  how.weights = weight_type(options);
   Runtime runtime;
   runtime.model = open_model(options);
   runtime.pool = std::make_unique<ThreadPool>(options.threads);

@@ -10,6 +10,7 @@
 #include <initializer_list>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -24,21 +25,23 @@
 namespace linnet::cli {
 
 struct SharedOptions {
-  std::string model;              // MODEL
-  std::string base;               // --base; empty: beside the sidecar
-  bool verify = false;            // --verify
-  std::string device = "cpu";     // --device
-  std::string dtype = "auto";     // --dtype; a command may set its own default before add_dtype
-  int threads = 0;                // --threads; 0: every processor
-  uint64_t seed = 0;              // --seed
-  std::string json;               // --json; empty: none
-  CorpusOptions texts;            // --field
+  std::string model;               // MODEL
+  std::string base;                // --base; empty: beside the sidecar
+  bool verify = false;             // --verify
+  std::string device = "cpu";      // --device
+  std::string dtype = "auto";      // --dtype; a command may set its own default before add_dtype
+  std::string weights = "stored";  // --weights
+  int threads = 0;                 // --threads; 0: every processor
+  uint64_t seed = 0;               // --seed
+  std::string json;                // --json; empty: none
+  CorpusOptions texts;             // --field
   const CLI::App* app = nullptr;  // what was given, for refuse_given(); set by add_field() and add_sampling()
 };
 
 void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify
 void add_device(CLI::App& app, SharedOptions& options);
 void add_dtype(CLI::App& app, SharedOptions& options);
+void add_weights(CLI::App& app, SharedOptions& options);  // --weights
 void add_threads(CLI::App& app, SharedOptions& options);
 void add_instructions(CLI::App& app);  // --instructions
 void add_seed(CLI::App& app, SharedOptions& options);
@@ -98,6 +101,9 @@ constexpr double kPatience = 1.0;  // seconds that work goes on before its progr
 Model::OpenOptions open_options(const SharedOptions& options);
 /// Opens MODEL so; one warning where weights in it are not used.
 std::shared_ptr<const Model> open_model(const SharedOptions& options);
+
+/// What --weights asks for; empty: as they are stored.
+std::optional<kernels::WeightType> weight_type(const SharedOptions& options);
 
 /// A model ready to run.
 struct Runtime {

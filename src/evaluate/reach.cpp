@@ -54,7 +54,7 @@ template <class T>
 class TailReader {
  public:
   TailReader(const Model& model, const ReachOptions& options, ThreadPool& pool)
-      : model_(model), options_(options), pool_(pool), forward_(model, options.compute, pool) {
+      : model_(model), options_(options), pool_(pool), forward_(model, {.compute = options.compute}, pool) {
     for (int layer = 0; layer < layers(); ++layer) {
       const auto own = int64_t{model.config().windows[static_cast<size_t>(layer)]};
       const int64_t near = own > 0 ? std::min(own, options.near) : options.near;

@@ -74,7 +74,8 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
     : model_(std::move(model)),
       options_(options),
       pool_(pool),
-      forward_(*model_, options.compute, pool, make) {
+      forward_(*model_, {options.compute, options.weights}, pool, make) {
+  forward_.tell(options_.profile);
   positions_ = forward_.rotary() ? model_->config().positions : forward_.weights().position_embedding.out;
   int64_t state = 0;
   for (const auto& layer : layers()) state += layer.attention->layout().bytes;

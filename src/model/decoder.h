@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -12,7 +13,9 @@
 #include "attention/attention.h"
 #include "attention/tree.h"
 #include "base/thread_pool.h"
+#include "kernels/cpu/weights.h"
 #include "model/model.h"
+#include "model/profile.h"
 
 namespace linnet {
 
@@ -29,9 +32,11 @@ class Decoder {
  public:
   struct Options {
     ComputeType compute = ComputeType::kAuto;
-    int slots = 1;       // sequences that may be open at once
-    int max_nodes = 64;  // nodes of all trees of one step
-    int chunk = 512;     // tokens that a prefill takes through the layers at a time
+    int slots = 1;                               // sequences that may be open at once
+    int max_nodes = 64;                          // nodes of all trees of one step
+    int chunk = 512;                             // tokens that a prefill takes through the layers at a time
+    std::optional<kernels::WeightType> weights;  // matrices as these integers; else as they are stored
+    Profile* profile = nullptr;                  // told where the time goes; outlives the decoder
   };
 
   /// The decoder keeps its own reference to the model.

@@ -24,8 +24,9 @@ kernels::Unary unary_of(Activation activation) {
 }  // namespace
 
 template <class T>
-Forward<T>::Forward(const Model& model, ComputeType compute, ThreadPool& pool, const MakeAttention<T>& make)
-    : pool_(pool), weights_(model, compute, make) {
+Forward<T>::Forward(const Model& model, const WeightOptions& how, ThreadPool& pool,
+                    const MakeAttention<T>& make)
+    : pool_(pool), weights_(model, how, pool, make) {
   const ModelConfig& config = model.config();
   const AttentionShape shape = model.attention_shape();
   hidden_ = config.hidden, heads_ = shape.heads, kv_heads_ = shape.kv_heads;
@@ -72,13 +73,13 @@ void Forward<T>::embed(Activations<T>& a, int64_t rows) {
   for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       T* row = a.hidden.data() + r * hidden_;
-      weights_.embedding.row(a.tokens[r], row);
+      kernels::read_row(weights_.embedding, a.tokens[r], row);
       if (half > 0) {
         kernels::rotary_angles<T>(rope_.inverse, rope_.factor, a.positions[r], a.cosines.data() + r * half,
                                   a.sines.data() + r * half);
       } else {
         T* position = a.delta.data() + r * hidden_;
-        weights_.position_embedding.row(a.positions[r], position);
+        kernels::read_row(weights_.position_embedding, a.positions[r], position);
         kernels::add(row, position, hidden_);
       }
     }
@@ -158,30 +159,41 @@ void Forward<T>::activate(Room<T>& inner, int64_t rows) {
 
 template <class T>
 void Forward<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
-  embed(a, rows);
+  timed(Operation::kEmbed, Profile::kNoLayer, nullptr, [&] { embed(a, rows); });
   for (size_t i = 0; i < weights_.layers.size(); ++i) one_layer(i, a, rows, stage, attend);
 }
 
 template <class T>
 void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
-  const auto add_delta = [&] {
-    for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-      kernels::add(a.hidden.data() + begin * hidden_, a.delta.data() + begin * hidden_,
-                   (end - begin) * hidden_);
-    });
-  };
   LayerWeights<T>& layer = weights_.layers[i];
   const size_t kept = i % a.projected.size();
-  normalize(layer.attention_norm, a.hidden.data(), rows, a.normed.data());
-  product(layer.qkv, a.normed, hidden_, rows, a.projected[kept], stage);
-  rotate(a, kept, rows);
-  attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
-  product(layer.o, a.mixed, heads_ * value_size_, rows, a.delta, stage);
+  const auto norm = [&](const NormWeights<T>& of) {
+    timed(Operation::kNorm, i, nullptr, [&] { normalize(of, a.hidden.data(), rows, a.normed.data()); });
+  };
+  const auto multiply = [&](Operation operation, Linear& linear, const Room<T>& x, int64_t stride,
+                            Room<T>& y) {
+    timed(operation, i, &linear, [&] { product(linear, x, stride, rows, y, stage); });
+  };
+  const auto add_delta = [&] {
+    timed(Operation::kAdd, i, nullptr, [&] {
+      for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+        kernels::add(a.hidden.data() + begin * hidden_, a.delta.data() + begin * hidden_,
+                     (end - begin) * hidden_);
+      });
+    });
+  };
+  norm(layer.attention_norm);
+  multiply(Operation::kQkv, layer.qkv, a.normed, hidden_, a.projected[kept]);
+  timed(Operation::kRotate, i, nullptr, [&] { rotate(a, kept, rows); });
+  timed(Operation::kAttention, i, nullptr, [&] {
+    attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
+  });
+  multiply(Operation::kOutput, layer.o, a.mixed, heads_ * value_size_, a.delta);
   add_delta();
-  normalize(layer.feed_forward_norm, a.hidden.data(), rows, a.normed.data());
-  product(layer.up, a.normed, hidden_, rows, a.inner, stage);
-  activate(a.inner, rows);
-  product(layer.down, a.inner, inner_, rows, a.delta, stage);
+  norm(layer.feed_forward_norm);
+  multiply(Operation::kUp, layer.up, a.normed, hidden_, a.inner);
+  timed(Operation::kActivate, i, nullptr, [&] { activate(a.inner, rows); });
+  multiply(Operation::kDown, layer.down, a.inner, inner_, a.delta);
   add_delta();
 }
 
@@ -199,13 +211,15 @@ void Forward<T>::logits(const T* x, int64_t rows, Stage stage, float* out) {
       weights_.head.prefill(normed_.data(), hidden_, rows, to, scratch_, pool_);
     }
   };
-  if constexpr (std::is_same_v<T, float>) {
-    run(out);
-  } else {
-    wide_logits_.plan(rows * vocabulary_);
-    run(wide_logits_.data());
-    std::copy_n(wide_logits_.data(), rows * vocabulary_, out);
-  }
+  timed(Operation::kHead, Profile::kNoLayer, &weights_.head, [&] {
+    if constexpr (std::is_same_v<T, float>) {
+      run(out);
+    } else {
+      wide_logits_.plan(rows * vocabulary_);
+      run(wide_logits_.data());
+      std::copy_n(wide_logits_.data(), rows * vocabulary_, out);
+    }
+  });
 }
 
 template class Forward<float>;

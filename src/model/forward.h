@@ -9,8 +9,10 @@
 
 #include "base/array.h"
 #include "base/thread_pool.h"
+#include "base/timing.h"
 #include "format/rope.h"
 #include "kernels/cpu/elementwise.h"
+#include "model/profile.h"
 #include "model/weights.h"
 
 namespace linnet {
@@ -37,10 +39,12 @@ struct Activations {
 template <class T>
 class Forward {
  public:
-  Forward(const Model& model, ComputeType compute, ThreadPool& pool,
+  Forward(const Model& model, const WeightOptions& how, ThreadPool& pool,
           const MakeAttention<T>& make = make_attention<T>);
 
   const ModelWeights<T>& weights() const { return weights_; }
+  /// From now on `profile`, which outlives this, is told where time goes; null: nothing is.
+  void tell(Profile* profile) { profile_ = profile; }
   bool rotary() const { return !rope_.inverse.empty(); }
 
   /// Room for `rows` rows in `a`, keeping queries, keys and values of the last `kept_layers` layers.
@@ -73,6 +77,14 @@ class Forward {
 
   void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
   void one_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
+  /// Does the work, and tells the profile what it took.
+  template <class Work>
+  void timed(Operation operation, size_t layer, const Linear* linear, const Work& work) {
+    if (profile_ == nullptr) return work();
+    const Stopwatch watch;
+    work();
+    profile_->add(operation, layer, watch.seconds(), linear != nullptr ? linear->bytes() : 0);
+  }
   void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
   void rotate(Activations<T>& a, size_t kept, int64_t rows);
   void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
@@ -91,6 +103,7 @@ class Forward {
   Room<T> wide_logits_;  // where T is not float
   Room<float> final_;    // normed_ as float
   size_t final_rows_ = 0;
+  Profile* profile_ = nullptr;
 };
 
 extern template class Forward<float>;

@@ -3,20 +3,13 @@
 #include <algorithm>
 #include <utility>
 
-#include "base/bfloat16.h"
 #include "kernels/cpu/elementwise.h"
 
 namespace linnet {
 namespace {
 
+using kernels::RowType;
 using kernels::WeightType;
-
-/// A weight as it is stored, read as a number.
-struct BFloat16 {
-  uint16_t bits;
-  explicit operator float() const { return bfloat16_to_float(bits); }
-  explicit operator double() const { return static_cast<float>(*this); }
-};
 
 // Pieces of a product of a few rows: small enough that a thread that was held up leaves work to others, large
 // enough (32 KiB of weights are read in 2 µs) that handing them out doesn't show.
@@ -24,24 +17,18 @@ constexpr int64_t kPieceBytes = 32 << 10;
 
 }  // namespace
 
-template <class T>
-void Matrix::row(int64_t index, T* numbers) const {
-  if (type == WeightType::kBFloat16) {
-    const auto* from = reinterpret_cast<const BFloat16*>(data) + index * in;
-    for (int64_t i = 0; i < in; ++i) numbers[i] = static_cast<T>(from[i]);
-  } else {
-    const auto* from = reinterpret_cast<const float*>(data) + index * in;
-    std::copy_n(from, in, numbers);
-  }
+void ProductScratch::plan(int64_t count, int64_t in) {
+  int64_t size = 0;
+  for (RowType type : {RowType::kFloat32, RowType::kBFloat16, RowType::kInt8})
+    size = std::max(size, kernels::prepared_size(type, in));
+  rows.plan(count * size);
 }
-template void Matrix::row(int64_t, float*) const;
-template void Matrix::row(int64_t, double*) const;
 
-void ProductScratch::plan(int64_t count, int64_t in) { rows.plan(count * kernels::prepared_size(in)); }
-
-Linear::Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool bfloat16_prefill)
+Linear::Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool rounded_rows)
     : matrices_(std::move(matrices)), bias_(std::move(bias)), in_(matrices_.front().in) {
-  bfloat16_prefill_ = bfloat16_prefill && matrices_.front().type == WeightType::kBFloat16;
+  const WeightType type = matrices_.front().type;
+  if (rounded_rows) row_type_ = kernels::fastest_rows(type);
+  bfloat16_prefill_ = rounded_rows && type != WeightType::kFloat32 && kernels::fast_bfloat16();
   for (const Matrix& matrix : matrices_) out_ += matrix.out;
 }
 
@@ -76,36 +63,33 @@ void Linear::cut(int64_t rows, T* y, ThreadPool& pool, Product product) const {
 void Linear::step(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
                   ThreadPool& pool) const {
   scratch.plan(rows, in_);
-  const int64_t padded = kernels::prepared_size(in_);
+  const int64_t padded = kernels::prepared_size(row_type_, in_);
   for_rows(rows, pool, [&](int64_t begin, int64_t end) {
-    kernels::prepare_rows(matrices_.front().type, x + begin * x_stride, x_stride, end - begin, in_,
+    kernels::prepare_rows(matrices_.front().type, row_type_, x + begin * x_stride, x_stride, end - begin, in_,
                           scratch.rows.data() + begin * padded);
   });
   cut(rows, y, pool, [&](const Matrix& matrix, int64_t begin, int64_t end, float* to) {
-    kernels::few_rows_product(matrix.type, matrix.data, in_, begin, end, scratch.rows.data(), rows, to, out_);
+    kernels::few_rows_product(matrix, row_type_, begin, end, scratch.rows.data(), rows, to, out_);
   });
 }
 
 void Linear::step(const double* x, int64_t x_stride, int64_t rows, double* y, ProductScratch&,
                   ThreadPool& pool) const {
   cut(rows, y, pool, [&](const Matrix& matrix, int64_t begin, int64_t end, double* to) {
-    if (matrix.type == WeightType::kBFloat16) {
-      kernels::reference::product(reinterpret_cast<const BFloat16*>(matrix.data), in_, begin, end, x,
-                                  x_stride, rows, to, out_);
-    } else {
-      kernels::reference::product(reinterpret_cast<const float*>(matrix.data), in_, begin, end, x, x_stride,
-                                  rows, to, out_);
+    std::vector<double> row(static_cast<size_t>(in_));
+    for (int64_t o = begin; o < end; ++o) {
+      kernels::read_row(matrix, o, row.data());
+      kernels::reference::product(row.data(), in_, 0, 1, x, x_stride, rows, to + o, out_);
     }
   });
 }
 
 void Linear::prefill(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
                      ThreadPool& pool) {
-  if (rows < kLargeRows) return step(x, x_stride, rows, y, scratch, pool);
+  if (rows < large_rows()) return step(x, x_stride, rows, y, scratch, pool);
   const WeightType multiply = bfloat16_prefill_ ? WeightType::kBFloat16 : WeightType::kFloat32;
   if (large_.empty()) {
-    for (const Matrix& matrix : matrices_)
-      large_.emplace_back(matrix.type, matrix.data, matrix.out, in_, multiply, out_);
+    for (const Matrix& matrix : matrices_) large_.emplace_back(matrix, multiply, out_);
   }
   // oneDNN wants rows side by side, in the type to multiply.
   const void* from = x;

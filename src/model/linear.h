@@ -14,19 +14,9 @@
 
 namespace linnet {
 
-/// A matrix [out, in], row-major, in a mapped file or owned.
-struct Matrix {
-  kernels::WeightType type = kernels::WeightType::kFloat32;
-  int64_t out = 0, in = 0;
-  const std::byte* data = nullptr;
+/// Weights in a mapped file or owned.
+struct Matrix : kernels::Weights {
   std::shared_ptr<const void> owner;  // null where the file's mapping is used in place
-
-  size_t bytes() const {
-    return static_cast<size_t>(out * in) * (type == kernels::WeightType::kFloat32 ? 4 : 2);
-  }
-  /// Row `index` as numbers [in], exactly.
-  template <class T>
-  void row(int64_t index, T* numbers) const;
 };
 
 /// What products need beside their operands; grows to the largest seen and stays.
@@ -41,9 +31,9 @@ struct ProductScratch {
 class Linear {
  public:
   Linear() = default;
-  /// Matrices with the same `in`; `bias` [all outputs] or empty. `bfloat16_prefill`: prefill multiplies in
-  /// bf16 where all weights are bf16.
-  Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool bfloat16_prefill);
+  /// Matrices with the same type and `in`; `bias` [all outputs] or empty. `rounded_rows`: rows may be
+  /// rounded to what the machine multiplies these weights by fastest.
+  Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool rounded_rows);
 
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
@@ -59,13 +49,14 @@ class Linear {
   void step(const double* x, int64_t x_stride, int64_t rows, double* y, ProductScratch& scratch,
             ThreadPool& pool) const;
 
-  /// The same for many rows: through oneDNN from kLargeRows rows on. The first call packs weights where that
+  /// The same for many rows: through oneDNN from large_rows() on. The first call packs weights where that
   /// pays. Not for two threads at once.
   void prefill(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
                ThreadPool& pool);
   void prefill(const double* x, int64_t x_stride, int64_t rows, double* y, ProductScratch& scratch,
                ThreadPool& pool);
-  static constexpr int64_t kLargeRows = 16;
+  /// From where on a large product is the faster: dot products of rounded rows keep up with it for longer.
+  int64_t large_rows() const { return row_type_ == kernels::RowType::kFloat32 ? 16 : 65; }
 
  private:
   template <class T, class Product>
@@ -74,6 +65,7 @@ class Linear {
   std::vector<Matrix> matrices_;
   std::vector<float> bias_;
   int64_t in_ = 0, out_ = 0;
+  kernels::RowType row_type_ = kernels::RowType::kFloat32;  // of steps
   bool bfloat16_prefill_ = false;
   std::vector<kernels::LargeMatrix> large_;  // one a matrix, from the first prefill on
 };

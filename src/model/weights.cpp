@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -20,13 +21,14 @@ template <class Number>
 Matrix owned(std::vector<Number> numbers, int64_t out, int64_t in) {
   auto kept = std::make_shared<std::vector<Number>>(std::move(numbers));
   const auto* data = reinterpret_cast<const std::byte*>(kept->data());
-  return {sizeof(Number) == 2 ? WeightType::kBFloat16 : WeightType::kFloat32, out, in, data, std::move(kept)};
+  const WeightType type = sizeof(Number) == 2 ? WeightType::kBFloat16 : WeightType::kFloat32;
+  return {{type, out, in, data, nullptr}, std::move(kept)};
 }
 
 Matrix as_float32(const Matrix& matrix) {
   if (matrix.type == WeightType::kFloat32) return matrix;
   std::vector<float> wide(static_cast<size_t>(matrix.out * matrix.in));
-  for (int64_t o = 0; o < matrix.out; ++o) matrix.row(o, wide.data() + o * matrix.in);
+  for (int64_t o = 0; o < matrix.out; ++o) kernels::read_row(matrix, o, wide.data() + o * matrix.in);
   return owned(std::move(wide), matrix.out, matrix.in);
 }
 
@@ -35,6 +37,35 @@ Matrix as_bfloat16(const Matrix& matrix) {
   std::vector<uint16_t> narrow(static_cast<size_t>(matrix.out * matrix.in));
   kernels::to_bfloat16(reinterpret_cast<const float*>(matrix.data), matrix.out * matrix.in, narrow.data());
   return owned(std::move(narrow), matrix.out, matrix.in);
+}
+
+/// In integers with scales (kernels/cpu/weights.h), which are kept; the numbers that they are made of are
+/// not.
+Matrix quantized(const Matrix& matrix, WeightType type, ThreadPool& pool, const std::string& where) {
+  if (matrix.in % kernels::kScaleGroup != 0)
+    throw Error(where,
+                fmt::format("rows of {} numbers, which {} makes groups of {} of", matrix.in,
+                            kernels::row_of(type).name, kernels::kScaleGroup),
+                "a multiple of that, or --weights stored");
+  struct Kept {
+    std::vector<std::byte> numbers;
+    std::vector<uint16_t> scales;
+  };
+  const auto kept = std::make_shared<Kept>();
+  Matrix made{{type, matrix.out, matrix.in, nullptr, nullptr}, kept};
+  const int64_t groups = matrix.in / kernels::kScaleGroup;
+  kept->numbers.resize(static_cast<size_t>(made.out * made.row_bytes()));
+  kept->scales.resize(static_cast<size_t>(made.out * groups));
+  made.data = kept->numbers.data(), made.scales = kept->scales.data();
+  for_rows(matrix.out, pool, [&](int64_t begin, int64_t end) {
+    std::vector<float> row(static_cast<size_t>(matrix.in));
+    for (int64_t o = begin; o < end; ++o) {
+      kernels::read_row(matrix, o, row.data());
+      kernels::quantize_row(type, row.data(), matrix.in, kept->numbers.data() + o * made.row_bytes(),
+                            kept->scales.data() + o * groups);
+    }
+  });
+  return made;
 }
 
 /// [rows, columns] as [columns, rows].
@@ -54,8 +85,9 @@ Matrix matrix_of(const TensorView& tensor, bool transposed, const std::string& w
   const bool narrow = tensor.type == DType::kBF16, wide = tensor.type == DType::kF32;
   const bool aligned = reinterpret_cast<uintptr_t>(tensor.bytes.data()) % (narrow ? 2 : 4) == 0;
   if ((narrow || wide) && aligned && !transposed)
-    return {narrow ? WeightType::kBFloat16 : WeightType::kFloat32, rows, columns, tensor.bytes.data(),
-            nullptr};
+    return {
+        {narrow ? WeightType::kBFloat16 : WeightType::kFloat32, rows, columns, tensor.bytes.data(), nullptr},
+        nullptr};
   if (narrow) {
     std::vector<uint16_t> numbers(static_cast<size_t>(rows * columns));
     std::memcpy(numbers.data(), tensor.bytes.data(), tensor.bytes.size());
@@ -74,7 +106,7 @@ Matrix merged_with(const Matrix& matrix, const LoraPair& pair, const std::string
   std::vector<float> merged(static_cast<size_t>(matrix.out * matrix.in));
   std::vector<double> row(static_cast<size_t>(matrix.in));
   for (int64_t o = 0; o < matrix.out; ++o) {
-    matrix.row(o, row.data());
+    kernels::read_row(matrix, o, row.data());
     add_lora_row(std::span(b).subspan(static_cast<size_t>(o) * rank, rank), a, pair.scale, row);
     std::copy(row.begin(), row.end(), merged.begin() + o * matrix.in);
   }
@@ -84,10 +116,12 @@ Matrix merged_with(const Matrix& matrix, const LoraPair& pair, const std::string
 /// Fetches and prepares tensors of one model.
 class Preparer {
  public:
-  Preparer(const Model& model, ComputeType compute) : model_(model), compute_(compute) {}
+  Preparer(const Model& model, const WeightOptions& how, ThreadPool& pool)
+      : model_(model), compute_(how.compute), stored_(how.stored), pool_(pool) {}
 
   Matrix embedding(std::string_view module) const {
-    return in_compute_type(matrix_of(needed(model_.tensor(module, "weight"), module), false, named(module)));
+    return in_compute_type(matrix_of(needed(model_.tensor(module, "weight"), module), false, named(module)),
+                           named(module));
   }
 
   template <class T>
@@ -120,8 +154,8 @@ class Preparer {
     const bool wide = std::any_of(matrices.begin(), matrices.end(),
                                   [](const Matrix& m) { return m.type == WeightType::kFloat32; });
     if (wide) std::transform(matrices.begin(), matrices.end(), matrices.begin(), as_float32);
-    const bool narrow_prefill = compute_ == ComputeType::kAuto || compute_ == ComputeType::kBFloat16;
-    return Linear(std::move(matrices), std::move(bias), narrow_prefill && kernels::fast_bfloat16());
+    const bool rounded = compute_ == ComputeType::kAuto || compute_ == ComputeType::kBFloat16;
+    return Linear(std::move(matrices), std::move(bias), rounded);
   }
 
  private:
@@ -132,7 +166,8 @@ class Preparer {
     return *tensor;
   }
 
-  Matrix in_compute_type(Matrix matrix) const {
+  Matrix in_compute_type(Matrix matrix, const std::string& where) const {
+    if (stored_) return quantized(matrix, *stored_, pool_, where);
     return compute_ == ComputeType::kBFloat16 ? as_bfloat16(matrix) : matrix;
   }
 
@@ -141,18 +176,21 @@ class Preparer {
     const TensorView& view = needed(model_.layer_tensor(layer, module, "weight"), where);
     Matrix matrix = matrix_of(view, model_.family().transposed, where);
     if (const auto pair = model_.lora_of(layer, module)) matrix = merged_with(matrix, *pair, where);
-    return in_compute_type(std::move(matrix));
+    return in_compute_type(std::move(matrix), where);
   }
 
   const Model& model_;
   ComputeType compute_;
+  std::optional<WeightType> stored_;
+  ThreadPool& pool_;
 };
 
 }  // namespace
 
 template <class T>
-ModelWeights<T>::ModelWeights(const Model& model, ComputeType compute, const MakeAttention<T>& make) {
-  const Preparer prepare(model, compute);
+ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, ThreadPool& pool,
+                              const MakeAttention<T>& make) {
+  const Preparer prepare(model, how, pool);
   const Family& family = model.family();
   const ModelConfig& config = model.config();
   embedding = prepare.embedding(family.embedding);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "attention/attention.h"
@@ -17,6 +18,13 @@ namespace linnet {
 template <class T>
 struct NormWeights {
   std::vector<T> gain, bias;
+};
+
+/// How a model's weights are prepared.
+struct WeightOptions {
+  ComputeType compute = ComputeType::kAuto;
+  std::optional<kernels::WeightType>
+      stored;  // matrices turned into these integers; else as they lie in files
 };
 
 template <class T>
@@ -39,7 +47,8 @@ struct ModelWeights {
 
   /// Throws Error on a tensor that the model needs and lacks. `make` is make_attention, or what a test plants
   /// a fault with.
-  ModelWeights(const Model& model, ComputeType compute, const MakeAttention<T>& make = make_attention<T>);
+  ModelWeights(const Model& model, const WeightOptions& how, ThreadPool& pool,
+               const MakeAttention<T>& make = make_attention<T>);
 
   /// Weight bytes that one decode step reads: all matrices once, one row of each embedding.
   size_t bytes_a_step() const;

@@ -12,9 +12,9 @@ namespace {
 
 TEST(InstructionSets, TheOneAskedForIsTheOneThatComputes) {
   std::vector<int64_t> sizes;  // rows prepared for a product are padded by the vectors' size
-  on_every_target([&] { sizes.push_back(kernels::prepared_size(1)); });
+  on_every_target([&] { sizes.push_back(kernels::prepared_size(kernels::RowType::kFloat32, 1)); });
   EXPECT_EQ(sizes.size(), kernels::instruction_sets().size());
-  EXPECT_EQ(sizes.front(), kernels::prepared_size(1));  // the best again
+  EXPECT_EQ(sizes.front(), kernels::prepared_size(kernels::RowType::kFloat32, 1));  // the best again
   EXPECT_TRUE(std::is_sorted(sizes.rbegin(), sizes.rend()));
   if (sizes.size() > 2) {
     EXPECT_LT(sizes.back(), sizes.front());

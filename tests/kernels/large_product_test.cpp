@@ -25,10 +25,11 @@ void expect_plain_products() {
         if (stored == WeightType::kBFloat16)
           kernels::from_bfloat16(narrow.data(), narrow.size(), weights.data());
         const int64_t y_stride = shape.out + 3;
-        kernels::LargeMatrix matrix(
-            stored,
-            stored == WeightType::kBFloat16 ? static_cast<const void*>(narrow.data()) : weights.data(),
-            shape.out, shape.in, multiply, y_stride);
+        const auto* data =
+            stored == WeightType::kBFloat16 ? static_cast<const void*>(narrow.data()) : weights.data();
+        const kernels::Weights view{stored, shape.out, shape.in, static_cast<const std::byte*>(data),
+                                    nullptr};
+        kernels::LargeMatrix matrix(view, multiply, y_stride);
         for (int64_t rows : {16, 127, 128, 129, 300}) {
           auto x = normals(rows * shape.in, 2);
           std::vector<uint16_t> narrow_x(x.size());

@@ -1,7 +1,9 @@
 #include "kernels/cpu/few_rows.h"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <vector>
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/few_rows.cpp"
@@ -21,10 +23,13 @@ int64_t block_size() { return static_cast<int64_t>(2 * hn::Lanes(Float())); }
 
 int64_t padded_size(int64_t in) { return (in + block_size() - 1) / block_size() * block_size(); }
 
+// Whether what AVX-512 machines may have beside it can be used.
+bool avx512() { return HWY_TARGET <= HWY_AVX3; }
+
 void prepare(WeightType type, const float* x, int64_t x_stride, int64_t rows, int64_t in, float* prepared) {
   const int64_t block = block_size(), half = block / 2, padded = padded_size(in), whole = in / block * block;
   for (int64_t r = 0; r < rows; ++r, x += x_stride, prepared += padded) {
-    if (type == WeightType::kFloat32) {
+    if (type != WeightType::kBFloat16) {
       std::copy_n(x, in, prepared);
       std::fill(prepared + in, prepared + padded, 0.0f);
       continue;
@@ -61,33 +66,35 @@ HWY_INLINE Pair load(const uint16_t* weights) {
           hn::BitCast(d, hn::And(both, hn::Set(words, 0xFFFF0000u)))};
 }
 
-// kOuts × kRows sums live in registers. Enough of them to hide a fused multiply-add's latency; few enough for
-// 32 (AVX-512) registers. The first rows to read weights (kFetch) ask for those of the next tile: the
-// hardware's prefetchers don't follow kOuts short streams. Measured, one thread, [in 384, 31 MB of bf16]: 28
-// GB/s without, 40 with.
-template <int kRows, int kOuts, bool kFetch, class Weight>
+// kOuts × kRows numbers, two sums each, live in registers: 32 of them with AVX-512, else 16.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kMostOuts = 4, kMostRows = 3;
+#else
+constexpr int kMostOuts = 2, kMostRows = 2;
+#endif
+constexpr int64_t kAhead = 4096;  // bytes: into the page that comes next
+
+template <int kOuts, int kRows, class Weight>
 HWY_INLINE void tile(const Weight* weights, int64_t in, const float* prepared, int64_t padded, float* y,
                      int64_t y_stride) {
   const Float d;
   const int64_t lanes = hn::Lanes(d), block = 2 * lanes;
-  Vector sums[kOuts][kRows];
+  Vector first[kOuts][kRows], second[kOuts][kRows];
   for (int o = 0; o < kOuts; ++o) {
-    for (int r = 0; r < kRows; ++r) sums[o][r] = hn::Zero(d);
+    for (int r = 0; r < kRows; ++r) first[o][r] = second[o][r] = hn::Zero(d);
   }
   const auto add = [&](const Weight* from, int64_t stride, const float* x) HWY_ATTR {
     for (int o = 0; o < kOuts; ++o) {
       const Pair w = load(from + o * stride);
       for (int r = 0; r < kRows; ++r) {
-        sums[o][r] = hn::MulAdd(w.first, hn::LoadU(d, x + r * padded), sums[o][r]);
-        sums[o][r] = hn::MulAdd(w.second, hn::LoadU(d, x + r * padded + lanes), sums[o][r]);
+        first[o][r] = hn::MulAdd(w.first, hn::LoadU(d, x + r * padded), first[o][r]);
+        second[o][r] = hn::MulAdd(w.second, hn::LoadU(d, x + r * padded + lanes), second[o][r]);
       }
     }
   };
   const int64_t whole = in / block * block;
   for (int64_t i = 0; i < whole; i += block) {
-    if (kFetch) {
-      for (int o = 0; o < kOuts; ++o) hwy::Prefetch(weights + i + (o + kOuts) * in);
-    }
+    if (kRows == 1) hwy::Prefetch(reinterpret_cast<const std::byte*>(weights + i) + kAhead);
     add(weights + i, in, prepared + i);
   }
   if (whole < in) {
@@ -97,22 +104,8 @@ HWY_INLINE void tile(const Weight* weights, int64_t in, const float* prepared, i
     add(last, block, prepared + whole);
   }
   for (int o = 0; o < kOuts; ++o) {
-    for (int r = 0; r < kRows; ++r) y[r * y_stride + o] = hn::GetLane(hn::SumOfLanes(d, sums[o][r]));
-  }
-}
-
-template <int kOuts, bool kFetch, class Weight>
-HWY_INLINE void up_to_four(const Weight* weights, int64_t in, const float* prepared, int64_t padded,
-                           int64_t rows, float* y, int64_t y_stride) {
-  switch (rows) {
-    case 1:
-      return tile<1, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
-    case 2:
-      return tile<2, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
-    case 3:
-      return tile<3, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
-    default:
-      return tile<4, kOuts, kFetch>(weights, in, prepared, padded, y, y_stride);
+    for (int r = 0; r < kRows; ++r)
+      y[r * y_stride + o] = hn::GetLane(hn::SumOfLanes(d, hn::Add(first[o][r], second[o][r])));
   }
 }
 
@@ -120,31 +113,47 @@ template <int kOuts, class Weight>
 HWY_INLINE void all_rows(const Weight* weights, int64_t in, const float* prepared, int64_t rows, float* y,
                          int64_t y_stride) {
   const int64_t padded = padded_size(in);
-  up_to_four<kOuts, true>(weights, in, prepared, padded, std::min<int64_t>(rows, 4), y, y_stride);
-  for (int64_t r = 4; r < rows; r += 4) {
-    up_to_four<kOuts, false>(weights, in, prepared + r * padded, padded, std::min<int64_t>(rows - r, 4),
-                             y + r * y_stride, y_stride);
+  int64_t r = 0;
+  for (; r + kMostRows <= rows; r += kMostRows)
+    tile<kOuts, kMostRows>(weights, in, prepared + r * padded, padded, y + r * y_stride, y_stride);
+  if (kMostRows > 2 && rows - r == 2) {
+    tile<kOuts, 2>(weights, in, prepared + r * padded, padded, y + r * y_stride, y_stride);
+  } else if (r < rows) {
+    tile<kOuts, 1>(weights, in, prepared + r * padded, padded, y + r * y_stride, y_stride);
   }
 }
 
 template <class Weight>
 void range(const Weight* weights, int64_t in, int64_t begin, int64_t end, const float* prepared, int64_t rows,
            float* y, int64_t y_stride) {
-  const int64_t padded = padded_size(in);
   int64_t o = begin;
-  if (rows == 1) {
-    for (; o + 8 <= end; o += 8) tile<1, 8, true>(weights + o * in, in, prepared, padded, y + o, y_stride);
+  if (rows > 1) {
+    for (; o + kMostOuts <= end; o += kMostOuts)
+      all_rows<kMostOuts>(weights + o * in, in, prepared, rows, y + o, y_stride);
   }
-  for (; o + 4 <= end; o += 4) all_rows<4>(weights + o * in, in, prepared, rows, y + o, y_stride);
   for (; o < end; ++o) all_rows<1>(weights + o * in, in, prepared, rows, y + o, y_stride);
 }
 
-void product(WeightType type, const void* weights, int64_t in, int64_t begin, int64_t end,
-             const float* prepared, int64_t rows, float* y, int64_t y_stride) {
-  if (type == WeightType::kBFloat16) {
-    range(static_cast<const uint16_t*>(weights), in, begin, end, prepared, rows, y, y_stride);
+// Integers as float32, a row after the other: the plain way, where nothing multiplies them as they are.
+void widened_range(const Weights& weights, int64_t begin, int64_t end, const float* prepared, int64_t rows,
+                   float* y, int64_t y_stride) {
+  thread_local std::vector<float> row;
+  row.resize(std::max(row.size(), static_cast<size_t>(weights.in)));
+  for (int64_t o = begin; o < end; ++o) {
+    read_row(weights, o, row.data());
+    all_rows<1>(row.data(), weights.in, prepared, rows, y + o, y_stride);
+  }
+}
+
+void product(const Weights& weights, int64_t begin, int64_t end, const float* prepared, int64_t rows,
+             float* y, int64_t y_stride) {
+  const int64_t in = weights.in;
+  if (row_of(weights.type).integer) {
+    widened_range(weights, begin, end, prepared, rows, y, y_stride);
+  } else if (weights.type == WeightType::kBFloat16) {
+    range(reinterpret_cast<const uint16_t*>(weights.data), in, begin, end, prepared, rows, y, y_stride);
   } else {
-    range(static_cast<const float*>(weights), in, begin, end, prepared, rows, y, y_stride);
+    range(reinterpret_cast<const float*>(weights.data), in, begin, end, prepared, rows, y, y_stride);
   }
 }
 
@@ -155,19 +164,54 @@ HWY_AFTER_NAMESPACE();
 namespace linnet::kernels {
 
 HWY_EXPORT(padded_size);
+HWY_EXPORT(avx512);
 HWY_EXPORT(prepare);
 HWY_EXPORT(product);
 
-int64_t prepared_size(int64_t in) { return HWY_DYNAMIC_DISPATCH(padded_size)(in); }
-
-void prepare_rows(WeightType type, const float* x, int64_t x_stride, int64_t rows, int64_t in,
-                  float* prepared) {
-  HWY_DYNAMIC_DISPATCH(prepare)(type, x, x_stride, rows, in, prepared);
+RowType fastest_rows(WeightType weights) {
+  if (!HWY_DYNAMIC_DISPATCH(avx512)()) return RowType::kFloat32;
+  if (weights == WeightType::kBFloat16 && bfloat16_dot::on_this_machine()) return RowType::kBFloat16;
+  if (row_of(weights).integer && integer_dot::on_this_machine()) return RowType::kInt8;
+  return RowType::kFloat32;
 }
 
-void few_rows_product(WeightType type, const void* weights, int64_t in, int64_t begin, int64_t end,
+int64_t prepared_size(RowType rows, int64_t in) {
+  switch (rows) {
+    case RowType::kBFloat16:
+      return bfloat16_dot::prepared_size(in);
+    case RowType::kInt8:
+      return integer_dot::prepared_size(in);
+    case RowType::kFloat32:
+      break;
+  }
+  return HWY_DYNAMIC_DISPATCH(padded_size)(in);
+}
+
+void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_stride, int64_t rows,
+                  int64_t in, float* prepared) {
+  switch (type) {
+    case RowType::kBFloat16:
+      return bfloat16_dot::prepare(x, x_stride, rows, in, reinterpret_cast<uint16_t*>(prepared));
+    case RowType::kInt8:
+      return integer_dot::prepare(weights, x, x_stride, rows, in, prepared);
+    case RowType::kFloat32:
+      break;
+  }
+  HWY_DYNAMIC_DISPATCH(prepare)(weights, x, x_stride, rows, in, prepared);
+}
+
+void few_rows_product(const Weights& weights, RowType row_type, int64_t begin, int64_t end,
                       const float* prepared, int64_t rows, float* y, int64_t y_stride) {
-  HWY_DYNAMIC_DISPATCH(product)(type, weights, in, begin, end, prepared, rows, y, y_stride);
+  switch (row_type) {
+    case RowType::kBFloat16:
+      return bfloat16_dot::product(reinterpret_cast<const uint16_t*>(weights.data), weights.in, begin, end,
+                                   reinterpret_cast<const uint16_t*>(prepared), rows, y, y_stride);
+    case RowType::kInt8:
+      return integer_dot::product(weights, begin, end, prepared, rows, y, y_stride);
+    case RowType::kFloat32:
+      break;
+  }
+  HWY_DYNAMIC_DISPATCH(product)(weights, begin, end, prepared, rows, y, y_stride);
 }
 
 }  // namespace linnet::kernels

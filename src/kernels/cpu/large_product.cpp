@@ -66,14 +66,15 @@ bool fast_bfloat16() {
 struct LargeMatrix::Impl {
   struct Panel {
     int64_t begin = 0, outputs = 0;
-    memory weights;                    // of narrow ones the layout alone
-    const uint16_t* narrow = nullptr;  // [outputs, in]: to be widened
+    memory weights;  // the layout alone where they are turned for every product
+    bool turned = false;
   };
   struct Kernel {
     dnnl::matmul::primitive_desc description;
     dnnl::matmul run;
   };
 
+  Weights stored;
   int64_t in, y_stride;
   WeightType multiply;
   const uint64_t id = next_id();  // no other matrix ever has it
@@ -96,19 +97,34 @@ struct LargeMatrix::Impl {
     return ++last;
   }
 
-  /// A panel's narrow weights in float32 and the layout that oneDNN chose. Each thread keeps its last panel:
-  /// the pieces of a product that it takes share one, and widening it for each costs a tenth of the product.
-  memory widened(const Panel& panel) const {
+  /// Rows [begin, begin + count) of the weights in the type to multiply, row-major.
+  void turn(int64_t begin, int64_t count, std::byte* to) const {
+    if (multiply == WeightType::kFloat32) {
+      for (int64_t r = 0; r < count; ++r) read_row(stored, begin + r, reinterpret_cast<float*>(to) + r * in);
+      return;
+    }
+    thread_local std::vector<float> row;
+    row.resize(std::max(row.size(), static_cast<size_t>(in)));
+    for (int64_t r = 0; r < count; ++r) {
+      read_row(stored, begin + r, row.data());
+      to_bfloat16(row.data(), in, reinterpret_cast<uint16_t*>(to) + r * in);
+    }
+  }
+
+  /// A panel's weights in the type to multiply and the layout that oneDNN chose. Each thread keeps its last
+  /// panel: the pieces of a product that it takes share one, and turning it for each costs a tenth of the
+  /// product.
+  memory turned(const Panel& panel) const {
     thread_local struct {
       uint64_t matrix = 0;
       int64_t begin = 0;
-      std::vector<float> plain;
+      std::vector<std::byte> plain;
       memory packed;
     } last;
     if (last.matrix == id && last.begin == panel.begin) return last.packed;
-    const int64_t count = panel.outputs * in;
-    last.plain.resize(std::max(last.plain.size(), static_cast<size_t>(count)));
-    from_bfloat16(panel.narrow, count, last.plain.data());
+    const int64_t bytes = panel.outputs * in * bytes_of(multiply);
+    last.plain.resize(std::max(last.plain.size(), static_cast<size_t>(bytes)));
+    turn(panel.begin, panel.outputs, last.plain.data());
     thread_local dnnl::stream stream(engine());
     memory source(plain_weights(multiply, in, panel.outputs), engine(), last.plain.data());
     const memory::desc layout = panel.weights.get_desc();
@@ -130,10 +146,11 @@ struct LargeMatrix::Impl {
   }
 };
 
-LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, int64_t in, WeightType multiply,
-                         int64_t y_stride)
+LargeMatrix::LargeMatrix(const Weights& weights, WeightType multiply, int64_t y_stride)
     : impl_(std::make_unique<Impl>()) {
   const OneThread one;
+  const int64_t out = weights.out, in = weights.in;
+  impl_->stored = weights;
   impl_->in = in;
   impl_->y_stride = y_stride;
   impl_->multiply = multiply;
@@ -142,14 +159,14 @@ LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, in
   dnnl::stream stream(engine());
   for (int64_t begin = 0; begin < out; begin += width) {
     const int64_t outputs = std::min(width, out - begin);
-    // oneDNN takes inputs through pointers without const; it does not write them.
-    auto* from = static_cast<std::byte*>(const_cast<void*>(weights)) + begin * in * bytes_of(stored);
-    if (stored != multiply) {
-      // A float32 copy of all of a model's bf16 weights would take twice the model's memory.
-      const memory none(impl_->best_weights(outputs), engine(), nullptr);
-      impl_->panels.push_back({begin, outputs, none, reinterpret_cast<const uint16_t*>(from)});
+    if (weights.type != multiply) {
+      // A copy of all of a model's weights in a wider type would take a multiple of the model's memory.
+      impl_->panels.push_back(
+          {begin, outputs, memory(impl_->best_weights(outputs), engine(), nullptr), true});
       continue;
     }
+    // oneDNN takes inputs through pointers without const; it does not write them.
+    auto* from = const_cast<std::byte*>(weights.data) + begin * weights.row_bytes();
     memory source(plain_weights(multiply, in, outputs), engine(), from);
     const memory::desc best = impl_->best_weights(outputs);
     if (best == source.get_desc()) {
@@ -191,7 +208,7 @@ void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) co
   thread_local dnnl::stream stream(engine());
   thread_local std::vector<std::byte> scratch;
   scratch.resize(std::max(scratch.size(), kernel.description.scratchpad_desc().get_size()));
-  const memory weights = panel.narrow != nullptr ? impl_->widened(panel) : panel.weights;
+  const memory weights = panel.turned ? impl_->turned(panel) : panel.weights;
   auto* from = static_cast<std::byte*>(const_cast<void*>(x)) + begin * impl_->in * bytes_of(impl_->multiply);
   kernel.run.execute(
       stream,

@@ -26,11 +26,11 @@ bool fast_bfloat16();
 /// One matrix W [out, in], ready for products of many rows.
 class LargeMatrix {
  public:
-  /// `weights` [out, in] of `stored` type (bf16 where `multiply` is) must outlive this. They are used in
-  /// place where oneDNN takes them as fast as in a layout of its own (bf16 without AMX), else packed here,
-  /// once. Rows of results will stand `y_stride` numbers apart.
-  LargeMatrix(WeightType stored, const void* weights, int64_t out, int64_t in, WeightType multiply,
-              int64_t y_stride);
+  /// What `weights` view must outlive this; `multiply` is bf16 (not of float32 weights) or float32. They are
+  /// used in place where oneDNN takes them as fast as in a layout of its own (bf16 without AMX), packed here
+  /// once where they are of the type to multiply, and else turned into it for every product, panel by panel.
+  /// Rows of results will stand `y_stride` numbers apart.
+  LargeMatrix(const Weights& weights, WeightType multiply, int64_t y_stride);
   ~LargeMatrix();
   LargeMatrix(LargeMatrix&&) noexcept;
 

@@ -18,14 +18,13 @@ void limit_large_products(std::string_view) {}  // its kernel is one of those ch
 bool fast_bfloat16() { return false; }
 
 struct LargeMatrix::Impl {
-  WeightType stored, multiply;
-  const void* weights;
-  int64_t out, in, y_stride;
+  Weights weights;
+  WeightType multiply;
+  int64_t y_stride;
 };
 
-LargeMatrix::LargeMatrix(WeightType stored, const void* weights, int64_t out, int64_t in, WeightType multiply,
-                         int64_t y_stride)
-    : impl_(std::make_unique<Impl>(Impl{stored, multiply, weights, out, in, y_stride})) {}
+LargeMatrix::LargeMatrix(const Weights& weights, WeightType multiply, int64_t y_stride)
+    : impl_(std::make_unique<Impl>(Impl{weights, multiply, y_stride})) {}
 
 LargeMatrix::~LargeMatrix() = default;
 LargeMatrix::LargeMatrix(LargeMatrix&&) noexcept = default;
@@ -33,16 +32,16 @@ LargeMatrix::LargeMatrix(LargeMatrix&&) noexcept = default;
 int64_t LargeMatrix::prepare(int64_t rows) { return pieces(rows); }
 
 int64_t LargeMatrix::pieces(int64_t rows) const {
-  return (impl_->out + kPanel - 1) / kPanel * ((rows + kRows - 1) / kRows);
+  return (impl_->weights.out + kPanel - 1) / kPanel * ((rows + kRows - 1) / kRows);
 }
 
 void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) const {
-  const int64_t blocks = (rows + kRows - 1) / kRows, in = impl_->in;
+  const int64_t blocks = (rows + kRows - 1) / kRows, in = impl_->weights.in;
   const int64_t outputs = index / blocks * kPanel, begin = index % blocks * kRows;
   const int64_t now = std::min(kRows, rows - begin);
   thread_local std::vector<float> wide, prepared;
   wide.resize(now * in);
-  prepared.resize(now * prepared_size(in));
+  prepared.resize(now * prepared_size(RowType::kFloat32, in));
   if (impl_->multiply == WeightType::kBFloat16) {
     const auto* from = static_cast<const uint16_t*>(x) + begin * in;
     std::transform(from, from + now * in, wide.begin(), bfloat16_to_float);
@@ -50,8 +49,8 @@ void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) co
     const auto* from = static_cast<const float*>(x) + begin * in;
     std::copy(from, from + now * in, wide.begin());
   }
-  prepare_rows(impl_->stored, wide.data(), in, now, in, prepared.data());
-  few_rows_product(impl_->stored, impl_->weights, in, outputs, std::min(outputs + kPanel, impl_->out),
+  prepare_rows(impl_->weights.type, RowType::kFloat32, wide.data(), in, now, in, prepared.data());
+  few_rows_product(impl_->weights, RowType::kFloat32, outputs, std::min(outputs + kPanel, impl_->weights.out),
                    prepared.data(), now, y + begin * impl_->y_stride, impl_->y_stride);
 }
 

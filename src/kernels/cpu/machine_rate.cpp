@@ -40,7 +40,7 @@ double matrix_rate(WeightType type, ThreadPool& pool) {
   const size_t size = type == WeightType::kBFloat16 ? 2 : 4;
   const std::vector<std::byte> weights(kIn * kOut * size), x(kRows * kIn * size);
   std::vector<float> y(kRows * kOut);
-  LargeMatrix matrix(type, weights.data(), kOut, kIn, type, kOut);
+  LargeMatrix matrix({type, kOut, kIn, weights.data(), nullptr}, type, kOut);
   const auto pieces = static_cast<size_t>(matrix.prepare(kRows));
   const double seconds = median_seconds(5, [&] {
     pool.run(pieces,
