@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/processors.h"
+#include "base/timing.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -46,6 +47,8 @@ struct ThreadPool::Impl {
   std::atomic<int> sleeping{0};
   std::atomic<bool> stop{false};
   std::exception_ptr error;
+  bool watching = false;  // this and `watched` are the caller's alone
+  Watched watched;
 
   bool has_pieces() const { return (ticket.load() & kPieces) != 0; }
 
@@ -93,14 +96,20 @@ struct ThreadPool::Impl {
   }
 
   void run_region(uint32_t count, const std::function<void(size_t)>& pieces) {
+    const double begin = watching ? steady_seconds() : 0;
     work = &pieces;
     error = nullptr;
     unfinished.store(count);
     ticket.store(((ticket.load() | kPieces) + 1) | count);
     wake_for(count);
     drain();
+    const double drained = watching ? steady_seconds() : 0;
     for (int spin = 0; spin < kSpins && unfinished.load() != 0; ++spin) relax();
     for (uint32_t left; (left = unfinished.load()) != 0;) unfinished.wait(left);
+    if (watching) {
+      const double end = steady_seconds();
+      ++watched.regions, watched.seconds += end - begin, watched.waited += end - drained;
+    }
     if (error) std::rethrow_exception(error);
   }
 };
@@ -118,6 +127,13 @@ ThreadPool::~ThreadPool() {
   impl_->wake.notify_all();
   for (auto& thread : impl_->threads) thread.join();
 }
+
+void ThreadPool::watch() {
+  impl_->watching = true;
+  impl_->watched = {};
+}
+
+const ThreadPool::Watched& ThreadPool::watched() const { return impl_->watched; }
 
 int ThreadPool::size() const { return static_cast<int>(impl_->threads.size()) + 1; }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -19,6 +20,16 @@ class ThreadPool {
   ThreadPool& operator=(const ThreadPool&) = delete;
 
   int size() const;
+
+  /// What regions took since watch(): for those who measure. A region of one piece runs on the caller alone
+  /// and is none.
+  struct Watched {
+    uint64_t regions = 0;
+    double seconds = 0;  // in them
+    double waited = 0;   // of those, the caller's for pieces that others had taken
+  };
+  void watch();
+  const Watched& watched() const;
 
   /// Calls work(0) … work(count − 1), count < 2³², in any order, and returns when all are done: threads that
   /// wake too late to help are not waited for. The first exception that a

@@ -36,16 +36,29 @@ inline double median(std::vector<double> numbers) {
   return *middle;
 }
 
-/// Median seconds of `passes` ≥ 1 runs of work, after one that does not count.
+/// Seconds of each of `passes` ≥ 1 runs of work, after one that does not count.
 template <class Work>
-double median_seconds(int passes, const Work& work) {
+std::vector<double> seconds_of_runs(int passes, const Work& work) {
   std::vector<double> seconds;
   for (int pass = -1; pass < passes; ++pass) {
     const Stopwatch watch;
     work();
     if (pass >= 0) seconds.push_back(watch.seconds());
   }
-  return median(std::move(seconds));
+  return seconds;
+}
+
+/// Their median: what work takes.
+template <class Work>
+double median_seconds(int passes, const Work& work) {
+  return median(seconds_of_runs(passes, work));
+}
+
+/// The least of them: what the machine can do.
+template <class Work>
+double least_seconds(int passes, const Work& work) {
+  const auto seconds = seconds_of_runs(passes, work);
+  return *std::min_element(seconds.begin(), seconds.end());
 }
 
 }  // namespace linnet

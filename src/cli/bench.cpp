@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <span>
 #include <string>
@@ -16,6 +17,9 @@
 #include "base/thread_pool.h"
 #include "base/timing.h"
 #include "cli/bench.h"
+#include "cli/bench_machine.h"
+#include "cli/bench_profile.h"
+#include "cli/bench_text.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -31,8 +35,11 @@ using Json = nlohmann::ordered_json;
 struct BenchOptions : SharedOptions {
   std::vector<int64_t> contexts = {0, 1024, 16384};  // 0: after BOS alone
   int64_t prefill_tokens = 2048;
-  int windows = 9;         // each context is measured in turn, so many times
-  int window_tokens = 32;  // decoded in one
+  int windows = 9;            // each context is measured in turn, so many times
+  int window_tokens = 32;     // decoded in one
+  std::string config;         // a config.json in place of MODEL
+  std::vector<int64_t> rows;  // nodes of a step that are measured beside one
+  bool profile = false;
   BenchTrainingOptions training;
 };
 
@@ -136,6 +143,58 @@ int32_t first_token(const Model& model) {
   return model.config().bos ? static_cast<int32_t>(*model.config().bos) : 0;
 }
 
+/// Seconds of a step of `rows` nodes, root and children, on a sequence of BOS alone; the state stays.
+double step_seconds(Decoder& decoder, int64_t rows, int steps) {
+  TokenTree tree;
+  tree.add(1, -1);
+  for (int64_t i = 1; i < rows; ++i) tree.add(static_cast<int32_t>(i % decoder.vocabulary()), 0);
+  const Decoder::Branch branch{0, &tree};
+  const Stopwatch watch;
+  for (int i = 0; i < steps; ++i) decoder.step({&branch, 1});
+  return watch.seconds() / steps;
+}
+
+/// Steps of several rows beside steps of one, in turns; what they read is the same.
+Json measure_rows(Decoder& decoder, const BenchOptions& options, ShownWork& work) {
+  constexpr int kSteps = 4;
+  std::vector<int64_t> rows = {1};
+  std::copy_if(options.rows.begin(), options.rows.end(), std::back_inserter(rows),
+               [](int64_t count) { return count != 1; });
+  std::vector<std::vector<double>> seconds(rows.size());
+  read(decoder, 0, std::vector<int32_t>{first_token(decoder.model())}, work);
+  for (int window = -1; window < options.windows; ++window) {
+    for (size_t i = 0; i < rows.size(); ++i) {
+      work.add(0, "rows");
+      const double now = step_seconds(decoder, rows[i], kSteps);
+      if (window >= 0) seconds[i].push_back(now);
+    }
+  }
+  Json all = Json::array();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const double now = median(seconds[i]);
+    all.push_back({{"rows", rows[i]}, {"seconds_per_step", now}, {"of_one_row", now / median(seconds[0])}});
+  }
+  return all;
+}
+
+/// Plain decoding after BOS alone, by a decoder that tells where time goes.
+Json measure_profile(const std::shared_ptr<const Model>& model, Decoder::Options how, ThreadPool& pool,
+                     const BenchOptions& options, ShownWork& work) {
+  Profile profile;
+  how.profile = &profile, how.slots = 1;
+  const auto made = Decoder::make(model, how, pool);
+  Decoder& decoder = *made;
+  read(decoder, 0, std::vector<int32_t>{first_token(decoder.model())}, work);
+  decode(decoder, 0, 1, options.window_tokens);
+  read(decoder, 0, std::vector<int32_t>{first_token(decoder.model())}, work);
+  profile.clear();
+  pool.watch();
+  const Stopwatch watch;
+  decode(decoder, 0, 1, options.window_tokens);
+  const double seconds = watch.seconds();
+  return profile_json(profile, pool.watched(), options.window_tokens, seconds, decoder.state_bytes(0));
+}
+
 Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::vector<int64_t>& contexts,
                     ShownWork& work) {
   std::vector<std::vector<double>> seconds(contexts.size());
@@ -171,80 +230,87 @@ Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::ve
   return rows;
 }
 
-/// Measures the machine and adds what the model's numbers are of it.
-void hold_against_machine(const Decoder::Cost& cost, ThreadPool& pool, Json& result) {
-  const double bandwidth = kernels::read_bandwidth(pool);
+/// Reading at the sizes that the model's steps read.
+void measure_reading(const Json& rows, Ruler& ruler) {
+  ruler.measure(0);
+  for (const Json& row : rows) ruler.measure(row["bytes_per_token"].get<size_t>());
+}
+
+/// Measures the machine's products and adds what the model's numbers are of what the machine can do.
+void hold_against_machine(const Decoder::Cost& cost, ThreadPool& pool, const Ruler& ruler, Json& result) {
   const double float32 = kernels::matrix_rate(kernels::WeightType::kFloat32, pool);
   const double bfloat16 = kernels::matrix_rate(kernels::WeightType::kBFloat16, pool);
-  result["read_bytes_per_second"] = bandwidth;
+  result["read_bytes_per_second"] = ruler.of_memory().bytes_per_second;
+  result["reading"] = ruler.to_json();
   result["float32_operations_per_second"] = float32;
   result["bfloat16_operations_per_second"] = bfloat16;
   result["prefill_fraction_of_matrix_rate"] = 2.0 * static_cast<double>(cost.layer_parameters) *
                                               result["prefill_tokens_per_second"].get<double>() /
                                               (cost.bfloat16_prefill ? bfloat16 : float32);
   for (Json& row : result["decode"]) {
-    row["fraction_of_roofline"] =
-        row["bytes_per_token"].get<double>() * row["decode_tokens_per_second"].get<double>() / bandwidth;
+    const double bytes = row["bytes_per_token"].get<double>();
+    const double most = ruler.of(static_cast<size_t>(bytes)).bytes_per_second;
+    row["roofline_bytes_per_second"] = most;
+    row["fraction_of_roofline"] = bytes * row["decode_tokens_per_second"].get<double>() / most;
   }
 }
 
-std::string text_of(const Json& result) {
-  const auto number = [&](const char* key) { return result[key].get<double>(); };
-  std::string text =
-      fmt::format("machine     read {:.1f} GB/s, matrix products bf16 {:.0f}, float32 {:.0f} GFLOP/s, {}\n",
-                  number("read_bytes_per_second") * 1e-9, number("bfloat16_operations_per_second") * 1e-9,
-                  number("float32_operations_per_second") * 1e-9, counted(result["threads"], "thread"));
-  text +=
-      fmt::format("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
-  text += fmt::format("prefill     {:.0f} tokens/s over {}, {:.0f}% of the matrix rate\n",
-                      number("prefill_tokens_per_second"), counted(result["prefill_tokens"], "token"),
-                      number("prefill_fraction_of_matrix_rate") * 100);
-  for (const Json& row : result["decode"]) {
-    text += fmt::format(
-        "decode      {:.0f} tokens/s (best window {:.0f}) after {}; {:.1f} MB read a token, {:.0f}% "
-        "of the "
-        "roofline; state {:.2f} MB\n",
-        row["decode_tokens_per_second"].get<double>(), row["best_window_tokens_per_second"].get<double>(),
-        row["context"] == 0 ? "BOS alone" : counted(row["context"], "token"),
-        row["bytes_per_token"].get<double>() * 1e-6, row["fraction_of_roofline"].get<double>() * 100,
-        row["state_bytes"].get<double>() * 1e-6);
+/// MODEL or --config; options that would do nothing.
+void check_given(const BenchOptions& options) {
+  if (options.config.empty() && options.model.empty())
+    throw Error("MODEL", "not given", "a model folder, or --config with a config.json");
+  if (!options.config.empty()) {
+    if (!options.model.empty()) throw Error("--config", "given beside MODEL", "one of the two");
+    refuse_given(*options.app, {"--base", "--verify"}, "given with --config",
+                 "a MODEL, whose files it is about");
   }
-  return text + fmt::format("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
-                            number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
-}
-
-ExitStatus bench(const BenchOptions& options) {
   refuse_given(*options.app,
                {"--batch", "--micro-batch", "--context", "--steps", "--activation-checkpointing"},
                "given without --training", "--training too");
+}
+
+ExitStatus bench(const BenchOptions& options) {
+  check_given(options);
   check_device(options);
   const JsonResult json(options);
   ThreadPool pool(options.threads);
   const ComputeType compute = compute_type(options.dtype);
 
   const Stopwatch start;
-  const auto model = open_model(options);
+  const auto model =
+      options.config.empty() ? open_model(options) : Model::random(options.config, options.seed);
   const int slots = static_cast<int>(std::max<size_t>(1, options.contexts.size()));
-  const auto decoder = Decoder::make(model, {.compute = compute, .slots = slots}, pool);
+  const int64_t nodes =
+      options.rows.empty() ? 1 : *std::max_element(options.rows.begin(), options.rows.end());
+  const Decoder::Options how{.compute = compute,
+                             .slots = slots,
+                             .max_nodes = static_cast<int>(nodes),
+                             .weights = weight_type(options)};
+  const auto decoder = Decoder::make(model, how, pool);
   std::vector<float> logits(static_cast<size_t>(decoder->vocabulary()));
   const auto prompt = random_tokens(12, decoder->vocabulary(), options.seed);
   decoder->prefill(0, prompt, prompt.size() - 1, logits);
   const double first_token = start.seconds();
 
   const std::vector<int64_t> contexts = usable_contexts(options, *model);
-  Json result = {{"model", options.model},
+  Json result = {{"model", options.config.empty() ? options.model : options.config},
                  {"dtype", options.dtype},
+                 {"weights", options.weights},
                  {"threads", pool.size()},
                  {"load_to_first_token_seconds", first_token},
                  {"step_weight_bytes", decoder->cost().step_weight_bytes}};
+  Ruler ruler(pool);
   {
     ShownWork work(options, *model, contexts);
     result.update(measure_prefill(*decoder, options, work));
     result["decode"] = measure_decode(*decoder, options, contexts, work);
+    if (!options.rows.empty()) result["rows"] = measure_rows(*decoder, options, work);
+    if (options.profile) result["profile"] = measure_profile(model, how, pool, options, work);
   }
   result["peak_memory_bytes"] = peak_memory();  // before the machine's own measurements take theirs
-  hold_against_machine(decoder->cost(), pool, result);
-  print(text_of(result));
+  measure_reading(result["decode"], ruler);
+  hold_against_machine(decoder->cost(), pool, ruler, result);
+  print(bench_text(result));
   json.write(result);
   return ExitStatus::kDone;
 }
@@ -255,6 +321,11 @@ void describe_bench(CLI::App& app, Work& work) {
   const auto options = std::make_shared<BenchOptions>();
   options->app = &app;
   add_runtime(app, *options);
+  add_weights(app, *options);
+  app.get_option("MODEL")->required(false);
+  app.add_option("--config", options->config,
+                 "A config.json in place of MODEL: its shape with random weights, which are not written")
+      ->type_name("FILE");
   comma_list(
       app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens; 0: after BOS alone"))
       ->transform(count(0, 1 << 24))
@@ -267,10 +338,16 @@ void describe_bench(CLI::App& app, Work& work) {
   app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")
       ->transform(count(1, 100000))
       ->type_name("TOKENS");
+  comma_list(app.add_option("--rows", options->rows,
+                            "Steps of several rows (nodes of a tree) to hold against steps of one"))
+      ->transform(whole(1, 64))
+      ->type_name("ROWS,…");
+  app.add_flag("--profile", options->profile, "Where a step's time goes, by operation and layer");
   add_bench_training(app, options->training);
   app.callback([options, &work] {
     work = [options] {
       refuse_repeated("--contexts", options->contexts);
+      refuse_repeated("--rows", options->rows);
       return bench(*options);
     };
   });

@@ -38,11 +38,26 @@ class SafetensorsFile {
   std::map<std::string, std::string, std::less<>> metadata_;
 };
 
+/// A tensor to write.
+struct NamedTensor {
+  std::string name;
+  TensorView tensor;
+  /// Where given: makes the bytes (`tensor` has none) when it is their turn, so that one tensor at a time is
+  /// in memory. Exactly as many as type and shape say.
+  std::function<std::vector<std::byte>()> make = {};
+
+  size_t bytes() const {
+    return make ? static_cast<size_t>(tensor.numbers()) * size_of(tensor.type) : tensor.bytes.size();
+  }
+};
+
 /// All tensors of a model folder: model.safetensors, or the shards of model.safetensors.index.json.
 class TensorStore {
  public:
   static TensorStore open_folder(const std::filesystem::path& folder);
   static TensorStore open_file(const std::filesystem::path& file);
+  /// Tensors in memory, which `owner` keeps.
+  static TensorStore of(std::vector<NamedTensor> tensors, std::shared_ptr<const void> owner);
 
   const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
   const TensorView* find(std::string_view name) const;  // nullptr if absent
@@ -61,19 +76,7 @@ class TensorStore {
   std::map<std::string, std::string, std::less<>> metadata_;
   std::map<std::string, TensorView, std::less<>> tensors_;
   std::map<std::string, std::string, std::less<>> file_of_;
-};
-
-/// A tensor to write.
-struct NamedTensor {
-  std::string name;
-  TensorView tensor;
-  /// Where given: makes the bytes (`tensor` has none) when it is their turn, so that one tensor at a time is
-  /// in memory. Exactly as many as type and shape say.
-  std::function<std::vector<std::byte>()> make = {};
-
-  size_t bytes() const {
-    return make ? static_cast<size_t>(tensor.numbers()) * size_of(tensor.type) : tensor.bytes.size();
-  }
+  std::shared_ptr<const void> owner_;  // of tensors in memory
 };
 
 /// Writes one file atomically: a temporary beside it, flush, rename. Throws Error on a full disk, leaving

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <utility>
 
 #include "base/error.h"
 #include "base/json.h"
@@ -128,6 +129,13 @@ TensorStore TensorStore::open_folder(const fs::path& folder) {
                   "every tensor where the index says");
     }
   }
+  return store;
+}
+
+TensorStore TensorStore::of(std::vector<NamedTensor> tensors, std::shared_ptr<const void> owner) {
+  TensorStore store;
+  for (NamedTensor& tensor : tensors) store.tensors_.emplace(std::move(tensor.name), tensor.tensor);
+  store.owner_ = std::move(owner);
   return store;
 }
 

@@ -2,6 +2,7 @@
 // Opening checks everything that can be checked without computing; nothing later meets a bad shape.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <memory>
@@ -37,6 +38,10 @@ class Model {
   /// Throws Error on whatever is wrong with the folder or its base.
   static std::shared_ptr<const Model> open(const std::filesystem::path& folder, const OpenOptions& options);
   static std::shared_ptr<const Model> open(const std::filesystem::path& folder) { return open(folder, {}); }
+
+  /// A model of this config.json's shape with random weights, which are in memory alone: for measuring speed.
+  /// In bf16 unless the file's dtype is float32; what linear attention adds starts as linearize starts it.
+  static std::shared_ptr<const Model> random(const std::filesystem::path& config, uint64_t seed);
 
   /// The same weights under other attentions, one config a layer.
   std::shared_ptr<const Model> with_attention(std::vector<AttentionConfig> layers) const;

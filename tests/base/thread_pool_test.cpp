@@ -31,6 +31,20 @@ TEST(ThreadPool, RegionsFollowEachOtherWithoutLosingOrRepeatingAPiece) {
   EXPECT_EQ(sums, expected);
 }
 
+TEST(ThreadPool, CountsItsRegionsOnceItIsWatched) {
+  ThreadPool pool(3);
+  const auto regions = [&](size_t pieces) {
+    pool.run(pieces, [](size_t) {});
+    return pool.watched().regions;
+  };
+  EXPECT_EQ(regions(5), 0u);
+  pool.watch();
+  EXPECT_EQ(regions(5), 1u);
+  EXPECT_EQ(regions(1), 1u);  // the caller alone
+  EXPECT_EQ(regions(2), 2u);
+  EXPECT_LE(pool.watched().waited, pool.watched().seconds);
+}
+
 TEST(ThreadPool, RethrowsWhatAPieceThrewAndGoesOn) {
   ThreadPool pool(3);
   EXPECT_THROW(pool.run(10,

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/bench_text.h"
 #include "tests/cli/program.h"
 
 namespace linnet {
@@ -80,6 +81,56 @@ TEST_F(Program, MeasuresTheEmptyContextBesideOthers) {
   EXPECT_EQ(rows[1]["state_bytes"], 5 * kTokenBytes);
   EXPECT_GT(rows[0]["decode_tokens_per_second"].get<double>(), 0);
   EXPECT_THAT(outcome.out, HasSubstr("after BOS alone"));
+}
+
+TEST_F(Program, MeasuresAShapeWithoutWeightsAndSaysWhereAStepsTimeGoes) {
+  const Outcome outcome = run({"bench", "--config", "{m}/config.json", "--contexts", "0", "--prefill-tokens",
+                               "8", "--windows", "1", "--window-tokens", "3", "--threads", "2", "--rows",
+                               "4,3", "--profile", "--json", "out.json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  ASSERT_EQ(json["rows"].size(), 3u);  // one row beside them
+  EXPECT_EQ(json["rows"][0]["of_one_row"], 1);
+  EXPECT_EQ(json["rows"][1]["rows"], 4);
+  double bytes = 0, seconds = 0;
+  for (const auto& row : json["profile"]["operations"]) {
+    bytes += row["bytes"].get<double>(), seconds += row["seconds"].get<double>();
+  }
+  EXPECT_EQ(json["profile"]["layers"].size(), 2u);
+  EXPECT_NEAR(seconds, json["profile"]["seconds_per_step"].get<double>(), 1e-9);
+  EXPECT_NEAR(bytes, json["decode"][0]["bytes_per_token"].get<double>(), 768);  // but for three tokens' state
+  double best = 0;
+  for (const auto& rate : json["reading"]) best = std::max(best, rate["bytes_per_second"].get<double>());
+  EXPECT_GE(best, json["decode"][0]["roofline_bytes_per_second"].get<double>());
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("a step of 4:"), HasSubstr("down product"), HasSubstr("regions")));
+}
+
+TEST(Bench, CallsMoreThanAllOfALimitAnErrorOfTheRuler) {
+  EXPECT_EQ(cli::percent_of_limit(0.944), "94%");
+  EXPECT_EQ(cli::percent_of_limit(1), "100%");
+  EXPECT_EQ(cli::percent_of_limit(1.2), "120% (over 100%: an error of the ruler)");
+}
+
+TEST_F(Program, TurnsWeightsIntoIntegersWhereTheirRowsAreWholeGroups) {
+  const BadRow row = {{"generate", "{m}", "-p", "a", "--weights", "int8"},
+                      "which int8 makes groups of 32 of, expected a multiple of that, or --weights stored"};
+  expect_refused(row, run(row.arguments));
+  expect_refused(
+      {{"perplexity", "{m}", "{i}/text.txt", "--weights", "int3"}, "--weights: \"int3\", expected"},
+      run({"perplexity", "{m}", "{i}/text.txt", "--weights", "int3"}));
+}
+
+TEST_F(Program, BenchTakesAModelOrAConfig) {
+  const std::vector<BadRow> rows = {
+      {{"bench"}, "MODEL: not given, expected a model folder, or --config"},
+      {{"bench", "{m}", "--config", "{m}/config.json"},
+       "--config: given beside MODEL, expected one of the two"},
+      {{"bench", "--config", "{m}/config.json", "--base", "{m}"}, "--base: given with --config"},
+      {{"bench", "--config", "{m}/config.json", "--verify"}, "--verify: given with --config"},
+      {{"bench", "--config", "{i}/text.txt"}, "text.txt: not JSON"},
+      {{"bench", "{m}", "--rows", "4,4"}, "--rows: 4 twice, expected each once"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run(row.arguments));
 }
 
 TEST_F(Program, NamesTheLimitOfLearnedPositions) {

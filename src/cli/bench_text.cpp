@@ -1,0 +1,55 @@
+#include "cli/bench_text.h"
+
+#include <fmt/format.h>
+
+#include "base/count.h"
+#include "cli/bench_profile.h"
+
+namespace linnet::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string roofline_text(const Json& row) {
+  return fmt::format("{} of the {:.1f} GB/s at which as much is read",
+                     percent_of_limit(row["fraction_of_roofline"].get<double>()),
+                     row["roofline_bytes_per_second"].get<double>() * 1e-9);
+}
+
+}  // namespace
+
+std::string percent_of_limit(double fraction) {
+  return fmt::format("{:.0f}%{}", fraction * 100, fraction > 1 ? " (over 100%: an error of the ruler)" : "");
+}
+
+std::string bench_text(const Json& result) {
+  const auto number = [&](const char* key) { return result[key].get<double>(); };
+  std::string text =
+      fmt::format("machine     read {:.1f} GB/s, matrix products bf16 {:.0f}, float32 {:.0f} GFLOP/s, {}\n",
+                  number("read_bytes_per_second") * 1e-9, number("bfloat16_operations_per_second") * 1e-9,
+                  number("float32_operations_per_second") * 1e-9, counted(result["threads"], "thread"));
+  text +=
+      fmt::format("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
+  text += fmt::format("prefill     {:.0f} tokens/s over {}, {} of the matrix rate\n",
+                      number("prefill_tokens_per_second"), counted(result["prefill_tokens"], "token"),
+                      percent_of_limit(number("prefill_fraction_of_matrix_rate")));
+  for (const Json& row : result["decode"]) {
+    text += fmt::format(
+        "decode      {:.0f} tokens/s (best window {:.0f}) after {}; {:.1f} MB read a token, {}; state {:.2f} "
+        "MB\n",
+        row["decode_tokens_per_second"].get<double>(), row["best_window_tokens_per_second"].get<double>(),
+        row["context"] == 0 ? "BOS alone" : counted(row["context"], "token"),
+        row["bytes_per_token"].get<double>() * 1e-6, roofline_text(row),
+        row["state_bytes"].get<double>() * 1e-6);
+  }
+  for (const Json& row : result.value("rows", Json::array())) {
+    text += fmt::format("rows        a step of {}: {:.3f} ms, {:.2f} times one row's\n",
+                        row["rows"].get<int64_t>(), row["seconds_per_step"].get<double>() * 1e3,
+                        row["of_one_row"].get<double>());
+  }
+  if (result.contains("profile")) text += profile_text(result["profile"]);
+  return text + fmt::format("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
+                            number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
+}
+
+}  // namespace linnet::cli
