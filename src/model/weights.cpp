@@ -119,9 +119,11 @@ class Preparer {
   Preparer(const Model& model, const WeightOptions& how, ThreadPool& pool)
       : model_(model), compute_(how.compute), stored_(how.stored), pool_(pool) {}
 
+  /// An embedding or the vocabulary matrix: in int8 where others are in int4, which costs it more than them.
   Matrix embedding(std::string_view module) const {
-    return in_compute_type(matrix_of(needed(model_.tensor(module, "weight"), module), false, named(module)),
-                           named(module));
+    const Matrix matrix = matrix_of(needed(model_.tensor(module, "weight"), module), false, named(module));
+    if (stored_) return quantized(matrix, WeightType::kInt8, pool_, named(module));
+    return in_compute_type(matrix, named(module));
   }
 
   template <class T>
