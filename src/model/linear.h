@@ -73,7 +73,7 @@ class Linear {
 /// work(begin, end) over [0, rows) in blocks, on the pool's threads where there are enough rows to pay.
 template <class Work>
 void for_rows(int64_t rows, ThreadPool& pool, const Work& work) {
-  constexpr int64_t kBlock = 16;
+  constexpr int64_t kBlock = kernels::kRowBlock;
   if (rows < kBlock) return work(int64_t{0}, rows);
   pool.run(static_cast<size_t>((rows + kBlock - 1) / kBlock), [&](size_t block) {
     const int64_t begin = static_cast<int64_t>(block) * kBlock;

@@ -94,7 +94,11 @@ struct RandomWeights {
 std::vector<float> product(const RandomWeights& weights, const Shape& shape, const std::vector<float>& x,
                            int64_t rows, int64_t begin, int64_t end) {
   auto prepared = poison(rows * kernels::prepared_size(weights.rows, shape.in));
-  kernels::prepare_rows(weights.view.type, weights.rows, x.data(), shape.in, rows, shape.in, prepared.data());
+  // As callers do on several threads: in parts.
+  const int64_t size = kernels::prepared_size(weights.rows, shape.in);
+  for (int64_t r = 0; r < rows; r += kernels::kRowBlock)
+    kernels::prepare_rows(weights.view.type, weights.rows, x.data() + r * shape.in, shape.in,
+                          std::min(kernels::kRowBlock, rows - r), shape.in, prepared.data() + r * size);
   auto y = poison(rows * shape.out);
   kernels::few_rows_product(weights.view, weights.rows, begin, end, prepared.data(), rows, y.data(),
                             shape.out);
@@ -108,7 +112,7 @@ TEST_P(FewRows, EqualThePlainProduct) {
   for (const Types& types : every_types()) {
     for (const Shape& shape : kShapes) {
       if (!types.can_be(shape)) continue;
-      for (int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 11, 64}) {
+      for (int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 11, 17, 18, 35, 64, 130}) {
         const RandomWeights weights(shape, types);
         const auto x = random_rows(types.rows, rows * shape.in, 1);
         std::vector<double> expected(rows * shape.out);
@@ -126,7 +130,7 @@ TEST_P(FewRows, ARowHasTheSameBitsAloneAndBesideOthersAndInAnyCut) {
     for (const Shape& shape : kShapes) {
       if (!types.can_be(shape)) continue;
       const RandomWeights weights(shape, types);
-      const int64_t rows = 13;
+      const int64_t rows = 18;
       const auto x = random_rows(types.rows, rows * shape.in, 2);
       const auto together = product(weights, shape, x, rows, 0, shape.out);
       for (int64_t r = 0; r < rows; ++r) {

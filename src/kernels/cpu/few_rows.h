@@ -28,6 +28,9 @@ RowType fastest_rows(WeightType weights);
 /// Number of floats that prepare_rows takes for one row of `in` numbers.
 int64_t prepared_size(RowType rows, int64_t in);
 
+/// Rows may be prepared in parts, each of this many but for the last.
+inline constexpr int64_t kRowBlock = 16;
+
 /// Lays rows of x [rows, in] (row r at x + r * x_stride) out as the product reads them: padded with zeros to
 /// whole blocks and, as float32 for bf16 weights, with each block's even inputs before its odd ones.
 /// `prepared` holds rows * prepared_size(type, in) floats.

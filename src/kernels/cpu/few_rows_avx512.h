@@ -12,6 +12,8 @@
 #include <algorithm>
 #include <cstdint>
 
+#include "kernels/cpu/few_rows.h"
+
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq")
 namespace linnet::kernels {
 
@@ -20,8 +22,11 @@ inline constexpr int64_t kOuts = 4;   // rows of weights side by side: their sum
 inline constexpr int64_t kMostGroups = 16;  // that go through the weights together
 inline constexpr int64_t kLine = 64;        // bytes
 
-/// Rows of the next group, of `left` that are left: a group of one would wait for its own sums.
-HWY_INLINE int64_t group_of(int64_t left) {
+/// Rows of the group that begins with `row` of `rows`. Groups end with blocks, so that these can be prepared
+/// apart; where five to seven rows are left they make two groups, as one of a single row would wait for its
+/// sums.
+HWY_INLINE int64_t group_at(int64_t row, int64_t rows) {
+  const int64_t left = std::min(rows - row, kRowBlock - row % kRowBlock);
   if (left >= 2 * kGroup || left <= kGroup) return std::min(left, kGroup);
   return (left + 1) / 2;
 }

@@ -86,7 +86,7 @@ HWY_INLINE void product_of_groups(const uint16_t* weights, int64_t in, int64_t f
                  std::min(stretch, in - i), sums, i == 0,
                  i + stretch >= in};
       for (int64_t r = begin, now; r < end; r += now, at.sums += kOuts * kGroup * 16) {
-        now = group_of(rows - r);
+        now = group_at(r, rows);
         const uint16_t* x = prepared + r * padded + i * now;
         float* to = y + o + r * y_stride;
         if (now == 1) tile<1>(at, x, ahead, to, y_stride);
@@ -111,8 +111,8 @@ int64_t prepared_size(int64_t in) { return (in + kVector - 1) / kVector * kVecto
 
 void prepare(const float* x, int64_t x_stride, int64_t rows, int64_t in, uint16_t* prepared) {
   const int64_t padded = prepared_size(in) * 2;
-  for (int64_t now; rows > 0; rows -= now, prepared += now * padded) {
-    now = group_of(rows);
+  for (int64_t first = 0, now; first < rows; first += now, prepared += now * padded) {
+    now = group_at(first, rows);
     for (int64_t r = 0; r < now; ++r, x += x_stride) {
       uint16_t* to = prepared + r * kVector;
       for (int64_t i = 0; i < in; i += kVector, to += now * kVector) {
@@ -128,7 +128,7 @@ void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, co
              int64_t rows, float* y, int64_t y_stride) {
   for (int64_t first = 0, last; first < rows; first = last) {
     last = first;
-    for (int64_t group = 0; group < kMostGroups && last < rows; ++group) last += group_of(rows - last);
+    for (int64_t group = 0; group < kMostGroups && last < rows; ++group) last += group_at(last, rows);
     product_of_groups(weights, in, begin, end, prepared, first, last, rows, y, y_stride);
   }
 }

@@ -108,7 +108,7 @@ HWY_INLINE void range(const Weights& weights, int64_t begin, int64_t end, const 
     const char* next = reinterpret_cast<const char*>(weights.data) + (o + kOuts) * weights.row_bytes();
     const Prepared* x = prepared;
     for (int64_t r = 0, now; r < rows; r += now, x += now * blocks, next += part * kLine) {
-      now = group_of(rows - r);
+      now = group_at(r, rows);
       float* to = y + o + r * y_stride;
       if (now == 1) tile<kInt8, 1>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
       if (now == 2) tile<kInt8, 2>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
@@ -162,8 +162,8 @@ int64_t prepared_size(int64_t in) {
 void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t rows, int64_t in, void* prepared) {
   const int64_t blocks = (in + kBlock - 1) / kBlock;
   auto* to = static_cast<Prepared*>(prepared);
-  for (int64_t now; rows > 0; rows -= now, to += now * blocks) {
-    now = group_of(rows);
+  for (int64_t first = 0, now; first < rows; first += now, to += now * blocks) {
+    now = group_at(first, rows);
     for (int64_t r = 0; r < now; ++r, x += x_stride) {
       for (int64_t b = 0; b < blocks; ++b)
         prepare_block(x + b * kBlock, std::min<int64_t>(2, in / kScaleGroup - 2 * b),
