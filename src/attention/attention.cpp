@@ -6,6 +6,7 @@
 
 #include "attention/linear.h"
 #include "attention/method.h"
+#include "attention/rotation.h"
 #include "attention/softmax.h"
 #include "base/error.h"
 
@@ -61,7 +62,8 @@ StateLayout state_layout(const AttentionConfig& config, const AttentionShape& sh
     for (int64_t dimension : spec.shape) count *= dimension;
     zeros[spec.name].assign(count, 0.0f);
   }
-  return make_linear<float>(config, shape, std::move(zeros), nullptr)->layout();
+  const Rotation rotation;  // whichever it is, a token's key is held once
+  return make_linear<float>(config, shape, std::move(zeros), &rotation)->layout();
 }
 
 void check_cross(const AttentionConfig& config) {
@@ -72,21 +74,21 @@ void check_cross(const AttentionConfig& config) {
 
 template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
-                                             const ParameterTensors& tensors,
-                                             const SinkRotation* sink_rotation, const std::string& where) {
+                                             const ParameterTensors& tensors, const Rotation* rotation,
+                                             const std::string& where) {
   check_shape(shape, where);
   check_heads(config, shape.kv_heads, where);
   if (config.grows()) return make_softmax<T>(config, shape);
-  return make_linear<T>(config, shape, checked<T>(config, shape, tensors, where), sink_rotation);
+  return make_linear<T>(config, shape, checked<T>(config, shape, tensors, where), rotation);
 }
 
 template std::unique_ptr<Attention<float>> make_attention<float>(const AttentionConfig&,
                                                                  const AttentionShape&,
-                                                                 const ParameterTensors&, const SinkRotation*,
+                                                                 const ParameterTensors&, const Rotation*,
                                                                  const std::string&);
 template std::unique_ptr<Attention<double>> make_attention<double>(const AttentionConfig&,
                                                                    const AttentionShape&,
-                                                                   const ParameterTensors&,
-                                                                   const SinkRotation*, const std::string&);
+                                                                   const ParameterTensors&, const Rotation*,
+                                                                   const std::string&);
 
 }  // namespace linnet

@@ -39,15 +39,10 @@ struct Rows {
   HeadRows<const T> k;          // [kv_heads, count, head_size], rotated
   HeadRows<const T> v;          // [kv_heads, count, value_size]
   HeadRows<const T> summary_q;  // what the summary reads where feature_position is none: before rotary
-  HeadRows<const T> summary_k;
+  HeadRows<const T> summary_k;  // where a Rotation says how k came of it, the state holds k alone
 };
 
-/// How keys of sinks move once the stream is past what the teacher was trained on. Absent: keys as they
-/// stand.
-struct SinkRotation {
-  std::vector<double> inverse_frequencies;  // [rotary size / 2]
-  int64_t trained_positions = 0;            // P
-};
+struct Rotation;  // attention/rotation.h
 
 /// What a layer's state holds for one sequence, in numbers; bytes are what is allocated.
 struct StateLayout {
@@ -129,27 +124,28 @@ void check_cross(const AttentionConfig& config);
 /// Learned tensors by their name after `linear_attention.`.
 using ParameterTensors = std::map<std::string, TensorView, std::less<>>;
 
+/// `rotation`: how the rows' k come of their summary_k and their positions. Null where nothing is known of
+/// it: then sinks' keys stay as they stand, and a state holds both keys of a token where both are read.
 /// Throws Error (where: `where` and the tensor's name) on a missing tensor, a wrong shape or a NaN.
 template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
-                                             const ParameterTensors& parameters,
-                                             const SinkRotation* sink_rotation, const std::string& where);
-/// What a sequence's state is in float32, from the config alone.
+                                             const ParameterTensors& parameters, const Rotation* rotation,
+                                             const std::string& where);
+/// What a sequence's state is in float32, from the config alone, in a model: one that says how its keys turn.
 StateLayout state_layout(const AttentionConfig& config, const AttentionShape& shape);
 
 template <class T>
 using MakeAttention = std::function<std::unique_ptr<Attention<T>>(
-    const AttentionConfig&, const AttentionShape&, const ParameterTensors&, const SinkRotation*,
+    const AttentionConfig&, const AttentionShape&, const ParameterTensors&, const Rotation*,
     const std::string&)>;
 extern template std::unique_ptr<Attention<float>> make_attention<float>(const AttentionConfig&,
                                                                         const AttentionShape&,
                                                                         const ParameterTensors&,
-                                                                        const SinkRotation*,
-                                                                        const std::string&);
+                                                                        const Rotation*, const std::string&);
 extern template std::unique_ptr<Attention<double>> make_attention<double>(const AttentionConfig&,
                                                                           const AttentionShape&,
                                                                           const ParameterTensors&,
-                                                                          const SinkRotation*,
+                                                                          const Rotation*,
                                                                           const std::string&);
 
 }  // namespace linnet

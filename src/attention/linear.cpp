@@ -17,13 +17,13 @@ template <class T>
 class LinearAttention final : public Attention<T> {
  public:
   LinearAttention(const AttentionConfig& config, const AttentionShape& shape, const Parameters<T>& parameters,
-                  const SinkRotation* sink_rotation)
+                  const Rotation* rotation)
       : shape_(shape), group_(config.group) {
     std::vector<int> class_of(shape.kv_heads);
     std::vector<LinearLayout> layouts;
     for (const BudgetClass& own : budget_classes(config, shape.kv_heads)) {
       for (const int g : own.kv_heads) class_of[g] = static_cast<int>(layers_.size());
-      layers_.push_back(layers_.empty() ? LinearLayer<T>(own.config, shape, parameters, sink_rotation)
+      layers_.push_back(layers_.empty() ? LinearLayer<T>(own.config, shape, parameters, rotation)
                                         : layers_[0].of_class(own.config));
       layouts.push_back(layers_.back().layout);
     }
@@ -136,13 +136,12 @@ class LinearAttention final : public Attention<T> {
 
 template <class T>
 std::unique_ptr<Attention<T>> make_linear(const AttentionConfig& config, const AttentionShape& shape,
-                                          const Parameters<T>& parameters,
-                                          const SinkRotation* sink_rotation) {
-  return std::make_unique<LinearAttention<T>>(config, shape, parameters, sink_rotation);
+                                          const Parameters<T>& parameters, const Rotation* rotation) {
+  return std::make_unique<LinearAttention<T>>(config, shape, parameters, rotation);
 }
 template std::unique_ptr<Attention<float>> make_linear(const AttentionConfig&, const AttentionShape&,
-                                                       const Parameters<float>&, const SinkRotation*);
+                                                       const Parameters<float>&, const Rotation*);
 template std::unique_ptr<Attention<double>> make_linear(const AttentionConfig&, const AttentionShape&,
-                                                        const Parameters<double>&, const SinkRotation*);
+                                                        const Parameters<double>&, const Rotation*);
 
 }  // namespace linnet

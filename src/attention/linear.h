@@ -18,6 +18,6 @@ namespace linnet {
 
 template <class T>
 std::unique_ptr<Attention<T>> make_linear(const AttentionConfig& config, const AttentionShape& shape,
-                                          const Parameters<T>& parameters, const SinkRotation* sink_rotation);
+                                          const Parameters<T>& parameters, const Rotation* rotation);
 
 }  // namespace linnet

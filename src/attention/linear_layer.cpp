@@ -32,39 +32,20 @@ std::unique_ptr<Summary<double>> make_summary(const AttentionConfig& config, con
   return config.method->make_double(config, shape, parameters);
 }
 
-/// Cosines and sines of one turn, kept by the thread: all layers of a model turn alike.
-struct Turn {
-  int64_t positions = -1;
-  std::vector<double> frequencies, cosines, sines;
-
-  static const Turn& of(int64_t positions, const std::vector<double>& frequencies) {
-    thread_local Turn turn;
-    if (turn.positions != positions || turn.frequencies != frequencies) {
-      turn.positions = positions;
-      turn.frequencies = frequencies;
-      turn.cosines.clear();
-      turn.sines.clear();
-      for (double frequency : frequencies) {
-        turn.cosines.push_back(std::cos(static_cast<double>(positions) * frequency));
-        turn.sines.push_back(std::sin(static_cast<double>(positions) * frequency));
-      }
-    }
-    return turn;
-  }
-};
-
 }  // namespace
 
 template <class T>
 LinearLayer<T>::LinearLayer(const AttentionConfig& c, const AttentionShape& s,
-                            const Parameters<T>& parameters, const SinkRotation* sink_rotation)
+                            const Parameters<T>& parameters, const Rotation* rotation)
     : config(c),
       shape(s),
       repeat(s.heads / s.kv_heads),
       score_scale(c.method->unit_rows ? T(1) : T(1) / std::sqrt(T(s.head_size))) {
   if (config.has_summary()) summary = make_summary(config, shape, parameters);
   if (config.has_local()) local.emplace(config, shape, score_scale, values_of(parameters, "local_gain"));
-  layout = LinearLayout(config, shape, summary ? summary->matrices() : std::vector<PaddedMatrix>());
+  if (rotation) rotation_ = std::make_shared<const KeyRotation<T>>(*rotation, s.head_size, c.group);
+  reads_before_ = config.feature_position == FeaturePosition::kNone;
+  layout = layout_of(config);
   alphas =
       config.alpha_learned ? values_of(parameters, "alpha") : std::vector<T>(shape.heads, T(config.alpha));
   gates = padded_rows(values_of(parameters, "gate"), shape.head_size);
@@ -74,15 +55,21 @@ LinearLayer<T>::LinearLayer(const AttentionConfig& c, const AttentionShape& s,
     decays = values_of(parameters, "decay");
     for (T& decay : decays) decay = T(1) / (T(1) + std::exp(-decay));
   }
-  if (sink_rotation) rotation_ = *sink_rotation;
 }
 
 template <class T>
 LinearLayer<T> LinearLayer<T>::of_class(const AttentionConfig& own) const {
   LinearLayer other = *this;
   other.config = own;
-  other.layout = LinearLayout(own, shape, summary ? summary->matrices() : std::vector<PaddedMatrix>());
+  other.layout = other.layout_of(own);
   return other;
+}
+
+// Keys of unit length are made of rotated and unrotated ones by themselves.
+template <class T>
+LinearLayout LinearLayer<T>::layout_of(const AttentionConfig& own) const {
+  const bool apart = reads_before_ && (!rotation_ || own.method->unit_rows);
+  return {own, shape, summary ? summary->matrices() : std::vector<PaddedMatrix>(), apart};
 }
 
 template <class T>
@@ -106,13 +93,12 @@ void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, T* kept, const T* par
   const int64_t end = (block + 1) * config.group;
   if (block < 0 || end > committed || begin >= end) return;
   const int64_t slot = layout.slot(begin);
-  const TokenBlock<T> tokens{part + layout.feature_keys + slot,
-                             layout.key_row,
-                             part + layout.values + slot * layout.value_row,
-                             layout.value_row,
-                             end - begin,
-                             begin,
-                             fading(kv_head, group, block)};
+  Scratch& scratch = Scratch::of_thread();
+  const Scratch::Scope scope(scratch);
+  const TokenBlock<T> tokens = summary_tokens(
+      {part + layout.feature_keys + slot, layout.key_row, part + layout.values + slot * layout.value_row,
+       layout.value_row, end - begin, begin, fading(kv_head, group, block)},
+      scratch);
   if (layout.kept.tokens > 0) fold_kept(kv_head, sums, kept, tokens, part + layout.local_keys + slot, group);
   summary->add(kv_head, sums, tokens);
 }
@@ -126,6 +112,7 @@ void LinearLayer<T>::fold_kept(int64_t kv_head, const T* sums, T* kept, TokenBlo
   block.weight = T(1);
   summary->surprises(kv_head, sums, block, surprises);
   block.keys = local_keys;
+  block.key_row = layout.key_row;
   const int64_t stay =
       keep_most_surprising(layout.kept, shape.head_size, kept, held(group - 1), block, surprises);
   const int64_t before = horizon(group - 1), now = horizon(group);
@@ -231,23 +218,8 @@ void LinearLayer<T>::append(int64_t kv_head, T* part, const Rows<T>& rows, int64
 
 template <class T>
 int64_t LinearLayer<T>::turn_of(int64_t group) const {
-  if (!rotation_ || (layout.sinks == 0 && layout.kept.tokens == 0)) return 0;
-  return std::max<int64_t>(0, (group + 1) * config.group - rotation_->trained_positions);
-}
-
-// A vector at position p turned on by `turn` is that at p + turn: the angles add (Su et al. 2021,
-// section 3.2, in the half-split layout of LLaMA). Angles are in float64.
-template <class T>
-void LinearLayer<T>::turn(int64_t turn, T* vector, int64_t stride) const {
-  const Turn& angles = Turn::of(turn, rotation_->inverse_frequencies);
-  const int64_t half = static_cast<int64_t>(angles.cosines.size());
-  for (int64_t i = 0; i < half; ++i) {
-    const T cosine = T(angles.cosines[i]), sine = T(angles.sines[i]);
-    T &first = vector[i * stride], &second = vector[(i + half) * stride];
-    const T before = first;
-    first = before * cosine - second * sine;
-    second = second * cosine + before * sine;
-  }
+  if (!rotation_ || !rotation_->turns() || (layout.sinks == 0 && layout.kept.tokens == 0)) return 0;
+  return std::max<int64_t>(0, (group + 1) * config.group - rotation_->trained_positions());
 }
 
 template class LinearLayer<float>;

@@ -9,6 +9,7 @@
 #include "attention/linear_state.h"
 #include "attention/local_branch.h"
 #include "attention/method.h"
+#include "attention/rotation.h"
 #include "attention/sight.h"
 
 namespace linnet {
@@ -20,7 +21,7 @@ class LinearLayer {
  public:
   /// `config` is a class's: its budgets are numbers.
   LinearLayer(const AttentionConfig& config, const AttentionShape& shape, const Parameters<T>& parameters,
-              const SinkRotation* sink_rotation);
+              const Rotation* rotation);
   /// Another class of the same layer, which shares its summary.
   LinearLayer of_class(const AttentionConfig& own) const;
 
@@ -79,9 +80,17 @@ class LinearLayer {
     const int64_t turn = turn_of(group);
     return turn > 0 ? turn + layout.sinks : 0;
   }
-  /// Turns a rotated vector on by `turn` positions, back where that is below 0: number x is vector[x *
-  /// stride].
-  void turn(int64_t turn, T* vector, int64_t stride) const;
+  /// Turns a rotated vector on by `turn` positions (KeyRotation::turn).
+  void turn(int64_t turn, T* vector, int64_t stride) const { rotation_->turn(turn, vector, stride); }
+
+  /// Tokens of one block out of the ring as the summary reads them: with keys that are turned back, in
+  /// scratch, where the ring holds rotated ones and the summary reads those before.
+  TokenBlock<T> summary_tokens(const TokenBlock<T>& tokens, Scratch& scratch) const {
+    return turns_back() ? rotation_->before_rotary(tokens, scratch) : tokens;
+  }
+  /// Whether the summary's keys are made from the local branch's.
+  bool turns_back() const { return reads_before_ && layout.has_local && !layout.separate_keys; }
+  const KeyRotation<T>& rotation() const { return *rotation_; }
 
  private:
   /// `block` enters the kept tokens of readers of `group`, as the summary without it recalls its tokens.
@@ -90,7 +99,11 @@ class LinearLayer {
   /// α of a head's query: a share (convex), or what the summary is added with (additive).
   T alpha_of(int64_t head, const T* query) const;
 
-  std::optional<SinkRotation> rotation_;
+  /// The layout of a class of heads.
+  LinearLayout layout_of(const AttentionConfig& own) const;
+
+  std::shared_ptr<const KeyRotation<T>> rotation_;  // null: how keys turn is not known
+  bool reads_before_ = false;                       // the summary reads keys before rotary
 };
 
 }  // namespace linnet

@@ -102,17 +102,31 @@ class HeadPass {
         .run(single.order, single.buckets);
   }
 
+  // The nodes' keys as columns.
+  const T* key_columns(const HeadRows<const T>& rows) const {
+    T* keys = scratch_.take<T>(layer_.shape.head_size * node_row_);
+    std::fill_n(keys, layer_.shape.head_size * node_row_, T(0));
+    transpose_rows(rows, kv_head_, 0, nodes_, layer_.shape.head_size, keys, node_row_);
+    return keys;
+  }
+
+  // The nodes' keys as the summary reads them: of those that it does see in the bucket at hand at least.
+  const T* summary_key_columns() const {
+    if (!layer_.turns_back()) {
+      const bool same = local_keys_ != nullptr && rows_.summary_k.data == rows_.k.data;
+      return same ? local_keys_ : key_columns(rows_.summary_k);
+    }
+    auto* positions = scratch_.take<int64_t>(nodes_);
+    for (int64_t i = 0; i < nodes_; ++i) {
+      const auto depth = static_cast<int64_t>(paths_.path(static_cast<int32_t>(i)).size()) - 1;
+      positions[i] = depth < path_end_ ? length_ + depth : -1;
+    }
+    return layer_.rotation().before_rotary(nodes_, positions, local_keys_, node_row_, scratch_);
+  }
+
   // The nodes' keys as columns, values as padded rows.
   void gather_nodes() {
-    const auto columns = [&](const HeadRows<const T>& rows) {
-      T* keys = scratch_.take<T>(layer_.shape.head_size * node_row_);
-      std::fill_n(keys, layer_.shape.head_size * node_row_, T(0));
-      transpose_rows(rows, kv_head_, 0, nodes_, layer_.shape.head_size, keys, node_row_);
-      return keys;
-    };
-    if (layer_.local) local_keys_ = columns(rows_.k);
-    const bool same = local_keys_ != nullptr && rows_.summary_k.data == rows_.k.data;
-    if (layer_.summary) feature_keys_ = same ? local_keys_ : columns(rows_.summary_k);
+    if (layer_.local) local_keys_ = key_columns(rows_.k);
     T* values = scratch_.take<T>(nodes_ * value_row_);
     for (int64_t i = 0; i < nodes_; ++i) {
       gather_row(rows_.v.row(kv_head_, i), layer_.shape.value_size, value_row_, values + i * value_row_);
@@ -195,8 +209,10 @@ class HeadPass {
     folded_ = begin - first;
     add_ring(part_ + layout_.feature_keys, begin, std::min(end, length_),
              layer_.fading(kv_head_, group_, begin / group), far_.data(), far_count_);
+    for (int64_t i = 0; i < far_count_; ++i) far_[i] = layer_.summary_tokens(far_[i], scratch_);
     path_begin_ = std::max<int64_t>(0, first - length_);
     path_end_ = std::clamp<int64_t>(end - length_, 0, paths_.longest());
+    if (path_end_ > path_begin_) feature_keys_ = summary_key_columns();
     T* weights = scratch_.take<T>(path_end_);
     for (int64_t j = path_begin_; j < path_end_; ++j) {
       const bool same = j > path_begin_ && (length_ + j) % group != 0;
@@ -380,8 +396,8 @@ class HeadPass {
   Scratch& scratch_;
   const Scratch::Scope scope_;
 
-  const T *local_keys_ = nullptr, *feature_keys_ = nullptr, *values_ = nullptr;  // of the nodes
-  const T *summary_ = nullptr, *kept_ = nullptr;  // as the bucket at hand reads them
+  const T *local_keys_ = nullptr, *values_ = nullptr;  // of the nodes
+  const T *summary_ = nullptr, *kept_ = nullptr;       // as the bucket at hand reads them
 
   // Of the bucket at hand.
   int64_t group_ = 0;
@@ -394,6 +410,7 @@ class HeadPass {
   std::array<TokenBlock<T>, 2> far_;  // committed, not folded, in at most two pieces
   int64_t far_count_ = 0, folded_ = 0, path_begin_ = 0, path_end_ = 0;
   const T* path_weights_ = nullptr;
+  const T* feature_keys_ = nullptr;  // of the nodes, where any is seen through the summary
 };
 
 }  // namespace

@@ -2,11 +2,11 @@
 // the head's budget says.
 //
 // A part holds, padded rows all: the summary of the folded tokens; the waiting tokens in a ring, token s in
-// column or row s mod tokens: keys for the local branch [d, key_row], keys for the summary [d, key_row] (the
-// same where both read rotated ones), values [tokens, value_row]; the sinks' keys [d, sink_row] and values
-// [sinks, value_row]; the last K − 1 values [recent, value_row], token s in row s mod recent; the kept tokens
-// (kept_tokens.h). A saved state holds the same rows in the same order without what pads them: another build
-// may pad otherwise.
+// column or row s mod tokens: keys for the local branch [d, key_row], keys for the summary [d, key_row] where
+// both are read and neither can be had from the other, values [tokens, value_row]; the sinks' keys [d,
+// sink_row] and values [sinks, value_row]; the last K − 1 values [recent, value_row], token s in row s mod
+// recent; the kept tokens (kept_tokens.h). A saved state holds the same rows in the same order without what
+// pads them: another build may pad otherwise.
 #pragma once
 
 #include <fmt/format.h>
@@ -45,7 +45,9 @@ struct LinearLayout {
   bool has_local = false, has_summary = false, separate_keys = false;
 
   LinearLayout() = default;
-  LinearLayout(const AttentionConfig& config, const AttentionShape& s, std::vector<PaddedMatrix> sums)
+  /// `apart`: what the summary reads of a token's key cannot be had from what the local branch reads.
+  LinearLayout(const AttentionConfig& config, const AttentionShape& s, std::vector<PaddedMatrix> sums,
+               bool apart)
       : method(config.name()),
         shape(s),
         group(config.group),
@@ -54,7 +56,7 @@ struct LinearLayout {
     has_local = config.local != LocalWeight::kNone;
     has_summary = !sums.empty();
     plain_summary = numbers_in(sums);
-    separate_keys = has_local && has_summary && config.feature_position == FeaturePosition::kNone;
+    separate_keys = has_local && has_summary && apart;
     // A block waits until the position is a whole block past it, in the summary's case at least.
     const int local_groups = config.local_groups.number();
     blocks = has_summary ? std::max(local_groups, 2) : local_groups;

@@ -216,15 +216,13 @@ std::shared_ptr<const Model> window_alone(const Model& model) {
     const AttentionConfig own = layers[layer];
     if (own.grows() || own.local_alone()) continue;
     const std::string where = model.linear_prefix(static_cast<int>(layer));
-    const auto attention =
-        make_attention<float>(own, shape, model.linear_parameters(static_cast<int>(layer)), nullptr, where);
     const int sinks = own.has_local() ? own.sinks : std::min(4, own.group);
     // Each head sees as many tokens more as its state holds: its own window and kept ones, and an equal share
     // of all else.
     const auto exact = [&](int head) -> int64_t {
       return own.has_local() ? int64_t{own.local_groups.of(head)} * own.group + own.kept.of(head) : 0;
     };
-    int64_t rest = attention->layout().numbers / token - heads * sinks;
+    int64_t rest = state_layout(own, shape).numbers / token - heads * sinks;
     for (int head = 0; head < heads; ++head) rest -= exact(head);
     std::vector<int64_t> groups;
     for (int head = 0; head < heads; ++head)

@@ -99,6 +99,12 @@ ModuleShape module_shape(const Family& family, const ModelConfig& config, std::s
   return {config.hidden, 0, family.norm == NormKind::kLayer, false};
 }
 
+Rotation rotation_of(const Family& family, const ModelConfig& config) {
+  if (family.positions == PositionKind::kLearned) return {};
+  RopeFrequencies rope = rope_frequencies(config);
+  return {std::move(rope.inverse), config.positions, rope.factor};
+}
+
 std::vector<std::string_view> layer_modules(const Family& family) {
   std::vector<std::string_view> out;
   for (std::string_view module : {family.attention_norm, family.q, family.k, family.v, family.o,

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attention/rotation.h"
 #include "format/model_config.h"
 
 namespace linnet {
@@ -53,6 +54,9 @@ struct ModuleShape {
   }
 };
 ModuleShape module_shape(const Family& family, const ModelConfig& config, std::string_view module);
+
+/// What a model's keys do with their positions: nothing where the family has learned ones.
+Rotation rotation_of(const Family& family, const ModelConfig& config);
 
 /// The modules of one layer that the family has, in the order in which they act.
 std::vector<std::string_view> layer_modules(const Family& family);

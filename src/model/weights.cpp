@@ -196,12 +196,9 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
   const Family& family = model.family();
   const ModelConfig& config = model.config();
   embedding = prepare.embedding(family.embedding);
-  SinkRotation sinks;
-  if (family.positions == PositionKind::kLearned) {
+  if (family.positions == PositionKind::kLearned)
     position_embedding = prepare.embedding(family.position_embedding);
-  } else {
-    sinks = {rope_frequencies(config).inverse, config.positions};
-  }
+  const Rotation rotation = rotation_of(family, config);
   for (int i = 0; i < config.layers; ++i) {
     LayerWeights<T>& layer = layers.emplace_back();
     const auto norm = [&](std::string_view module) {
@@ -216,8 +213,7 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
     layer.up = family.gated ? prepare.linear(i, {family.gate, family.up}) : prepare.linear(i, {family.up});
     layer.down = prepare.linear(i, {family.down});
     const AttentionConfig& attention = model.attention()[static_cast<size_t>(i)];
-    layer.attention = make(attention, model.attention_shape(), model.linear_parameters(i),
-                           family.positions == PositionKind::kRotary ? &sinks : nullptr,
+    layer.attention = make(attention, model.attention_shape(), model.linear_parameters(i), &rotation,
                            model.module_name(i, family.attention));
   }
   final_norm = prepare.template norm<T>(model.tensor(family.final_norm, "weight"),

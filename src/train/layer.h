@@ -22,7 +22,7 @@ struct Pass {
   const Family* family;
   std::shared_ptr<const Documents> documents;
   std::optional<RotaryTable> rotary;
-  const SinkRotation* sinks;  // null: keys as they stand
+  const Rotation* sinks;  // null: keys as they stand
   at::ScalarType compute;
 };
 

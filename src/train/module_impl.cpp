@@ -83,7 +83,7 @@ void Module::Impl::build() {
   final_norm = unit(kNoLayer, family->final_norm, true);
   if (!config.tied_embeddings) head = unit(kNoLayer, family->head, false);
   if (family->positions == PositionKind::kRotary) {
-    sinks = SinkRotation{rope_frequencies(config).inverse, config.positions};
+    sinks = rotation_of(*family, config);
   }
 }
 

@@ -48,7 +48,7 @@ struct Module::Impl {
   const Family* family;
   Options options;
   std::vector<AttentionConfig> attention, teacher;  // the student's, and the base's own softmax
-  std::optional<SinkRotation> sinks;
+  std::optional<Rotation> sinks;
   Trainable trainable;
   Unit embedding, positions, final_norm, head;
   std::vector<Layer> layers;

@@ -46,7 +46,7 @@ bool has_cross(const AttentionConfig& config) { return config.grows() || config.
 /// Every row × every option once: sinks do not turn here.
 std::vector<NamedConfig> configs_of(int group) {
   std::vector<NamedConfig> configs = all_configs(group);
-  std::erase_if(configs, [](const NamedConfig& x) { return x.rotate_sinks; });
+  std::erase_if(configs, [](const NamedConfig& x) { return x.rotate; });
   return configs;
 }
 

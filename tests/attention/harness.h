@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/rotation.h"
 #include "base/random.h"
 #include "tests/attention/reference.h"
 
@@ -49,6 +50,20 @@ struct Tokens {
   }
   Rows<T> rows() const { return rows(0, count); }
 
+  /// Makes k what the rotation makes of summary_k, row i at position i.
+  void turn_keys(const Rotation& rotation) {
+    const int64_t half = std::ssize(rotation.inverse_frequencies), d = shape.head_size;
+    k = summary_k;
+    for (int64_t row = 0; row < shape.kv_heads * count; ++row) {
+      for (int64_t i = 0; i < half; ++i) {
+        const double angle = static_cast<double>(row % count) * rotation.inverse_frequencies[i];
+        const double first = k[row * d + i], second = k[row * d + i + half];
+        k[row * d + i] = T(rotation.factor * (first * std::cos(angle) - second * std::sin(angle)));
+        k[row * d + i + half] = T(rotation.factor * (second * std::cos(angle) + first * std::sin(angle)));
+      }
+    }
+  }
+
   /// Appends one head's tokens `indices` to a sequence.
   void append(int head, const std::vector<int32_t>& indices, HeadSequence& to) const {
     const int kv_head = head * shape.kv_heads / shape.heads;
@@ -73,7 +88,7 @@ struct Instance {
   AttentionShape shape;
   std::map<std::string, std::vector<float>> storage;
   ParameterNumbers numbers;
-  std::unique_ptr<SinkRotation> sinks;
+  std::unique_ptr<Rotation> rotation;
   std::unique_ptr<Attention<T>> attention;
 
   /// The output at a sequence's last token by decoding it, every other head's rows being 0.
@@ -101,7 +116,7 @@ struct Instance {
     return Vec(out.begin() + head * shape.value_size, out.begin() + (head + 1) * shape.value_size);
   }
 
-  Instance(const AttentionConfig& c, const AttentionShape& s, uint64_t seed, bool rotate_sinks = false)
+  Instance(const AttentionConfig& c, const AttentionShape& s, uint64_t seed, bool rotate = false)
       : config(c), shape(s) {
     ParameterTensors tensors;
     uint64_t stream = 10;
@@ -115,21 +130,29 @@ struct Instance {
       numbers["key-value heads"] = {double(shape.kv_heads)};
       tensors[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span<const float>(values))};
     }
-    if (rotate_sinks) {
-      sinks = std::make_unique<SinkRotation>();
-      sinks->trained_positions = 2 * config.group + 1;
+    if (rotate) {
+      rotation = std::make_unique<Rotation>();
+      rotation->trained_positions = 2 * config.group + 1;
+      rotation->factor = 1.25;
       for (int i = 0; i < shape.head_size / 4; ++i) {  // half of the head rotates
-        sinks->inverse_frequencies.push_back(std::pow(100.0, -i / (shape.head_size / 4.0)));
+        rotation->inverse_frequencies.push_back(std::pow(100.0, -i / (shape.head_size / 4.0)));
       }
     }
-    attention = make_attention<T>(config, shape, tensors, sinks.get(), "test");
+    attention = make_attention<T>(config, shape, tensors, rotation.get(), "test");
+  }
+
+  /// Random tokens whose keys are as the instance says that they turn.
+  Tokens<T> tokens(int64_t count, uint64_t seed) const {
+    Tokens<T> made(shape, count, seed);
+    if (rotation) made.turn_keys(*rotation);
+    return made;
   }
 
   /// The reference's output of a head at the sequence's last token; of a row that it doesn't know, what
   /// decoding the sequence token by token gives.
   Vec reference_last(int head, const HeadSequence& x) const {
     if (!ReferenceHead::knows(*config.method)) return decoded_last(head, x);
-    return ReferenceHead(config, shape, numbers, sinks.get(), head).last(x);
+    return ReferenceHead(config, shape, numbers, rotation.get(), head).last(x);
   }
 };
 

@@ -15,7 +15,7 @@ namespace linnet {
 struct NamedConfig {
   std::string name;
   AttentionConfig config;
-  bool rotate_sinks = false;
+  bool rotate = false;  // keys turn with their positions, which run past the trained ones
 };
 
 /// Whether a row takes these options: what the config's rules would refuse is not asked of it.
@@ -79,8 +79,9 @@ inline std::vector<NamedConfig> all_configs(int group) {
       const auto object = with_options(*method, options, group);
       const AttentionConfig config = parse_layer_attention(object, "test");
       configs.push_back({object.dump(), config, false});
-      if (config.sinks > 0 || config.kept.most() > 0)
-        configs.push_back({object.dump() + " with turned sinks", config, true});
+      const bool both_keys = config.has_local() && config.feature_position == FeaturePosition::kNone;
+      if (config.sinks > 0 || config.kept.most() > 0 || both_keys)
+        configs.push_back({object.dump() + " with turned keys", config, true});
     }
   }
   return configs;

@@ -197,7 +197,7 @@ inline const std::map<std::string_view, ReferenceSummary>& reference_summaries()
 class ReferenceHead {
  public:
   ReferenceHead(const AttentionConfig& config, const AttentionShape& shape,
-                const ParameterNumbers& parameters, const SinkRotation* sinks, int head,
+                const ParameterNumbers& parameters, const Rotation* sinks, int head,
                 ReferenceForm form = ReferenceForm::kCausal)
       : config_(config), shape_(shape), parameters_(parameters), sinks_(sinks), head_(head), form_(form) {
     kv_head_ = head * shape.kv_heads / shape.heads;
@@ -480,7 +480,7 @@ class ReferenceHead {
   const AttentionConfig& config_;
   const AttentionShape& shape_;
   const ParameterNumbers& parameters_;
-  const SinkRotation* sinks_;
+  const Rotation* sinks_;
   int head_, kv_head_;
   ReferenceForm form_;
 };

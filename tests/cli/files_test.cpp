@@ -9,6 +9,7 @@
 
 #include "attention/attention.h"
 #include "attention/method.h"
+#include "attention/rotation.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "format/safetensors.h"
@@ -151,7 +152,8 @@ std::unique_ptr<Attention<T>> fresh_attention(const std::string& method, int hea
     values.push_back(initial_parameter(spec, config, 0, 0));
     parameters[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span(values.back()))};
   }
-  return make_attention<T>(config, shape, parameters, nullptr, method);
+  const Rotation learned;  // keys stand still: a model's layer
+  return make_attention<T>(config, shape, parameters, &learned, method);
 }
 
 /// Bytes of a saved state after `tokens` tokens.

@@ -43,7 +43,7 @@ const nlohmann::json kAugmented = {{"method", "relu"}, {"group", kGroup}, {"loca
 template <class Plant>
 MakeAttention<float> around(const Plant& plant) {
   return [plant](const AttentionConfig& config, const AttentionShape& shape, const ParameterTensors& tensors,
-                 const SinkRotation* sinks, const std::string& where) {
+                 const Rotation* sinks, const std::string& where) {
     Parameters<float> parameters;
     for (const auto& [name, tensor] : tensors) parameters[name] = to_numbers<float>(tensor, name);
     return std::unique_ptr<Attention<float>>(
@@ -90,7 +90,7 @@ TEST(PlantedInAModel, TheRootsGroupUsedForEveryNodeIsFound) {
 
 TEST(PlantedInAModel, SlotsOfTheWholeSequenceWithMaskedScoresAreFound) {
   const MakeAttention<float> make = [](const AttentionConfig& config, const AttentionShape& shape,
-                                       const ParameterTensors& tensors, const SinkRotation* sinks,
+                                       const ParameterTensors& tensors, const Rotation* sinks,
                                        const std::string& where) -> std::unique_ptr<Attention<float>> {
     return std::make_unique<MaskedSlots<float>>(make_attention<float>(config, shape, tensors, sinks, where),
                                                 config, shape, to_numbers<float>(tensors.at("E"), "E"),
@@ -165,7 +165,7 @@ TEST(PlantedInAModel, TheMaximumOfTheWholeSequenceIsFound) {
                                 config, shape, parameters);
   };
   const MakeAttention<float> make = [](const AttentionConfig& config, const AttentionShape& shape,
-                                       const ParameterTensors& tensors, const SinkRotation* sinks,
+                                       const ParameterTensors& tensors, const Rotation* sinks,
                                        const std::string& where) {
     AttentionConfig faulty = config;
     faulty.method = &method;

@@ -38,7 +38,7 @@ std::unique_ptr<Decoder> limited_decoder(const std::shared_ptr<const Model>& mod
   int made = 0;
   return Decoder::make(model, {.compute = ComputeType::kFloat32}, pool,
                        [&](const AttentionConfig& config, const AttentionShape& shape,
-                           const ParameterTensors&, const SinkRotation*, const std::string&) {
+                           const ParameterTensors&, const Rotation*, const std::string&) {
                          return made++ == layer ? make_windowed_heads<float>(windows, shape)
                                                 : make_softmax<float>(config, shape);
                        });

@@ -156,10 +156,7 @@ TEST(WindowAlone, HoldsNoMoreThanTheModelAndAsManyTokensAsFit) {
   const auto alone = window_alone(*model.get());
   EXPECT_EQ(alone->attention()[0], model.get()->attention()[0]) << "softmax stays";
   const auto numbers = [&](const Model& of) {
-    return make_attention<float>(of.attention()[1], of.attention_shape(), of.linear_parameters(1), nullptr,
-                                 "")
-        ->layout()
-        .numbers;
+    return state_layout(of.attention()[1], of.attention_shape()).numbers;
   };
   EXPECT_TRUE(alone->attention()[1].local_alone());
   const int64_t group = 2 * 8 * (8 + 8);  // numbers of a group of both key-value heads

@@ -74,10 +74,11 @@ TEST(TrainingForms, StayNearFloat64InBfloat16) {
 }
 
 TEST(TrainingForms, TurnSinksPastTheTrainedPositionsAsTheRuntimeDoes) {
-  const SinkRotation sinks{{1.0, 0.3, 0.09, 0.027}, 9};
+  const Rotation sinks{{1.0, 0.3, 0.09, 0.027}, 9};
   for (const std::string& json : test_configs()) {
     for (const int64_t n : {10, 31}) {
-      const Sample sample(config_of(json), kShape, 2, n, 29);
+      Sample sample(config_of(json), kShape, 2, n, 29);
+      sample.turn_keys(sinks);
       EXPECT_LT(relative_error(sample.run({}, &sinks), runtime_prefill<double>(sample, &sinks)), 1e-10)
           << json << " at length " << n;
     }
@@ -96,7 +97,7 @@ at::Tensor documents_of(const std::vector<std::vector<int64_t>>& starts, int64_t
 
 void check_packed(const std::vector<std::vector<int64_t>>& starts) {
   const int64_t n = 41;
-  const SinkRotation sinks{{1.0, 0.3}, 9};
+  const Rotation sinks{{1.0, 0.3}, 9};
   for (const std::string& json : test_configs()) {
     const Sample sample(config_of(json), kShape, static_cast<int64_t>(starts.size()), n, 31);
     const at::Tensor packed = sample.run(documents_of(starts, n), &sinks);

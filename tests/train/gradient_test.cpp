@@ -13,7 +13,7 @@ namespace {
 
 void check_attention(const std::string& json, int64_t n, const at::Tensor& documents, int64_t batch,
                      int future = 0) {
-  const SinkRotation sinks{{1.0, 0.4}, 9};
+  const Rotation sinks{{1.0, 0.4}, 9};
   const Sample sample(looking_ahead(config_of(json), future), {4, 2, 4, 3}, batch, n, 41);
   Tensors inputs = {sample.rows.q, sample.rows.k, sample.rows.v};
   std::vector<std::string> names = {"q", "k", "v"};

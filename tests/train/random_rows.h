@@ -11,6 +11,7 @@
 
 #include "attention/attention.h"
 #include "attention/method.h"
+#include "attention/rotation.h"
 #include "tests/attention/options.h"
 #include "train/attention/documents.h"
 #include "train/attention/parallel.h"
@@ -90,7 +91,19 @@ struct Sample {
     }
   }
 
-  at::Tensor run(const at::Tensor& documents = {}, const SinkRotation* sinks = nullptr) const {
+  /// Makes k what the rotation makes of summary_k, where there is one, row i at position i.
+  void turn_keys(const Rotation& rotation) {
+    if (!rows.summary_k.defined()) return;
+    const int64_t half = std::ssize(rotation.inverse_frequencies);
+    const at::Tensor frequencies = at::tensor(rotation.inverse_frequencies, at::kDouble);
+    const at::Tensor angles = at::outer(at::arange(rows.k.size(2), at::kDouble), frequencies);
+    const auto parts = rows.summary_k.split_with_sizes({half, half, rows.k.size(3) - 2 * half}, 3);
+    rows.k = at::cat({parts[0] * angles.cos() - parts[1] * angles.sin(),
+                      parts[1] * angles.cos() + parts[0] * angles.sin(), parts[2]},
+                     3);
+  }
+
+  at::Tensor run(const at::Tensor& documents = {}, const Rotation* sinks = nullptr) const {
     return parallel(rows, Documents(documents, rows.q.size(0), rows.q.size(2), at::kCPU), parameters, config,
                     sinks);
   }
@@ -116,7 +129,7 @@ inline std::vector<at::Tensor*> each_of(Rows& rows) {
 template <class T>
 class RuntimeAttention {
  public:
-  explicit RuntimeAttention(const Sample& sample, const SinkRotation* sinks = nullptr) {
+  explicit RuntimeAttention(const Sample& sample, const Rotation* sinks = nullptr) {
     ParameterTensors parameters;
     for (const auto& [name, x] : sample.parameters)
       parameters[name] = view_of(kept_[name] = x.detach().contiguous());
@@ -142,7 +155,7 @@ class RuntimeAttention {
 
 /// The runtime's prefill of each row of the batch: [B, n, H, e].
 template <class T>
-at::Tensor runtime_prefill(const Sample& sample, const SinkRotation* sinks = nullptr) {
+at::Tensor runtime_prefill(const Sample& sample, const Rotation* sinks = nullptr) {
   const RuntimeAttention<T> runtime(sample, sinks);
   ThreadPool pool(1);
   const int64_t batch = sample.rows.q.size(0), n = sample.rows.q.size(2);

@@ -24,7 +24,7 @@ constexpr int64_t kMostScores = int64_t{1} << 28;
 int64_t sink_places(const AttentionConfig& config) { return (config.sinks + 7) / 8 * 8; }
 
 /// Whether sinks are turned for a layout's groups at all.
-bool turns(const GroupLayout& layout, const SinkRotation& sinks) {
+bool turns(const GroupLayout& layout, const Rotation& sinks) {
   return !sinks.inverse_frequencies.empty() && layout.groups * layout.size > sinks.trained_positions;
 }
 
@@ -59,7 +59,7 @@ at::Tensor groups_of(const at::Tensor& x, int64_t first, int64_t count) {
 
 /// What a block's queries don't see of its sinks and its window: [B or 1, blocks, span, 1, C, span · places +
 /// (W + span − 1) · C] bool.
-at::Tensor hidden_keys(const Blocks& blocks, const AttentionConfig& config, const SinkRotation* rotation) {
+at::Tensor hidden_keys(const Blocks& blocks, const AttentionConfig& config, const Rotation* rotation) {
   const int64_t c = blocks.size, w = blocks.window, span = blocks.span, places = sink_places(config);
   const auto options = blocks.number.options();
   const at::Tensor number = blocks.number.view({blocks.number.size(0), -1, span, 1, 1, 1});
@@ -118,7 +118,7 @@ at::Tensor first_tokens(const at::Tensor& x, const Blocks& blocks, int64_t sinks
 }
 
 /// keys [.., d] turned by `by` positions, which broadcast to [.., 1].
-at::Tensor turned(const at::Tensor& keys, const at::Tensor& by, const SinkRotation& sinks) {
+at::Tensor turned(const at::Tensor& keys, const at::Tensor& by, const Rotation& sinks) {
   const at::Tensor angle =
       by.to(at::kDouble) *
       at::tensor(at::ArrayRef<double>(sinks.inverse_frequencies), at::kDouble).to(by.device());
@@ -127,19 +127,19 @@ at::Tensor turned(const at::Tensor& keys, const at::Tensor& by, const SinkRotati
 }
 
 /// How far the readers of each group stand past the trained positions P, (g + 1)C − P: [B or 1, groups].
-at::Tensor past_trained(const Blocks& blocks, const SinkRotation& sinks) {
+at::Tensor past_trained(const Blocks& blocks, const Rotation& sinks) {
   return (blocks.number + 1) * blocks.size - sinks.trained_positions;
 }
 
 /// Past the trained positions, sink i is turned from position i to (g + 1)C − P + i.
-at::Tensor turned_sinks(const at::Tensor& keys, const Blocks& blocks, const SinkRotation& sinks) {
+at::Tensor turned_sinks(const at::Tensor& keys, const Blocks& blocks, const Rotation& sinks) {
   const at::Tensor by = past_trained(blocks, sinks).clamp_min(0);
   return turned(keys, by.view({by.size(0), -1, 1, 1}), sinks);
 }
 
 /// And a kept token from its position s to max(s, (g + 1)C − P + sinks). Blocks are of one group.
 at::Tensor turned_kept(const at::Tensor& keys, const at::Tensor& places, const Blocks& blocks, int64_t sinks,
-                       const SinkRotation& rotation) {
+                       const Rotation& rotation) {
   const at::Tensor group =
       at::arange(blocks.first_group(), blocks.first_group() + blocks.count, places.options());
   const at::Tensor start = (group - blocks.number) * blocks.size;  // of the document, [B or 1, groups]
@@ -224,7 +224,7 @@ LocalOutput output_of(const std::function<Scored(const Tensors&)>& score, const 
 /// Scores of the queries of some blocks [G, B, blocks, span · R · C, d], of all keys and values of the row.
 /// `kept` is of these blocks, its tensors undefined where none are.
 Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& kept,
-                    const AttentionConfig& config, const SinkRotation* rotation) {
+                    const AttentionConfig& config, const Rotation* rotation) {
   const int64_t places = sink_places(config);
   const int64_t repeats = in[0].size(3) / (blocks.span * blocks.size);
   Tensors k, v;
@@ -257,7 +257,7 @@ Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& k
 }  // namespace
 
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
-                         const SinkRotation* sinks, const at::Tensor& gain, bool parts,
+                         const Rotation* sinks, const at::Tensor& gain, bool parts,
                          const at::Tensor& surprises) {
   const bool plain = config.local == LocalWeight::kSoftmax && !config.method->unit_rows && !parts;
   if (plain && !surprises.defined() && (config.sinks == 0 || sinks == nullptr || !turns(layout, *sinks))) {
@@ -265,8 +265,8 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
     if (out.defined()) return {out, {}};
   }
   // By value: the backward pass runs this again when the caller's rows are gone.
-  const std::shared_ptr<const SinkRotation> rotation =
-      sinks != nullptr && turns(layout, *sinks) ? std::make_shared<SinkRotation>(*sinks) : nullptr;
+  const std::shared_ptr<const Rotation> rotation =
+      sinks != nullptr && turns(layout, *sinks) ? std::make_shared<Rotation>(*sinks) : nullptr;
   const int64_t heads = rows.q.size(0), batch = rows.q.size(1), in_group = rows.q.size(3);
   const int64_t window = std::min<int64_t>(config.local_groups.number(), layout.groups);
   // Beyond the trained positions each group turns kept keys by an angle of its own.

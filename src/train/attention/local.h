@@ -6,6 +6,7 @@
 
 #include "attention/attention.h"
 #include "attention/config.h"
+#include "attention/rotation.h"
 #include "train/attention/documents.h"
 
 namespace linnet::train {
@@ -27,7 +28,7 @@ struct LocalOutput {
 /// after the maximum is taken out, for a denominator shared with the summary. `surprises` (summary.h) of the
 /// groups that are folded, undefined where no token is kept.
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
-                         const SinkRotation* sinks, const at::Tensor& gain, bool parts,
+                         const Rotation* sinks, const at::Tensor& gain, bool parts,
                          const at::Tensor& surprises = {});
 
 /// The same of each group's queries, any number of rows, against all of its own keys. `hidden` [B or 1,

@@ -58,7 +58,7 @@ at::Tensor summary_alone(const SummaryRows& rows, const SummaryPass& pass) {
 }
 
 at::Tensor linear_attention(const Rows& given, const Documents& documents, const ParameterMap& parameters,
-                            const AttentionConfig& config, const SinkRotation* sinks) {
+                            const AttentionConfig& config, const Rotation* sinks) {
   Rows rows = given;
   const bool own_rows = config.feature_position == FeaturePosition::kNone;
   if (!own_rows) rows.summary_q = rows.q, rows.summary_k = rows.k;
@@ -108,8 +108,7 @@ at::Tensor linear_attention(const Rows& given, const Documents& documents, const
 
 /// Whether the local branch is all there is and its window holds every document whole, with no sink turned:
 /// then it is softmax attention, for which libtorch has its fastest kernels.
-bool sees_whole_documents(const AttentionConfig& config, const Documents& documents,
-                          const SinkRotation* sinks) {
+bool sees_whole_documents(const AttentionConfig& config, const Documents& documents, const Rotation* sinks) {
   const int64_t groups = (documents.longest() + config.group - 1) / config.group;
   const bool turned =
       config.sinks > 0 && sinks != nullptr && groups * config.group > sinks->trained_positions;
@@ -119,7 +118,7 @@ bool sees_whole_documents(const AttentionConfig& config, const Documents& docume
 
 /// Of heads whose budgets are equal.
 at::Tensor of_equal_heads(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
-                          const AttentionConfig& config, const SinkRotation* sinks) {
+                          const AttentionConfig& config, const Rotation* sinks) {
   if (config.grows() || sees_whole_documents(config, documents, sinks))
     return softmax_attention(rows, documents, config.window);
   return linear_attention(rows, documents, parameters, config, sinks);
@@ -194,7 +193,7 @@ const Form& form_of(const Method& method) {
 bool heads_first(const AttentionConfig& config) { return !config.grows(); }
 
 at::Tensor parallel(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
-                    const AttentionConfig& config, const SinkRotation* sinks) {
+                    const AttentionConfig& config, const Rotation* sinks) {
   const int64_t kv_heads = rows.k.size(1);
   const std::vector<BudgetClass> classes = budget_classes(config, static_cast<int>(kv_heads));
   if (classes.size() == 1) return of_equal_heads(rows, documents, parameters, classes[0].config, sinks);

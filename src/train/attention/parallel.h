@@ -13,6 +13,7 @@
 
 #include "attention/attention.h"
 #include "attention/config.h"
+#include "attention/rotation.h"
 #include "train/attention/documents.h"
 #include "train/attention/rows.h"
 #include "train/attention/summary.h"
@@ -25,7 +26,7 @@ const Form& form_of(const Method& method);
 /// Outputs [B, n, H, e] of rows [B, H | G, n, ...], in the type of rows.v. `sinks` as in the runtime: null,
 /// keys of sinks as they stand.
 at::Tensor parallel(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
-                    const AttentionConfig& config, const SinkRotation* sinks);
+                    const AttentionConfig& config, const Rotation* sinks);
 
 /// Whether the form wants rows stored with heads outermost (all but softmax).
 bool heads_first(const AttentionConfig& config);
