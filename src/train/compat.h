@@ -6,6 +6,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <c10/core/Allocator.h>
 #include <torch/version.h>
 #if TORCH_VERSION_MAJOR > 2 || (TORCH_VERSION_MAJOR == 2 && TORCH_VERSION_MINOR >= 9)
 #define LINNET_DEVICE_STATISTICS 1
@@ -30,6 +31,19 @@ using Optional = std::optional<T>;
 template <class T>
 using Optional = c10::optional<T>;
 #endif
+
+/// An allocator of tensors on the CPU.
+class TensorAllocator : public c10::Allocator {
+ public:
+  virtual c10::DataPtr take(size_t bytes) = 0;
+
+#if TORCH_VERSION_MAJOR >= 2
+  c10::DataPtr allocate(size_t bytes) final { return take(bytes); }
+  void copy_data(void* to, const void* from, size_t bytes) const final { default_copy_data(to, from, bytes); }
+#else
+  c10::DataPtr allocate(size_t bytes) const final { return const_cast<TensorAllocator*>(this)->take(bytes); }
+#endif
+};
 
 /// Bytes of the device that tensors held at the highest point so far; 0 on a CPU, or where it is not known.
 inline int64_t peak_device_memory([[maybe_unused]] const at::Device& device) {

@@ -13,12 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include <torch/version.h>
-#if TORCH_VERSION_MAJOR >= 2
-#define LINNET_ALLOCATE_CONST
-#else
-#define LINNET_ALLOCATE_CONST const
-#endif
+#include "train/compat.h"
 
 namespace linnet::train {
 namespace {
@@ -114,19 +109,14 @@ void free_tensor(void* start) {
   if (start != nullptr && !blocks().give_back(start)) c10::free_cpu(start);
 }
 
-class TensorMemory final : public c10::Allocator {
+class TensorMemory final : public compat::TensorAllocator {
  public:
-  c10::DataPtr allocate(size_t bytes) LINNET_ALLOCATE_CONST override {
+  c10::DataPtr take(size_t bytes) override {
     void* const start = bytes < kLarge ? nullptr : blocks().take(bytes);
     if (start == nullptr) return c10::GetDefaultCPUAllocator()->allocate(bytes);  // or its error
     return {start, start, free_tensor, c10::Device(c10::kCPU)};
   }
   c10::DeleterFnPtr raw_deleter() const override { return free_tensor; }
-#if TORCH_VERSION_MAJOR >= 2
-  void copy_data(void* to, const void* from, size_t bytes) const override {
-    default_copy_data(to, from, bytes);
-  }
-#endif
 };
 
 }  // namespace

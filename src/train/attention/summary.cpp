@@ -81,13 +81,25 @@ at::Tensor SummaryPass::seen_by_rows(int64_t repeats) const {
   return counts.size(3) > 1 ? counts.repeat({1, 1, 1, repeats, 1}) : counts;
 }
 
-at::Tensor SummaryPass::seen_sums(const at::Tensor& x) const {
-  if (sees != Sees::kEarlier) return sums(x);
+at::Tensor SummaryPass::seen_sums(const at::Tensor& x, const at::Tensor& exponent,
+                                  at::Tensor* largest) const {
+  if (sees != Sees::kEarlier) return sums(x, exponent, largest);
   const int64_t first = first_reader(), missing = lag() - first;
-  if (read_groups() <= 0) return at::zeros({x.size(0), x.size(1), readers(), x.size(3)}, x.options());
-  at::Tensor seen = sums(x.narrow(2, 0, read_groups()));
+  if (read_groups() <= 0) {
+    if (exponent.defined())
+      *largest = at::full({x.size(0), x.size(1), readers()}, kLeastExponent, exponent.options());
+    return at::zeros({x.size(0), x.size(1), readers(), x.size(3)}, x.options());
+  }
+  const auto read = [&](const at::Tensor& all) {
+    return all.defined() ? all.narrow(2, 0, read_groups()) : all;
+  };
+  at::Tensor seen = sums(read(x), read(exponent), largest);
   if (missing > 0) seen = at::constant_pad_nd(seen, {0, 0, missing, 0});
+  if (missing > 0 && exponent.defined())
+    *largest = at::constant_pad_nd(*largest, {missing, 0}, kLeastExponent);
+  if (!layout.index.defined()) return seen;  // groups that see nothing are the first: those that are missing
   const at::Tensor none = layout.number.narrow(1, first, readers()) < lag();
+  if (exponent.defined()) *largest = largest->masked_fill(none.unsqueeze(0), kLeastExponent);
   return seen.masked_fill(none.unsqueeze(0).unsqueeze(-1), 0.0);
 }
 
@@ -100,16 +112,19 @@ at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads) {
 }
 
 // The scan goes by blocks of groups: within a block one small matrix of powers of λ, between blocks a carried
-// sum.
+// sum. Blocks are split off all at once: of a slice each the backward pass would fill a gradient as large as
+// x, and there are as many blocks as x is long.
 at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay,
                        const at::Tensor& exponent, at::Tensor* largest) {
   if (!layout.index.defined() && !log_decay.defined() && !exponent.defined()) return at::cumsum(x, 2);
   constexpr int64_t kBlock = 32;
-  const int64_t heads = x.size(0), rows = x.size(1), groups = x.size(2);
+  const int64_t heads = x.size(0), rows = x.size(1);
+  const Tensors blocks = at::split(x, kBlock, 2);
   at::Tensor carry, carried_exponent;
   Tensors parts, exponents;
-  for (int64_t first = 0; first < groups; first += kBlock) {
-    const int64_t count = std::min(kBlock, groups - first), carried = first > 0 ? 1 : 0;
+  for (at::Tensor block : blocks) {
+    const int64_t first = kBlock * static_cast<int64_t>(parts.size()), count = block.size(2);
+    const int64_t carried = first > 0 ? 1 : 0;
     const auto options = layout.number.options();
     // [.., count, carried + count]: how many groups j lies before i; the carried sum is that of group −1.
     const at::Tensor distance =
@@ -129,7 +144,6 @@ at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at:
       power = power * at::exp(of_seen - exponents.back().unsqueeze(-1));
       carried_exponent = exponents.back().narrow(2, count - 1, 1);
     }
-    at::Tensor block = x.narrow(2, first, count);
     if (carried > 0) block = at::cat({carry, block}, 2);
     parts.push_back(at::matmul(power.expand({heads, rows, count, carried + count}), block));
     carry = parts.back().narrow(2, count - 1, 1);
@@ -174,6 +188,10 @@ Features apply(FeatureMap map, const at::Tensor& x, const ParameterMap& paramete
   return features;
 }
 
+Features first_groups(const Features& x, int64_t count) {
+  return {x.phi.narrow(2, 0, count), x.exponent.defined() ? x.exponent.narrow(2, 0, count) : x.exponent};
+}
+
 bool divides_by_sum(const AttentionConfig& config) {
   return config.method->division == Division::kSum || config.method->division == Division::kPositiveSum;
 }
@@ -215,14 +233,10 @@ SummaryRead joined(const SummaryRead& a, const SummaryRead& b) {
   return both;
 }
 
-SummaryRead narrow(const SummaryRead& read, int64_t first, int64_t count) {
-  const auto part = [&](const at::Tensor& x) { return x.defined() ? x.narrow(2, first, count) : x; };
-  return {part(read.numerator), part(read.denominator), part(read.exponent)};
-}
-
-/// What queries [G, B, groups, R · C, f] read of other groups.
-SummaryRead read_others(const at::Tensor& fq, const Features& k, const at::Tensor& v,
-                        const SummaryPass& pass) {
+/// What queries [G, B, groups, R · C, f] read of other groups: of those that they see, or with `next` each of
+/// the groups up to the one before it.
+SummaryRead read_others(const at::Tensor& fq, const Features& k, const at::Tensor& v, const SummaryPass& pass,
+                        bool next = false) {
   const int64_t kv_heads = k.phi.size(0), batch = k.phi.size(1), groups = k.phi.size(2);
   const int64_t f = k.phi.size(-1), e = v.size(-1);
   const auto compute = v.scalar_type(), type = sum_type(compute);
@@ -234,7 +248,8 @@ SummaryRead read_others(const at::Tensor& fq, const Features& k, const at::Tenso
   }
   const bool scaled = exponent.defined();
   const auto scan = [&](const at::Tensor& x) {
-    return pass.sums(x, exponent, scaled ? &largest : nullptr).to(compute);
+    at::Tensor* const most = scaled ? &largest : nullptr;
+    return (next ? pass.sums(x, exponent, most) : pass.seen_sums(x, exponent, most)).to(compute);
   };
   const at::Tensor added =
       at::matmul(phi.transpose(-1, -2), v).to(type).view({kv_heads, batch, groups, f * e});
@@ -249,40 +264,17 @@ SummaryRead read_others(const at::Tensor& fq, const Features& k, const at::Tenso
 }  // namespace
 
 SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map) {
-  const int64_t lag = pass.lag(), read_groups = pass.read_groups(), kv_heads = rows.k.size(0);
+  const int64_t read_groups = pass.read_groups(), kv_heads = rows.k.size(0);
   const bool own = pass.own_group();
 
   // Only groups that read, and only groups that are read.
-  Features q = apply(map, rows.q.narrow(2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
+  const Features q = apply(map, rows.q.narrow(2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
   Features k = apply(map, own ? rows.k : rows.k.narrow(2, 0, read_groups), pass.parameters, "k.");
   const at::Tensor fq = share_heads(q.phi, kv_heads);
   k.phi = pass.without_unread(k.phi);
   if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
-  SummaryRead read;
-  if (own) read = read_own(fq, k, rows.v, divides_by_sum(pass.config));
-  if (read_groups > 0) {
-    const Features before{k.phi.narrow(2, 0, read_groups),
-                          k.exponent.defined() ? k.exponent.narrow(2, 0, read_groups) : k.exponent};
-    SummaryRead far = read_others(own ? fq.narrow(2, lag, read_groups) : fq, before,
-                                  rows.v.narrow(2, 0, read_groups), pass);
-    if (own) {
-      // A document's first group has nothing before it.
-      const at::Tensor begins =
-          pass.layout.number.narrow(1, lag, read_groups).eq(0).view({-1, read_groups, 1, 1});
-      far.numerator = far.numerator.masked_fill(begins, 0.0);
-      if (far.denominator.defined()) far.denominator = far.denominator.masked_fill(begins, 0.0);
-      if (far.exponent.defined())
-        far.exponent = far.exponent.masked_fill(begins, -std::numeric_limits<double>::infinity());
-      const SummaryRead all = joined(narrow(read, lag, read_groups), far);
-      const auto with_first = [&](const at::Tensor& a, const at::Tensor& b) {
-        return a.defined() ? at::cat({a.narrow(2, 0, lag), b}, 2) : a;
-      };
-      read = {with_first(read.numerator, all.numerator), with_first(read.denominator, all.denominator),
-              with_first(read.exponent, all.exponent)};
-    } else {
-      read = far;
-    }
-  }
+  SummaryRead read = read_others(fq, first_groups(k, read_groups), rows.v.narrow(2, 0, read_groups), pass);
+  if (own) read = joined(read_own(fq, k, rows.v, divides_by_sum(pass.config)), read);
   if (q.exponent.defined()) read.exponent = read.exponent + share_heads(q.exponent, kv_heads);
   return read;
 }
@@ -297,9 +289,8 @@ at::Tensor surprises(const SummaryRows& rows, const SummaryPass& pass, FeatureMa
   if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
   at::Tensor missed = v.square().sum(-1, true);  // of a document's first group, of which nothing is recalled
   if (earlier > 0) {
-    const Features before{k.phi.narrow(2, 0, earlier),
-                          k.exponent.defined() ? k.exponent.narrow(2, 0, earlier) : k.exponent};
-    const SummaryRead read = read_others(k.phi.narrow(2, 1, earlier), before, v.narrow(2, 0, earlier), pass);
+    const SummaryRead read = read_others(k.phi.narrow(2, 1, earlier), first_groups(k, earlier),
+                                         v.narrow(2, 0, earlier), pass, /*next=*/true);
     // True numbers are these times exp(exponent), faded by the group that is folded; ε is true.
     at::Tensor exponent = at::zeros({}, read.denominator.options());
     if (read.exponent.defined()) exponent = read.exponent + k.exponent.narrow(2, 1, earlier);

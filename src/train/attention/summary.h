@@ -65,9 +65,10 @@ struct SummaryPass {
   at::Tensor sums(const at::Tensor& x, const at::Tensor& exponent = {}, at::Tensor* largest = nullptr) const;
   /// The same count for each row of queries: [1, B or 1, readers, R · C or 1, 1].
   at::Tensor seen_by_rows(int64_t repeats) const;
-  /// What the reading groups see of sums x [G, B, groups, X], one of each group, apart from their own: [G, B,
-  /// readers, X]; 0 where they see none.
-  at::Tensor seen_sums(const at::Tensor& x) const;
+  /// What the reading groups see of sums x as above, or of all groups, apart from their own: [G, B, readers,
+  /// X]; 0 where they see none, whose exponent is then the least.
+  at::Tensor seen_sums(const at::Tensor& x, const at::Tensor& exponent = {},
+                       at::Tensor* largest = nullptr) const;
 };
 
 /// What queries of the reading groups read, in the sums' type: true ones are these times exp(exponent).
