@@ -109,7 +109,7 @@ std::string tokenizer_problem(const Model& model) {
 std::vector<std::string> problems_of(const Model& model) {
   std::vector<std::string> problems;
   for (const std::string& tensor : model.broken_tensors())
-    problems.push_back(tensor + ": NaN or infinite numbers");
+    problems.push_back(fmt::format("{}: {}, expected {}", tensor, kUnsound, kSound));
   if (!model.base_hash().empty() && model.weights_hash() != model.base_hash()) {
     problems.push_back(model.base_folder().string() + ": another base than the sidecar was made from");
   }

@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
-constexpr size_t kPiece = 1 << 20;           // bytes whose finiteness a thread checks at a time
+constexpr size_t kPiece = 1 << 20;           // bytes whose numbers a thread checks at a time
 constexpr size_t kWindow = 16 * kPiece;      // hashed in one thread while the others check its pieces
 constexpr size_t kAhead = size_t{64} << 20;  // asked of the disk before it is needed
 constexpr int64_t kSettled = 1'000'000'000;  // ns: a file written less before its reading is not remembered
@@ -92,9 +92,9 @@ class Reader {
  public:
   Reader(int threads, std::function<void(size_t)> report) : pool_(threads), report_(std::move(report)) {}
 
-  /// Whether every number is finite.
+  /// Whether every number is sound.
   bool read(const TensorView& tensor, Hash& hash) {
-    std::atomic<bool> finite{true};
+    std::atomic<bool> sound{true};
     for (auto rest = tensor.bytes; !rest.empty();) {
       stop_if_interrupted();
       const auto window = rest.first(std::min(rest.size(), kWindow));
@@ -105,11 +105,11 @@ class Reader {
       pool_.run(pieces + 1, [&](size_t piece) {
         if (piece == pieces) return hash.add(window);
         const auto part = window.subspan(piece * kPiece);
-        if (!is_finite(tensor.type, part.first(std::min(part.size(), kPiece)))) finite = false;
+        if (!is_sound(tensor.type, part.first(std::min(part.size(), kPiece)))) sound = false;
       });
       report_(window.size());
     }
-    return finite;
+    return sound;
   }
 
  private:

@@ -1,4 +1,4 @@
-// One reading of all of a model's weights: whether every number is finite, and their hash, in one pass at the
+// One reading of all of a model's weights: whether every number is sound, and their hash, in one pass at the
 // speed of the disk or of memory. What was found is remembered for files that have not changed since.
 #pragma once
 
@@ -16,7 +16,7 @@ struct StoreReading {
   /// `xxh3-128:` and 32 hexadecimal digits over all tensors sorted by name, each as name, NUL, dtype, NUL,
   /// shape in decimals joined by commas, NUL, bytes: the same however sharded.
   std::string hash;
-  std::vector<std::string> broken;  // tensors that hold NaN or infinite numbers, by name
+  std::vector<std::string> broken;  // tensors whose numbers are not sound, by name
 };
 
 struct ReadingOptions {

@@ -27,17 +27,18 @@ uint16_t float_to_half(float x) {
   return static_cast<uint16_t>(sign | (rounded - 0x38000000) >> 13);
 }
 
-// Numbers of the type whose exponent has every bit set are infinite or NaN. Blocks are copied, because a
-// file's tensor may stand at any byte; the inner loop has no branch, so that it becomes vector code.
+// Whether the bits of every number's exponent are below `least`: with every bit set it is infinite or NaN.
+// Blocks are copied, because a file's tensor may stand at any byte; the inner loop has no branch, so that it
+// becomes vector code.
 template <class Bits>
-bool all_finite(std::span<const std::byte> bytes, Bits exponent) {
+bool all_below(std::span<const std::byte> bytes, Bits exponent, Bits least) {
   constexpr size_t kBlock = 4096 / sizeof(Bits);
   Bits block[kBlock];
   while (!bytes.empty()) {
     const size_t count = std::min(kBlock, bytes.size() / sizeof(Bits));
     std::memcpy(block, bytes.data(), count * sizeof(Bits));
     Bits bad = 0;
-    for (size_t i = 0; i < count; ++i) bad |= static_cast<Bits>((block[i] & exponent) == exponent);
+    for (size_t i = 0; i < count; ++i) bad |= static_cast<Bits>((block[i] & exponent) >= least);
     if (bad != 0) return false;
     bytes = bytes.subspan(count * sizeof(Bits));
   }
@@ -89,16 +90,17 @@ float half_to_float(uint16_t half) {
   return std::bit_cast<float>(sign | wide << 23 | fraction << 13);
 }
 
-bool is_finite(DType type, std::span<const std::byte> bytes) {
+bool is_sound(DType type, std::span<const std::byte> bytes) {
+  constexpr int kPower = 63;  // of the least number that is not
   switch (type) {
     case DType::kF64:
-      return all_finite<uint64_t>(bytes, uint64_t{0x7FF} << 52);
+      return all_below<uint64_t>(bytes, uint64_t{0x7FF} << 52, uint64_t{1023 + kPower} << 52);
     case DType::kF32:
-      return all_finite<uint32_t>(bytes, 0x7F800000);
+      return all_below<uint32_t>(bytes, 0x7F800000, uint32_t{127 + kPower} << 23);
     case DType::kF16:
-      return all_finite<uint16_t>(bytes, 0x7C00);
+      return all_below<uint16_t>(bytes, 0x7C00, 0x7C00);
     case DType::kBF16:
-      return all_finite<uint16_t>(bytes, 0x7F80);
+      return all_below<uint16_t>(bytes, 0x7F80, uint16_t{127 + kPower} << 7);
     default:
       return true;
   }

@@ -47,10 +47,13 @@ std::string to_string(const std::vector<int64_t>& shape);
 /// `FILE: tensor "name"`, for messages.
 std::string tensor_at(std::string_view where, std::string_view name);
 
-/// Whether every number of a type that can hold NaN or infinity is finite. Types that cannot, or that no
-/// module reads: true. `bytes` is a whole number of them.
-bool is_finite(DType type, std::span<const std::byte> bytes);
-inline bool is_finite(const TensorView& tensor) { return is_finite(tensor.type, tensor.bytes); }
+/// Whether every number is finite and so small (below 2⁶³ = 9.2e18) that float32 holds the product of two:
+/// no weight that was learned is not. Of types that are no floating ones, or that no module reads: true.
+/// `bytes` is a whole number of them.
+bool is_sound(DType type, std::span<const std::byte> bytes);
+inline bool is_sound(const TensorView& tensor) { return is_sound(tensor.type, tensor.bytes); }
+/// What is wrong with a tensor that is not, and what is expected of it.
+constexpr std::string_view kUnsound = "NaN, infinite or huge numbers", kSound = "numbers below 9.2e18";
 
 /// Exactly; subnormals, infinities and NaN included.
 float half_to_float(uint16_t half);

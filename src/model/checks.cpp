@@ -171,7 +171,7 @@ std::vector<std::string> Model::broken_tensors() const {
     if (store == nullptr) continue;
     for (const auto& [name, tensor] : store->tensors()) {
       stop_if_interrupted();
-      if (!is_finite(tensor)) broken.push_back(store->where(name));
+      if (!is_sound(tensor)) broken.push_back(store->where(name));
     }
   }
   return broken;

@@ -56,8 +56,7 @@ std::vector<std::byte> to_bf16(const GgufTensor& tensor, int64_t head_size, cons
   for (size_t r = 0; r < rows; ++r) {
     dequantize(*tensor.type, tensor.bytes.subspan(r * row_bytes, row_bytes), numbers);
     const std::vector<std::byte> bytes = from_float(numbers, DType::kBF16);
-    if (!is_finite(DType::kBF16, bytes))
-      throw Error(where, "holds NaN or infinite numbers", "finite weights");
+    if (!is_sound(DType::kBF16, bytes)) throw Error(where, kUnsound, kSound);
     if (head_size == 0) {
       std::memcpy(out.data() + r * bytes.size(), bytes.data(), bytes.size());
       continue;

@@ -25,7 +25,7 @@ struct ImportedModel {
 ImportedModel import_gguf(const GgufFile& file);
 
 /// The whole folder, or nothing. `report` is told how many numbers of how many are written. Throws Error on
-/// weights that hold NaN or infinite numbers.
+/// weights whose numbers are not sound (format/tensor.h).
 void write_imported(const std::filesystem::path& out, const ImportedModel& model, size_t shard_bytes,
                     const std::function<void(double done, double total)>& report = {});
 

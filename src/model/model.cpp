@@ -84,7 +84,7 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   if (options.check_hash) model->check_hash();
   if (options.check_numbers) {
     const auto broken = model->broken_tensors();
-    if (!broken.empty()) throw Error(broken.front(), "NaN or infinite numbers", "finite weights");
+    if (!broken.empty()) throw Error(broken.front(), kUnsound, kSound);
   }
   return model;
 }

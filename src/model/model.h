@@ -30,9 +30,9 @@ class Model {
  public:
   struct OpenOptions {
     std::optional<std::filesystem::path> base;  // --base: where a sidecar's or LoRA's base lies
-    bool check_numbers = true;                  // NaN and infinite weights are an error that names the tensor
-    bool check_hash = true;                     // a sidecar's base_hash (commands that load weights)
-    ReadingOptions reading;                     // how the base's weights are read for these two
+    bool check_numbers = true;  // weights that are not sound are an error that names the tensor
+    bool check_hash = true;     // a sidecar's base_hash (commands that load weights)
+    ReadingOptions reading;     // how the base's weights are read for these two
   };
 
   /// Throws Error on whatever is wrong with the folder or its base.
@@ -95,7 +95,7 @@ class Model {
   std::vector<std::string> unused_tensors() const;
   /// Of the base's tensors, which are read once for this and for broken_tensors(), if opening did not.
   const std::string& weights_hash() const;
-  /// Names of the tensors, with their files, that hold NaN or infinite numbers.
+  /// Names of the tensors, with their files, whose numbers are not sound (format/tensor.h).
   std::vector<std::string> broken_tensors() const;
 
  private:

@@ -25,7 +25,7 @@ struct Weights {
   fs::path file = folder.path / "model.safetensors", cache = folder.path / "cache";
   fs::file_time_type written = fs::file_time_type::clock::now() - std::chrono::hours(1);
 
-  Weights() { write("abcdxyz"); }
+  Weights() { write("1234xyz"); }
   void write(std::string_view data) const {
     folder.write("model.safetensors", safetensors(kHeader, data));
     fs::last_write_time(file, written);
@@ -40,7 +40,7 @@ TEST(StoreReading, HashesNameTypeShapeAndBytesOfTheTensorsInOrder) {
   const Weights weights;
   Hash hash;
   for (std::string_view text : {"a", "BF16", "2,1"}) hash.add(text);
-  hash.add(std::as_bytes(std::span("abcd", 4)));
+  hash.add(std::as_bytes(std::span("1234", 4)));
   for (std::string_view text : {"b", "U8", "3"}) hash.add(text);
   hash.add(std::as_bytes(std::span("xyz", 3)));
   EXPECT_EQ(weights.read().hash, hash.text());
@@ -88,7 +88,7 @@ TEST(StoreReading, IsRecalledForAFileThatHasNotChanged) {
 TEST(StoreReading, IsNotRecalledForAFileThatChanged) {
   const Weights weights;
   const StoreReading first = weights.read();
-  weights.write("abcd123");
+  weights.write("1234123");
   fs::last_write_time(weights.file, weights.written + std::chrono::nanoseconds(1000));
   EXPECT_NE(weights.read().hash, first.hash);
 }
@@ -96,7 +96,7 @@ TEST(StoreReading, IsNotRecalledForAFileThatChanged) {
 TEST(StoreReading, IsNotRememberedWhereTheFileMayChangeUnseen) {
   Weights weights;
   weights.written = fs::file_time_type::clock::now();
-  weights.write("abcdxyz");
+  weights.write("1234xyz");
   weights.read();
   EXPECT_FALSE(fs::exists(weights.cache));
 }

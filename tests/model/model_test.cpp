@@ -79,9 +79,9 @@ TEST(Model, ATiedHeadThatEqualsTheEmbeddingIsFine) {
   EXPECT_EQ(open->tensor(open->family().head, "weight"), nullptr);
 }
 
-TEST(Model, NamesTheTensorWithANumberThatIsNotFinite) {
+TEST(Model, NamesTheTensorWithANumberThatIsNotFiniteOrTooLargeToComputeWith) {
   for (DType type : {DType::kF64, DType::kF32, DType::kF16, DType::kBF16}) {
-    for (float bad : {NAN, INFINITY, -INFINITY}) {
+    for (float bad : {NAN, INFINITY, -INFINITY, 3e38f, -0x1p63f}) {  // all infinite in F16
       TemporaryFolder folder;
       TinyModel model = make_tiny(tiny_llama_config(), type);
       OwnedTensor& tensor = model.tensors["model.layers.1.mlp.up_proj.weight"];
@@ -89,9 +89,13 @@ TEST(Model, NamesTheTensorWithANumberThatIsNotFinite) {
       numbers.back() = bad;
       tensor.bytes = from_float(numbers, type);
       const fs::path path = model.write(folder.path, "m");
-      EXPECT_THAT(open_error(path), HasSubstr("\"model.layers.1.mlp.up_proj.weight\": NaN or infinite"))
+      EXPECT_THAT(open_error(path), HasSubstr("\"model.layers.1.mlp.up_proj.weight\": NaN, infinite or huge"))
           << name_of(type);
       EXPECT_EQ(Model::open(path, {.check_numbers = false})->broken_tensors().size(), 1u) << name_of(type);
+      if (type == DType::kF16) continue;
+      numbers.back() = std::nextafter(0x1p63f, 0.0f) * 0.99f;  // the largest of BF16 below
+      tensor.bytes = from_float(numbers, type);
+      EXPECT_EQ(open_error(model.write(folder.path, "n")), "") << name_of(type);
     }
   }
 }
