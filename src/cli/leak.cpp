@@ -92,6 +92,16 @@ AttentionConfig leaking(const std::string& name, int future) {
   return config;
 }
 
+void check_steps(const train::Hyperparameters& numbers) {
+  const int64_t step = *numbers.batch * *numbers.context;
+  if (numbers.tokens > (4 * kJudged - 1) * step) return;
+  throw Error(
+      "--tokens",
+      fmt::format("{}, {} of {} × {} tokens", numbers.tokens,
+                  counted((numbers.tokens + step - 1) / step, "step"), *numbers.batch, *numbers.context),
+      fmt::format("at least {} to judge by, {} tokens", counted(4 * kJudged, "step"), 4 * kJudged * step));
+}
+
 LeakRun train_small(const LeakOptions& options, const nlohmann::json& config,
                     const AttentionConfig& attention, const train::TokenizedText& text) {
   const TrainingOptions& training = options.training;
@@ -118,15 +128,7 @@ ExitStatus leak_on_random_tokens(const LeakOptions& options) {
                {"--data", "--valid", "--field", "--judge", "--out", "--plot", "--windows", "--prompts",
                 "--prompt-tokens", "--new-tokens", "--samples"},
                "given with --random, which reads and writes no text", "one of the two");
-  const int64_t step = *training.numbers.batch * *training.numbers.context;
-  if (training.numbers.tokens <= (4 * kJudged - 1) * step) {
-    throw Error(
-        "--tokens",
-        fmt::format("{}, {} of {} × {} tokens", training.numbers.tokens,
-                    counted((training.numbers.tokens + step - 1) / step, "step"), *training.numbers.batch,
-                    *training.numbers.context),
-        fmt::format("at least {} to judge by, {} tokens", counted(4 * kJudged, "step"), 4 * kJudged * step));
-  }
+  check_steps(training.numbers);
   const nlohmann::json config = small_config(options, *options.random);
   std::vector<AttentionConfig> attentions;
   for (const std::string& method : methods_of(options))

@@ -28,6 +28,9 @@ nlohmann::json small_config(const LeakOptions& options, int64_t vocabulary);
 /// and taps where the method has none by itself, and `future` taps that look ahead.
 AttentionConfig leaking(const std::string& method, int future);
 
+/// Throws Error on fewer steps than their losses can be judged by.
+void check_steps(const train::Hyperparameters& numbers);
+
 struct LeakRun {
   train::Module module;
   Mean loss;  // nats per token in training, over the last quarter of the steps

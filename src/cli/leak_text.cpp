@@ -308,6 +308,7 @@ void check_text_options(const LeakOptions& options) {
     throw Error("--new-tokens",
                 fmt::format("{} after a prompt of {}", options.new_tokens, options.prompt_tokens),
                 fmt::format("at most --context {} together", *training.numbers.context));
+  check_steps(training.numbers);
   module_options(training);
   if (!options.plot.empty()) check_writable_file(options.plot);
   check_training(training);

@@ -127,6 +127,9 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {leak({"--judge", model(), "-o", "out", "--method", "elu1", "relu"}), "--method: several methods"},
       {leak({"--judge", model(), "-o", "out", "--context", "64", "--new-tokens", "33"}),
        "--new-tokens: 33 after a prompt of 32, expected at most --context 64 together"},
+      {leak({"--judge", model(), "-o", "out", "--tokens", "126K"}),
+       "--tokens: 126000, 31 steps of 16 × 256 tokens, expected at least 32 steps to judge by, 131072 "
+       "tokens"},
       {leak({"--judge", model(), "-o", "out", "--plot", "/nonexistent/plot.svg"}), "cannot be written"},
       {leak({"--judge", model(), "-o", "out", "--valid", text()}), "stands in --data and in --valid"},
       {leak({"--judge", path("nowhere"), "-o", "out", "--context", "160"}), "nowhere: no such folder"},

@@ -415,7 +415,7 @@ TEST_F(TrainingProgram, LeakWritesModelsOfTextWithoutTheirFutureAndScoresThem) {
   write_file(text(), story);
   write_file(valid(), other);
   ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("judge")})).status, 0);
-  const auto longer = leak({"--judge", path("judge"), "-o", "out", "--context", "4096"});
+  const auto longer = leak({"--judge", path("judge"), "-o", "out", "--context", "4096", "--tokens", "3M"});
   expect_refused({longer, "--valid: "}, run_linnet(longer));
   const Outcome outcome = run_linnet(leak({"--judge",         path("judge"), "-o",           path("out"),
                                            "--context",       "32",          "--new-tokens", "16",
