@@ -15,6 +15,7 @@
 #include "cli/output.h"
 #include "cli/training.h"
 #include "kernels/cpu/machine_rate.h"
+#include "train/tensor_memory.h"
 
 namespace linnet::cli {
 namespace {
@@ -77,6 +78,7 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
               {"matrix_operations_per_second", machine},
               {"training_fraction_of_matrix_rate", fraction},
               {"peak_memory_bytes", result.peak_memory},
+              {"kept_memory_bytes", train::kept_tensor_memory()},
               {"peak_device_memory_bytes", result.peak_device_memory}});
   return ExitStatus::kDone;
 }

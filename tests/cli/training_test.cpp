@@ -358,16 +358,17 @@ TEST_F(TrainingProgram, KeepsWhatItTrainedWhereItsLastWriteFails) {
 
 TEST_F(TrainingProgram, BenchMeasuresTrainingAndWritesItsResultAlone) {
   const Outcome out =
-      run_linnet({"bench", model(), "--training", "--steps", "2", "--batch", "3", "--micro-batch", "2",
-                  "--context", "16", "--threads", "1", "--dtype", "float32", "--json", "out.json"});
+      run_linnet({"bench", model(), "--training", "--steps", "2", "--batch", "96", "--micro-batch", "64",
+                  "--context", "64", "--threads", "1", "--dtype", "float32", "--json", "out.json"});
   ASSERT_EQ(out.status, 0) << out.err;
-  EXPECT_THAT(out.out, HasSubstr("2 steps of 3 rows of 16 tokens, 2 at once"));
+  EXPECT_THAT(out.out, HasSubstr("2 steps of 96 rows of 64 tokens, 64 at once"));
   ASSERT_EQ(out.files.size(), 1u);
   const auto result = nlohmann::json::parse(out.files.at("out.json"));
   const auto number = [&](const char* key) { return result.at(key).get<double>(); };
   EXPECT_EQ(result.at("dtype"), "Float");
   EXPECT_GT(number("training_tokens_per_second"), 0);
   EXPECT_GT(number("peak_memory_bytes"), 1e6);
+  EXPECT_GT(number("kept_memory_bytes"), 0);  // freed tensors stay for the next
   EXPECT_NEAR(number("training_fraction_of_matrix_rate"),
               6 * number("parameters") * number("training_tokens_per_second") /
                   number("matrix_operations_per_second"),
