@@ -42,7 +42,7 @@ double relative_rms(std::span<const float> a, std::span<const float> reference) 
 class Checker {
  public:
   explicit Checker(const CheckSubject& subject)
-      : decoder_(*subject.decoder), subject_(subject), size_(static_cast<size_t>(subject.vocabulary)) {
+      : decoder_(subject.decoder), subject_(subject), size_(static_cast<size_t>(subject.vocabulary)) {
     for (uint64_t i = 0; i < static_cast<uint64_t>(subject.tokens); ++i)
       tokens_.push_back(random_token(0, i));
     const auto group = static_cast<int64_t>(subject.group);
@@ -84,8 +84,15 @@ class Checker {
   }
 
   CheckResult forms() {
+    if (subject_.forms) decoder_ = subject_.forms;
+    const CheckResult result = forms_of_decoder();
+    decoder_ = subject_.decoder;
+    return result;
+  }
+
+  CheckResult forms_of_decoder() {
     const int64_t first = std::max<int64_t>(0, subject_.tokens - kRows);
-    decoder_.reset(0);
+    decoder_->reset(0);
     Logits reference;
     for (int64_t t = 0; t < subject_.tokens; ++t) {
       const auto logits = decode(0, tokens_[static_cast<size_t>(t)]);
@@ -94,7 +101,7 @@ class Checker {
     double worst = relative_rms(prefill(tokens_, first), reference);
     for (const int64_t piece :
          {int64_t{1}, int64_t{7}, int64_t{subject_.group}, int64_t{subject_.group} + 1}) {
-      decoder_.reset(0);
+      decoder_->reset(0);
       Logits all;
       for (int64_t at = 0; at < subject_.tokens; at += piece) {
         const int64_t count = std::min(piece, subject_.tokens - at);
@@ -111,15 +118,15 @@ class Checker {
   }
 
   CheckResult state() {
-    decoder_.reset(0);
-    const size_t empty = decoder_.state_bytes(0);
+    decoder_->reset(0);
+    const size_t empty = decoder_->state_bytes(0);
     double growth = 0;
     for (int64_t at = 0; at < subject_.tokens; at += 13) {
       const int64_t count = std::min<int64_t>(13, subject_.tokens - at);
       read(0, std::span(tokens_).subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
            static_cast<size_t>(count), {});
       growth = std::max(growth,
-                        std::abs(static_cast<double>(decoder_.state_bytes(0)) - static_cast<double>(empty)));
+                        std::abs(static_cast<double>(decoder_->state_bytes(0)) - static_cast<double>(empty)));
     }
     std::string claim = "grows with the text: a layer keeps every token";
     if (subject_.growth == 0) {
@@ -136,10 +143,10 @@ class Checker {
       const TokenTree tree = random_tree(static_cast<uint64_t>(place));
       start_at(place);
       const Logits expected = copy(step(0, tree));
-      const auto root = decoder_.save(0);
+      const auto root = decoder_->save(0);
       for (int32_t leaf = 0; leaf < tree.size(); ++leaf) {
         if (std::count(tree.parents().begin(), tree.parents().end(), leaf) > 0) continue;  // no leaf
-        decoder_.load(1, root);
+        decoder_->load(1, root);
         for (const int32_t node : path_to(tree, leaf)) {
           const auto logits = decode(1, tree.token(node));
           worst = std::max(worst, largest_difference(row(expected, node), logits));
@@ -154,12 +161,12 @@ class Checker {
     for (const int64_t place : places_) {
       const TokenTree tree = random_tree(static_cast<uint64_t>(place) + 1000);
       start_at(place);
-      decoder_.load(1, decoder_.save(0));
+      decoder_->load(1, decoder_->save(0));
       const auto path = path_to(tree, tree.size() - 1);
       for (const int32_t node : path) decode(1, tree.token(node));
       step(0, tree);
-      decoder_.commit(0, path);
-      if (decoder_.save(0) != decoder_.save(1)) worst = std::numeric_limits<double>::infinity();
+      decoder_->commit(0, path);
+      if (decoder_->save(0) != decoder_->save(1)) worst = std::numeric_limits<double>::infinity();
       const Logits after = copy(decode(0, tokens_[0]));
       worst = std::max(worst, largest_difference(after, decode(1, tokens_[0])));
     }
@@ -172,11 +179,11 @@ class Checker {
     const TokenTree tree = random_tree(77), single = TokenTree::single(tokens_[1]);
     for (const int64_t place : places_) {
       start_at(place);
-      decoder_.reset(1);
+      decoder_->reset(1);
       read(1, std::span(tokens_).first(3), 3, {});
       const Logits alone = copy(step(0, tree));
       const Decoder::Branch branches[] = {{1, &single}, {0, &tree}};
-      worst = std::max(worst, largest_difference(alone, decoder_.step(branches).subspan(size_)));
+      worst = std::max(worst, largest_difference(alone, decoder_->step(branches).subspan(size_)));
     }
     return {now_, "a sequence gets the same bits alone and beside another", worst, 0, "logits"};
   }
@@ -185,16 +192,16 @@ class Checker {
     double worst = 0;
     for (const int64_t place : places_) {
       start_at(place);
-      const auto bytes = decoder_.save(0);
-      decoder_.reset(1);
-      decoder_.load(1, bytes);
+      const auto bytes = decoder_->save(0);
+      decoder_->reset(1);
+      decoder_->load(1, bytes);
       bool refused = false;
       try {
-        decoder_.load(1, std::span(bytes).first(bytes.size() - 1));
+        decoder_->load(1, std::span(bytes).first(bytes.size() - 1));
       } catch (const Error&) {
         refused = true;
       }
-      if (!refused || decoder_.save(1) != bytes) worst = std::numeric_limits<double>::infinity();
+      if (!refused || decoder_->save(1) != bytes) worst = std::numeric_limits<double>::infinity();
       for (int i = 0; i < kDepth; ++i) {
         const Logits expected = copy(decode(0, tokens_[static_cast<size_t>(i)]));
         worst = std::max(worst, largest_difference(expected, decode(1, tokens_[static_cast<size_t>(i)])));
@@ -216,7 +223,7 @@ class Checker {
   /// Every token that the model reads, it reads through this and step().
   void read(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) {
     stop_if_interrupted();
-    decoder_.prefill(slot, tokens, first, logits);
+    decoder_->prefill(slot, tokens, first, logits);
     report(static_cast<int64_t>(tokens.size()));
   }
   void report(int64_t tokens) const {
@@ -224,19 +231,19 @@ class Checker {
   }
   Logits prefill(std::span<const int32_t> tokens, int64_t first) {
     Logits logits((tokens.size() - static_cast<size_t>(first)) * size_);
-    decoder_.reset(0);
+    decoder_->reset(0);
     read(0, tokens, static_cast<size_t>(first), logits);
     return logits;
   }
   void start_at(int64_t place) {
     const auto count = static_cast<size_t>(place);
-    decoder_.reset(0);
+    decoder_->reset(0);
     read(0, std::span(tokens_).first(count), count, {});
   }
   std::span<const float> step(int slot, const TokenTree& tree) {
     stop_if_interrupted();
     const Decoder::Branch branch{slot, &tree};
-    const auto logits = decoder_.step(std::span(&branch, 1));
+    const auto logits = decoder_->step(std::span(&branch, 1));
     report(tree.size());
     return logits;
   }
@@ -246,7 +253,7 @@ class Checker {
     const auto logits = step(slot, tree);
     decoded_.assign(logits.begin(), logits.end());
     const int32_t root = 0;
-    decoder_.commit(0, std::span(&root, 1));
+    decoder_->commit(0, std::span(&root, 1));
     return decoded_;
   }
   static Logits copy(std::span<const float> logits) { return {logits.begin(), logits.end()}; }
@@ -274,7 +281,7 @@ class Checker {
     return path;
   }
 
-  Decoder& decoder_;
+  Decoder* decoder_;
   const CheckSubject& subject_;
   size_t size_;
   std::vector<int32_t> tokens_;

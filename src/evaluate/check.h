@@ -51,6 +51,7 @@ struct CheckSubject {
   int64_t window = 0;           // tokens that softmax sees: trees grow around its edge too; 0: no window
   int64_t reach = 0;            // tokens before a token that its logits can depend on; 0: all
   CheckProgress progress = {};  // may be empty
+  Decoder* forms = nullptr;     // whose forms are held to each other; null: the decoder's
 };
 std::vector<CheckResult> check_decoder(const CheckSubject& subject,
                                        const std::function<void(const CheckResult&)>& report = {});

@@ -78,6 +78,28 @@ TEST(ModelCheck, HoldsForEveryRowOfTheRegistry) {
   }
 }
 
+TEST(ModelCheck, HoldsFormsInFloat32WhereBfloat16sRoundingJumps) {
+  ThreadPool pool(1);
+  for (const nlohmann::json& attention :
+       {nlohmann::json{{"method", "yoso"}, {"group", 8}},
+        nlohmann::json{{"method", "yoso"}, {"group", 8}, {"tables", 1}, {"bits", 4}},
+        nlohmann::json{
+            {"method", "relu"}, {"group", 8}, {"local", "softmax"}, {"local_groups", 2}, {"kept", 5}}}) {
+    for (const uint64_t seed : {1, 2, 3}) {
+      RandomModel spec;
+      spec.layers = 3;
+      spec.attention = attention;
+      const TemporaryModel model(spec);
+      for (const ComputeType compute : {ComputeType::kBFloat16, ComputeType::kAuto}) {
+        for (const CheckResult& result : check_model(model.get(), {.compute = compute, .seed = seed}, pool)) {
+          EXPECT_TRUE(result.holds()) << attention << ": " << result.name << ", " << result.measured;
+          EXPECT_EQ(result.limit, result.unit == "relative RMS" ? 2e-2 : 0) << result.name;
+        }
+      }
+    }
+  }
+}
+
 TEST(ModelCheck, LeavesRoomForTreesWherePositionsAreLearned) {
   RandomModel spec;
   spec.gpt2 = true;
