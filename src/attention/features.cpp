@@ -141,7 +141,10 @@ class FeatureSummary final : public Summary<T> {
   }
 
   void finish(int64_t head, T* numerator, T denominator) const override {
-    const T divisor = division_ == Division::kSum ? std::max(denominator, T(kEpsilon)) : denominator;
+    T divisor = denominator;
+    if (division_ == Division::kSum) divisor = std::max(denominator, T(kEpsilon));
+    if (division_ == Division::kPositiveSum && denominator < std::numeric_limits<T>::min())
+      divisor = T(1);  // all products are too small for T: 0
     T scale = T(1) / divisor;
     if (gains_.empty()) {
       for (int64_t i = 0; i < size_; ++i) numerator[i] *= scale;

@@ -1,6 +1,7 @@
 #include "attention/linear_layer.h"
 
 #include <cmath>
+#include <limits>
 
 #include "attention/rows.h"
 
@@ -173,7 +174,8 @@ void LinearLayer<T>::mix(int64_t head, const T* query, T* near, T near_denominat
     } else if (read.exponents[r] < T(0)) {
       far_scale *= std::exp(read.exponents[r]);
     }
-    const T whole = T(1) / (near_scale * near_denominator + far_scale * read.denominators[r]);
+    const T sum = near_scale * near_denominator + far_scale * read.denominators[r];
+    const T whole = sum >= std::numeric_limits<T>::min() ? T(1) / sum : T(0);  // too small for T: 0
     near_scale *= whole;
     far_scale *= whole;
   } else {

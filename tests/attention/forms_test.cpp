@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
+
 #include "attention/features.h"
 #include "attention/linear.h"
 #include "attention/softmax.h"
@@ -61,6 +64,24 @@ TYPED_TEST(AttentionForms, AgreeAtEveryLengthNearAGroupsEdge) {
         EXPECT_LT(relative_error(out.numbers, expected.numbers), kTolerance<T>) << name << " of " << n;
         EXPECT_EQ(state->length(), n);
       }
+    }
+  }
+}
+
+TYPED_TEST(AttentionForms, AreFiniteWhateverTheSizeOfQueriesAndKeys) {
+  using T = TypeParam;
+  for (const auto& [name, config, rotate] : all_configs(kGroup)) {
+    const Instance<T> instance(config, kShape, 3, rotate);
+    for (const T size : {T(100), T(1e6)}) {
+      Tokens<T> tokens(kShape, 3 * kGroup + 7, 5);
+      for (std::vector<T>* x : {&tokens.q, &tokens.k, &tokens.summary_q, &tokens.summary_k}) {
+        for (T& number : *x) number *= size;
+      }
+      const auto state = instance.attention->make_state();
+      const auto decoded = by_decoding(instance, tokens, *state, this->pool_);
+      EXPECT_TRUE(std::all_of(decoded.numbers.begin(), decoded.numbers.end(),
+                              [](auto x) { return std::isfinite(x); }))
+          << name << " of size " << size;
     }
   }
 }

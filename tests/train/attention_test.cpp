@@ -59,6 +59,18 @@ TEST(TrainingForms, EqualTheRuntimesPrefillAtOddLengths) {
   }
 }
 
+TEST(TrainingForms, AreFiniteWhateverTheSizeOfQueriesAndKeys) {
+  for (const std::string& json : test_configs()) {
+    for (const double size : {100.0, 1e6}) {
+      Sample sample(config_of(json), kShape, 1, 50, 23, at::kFloat);
+      for (at::Tensor* x : each_of(sample.rows)) {
+        if (x != &sample.rows.v) x->mul_(size);
+      }
+      EXPECT_TRUE(sample.run().isfinite().all().item<bool>()) << json << " of size " << size;
+    }
+  }
+}
+
 TEST(TrainingForms, StayNearFloat64InBfloat16) {
   for (const std::string& json : test_configs()) {
     Sample sample(config_of(json), kShape, 2, 50, 23, at::kBFloat16);

@@ -14,10 +14,19 @@ at::Tensor shared_fraction(const at::Tensor& a, const at::Tensor& n, const at::T
     near = near * at::exp(-read.exponent.clamp_min(0));
     far = far * at::exp(read.exponent.clamp_max(0));
   }
-  return (near * n + far * read.numerator) / (near * d + far * read.denominator);
+  const at::Tensor sum = near * d + far * read.denominator;
+  return (near * n + far * read.numerator) / at::where(sum > 0, sum, at::ones({}, sum.options()));
 }
 
 }  // namespace
+
+Rows entered(Rows rows, const AttentionConfig& config) {
+  if (config.feature_position != FeaturePosition::kNone) rows.summary_q = rows.q, rows.summary_k = rows.k;
+  if (config.method->unit_rows) {
+    for (at::Tensor* x : {&rows.q, &rows.k, &rows.summary_q, &rows.summary_k}) *x = unit(*x);
+  }
+  return rows;
+}
 
 at::Tensor mixing(const at::Tensor& q, const ParameterMap& parameters, const AttentionConfig& config,
                   int64_t kv_heads) {

@@ -6,9 +6,16 @@
 #include "attention/config.h"
 #include "train/attention/documents.h"
 #include "train/attention/local.h"
+#include "train/attention/rows.h"
 #include "train/attention/summary.h"
 
 namespace linnet::train {
+
+constexpr int64_t kFreeChunk = 64;  // where groups mean nothing, chunks that suit the matrix units
+
+/// Rows as the summary and the branch take them: the summary's own set, all of unit length where the row of
+/// the registry wants that.
+Rows entered(Rows rows, const AttentionConfig& config);
 
 /// α [G, B or 1, groups or 1, R · C or R, 1] of the groups of q [H, B, groups, C, d].
 at::Tensor mixing(const at::Tensor& q, const ParameterMap& parameters, const AttentionConfig& config,

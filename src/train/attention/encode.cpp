@@ -13,8 +13,6 @@
 namespace linnet::train {
 namespace {
 
-constexpr int64_t kSumChunk = 64;  // where groups mean nothing, chunks that suit the matrix units
-
 /// Which rows hold tokens, [B or 1, n] bool.
 at::Tensor tokens_of(const at::Tensor& lengths, int64_t rows, int64_t n, at::Device device) {
   if (!lengths.defined()) return at::ones({1, n}, at::TensorOptions().dtype(at::kBool).device(device));
@@ -30,15 +28,6 @@ at::Tensor tokens_of(const at::Tensor& lengths, int64_t rows, int64_t n, at::Dev
 /// x [B, heads, n, size] with 0 for padding.
 at::Tensor without_padding(const at::Tensor& x, const at::Tensor& tokens) {
   return x.defined() ? x.masked_fill(tokens.logical_not().unsqueeze(1).unsqueeze(-1), 0.0) : x;
-}
-
-/// Rows as the summary and the branch take them: of unit length where the row wants that.
-Rows entered(Rows rows, const AttentionConfig& config) {
-  if (config.feature_position != FeaturePosition::kNone) rows.summary_q = rows.q, rows.summary_k = rows.k;
-  if (config.method->unit_rows) {
-    for (at::Tensor* x : {&rows.q, &rows.k, &rows.summary_q, &rows.summary_k}) *x = unit(*x);
-  }
-  return rows;
 }
 
 /// [B, heads, n, size] -> [heads, B, 1, n, size]: the sequence as one group.
@@ -61,7 +50,7 @@ at::Tensor read_all(const Rows& rows, const at::Tensor& tokens, const ParameterM
                     const AttentionConfig& config) {
   const bool features = config.method->summary == SummaryKind::kFeatures;
   const Documents documents({}, rows.k.size(0), rows.k.size(2), rows.v.device());
-  const GroupLayout& layout = documents.groups(features ? kSumChunk : config.group);
+  const GroupLayout& layout = documents.groups(features ? kFreeChunk : config.group);
   const SummaryPass pass{layout, parameters, config, Sees::kAll, by_groups(tokens, layout)};
   const SummaryRows summary{as_one_group(rows.summary_q), to_groups(rows.summary_k, layout),
                             to_groups(rows.v, layout)};

@@ -15,8 +15,6 @@
 namespace linnet::train {
 namespace {
 
-constexpr int64_t kPlainChunk = 64;  // where groups mean nothing, chunks that suit the matrix units
-
 /// out + Σ_{j ≥ 1} w_{−j} ⊙ v_{t+j}, with out and v as above, taps [H, F, e]; past the document's end v is 0.
 /// No causal attention has this: it is the leak that the experiments plant.
 at::Tensor look_ahead(at::Tensor out, const at::Tensor& v, const at::Tensor& taps,
@@ -59,17 +57,13 @@ at::Tensor summary_alone(const SummaryRows& rows, const SummaryPass& pass) {
 
 at::Tensor linear_attention(const Rows& given, const Documents& documents, const ParameterMap& parameters,
                             const AttentionConfig& config, const Rotation* sinks) {
-  Rows rows = given;
+  const Rows rows = entered(given, config);
   const bool own_rows = config.feature_position == FeaturePosition::kNone;
-  if (!own_rows) rows.summary_q = rows.q, rows.summary_k = rows.k;
-  if (config.method->unit_rows) {
-    for (at::Tensor* x : {&rows.q, &rows.k, &rows.summary_q, &rows.summary_k}) *x = unit(*x);
-  }
   const int64_t heads = rows.q.size(1), kv_heads = rows.k.size(1);
   // Features up to the own token ask for no groups: chunks are as suits the matrix units.
   const bool by_groups =
       config.has_local() || !config.method->inclusive || config.method->summary != SummaryKind::kFeatures;
-  const GroupLayout& layout = documents.groups(by_groups ? config.group : kPlainChunk);
+  const GroupLayout& layout = documents.groups(by_groups ? config.group : kFreeChunk);
   const SummaryPass pass{layout, parameters, config};
   const at::Tensor q = to_groups(rows.q, layout), k = to_groups(rows.k, layout),
                    v = to_groups(rows.v, layout);
