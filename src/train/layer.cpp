@@ -65,9 +65,10 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
       return at::gelu(x, "tanh");
     case Activation::kGelu:
       return at::gelu(x);
-    default:
-      return at::relu(x);
+    case Activation::kRelu:
+      break;
   }
+  return at::relu(x);
 }
 
 at::Tensor feed_forward(const at::Tensor& x, const LayerTensors& w, const Pass& pass) {

@@ -58,19 +58,6 @@ void install(const fs::path& out, const std::function<void(const fs::path&)>& wr
   remove_folder(inside);
 }
 
-at::ScalarType torch_type(DType type) {
-  switch (type) {
-    case DType::kF64:
-      return at::kDouble;
-    case DType::kBF16:
-      return at::kBFloat16;
-    case DType::kF16:
-      return at::kHalf;
-    default:
-      return at::kFloat;
-  }
-}
-
 Held added_tensors(const Module& module) {
   Held held;
   for (const Parameter& parameter : module.tensors())
@@ -83,7 +70,7 @@ void add_trained_base(const Module& module, const Model& base, Held& held) {
   for (const Parameter& parameter : module.parameters()) {
     if (parameter.kind != ParameterKind::kBase) continue;
     const TensorView* original = base.base_tensors().find(parameter.name);
-    held.add(parameter, original != nullptr ? torch_type(original->type) : at::kFloat);
+    held.add(parameter, original != nullptr ? floating_type(*original, parameter.name) : at::kFloat);
   }
 }
 

@@ -23,6 +23,22 @@ DType dtype_of(at::ScalarType type) {
   }
 }
 
+at::ScalarType floating_type(const TensorView& view, const std::string& where) {
+  switch (view.type) {
+    case DType::kF64:
+      return at::kDouble;
+    case DType::kF32:
+      return at::kFloat;
+    case DType::kF16:
+      return at::kHalf;
+    case DType::kBF16:
+      return at::kBFloat16;
+    default:
+      throw Error(where, std::string("stored as ") + std::string(name_of(view.type)),
+                  "F64, F32, F16 or BF16");
+  }
+}
+
 TensorView view_of(const at::Tensor& tensor) {
   TORCH_CHECK(tensor.is_contiguous() && tensor.device().is_cpu(), "view_of: call for_file() first");
   return {.type = dtype_of(tensor.scalar_type()),

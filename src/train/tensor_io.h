@@ -3,12 +3,17 @@
 
 #include <ATen/ATen.h>
 
+#include <string>
+
 #include "format/tensor.h"
 
 namespace linnet::train {
 
 /// The file type of a torch type (float64, float32, bfloat16, float16, int64, int32).
 DType dtype_of(at::ScalarType type);
+
+/// And the other way round. Throws Error (where: `where`) on what is no floating type.
+at::ScalarType floating_type(const TensorView& view, const std::string& where);
 
 /// `tensor` as a file holds it. It must be contiguous and on the CPU, and outlive the view.
 TensorView view_of(const at::Tensor& tensor);

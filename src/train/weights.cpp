@@ -5,30 +5,10 @@
 #include <cstring>
 #include <utility>
 
-#include "base/error.h"
 #include "base/random.h"
+#include "train/tensor_io.h"
 
 namespace linnet::train {
-
-namespace {
-
-at::ScalarType floating_type(const TensorView& view, const std::string& where) {
-  switch (view.type) {
-    case DType::kF64:
-      return at::kDouble;
-    case DType::kF32:
-      return at::kFloat;
-    case DType::kF16:
-      return at::kHalf;
-    case DType::kBF16:
-      return at::kBFloat16;
-    default:
-      throw Error(where, std::string("stored as ") + std::string(name_of(view.type)),
-                  "F64, F32, F16 or BF16");
-  }
-}
-
-}  // namespace
 
 at::Tensor load_tensor(const TensorView& view, at::Device device, at::ScalarType type,
                        const std::string& where) {
