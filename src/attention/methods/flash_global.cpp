@@ -5,8 +5,8 @@
 // over the tokens of all groups before the own one (`flash_global`: 0 in the first group), or over all tokens
 // up to t (inclusive): the global half of FLASH (Hua et al. 2022, "Transformer Quality in Linear Time",
 // section 3.3), which is linear attention without a feature map, divided by a count. Nothing is learned.
-// State: de numbers per key-value head; exclusive, two groups of waiting tokens beside them. Cost of a token:
-// 2de multiply-adds per query head.
+// State: de numbers per key-value head. Cost of a token: de multiply-adds per query head and the same per
+// key-value head.
 #include "attention/features.h"
 #include "attention/method.h"
 #include "attention/methods/pointwise.h"

@@ -11,8 +11,8 @@
 // a running maximum over keys (the original subtracts the maximum of the whole sequence, which tells early
 // tokens about late ones). Both cancel in the division, which is therefore without ε.
 //
-// State: f(e + 1) numbers and that maximum per key-value head. Cost of a token: fd + 2fe multiply-adds per
-// query head, f exponentials.
+// State: f(e + 1) numbers and two for that maximum per key-value head. Cost of a token: fd + fe multiply-adds
+// and f exponentials per query head, the same per key-value head.
 #include <algorithm>
 #include <cmath>
 
