@@ -141,6 +141,13 @@ void install_truncation_handler() {
   ::sigaction(SIGBUS, &action, nullptr);
 }
 
+std::filesystem::path named_folder(const std::filesystem::path& folder) {
+  std::error_code error;
+  const std::filesystem::path named = folder.has_filename() ? folder : folder.parent_path();
+  const bool is_dots = named.filename() == "." || named.filename() == "..";
+  return is_dots ? std::filesystem::canonical(named, error) : named;
+}
+
 void check_writable(const std::filesystem::path& target) {
   std::error_code error;
   std::filesystem::path place = std::filesystem::absolute(target, error);

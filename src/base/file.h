@@ -55,6 +55,10 @@ void install_truncation_handler();
 /// write: else the next file opened would take its number. Called once, by main.
 void open_standard_files();
 
+/// The folder under the name that it was given, a link's too, without a slash at its end; where that is . or
+/// .., under its real name.
+std::filesystem::path named_folder(const std::filesystem::path& folder);
+
 /// Throws Error unless the folder `target`, which may not be there yet, can be made or written into.
 void check_writable(const std::filesystem::path& target);
 /// Throws Error unless the file `target` can be written: a new one in a folder that is there, or over a

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/json.h"
 #include "format/fields.h"
 #include "model/teacher.h"
@@ -32,10 +33,7 @@ bool is_plain_name(const std::string& name) {
 
 // The folder that stands beside `folder` under `name`, however `folder` was spelled.
 fs::path beside(const fs::path& folder, const std::string& name) {
-  std::error_code error;
-  fs::path spelled = folder.has_filename() ? folder : folder.parent_path();
-  if (spelled.filename() == "." || spelled.filename() == "..") spelled = fs::canonical(spelled, error);
-  return spelled.parent_path() / name;
+  return named_folder(folder).parent_path() / name;
 }
 
 fs::path base_of_sidecar(const fs::path& folder, const Fields& fields, const Model::OpenOptions& options) {

@@ -77,7 +77,7 @@ void write_adapter(const fs::path& folder, const LoraAdapter& lora, const BaseRe
 }  // namespace
 
 BaseReference base_reference(const Model& base) {
-  return {fs::canonical(base.base_folder()).filename().string(), base.weights_hash()};
+  return {named_folder(base.base_folder()).filename().string(), base.weights_hash()};
 }
 
 void write_sidecar(const fs::path& out, const std::vector<AttentionConfig>& attention,

@@ -175,11 +175,8 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
 
 std::string base_hint(const fs::path& out, const Model& base) {
   std::error_code error;
-  const fs::path folder = fs::absolute(base.base_folder()).lexically_normal();
-  const fs::path named = folder.has_filename() ? folder : folder.parent_path();
-  const fs::path beside = fs::absolute(out).lexically_normal();
-  const fs::path out_folder = beside.has_filename() ? beside : beside.parent_path();
-  if (fs::equivalent(out_folder.parent_path() / named.filename(), base.base_folder(), error)) return {};
+  const fs::path beside = named_folder(out).parent_path() / base_reference(base).name;
+  if (fs::equivalent(beside, base.base_folder(), error)) return {};
   return fmt::format("{} is not beside {}: pass --base {} wherever it is used", out.string(),
                      base.base_folder().string(), base.base_folder().string());
 }

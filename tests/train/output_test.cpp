@@ -122,6 +122,18 @@ TEST_F(OutputTest, ATrainedSidecarScoresInTheRuntimeWhatTheWorkshopEvaluates) {
   EXPECT_NEAR(runtime(root_ / "linear", 48), trained, 1e-4);
 }
 
+TEST_F(OutputTest, ASidecarBesideALinkToItsBaseOpensByTheLinksName) {
+  fs::rename(root_ / "base", make("hub") / "abc");
+  fs::create_directory_symlink("hub/abc", root_ / "link");
+  const auto base = Model::open(root_ / "link/");
+  Module module(base, {});
+  module.set_attention(parse_attention(nlohmann::json::parse(linear_), 2, "test"), 1);
+  write_trained(make("linear"), module, *base, OutputKind::kSidecar, size_t{1} << 30, /*trained=*/false);
+  EXPECT_TRUE(base_hint(root_ / "linear", *base).empty());
+  EXPECT_EQ(Model::open(root_ / "linear")->base_folder(), root_ / "link");
+  EXPECT_NE(base_hint(make("hub/deeper") / "linear", *base).find("--base"), std::string::npos);
+}
+
 TEST_F(OutputTest, ATrainedSidecarOfBudgetsByHeadScoresInTheRuntimeWhatTheWorkshopEvaluates) {
   linear_ = R"({"method": "grouped", "group": 4, "local_groups": [2, 3], "kept": [7, 0], "sinks": 2,
                 "layers": {"1": {"local_groups": 2, "kept": 3}}})";
