@@ -323,11 +323,8 @@ TEST(Sentencepiece, PiecesThatNoModelHasAreErrors) {
 }
 
 TEST(Sentencepiece, AFileCutShortAnywhereIsAnError) {
-  // A small model of the project's own making, if it is there, else the shared one.
   namespace fs = std::filesystem;
-  fs::path whole = LINNET_TEST_DATA "/tokenizers/hf/sentencepiece_bpe.model";
-  if (!fs::exists(whole)) whole = LINNET_SHARED "/data/models/stories260k/tokenizer.model";
-  if (!fs::exists(whole)) GTEST_SKIP() << "no sentencepiece model is here";
+  const fs::path whole = LINNET_TEST_DATA "/tokenizers/hf/sentencepiece_bpe.model";
   const fs::path file = fs::path(testing::TempDir()) / "linnet_cut.model";
   const MappedFile mapped(whole);
   const std::string_view bytes = mapped.text();
