@@ -124,8 +124,10 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
     const AttentionConfig& config = impl_->attention[i];
     const LayerTensors teacher = impl_->layer_tensors(layer, true);
     const ParameterMap added = impl_->layer_tensors(layer, false).added;
-    const bool linear =
-        std::any_of(added.begin(), added.end(), [](const auto& x) { return x.second.requires_grad(); });
+    Tensors learned;
+    for (const auto& [name, tensor] : added)
+      if (tensor.requires_grad()) learned.push_back(tensor);
+    const bool linear = !learned.empty();
     const bool unrotated = config.feature_position == FeaturePosition::kNone;
     Rows rows;
     at::Tensor wanted;
@@ -138,7 +140,8 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
     }
     if (!linear) continue;
     const at::Tensor own = parallel(rows, *pass.documents, added, config, pass.sinks).to(type);
-    const at::Tensor error = (own - wanted).square().mean() / wanted.square().mean();
+    // A layer's error depends on no other layer's: what it was computed from can go before the next one.
+    const at::Tensor error = with_gradients((own - wanted).square().mean() / wanted.square().mean(), learned);
     loss = loss.defined() ? loss + error : error;
   }
   if (!loss.defined())

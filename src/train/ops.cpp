@@ -122,6 +122,40 @@ at::Tensor checkpoint(std::function<at::Tensor(const Tensors&)> f, const Tensors
   return Checkpoint::apply(c10::make_intrusive<Closure>(std::move(f)), at::TensorList(inputs));
 }
 
+// ---------------------------------------------------------------- gradients at once
+namespace {
+
+struct WithGradients : Function<WithGradients> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& value, at::TensorList /*inputs*/,
+                            at::TensorList gradients) {
+    context->save_for_backward(gradients.vec());
+    return value.clone();
+  }
+
+  static Tensors backward(AutogradContext* context, const Tensors& outer) {
+    const Tensors own = context->get_saved_variables();
+    Tensors all(1 + own.size() * 2);
+    for (size_t i = 0; i < own.size(); ++i) all[1 + i] = own[i] * outer[0].to(own[i].scalar_type());
+    return all;
+  }
+};
+
+}  // namespace
+
+at::Tensor with_gradients(const at::Tensor& value, const Tensors& inputs) {
+  if (!at::GradMode::is_enabled() || !value.requires_grad()) return value;
+  Tensors wanted, reached, gradients;
+  for (const at::Tensor& input : inputs)
+    if (input.requires_grad()) wanted.push_back(input);
+  const Tensors all = torch::autograd::grad({value}, wanted, {}, c10::nullopt, false, /*allow_unused=*/true);
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (!all[i].defined()) continue;
+    reached.push_back(wanted[i]);
+    gradients.push_back(all[i]);
+  }
+  return WithGradients::apply(value.detach(), at::TensorList(reached), at::TensorList(gradients));
+}
+
 // ---------------------------------------------------------------- RMSNorm
 namespace {
 

@@ -20,6 +20,10 @@ at::ScalarType sum_type(at::ScalarType compute);
 /// and nothing else that f may hold. Without gradients it is f(inputs).
 at::Tensor checkpoint(std::function<at::Tensor(const Tensors&)> f, const Tensors& inputs);
 
+/// The scalar `value`, with its gradients in `inputs` computed at once: nothing else that it came from is
+/// kept for the backward pass. Gradients reach `inputs` alone.
+at::Tensor with_gradients(const at::Tensor& value, const Tensors& inputs);
+
 /// Products of x [..., in] with frozen matrices [out, in] of any floating types (each with its bias [out], or
 /// none with any), side by side: [..., Σ out]. Keeps nothing for the backward pass but the matrices as they
 /// are: each is converted to x's type where it is multiplied, and what it became is gone after.

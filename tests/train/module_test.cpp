@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <numeric>
+#include <set>
 
 #include "base/error.h"
 #include "format/safetensors.h"
@@ -311,6 +312,24 @@ TEST(Module, TransferLossIsThePerLayerRelativeErrorAndReachesNewTensorsAlone) {
   EXPECT_GT(gradient_of(loss, module.parameters()).abs().max().item<double>(), 0.0);
   // The first W groups are exactly the teacher, so short rows lose nothing.
   EXPECT_LT(module.transfer_loss(small_batch(2, 16)).item<double>(), 1e-20);
+}
+
+TEST(Module, TransferKeepsNothingOfALayerButItsGradients) {
+  Module module = small_module();
+  module.set_attention(grouped(2), 1);
+  module.set_trainable({.what = Train::kNew});
+  std::set<torch::autograd::Node*> seen;
+  const at::Tensor loss = module.transfer_loss(small_batch());
+  std::vector<torch::autograd::Node*> waiting{loss.grad_fn().get()};
+  ASSERT_NE(waiting.front(), nullptr);
+  while (!waiting.empty()) {
+    torch::autograd::Node* const node = waiting.back();
+    waiting.pop_back();
+    if (node == nullptr || !seen.insert(node).second) continue;
+    for (const auto& edge : node->next_edges()) waiting.push_back(edge.function.get());
+  }
+  // A sum of layers, each with one node, and one leaf for each tensor.
+  EXPECT_LE(seen.size(), 2 * module.attention().size() + 2 * module.parameters().size());
 }
 
 TEST(Module, KlOfAModelToItselfIsNothing) {
