@@ -69,6 +69,9 @@ bool learns_tensors(const AttentionConfig& config, const AttentionShape& shape) 
 
 void check_learning(const Module& module, std::vector<Phase> phases, const std::string& option,
                     std::optional<int64_t> longest_document) {
+  if (std::all_of(phases.begin(), phases.end(), [](const Phase& p) { return p.schedule.peak == 0; }))
+    throw Error(phases.back().objective == Objective::kTransfer ? "--transfer-lr" : "--lr",
+                "0: nothing can learn", "a rate above 0");
   int64_t context = 0;  // most tokens of which one may see the others
   bool apart = false;   // that is a document, shorter than the row
   for (Phase& phase : phases) {
