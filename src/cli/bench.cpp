@@ -265,7 +265,8 @@ void check_given(const BenchOptions& options) {
                  "a MODEL, whose files it is about");
   }
   refuse_given(*options.app,
-               {"--batch", "--micro-batch", "--context", "--steps", "--activation-checkpointing"},
+               {"--batch", "--micro-batch", "--context", "--steps", "--activation-checkpointing",
+                "--no-activation-checkpointing"},
                "given without --training", "--training too");
 }
 
@@ -376,9 +377,7 @@ void add_bench_training(CLI::App& app, BenchTrainingOptions& options) {
   app.add_option("--steps", options.steps, "Steps that are measured, after one that is not")
       ->transform(whole(1, 1000000))
       ->group(kGroup);
-  app.add_flag("--activation-checkpointing", options.activation_checkpointing,
-               "Keep each layer's input alone and compute the rest again")
-      ->group(kGroup);
+  add_checkpointing(app, options.activation_checkpointing, kGroup);
 }
 
 }  // namespace linnet::cli

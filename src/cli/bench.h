@@ -13,7 +13,7 @@ struct BenchTrainingOptions {
   bool training = false;
   std::optional<int64_t> batch, micro_batch, context;  // rows, rows, tokens; absent: the recipe's
   int64_t steps = 8;
-  bool activation_checkpointing = false;
+  std::optional<bool> activation_checkpointing;
 };
 
 /// Ids drawn from the whole vocabulary: speed does not depend on which.

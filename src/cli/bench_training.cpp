@@ -36,14 +36,13 @@ double matrix_rate(const train::Module::Options& how, int threads) {
 
 ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
   const SharedOptions& shared = options.shared;
-  const train::Module::Options how = module_options(options);
   train::set_threads(shared.threads);
   const JsonResult json(shared);
   const auto model = open_model(shared);
-  train::Module module(model, how);
-
   std::vector<train::Phase> phases =
       train::finetune_recipe(options.numbers, place_of(options, model->config()), {});
+  const train::Module::Options how = module_options(options, model->config(), phases);
+  train::Module module(model, how);
   train::Phase& phase = phases.front();
   const train::TokenizedText text{
       .tokens = random_tokens(steps * phase.tokens_a_step(), model->config().vocabulary, shared.seed),

@@ -40,16 +40,17 @@ ExitStatus finetune(const FinetuneOptions& options) {
   const train::OutputKind kind = output_kind(*model, trainable.what);
   check_lora(training, options.train, model->lora().has_value());
   check_shard_size(training, kind == train::OutputKind::kFull);
-  train::Module module(model, module_options(training));
+  std::vector<train::Phase> phases =
+      train::finetune_recipe(numbers_of(training), place_of(training, model->config()), trainable);
+  train::Module module(model, module_options(training, model->config(), phases));
   module.set_trainable(trainable);  // refuses before anything long is begun
-  TrainingRun run{
-      .title = fmt::format("linnet finetune {} --train {}", training.shared.model, options.train),
-      .tokenizer = model->tokenizer_folder(),
-      .model = model.get(),
-      .phases = train::finetune_recipe(numbers_of(training), place_of(training, model->config()), trainable),
-      .identity = {{"command", "finetune"},
-                   {"model", model->weights_hash()},
-                   {"attention", to_json(model->attention())}}};
+  TrainingRun run{.title = fmt::format("linnet finetune {} --train {}", training.shared.model, options.train),
+                  .tokenizer = model->tokenizer_folder(),
+                  .model = model.get(),
+                  .phases = std::move(phases),
+                  .identity = {{"command", "finetune"},
+                               {"model", model->weights_hash()},
+                               {"attention", to_json(model->attention())}}};
   run.write = [&](bool trained) -> std::vector<std::string> {
     train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes),
                          trained);

@@ -192,17 +192,19 @@ ExitStatus linearize(const LinearizeOptions& options) {
   check_given(options, learns);
   check_lora(training, train_of(options), false);
   check_shard_size(training, kind == train::OutputKind::kFull);
-  train::Module module(model, module_options(training));
-  module.set_attention(layers, training.shared.seed);
   train::Hyperparameters numbers = numbers_of(training);
   if (!learns) numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
   const train::Place place = place_of(training, model->config());
+  std::vector<train::Phase> phases = is_paper_recipe(options)
+                                         ? train::finetune_recipe(numbers, place, trainable)
+                                         : train::transfer_recipe(numbers, place, trainable);
+  train::Module module(model, module_options(training, model->config(), phases));
+  module.set_attention(layers, training.shared.seed);
   TrainingRun run{
       .title = fmt::format("linnet linearize {} --recipe {}", training.shared.model, options.recipe),
       .tokenizer = model->tokenizer_folder(),
       .model = model.get(),
-      .phases = is_paper_recipe(options) ? train::finetune_recipe(numbers, place, trainable)
-                                         : train::transfer_recipe(numbers, place, trainable),
+      .phases = std::move(phases),
       .attention_option = attention_option(options),
       .identity = {{"command", "linearize"},
                    {"model", model->weights_hash()},

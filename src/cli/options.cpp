@@ -136,6 +136,19 @@ void add_seed(CLI::App& app, SharedOptions& options) {
   app.add_option("--seed", options.seed, "Seed of every random number")->transform(whole(0));
 }
 
+void add_checkpointing(CLI::App& app, std::optional<bool>& checkpointing, const char* group) {
+  CLI::Option* const on = app.add_flag_callback(
+      "--activation-checkpointing", [&checkpointing] { checkpointing = true; },
+      "Keep each layer's input alone and compute the rest again, a third more work: less memory (default: on "
+      "a "
+      "CPU where a step would keep more than 0.75 GB)");
+  CLI::Option* const off = app.add_flag_callback(
+      "--no-activation-checkpointing", [&checkpointing] { checkpointing = false; },
+      "Compute each layer once, whatever it keeps");
+  on->group(group);
+  off->group(group)->excludes(on);
+}
+
 void add_json(CLI::App& app, SharedOptions& options) {
   app.add_option("--json", options.json, "Write the result to this file as JSON")->type_name("FILE");
 }

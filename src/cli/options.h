@@ -45,6 +45,8 @@ void add_weights(CLI::App& app, SharedOptions& options);  // --weights
 void add_threads(CLI::App& app, SharedOptions& options);
 void add_instructions(CLI::App& app);  // --instructions
 void add_seed(CLI::App& app, SharedOptions& options);
+/// --activation-checkpointing and --no-activation-checkpointing.
+void add_checkpointing(CLI::App& app, std::optional<bool>& checkpointing, const char* group = "Options");
 void add_json(CLI::App& app, SharedOptions& options);
 /// An option or argument that takes text files (text/corpus.h); `what` they are begins its help.
 CLI::Option* add_texts(CLI::App& app, const char* name, std::vector<std::filesystem::path>& files,

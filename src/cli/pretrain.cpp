@@ -42,10 +42,11 @@ ExitStatus pretrain(const PretrainOptions& options) {
   train::set_threads(training.shared.threads);
   const nlohmann::json json = read_config(options);
   const ModelConfig config = ModelConfig::parse(json, options.config.string());
-  train::Module module(config, training.shared.seed, module_options(training));
+  std::vector<train::Phase> phases = train::pretrain_recipe(numbers_of(training), place_of(training, config));
+  train::Module module(config, training.shared.seed, module_options(training, config, phases));
   TrainingRun run{.title = "linnet pretrain",
                   .tokenizer = options.tokenizer,
-                  .phases = train::pretrain_recipe(numbers_of(training), place_of(training, config)),
+                  .phases = std::move(phases),
                   .identity = {{"command", "pretrain"}, {"config", json}}};
   run.write = [&](bool) -> std::vector<std::string> {
     train::write_pretrained(training.out, module, json, options.tokenizer,

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -21,7 +22,8 @@ struct TrainingOptions {
   std::filesystem::path out;
   train::Hyperparameters numbers;
   std::string decay, packing = "stream";
-  bool resume = false, activation_checkpointing = false;
+  bool resume = false;
+  std::optional<bool> activation_checkpointing;  // absent: where a step would keep much on a CPU
   int64_t checkpoint_every = 500, evaluate_every = 0, log_every = 10;
   int64_t valid_bytes = 200000, valid_window = 1024;
   int64_t shard_bytes = kShardBytes;
@@ -64,9 +66,11 @@ int64_t count_parameters(const train::Module& module);
 /// "peak 812 MB", and what the device held where there is one.
 std::string memory_of(const train::RunResult& result);
 
-/// The module's place and type from --device, --dtype (auto: bfloat16), --threads,
-/// --activation-checkpointing.
+/// The module's place and type from --device, --dtype (auto: bfloat16) and --activation-checkpointing.
 train::Module::Options module_options(const TrainingOptions& options);
+/// The same; where nothing was said of checkpointing, by what the phases would keep on a CPU, with a note.
+train::Module::Options module_options(const TrainingOptions& options, const ModelConfig& config,
+                                      const std::vector<train::Phase>& phases);
 train::Place place_of(const TrainingOptions& options, const ModelConfig& config);
 train::Hyperparameters numbers_of(const TrainingOptions& options);
 

@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/training.h"
 
 namespace linnet::cli {
@@ -77,8 +78,7 @@ void add_training(CLI::App& app, TrainingOptions& options) {
   app.add_option("--log-every", options.log_every, "Steps between looks at a GPU's losses")
       ->transform(whole(1, 1 << 20));
   add_shard_size(app, options.shard_bytes);
-  app.add_flag("--activation-checkpointing", options.activation_checkpointing,
-               "Keep each layer's input alone and compute the rest again: less memory, a third more work");
+  add_checkpointing(app, options.activation_checkpointing);
   app.add_option("--repeats", options.numbers.repeats,
                  "Passages of 32 to 128 tokens that stand again later in their row (in pretrain: in a long "
                  "row), per 1024 tokens: they teach far recall")
@@ -116,7 +116,21 @@ train::Module::Options module_options(const TrainingOptions& options) {
   const std::string& dtype = options.shared.dtype;
   return {.device = train::parse_device(options.shared.device),
           .compute = train::parse_compute(dtype == "auto" ? "bfloat16" : dtype),
-          .checkpointing = options.activation_checkpointing};
+          .checkpointing = options.activation_checkpointing.value_or(false)};
+}
+
+train::Module::Options module_options(const TrainingOptions& options, const ModelConfig& config,
+                                      const std::vector<train::Phase>& phases) {
+  train::Module::Options module = module_options(options);
+  const double kept = train::kept_for_backward(config, phases, module.compute);
+  if (options.activation_checkpointing || !module.device.is_cpu() || kept <= train::kMostForBackward)
+    return module;
+  module.checkpointing = true;
+  if (options.numbers.tokens > 0)
+    note(fmt::format(
+        "each layer is computed twice, to save about {:.1f} GB (--no-activation-checkpointing: once)",
+        kept * 1e-9));
+  return module;
 }
 
 train::Place place_of(const TrainingOptions& options, const ModelConfig& config) {

@@ -129,6 +129,18 @@ std::vector<Phase> transfer_recipe(const Hyperparameters& numbers, const Place& 
   return phases;
 }
 
+double kept_for_backward(const ModelConfig& config, const std::vector<Phase>& phases,
+                         at::ScalarType compute) {
+  int64_t tokens = 0;
+  for (const Phase& phase : phases)
+    if (phase.objective != Objective::kTransfer)
+      tokens = std::max(tokens, phase.micro_batch * phase.rows.context);
+  const int64_t heads = (config.heads + config.kv_heads) * config.head_size;
+  const int64_t numbers = 6 * config.hidden + 4 * heads + 3 * config.intermediate;
+  return static_cast<double>(tokens) * static_cast<double>(config.layers * numbers) *
+         static_cast<double>(at::elementSize(compute));
+}
+
 nlohmann::json identity_of(const std::vector<Phase>& phases) {
   nlohmann::json identity = nlohmann::json::object();
   for (const Phase& phase : phases) {

@@ -50,6 +50,13 @@ std::vector<Phase> finetune_recipe(const Hyperparameters& numbers, const Place& 
 std::vector<Phase> transfer_recipe(const Hyperparameters& numbers, const Place& place,
                                    const Trainable& trainable);
 
+/// Bytes that a step of these phases keeps for its backward pass without activation checkpointing, roughly:
+/// for each token at once and layer the residual stream, and what norms, projections, attention and the
+/// feed-forward part read. Attention transfer keeps nothing of a layer past it.
+double kept_for_backward(const ModelConfig& config, const std::vector<Phase>& phases, at::ScalarType compute);
+/// More than this is worth computing layers twice for, on a CPU.
+constexpr double kMostForBackward = 0.75e9;
+
 /// Every number of the phases, "distill.batch": 48 and so on: what a resumed run must share.
 nlohmann::json identity_of(const std::vector<Phase>& phases);
 

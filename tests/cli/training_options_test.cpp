@@ -11,6 +11,7 @@ namespace linnet {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   const auto with = [&](const std::vector<std::string>& more) { return pretrain(more); };
@@ -161,6 +162,24 @@ TEST_F(TrainingProgram, RefusesNumbersOutOfRangeAndNamesTheOption) {
     }
   }
   EXPECT_GE(seen.size(), 25u);
+}
+
+TEST_F(TrainingProgram, SaysWhenItComputesLayersTwice) {
+  ASSERT_EQ(run_train(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+  constexpr const char* kTwice = "each layer is computed twice, to save about ";
+  const std::vector<std::string> many = {"--batch", "100000", "--micro-batch", "100000"};
+  const auto said = [&](std::vector<std::string> more) {
+    // Without --data it ends before the first step.
+    more.insert(more.begin(), {"finetune", path("plain"), "--tokens", "64", "-o", "out"});
+    return run_train(more).err;
+  };
+  EXPECT_THAT(said(many), HasSubstr(kTwice));
+  EXPECT_THAT(said({}), Not(HasSubstr(kTwice)));
+  for (const char* flag : {"--activation-checkpointing", "--no-activation-checkpointing"}) {
+    std::vector<std::string> more = many;
+    more.push_back(flag);
+    EXPECT_THAT(said(more), Not(HasSubstr(kTwice))) << flag;
+  }
 }
 
 TEST_F(TrainingProgram, BlamesTheOptionWhoseValueIsNone) {

@@ -122,6 +122,22 @@ TEST_F(TrainerTest, AResumedRunContinuesTheSameLossesBitForBit) {
   }
 }
 
+TEST(Recipes, WhatAStepKeepsGrowsWithTheModelAndTheTokensAtOnceOfWhatComesAfterTransfer) {
+  ModelConfig large;
+  large.layers = 22, large.hidden = 2048, large.intermediate = 5632;
+  large.heads = 32, large.kv_heads = 4, large.head_size = 64;
+  const auto kept = [](const ModelConfig& config, const Hyperparameters& numbers) {
+    return kept_for_backward(config, transfer_recipe(numbers, {}, {.what = Train::kNew}), at::kBFloat16);
+  };
+  EXPECT_GT(kept(large, {}), kMostForBackward);  // the recipe's own batch
+  EXPECT_NEAR(kept(large, {.micro_batch = 1}), kept(large, {}) / 4, 1.0);
+  EXPECT_LT(kept(large, {.batch = 1, .context = 256}), kMostForBackward);
+  EXPECT_EQ(kept(large, {.transfer_share = 1.0}), 0);
+  ModelConfig small = large;
+  small.layers = 7, small.hidden = 384, small.intermediate = 896, small.heads = small.kv_heads = 6;
+  EXPECT_LT(kept(small, {}), kMostForBackward);
+}
+
 TEST_F(TrainerTest, APhaseThatGoesOnKeepsTheOptimizer) {
   // One phase of 8 steps cut in two of 4: the same losses.
   Hyperparameters numbers{.tokens = 8 * 64, .batch = 2, .micro_batch = 1, .context = 32};
