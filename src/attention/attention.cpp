@@ -7,6 +7,7 @@
 #include "attention/linear.h"
 #include "attention/method.h"
 #include "attention/rotation.h"
+#include "attention/rows.h"
 #include "attention/softmax.h"
 #include "base/error.h"
 
@@ -65,6 +66,18 @@ StateLayout state_layout(const AttentionConfig& config, const AttentionShape& sh
   const Rotation rotation;  // whichever it is, a token's key is held once
   return make_linear<float>(config, shape, std::move(zeros), &rotation)->layout();
 }
+
+template <class T>
+void Attention<T>::attend_all(std::span<const StateTree<T>> branches, const Rows<T>& rows, HeadRows<T> out,
+                              ThreadPool& pool) const {
+  int64_t first = 0;
+  for (const auto& [state, tree] : branches) {
+    attend(*state, *tree, part_of(rows, first, tree->size()), from_row(out, first), pool);
+    first += tree->size();
+  }
+}
+template class Attention<float>;
+template class Attention<double>;
 
 void check_cross(const AttentionConfig& config) {
   if (config.grows() || config.has_summary()) return;

@@ -79,6 +79,13 @@ class Memory {
   virtual size_t bytes() const = 0;    // allocated; does not depend on the length, `softmax` apart
 };
 
+/// A sequence and its tree among those of a step.
+template <class T>
+struct StateTree {
+  const State<T>* state;
+  const TokenTree* tree;
+};
+
 /// T is the type of sums and states: float, or double under --dtype float64.
 template <class T>
 class Attention {
@@ -93,6 +100,10 @@ class Attention {
   /// `rows` is node i.
   virtual void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
                       ThreadPool& pool) const = 0;
+  /// The same of several sequences at once, the same bits: rows and outputs of each tree's nodes follow those
+  /// of the tree before. Unless a method knows better, one after the other.
+  virtual void attend_all(std::span<const StateTree<T>> branches, const Rows<T>& rows, HeadRows<T> out,
+                          ThreadPool& pool) const;
 
   /// The state after the tokens of `path` (indices of rows, root first) in order: bit for bit what committing
   /// them one by one gives.

@@ -44,17 +44,33 @@ class LinearAttention final : public Attention<T> {
 
   std::unique_ptr<State<T>> make_state() const override { return std::make_unique<LinearState<T>>(parts_); }
 
-  void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& given, HeadRows<T> out,
+  void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
               ThreadPool& pool) const override {
+    const StateTree<T> branch{&state, &tree};
+    attend_all({&branch, 1}, rows, out, pool);
+  }
+
+  void attend_all(std::span<const StateTree<T>> branches, const Rows<T>& given, HeadRows<T> out,
+                  ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
     const Rows<T>& rows = entered.enter(layers_[0], given);
-    const auto& own = static_cast<const LinearState<T>&>(state);
-    thread_local NodePlan plan;
-    plan.assign(tree, own.length(), group_);
-    const NodePlan& nodes = plan;  // the caller's, for every worker
-    each_head(pool, [&](size_t g) {
-      attend_nodes<T>(layer(g), g, own.head(g), own.length(), nodes.paths, nodes.order, nodes.buckets, rows,
-                      out);
+    thread_local std::vector<NodePlan> planned;
+    if (planned.size() < branches.size()) planned.resize(branches.size());
+    for (size_t b = 0, first = 0; b < branches.size(); ++b) {
+      planned[b].assign(*branches[b].tree, branches[b].state->length(), group_);
+      planned[b].first_row = static_cast<int64_t>(first);
+      first += static_cast<size_t>(branches[b].tree->size());
+    }
+    const std::vector<NodePlan>& plans = planned;  // the caller's, for every worker
+    const auto heads = static_cast<size_t>(shape_.kv_heads);
+    pool.run(heads * branches.size(), [&](size_t item) {
+      const auto g = static_cast<size_t>(parts_->by_size[item / branches.size()]);
+      const size_t b = item % branches.size();
+      const auto& own = static_cast<const LinearState<T>&>(*branches[b].state);
+      const NodePlan& nodes = plans[b];
+      attend_nodes<T>(layer(g), g, own.head(g), own.length(), nodes.paths, nodes.order, nodes.buckets,
+                      part_of(rows, nodes.first_row, branches[b].tree->size()),
+                      from_row(out, nodes.first_row));
     });
   }
 

@@ -20,6 +20,7 @@ struct NodePlan {
   Paths paths;
   std::vector<int32_t> order;  // nodes by group, then index
   std::vector<Bucket> buckets;
+  int64_t first_row = 0;  // where the tree's rows begin among those of a step
 
   /// Allocates only when the tree is larger than any before.
   void assign(const TokenTree& tree, int64_t length, int64_t group);

@@ -177,11 +177,23 @@ class SoftmaxAttention final : public Attention<T> {
 
   void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
               ThreadPool& pool) const override {
-    const auto& cache = static_cast<const SoftmaxState<T>&>(state);
-    thread_local Paths paths;
-    paths.assign(tree);
-    const Paths& all = paths;  // the caller's, for every worker
-    pool.run(shape_.kv_heads, [&](size_t kv_head) { attend_head(cache, all, kv_head, rows, out); });
+    const StateTree<T> branch{&state, &tree};
+    attend_all({&branch, 1}, rows, out, pool);
+  }
+
+  void attend_all(std::span<const StateTree<T>> branches, const Rows<T>& rows, HeadRows<T> out,
+                  ThreadPool& pool) const override {
+    thread_local std::vector<Paths> paths;
+    if (paths.size() < branches.size()) paths.resize(branches.size());
+    for (size_t b = 0; b < branches.size(); ++b) paths[b].assign(*branches[b].tree);
+    const std::vector<Paths>& all = paths;  // the caller's, for every worker
+    pool.run(branches.size() * static_cast<size_t>(shape_.kv_heads), [&](size_t item) {
+      const size_t b = item % branches.size();
+      int64_t first = 0;
+      for (size_t before = 0; before < b; ++before) first += all[before].size();
+      attend_head(static_cast<const SoftmaxState<T>&>(*branches[b].state), all[b], item / branches.size(),
+                  part_of(rows, first, all[b].size()), from_row(out, first));
+    });
   }
 
   void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& rows,

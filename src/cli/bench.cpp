@@ -51,8 +51,8 @@ int32_t decode(Decoder& decoder, int slot, int32_t token, int count) {
     tree.clear();
     tree.add(token, -1);
     const Decoder::Branch branch{slot, &tree};
-    const auto logits = decoder.step({&branch, 1});
-    token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    decoder.step({&branch, 1});
+    token = decoder.likeliest(0);
     decoder.commit(0, {&root, 1});
   }
   return token;
@@ -110,8 +110,8 @@ class ShownWork {
   Progress progress_;
 };
 
-Json measure_prefill(Decoder& decoder, const BenchOptions& options, ShownWork& work) {
-  const int64_t count = prefill_tokens(options, decoder.model());
+Json measure_prefill(Decoder& decoder, const Model& model, const BenchOptions& options, ShownWork& work) {
+  const int64_t count = prefill_tokens(options, model);
   const auto tokens = random_tokens(count, decoder.vocabulary(), options.seed);
   std::vector<float> logits(static_cast<size_t>(decoder.vocabulary()));
   std::vector<double> seconds;
@@ -155,13 +155,13 @@ double step_seconds(Decoder& decoder, int64_t rows, int steps) {
 }
 
 /// Steps of several rows beside steps of one, in turns; what they read is the same.
-Json measure_rows(Decoder& decoder, const BenchOptions& options, ShownWork& work) {
+Json measure_rows(Decoder& decoder, const Model& model, const BenchOptions& options, ShownWork& work) {
   constexpr int kSteps = 4;
   std::vector<int64_t> rows = {1};
   std::copy_if(options.rows.begin(), options.rows.end(), std::back_inserter(rows),
                [](int64_t count) { return count != 1; });
   std::vector<std::vector<double>> seconds(rows.size());
-  read(decoder, 0, std::vector<int32_t>{first_token(decoder.model())}, work);
+  read(decoder, 0, std::vector<int32_t>{first_token(model)}, work);
   for (int window = -1; window < options.windows; ++window) {
     for (size_t i = 0; i < rows.size(); ++i) {
       work.add(0, "rows");
@@ -184,9 +184,9 @@ Json measure_profile(const std::shared_ptr<const Model>& model, Decoder::Options
   how.profile = &profile, how.slots = 1;
   const auto made = Decoder::make(model, how, pool);
   Decoder& decoder = *made;
-  read(decoder, 0, std::vector<int32_t>{first_token(decoder.model())}, work);
+  read(decoder, 0, std::vector<int32_t>{first_token(*model)}, work);
   decode(decoder, 0, 1, options.window_tokens);
-  read(decoder, 0, std::vector<int32_t>{first_token(decoder.model())}, work);
+  read(decoder, 0, std::vector<int32_t>{first_token(*model)}, work);
   profile.clear();
   pool.watch();
   const Stopwatch watch;
@@ -195,12 +195,12 @@ Json measure_profile(const std::shared_ptr<const Model>& model, Decoder::Options
   return profile_json(profile, pool.watched(), options.window_tokens, seconds, decoder.state_bytes(0));
 }
 
-Json measure_decode(Decoder& decoder, const BenchOptions& options, const std::vector<int64_t>& contexts,
-                    ShownWork& work) {
+Json measure_decode(Decoder& decoder, const Model& model, const BenchOptions& options,
+                    const std::vector<int64_t>& contexts, ShownWork& work) {
   std::vector<std::vector<double>> seconds(contexts.size());
   std::vector<int32_t> token(contexts.size(), 1);
   std::vector<size_t> state(contexts.size());  // bytes
-  const std::vector<int32_t> bos = {first_token(decoder.model())};
+  const std::vector<int32_t> bos = {first_token(model)};
   for (size_t c = 0; c < contexts.size(); ++c) {
     const int slot = static_cast<int>(c);
     read(decoder, slot,
@@ -303,9 +303,9 @@ ExitStatus bench(const BenchOptions& options) {
   Ruler ruler(pool);
   {
     ShownWork work(options, *model, contexts);
-    result.update(measure_prefill(*decoder, options, work));
-    result["decode"] = measure_decode(*decoder, options, contexts, work);
-    if (!options.rows.empty()) result["rows"] = measure_rows(*decoder, options, work);
+    result.update(measure_prefill(*decoder, *model, options, work));
+    result["decode"] = measure_decode(*decoder, *model, options, contexts, work);
+    if (!options.rows.empty()) result["rows"] = measure_rows(*decoder, *model, options, work);
     if (options.profile) result["profile"] = measure_profile(model, how, pool, options, work);
   }
   result["peak_memory_bytes"] = peak_memory();  // before the machine's own measurements take theirs

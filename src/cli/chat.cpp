@@ -33,7 +33,7 @@ class Chat {
         template_(template_of(options, *runtime.model, tokenizer_)),
         request_(request_of(options, *runtime.model, tokenizer_, kMostAnswered, /*turns=*/true)),
         drafter_(make_no_drafter()),
-        engine_(*runtime.decoder, limits_of(*runtime.model), tokenizer_, *drafter_,
+        engine_(*runtime.decoder, tokenizer_, *drafter_,
                 {.slots = 1, .max_nodes = 1, .continue_slots = true}) {
     if (options.system) set_system(*options.system);
   }

@@ -114,7 +114,7 @@ ExitStatus generate(const GenerateOptions& options) {
   }
 
   const auto drafter = make_no_drafter();
-  Engine engine(*runtime.decoder, limits_of(*runtime.model), tokenizer, *drafter,
+  Engine engine(*runtime.decoder, tokenizer, *drafter,
                 {.slots = slots, .max_nodes = slots});
   const std::string echoed = options.echo ? text : "";
   if (!options.samples) print(echoed);

@@ -100,11 +100,9 @@ double decoded(Decoder& decoder, const std::vector<Ids>& windows) {
         trees.push_back(TokenTree::single(windows[first + slot][t]));
       std::vector<Decoder::Branch> branches;
       for (size_t slot = 0; slot < count; ++slot) branches.push_back({static_cast<int>(slot), &trees[slot]});
-      const std::span<const float> logits = decoder.step(branches);
-      const auto vocabulary = static_cast<size_t>(decoder.vocabulary());
+      decoder.step(branches);
       for (size_t slot = 0; slot < count; ++slot)
-        sum += negative_log_likelihood(logits.subspan(slot * vocabulary, vocabulary),
-                                       windows[first + slot][t + 1]);
+        sum += negative_log_likelihood(decoder.logits(static_cast<int>(slot)), windows[first + slot][t + 1]);
       const int32_t path[] = {0};
       for (size_t slot = 0; slot < count; ++slot) decoder.commit(static_cast<int>(slot), path);
       progress.update(static_cast<double>(tokens += static_cast<int64_t>(count)));
@@ -125,8 +123,7 @@ std::vector<Ids> written(const Runtime& runtime, const Tokenizer& tokenizer, con
     requests[i].max_new_tokens = static_cast<int64_t>(questions.new_tokens);
   }
   const auto drafter = make_no_drafter();
-  Engine engine(*runtime.decoder, limits_of(*runtime.model), tokenizer, *drafter,
-                {.slots = kSideBySide, .max_nodes = kSideBySide});
+  Engine engine(*runtime.decoder, tokenizer, *drafter, {.slots = kSideBySide, .max_nodes = kSideBySide});
   std::vector<Ids> texts;
   for (Generation& text : engine.run(requests, {}, interrupted)) texts.push_back(std::move(text.tokens));
   stop_if_interrupted();

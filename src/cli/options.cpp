@@ -214,16 +214,7 @@ void check_field(const SharedOptions& options, const std::vector<std::filesystem
     throw Error("--field", "given, and no FILE has records", "a .jsonl or .json file, or standard input");
 }
 
-void check_device(const SharedOptions& options) {
-  const std::string& name = options.device;
-  if (name == "cpu") return;
-  const bool numbered = name.size() > 5 && name.compare(0, 5, "cuda:") == 0 &&
-                        name.find_first_not_of("0123456789", 5) == std::string::npos;
-  if (name == "cuda" || numbered) {
-    throw Error("--device", fmt::format("device unavailable: {}", name), "cpu, which this build computes on");
-  }
-  throw Error("--device", fmt::format("unknown device \"{}\"", name), "cpu, cuda or cuda:N");
-}
+void check_device(const SharedOptions& options) { linnet::check_device(options.device); }
 
 Model::OpenOptions open_options(const SharedOptions& options) {
   Model::OpenOptions how;
@@ -261,6 +252,7 @@ Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
   check_device(options);
   how.compute = compute_type(options.dtype);
   how.weights = weight_type(options);
+  how.device = options.device;
   Runtime runtime;
   runtime.model = open_model(options);
   runtime.pool = std::make_unique<ThreadPool>(options.threads);

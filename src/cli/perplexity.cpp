@@ -81,7 +81,7 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
 
   const Stopwatch watch;
-  PerplexityMeter meter(*runtime.decoder, tokenizer, how, *runtime.pool);
+  PerplexityMeter meter(*runtime.decoder, *runtime.model, tokenizer, how, *runtime.pool);
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;
   bool whole = true;

@@ -10,7 +10,6 @@
 #include "base/count.h"
 #include "base/error.h"
 #include "evaluate/words.h"
-#include "model/state_size.h"
 
 namespace linnet {
 namespace {
@@ -72,14 +71,14 @@ int64_t learned_positions(const Model& model) {
   return model.family().positions == PositionKind::kLearned ? model.config().positions : 0;
 }
 
-PerplexityMeter::PerplexityMeter(Decoder& decoder, const Tokenizer& tokenizer,
+PerplexityMeter::PerplexityMeter(Decoder& decoder, const Model& model, const Tokenizer& tokenizer,
                                  const PerplexityOptions& options, ThreadPool& pool)
     : decoder_(decoder),
       tokenizer_(tokenizer),
       options_(options),
       pool_(pool),
-      first_(first_input(decoder.model(), tokenizer)),
-      positions_(learned_positions(decoder.model())) {
+      first_(first_input(model, tokenizer)),
+      positions_(decoder.info().positions) {
   options_.check();
 }
 
@@ -101,7 +100,7 @@ bool PerplexityMeter::add(std::string_view text, std::string_view where,
                             counted(totals_.longest, "token")),
                 fmt::format("at most {} (--window {})", positions_, positions_));
   }
-  if (const int64_t most = tokens_that_fit(decoder_.model()); totals_.longest > most) {
+  if (const int64_t most = decoder_.info().memory; totals_.longest > most) {
     throw Error(where,
                 fmt::format("{} in one stream, whose state does not fit into memory",
                             counted(totals_.longest, "token")),

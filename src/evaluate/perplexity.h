@@ -59,8 +59,9 @@ int64_t learned_positions(const Model& model);
 /// Scores documents one after the other.
 class PerplexityMeter {
  public:
-  PerplexityMeter(Decoder& decoder, const Tokenizer& tokenizer, const PerplexityOptions& options,
-                  ThreadPool& pool);
+  /// `decoder` runs `model`.
+  PerplexityMeter(Decoder& decoder, const Model& model, const Tokenizer& tokenizer,
+                  const PerplexityOptions& options, ThreadPool& pool);
 
   /// Adds a document. False: `progress` said no, and the document was left out. Throws Error (where: `where`)
   /// if it needs more positions than the model's table has.

@@ -3,90 +3,54 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <optional>
 #include <utility>
 
 #include "base/count.h"
 #include "base/error.h"
 #include "base/timing.h"
-#include "generate/stop_strings.h"
-#include "model/state_size.h"
 
 namespace linnet {
 namespace {
 
-/// A long prompt goes in pieces of this many tokens, so that an interrupt does not wait for all of it, and of
-/// this many logits where all of them are wanted.
-constexpr size_t kPrefillPiece = 4096, kPrefillLogits = size_t{1} << 24;
+/// Numbers of a prompt's logits at a time, where all of them are wanted.
+constexpr size_t kPrefillLogits = size_t{1} << 24;
 
-/// The special tokens among stop strings: they have no text to be found in.
-std::vector<int32_t> special_stops(const std::vector<std::string>& stops, const Tokenizer& tokenizer) {
-  std::vector<int32_t> ids;
-  for (const std::string& stop : stops) {
-    if (const auto id = tokenizer.special_id_of(stop)) ids.push_back(*id);
+/// A node's child that carries a token; −1 where none does.
+int32_t child_of(const TokenTree& tree, int32_t node, int32_t token) {
+  for (int32_t i = node + 1; i < tree.size(); ++i) {
+    if (tree.parent(i) == node && tree.token(i) == token) return i;
   }
-  return ids;
+  return -1;
 }
 
-bool contains(const std::vector<int32_t>& ids, int32_t id) {
-  return std::find(ids.begin(), ids.end(), id) != ids.end();
+bool has_child(const TokenTree& tree, int32_t node) {
+  const auto parents = tree.parents();
+  return std::find(parents.begin() + node + 1, parents.end(), node) != parents.end();
+}
+
+void check_draft(const Draft& draft, const Drafter::Context& context) {
+  const TokenTree& tree = draft.tree;
+  const size_t size = draft.reached.size();
+  bool good = tree.size() >= 1 && tree.size() <= context.max_nodes && tree.token(0) == context.tokens.back();
+  good = good && (size == 0 || size == static_cast<size_t>(tree.size()));
+  for (int32_t i = 1; good && i < tree.size(); ++i)
+    good = tree.parent(i) >= 0 && tree.depth(i) <= context.max_depth;
+  if (good) return;
+  throw Error("drafter", fmt::format("a tree of {} nodes that breaks the rules", tree.size()),
+              fmt::format("the chosen token as the only root, at most {} nodes and depth {}",
+                          context.max_nodes, context.max_depth),
+              ExitStatus::kFailed);
 }
 
 }  // namespace
 
-EngineLimits limits_of(const Model& model, int max_depth) {
-  EngineLimits limits;
-  limits.vocabulary = model.config().vocabulary;
-  if (model.family().positions == PositionKind::kLearned) limits.positions = model.config().positions;
-  limits.memory = tokens_that_fit(model);
-  limits.max_depth = max_depth;
-  for (const AttentionConfig& layer : model.attention()) {
-    if (!layer.grows()) limits.max_depth = std::min(limits.max_depth, layer.group);
-  }
-  return limits;
-}
-
-struct Engine::Sequence {
-  Sequence(const Request& asked, size_t request_index, int of_slot, const EngineLimits& limits,
-           const Tokenizer& tokenizer, Generation& into)
-      : request(asked),
-        index(request_index),
-        slot(of_slot),
-        sampler(asked.sampling, asked.seed, asked.sequence, limits.vocabulary),
-        detokenizer(tokenizer),
-        stops(asked.stop),
-        stop_tokens(special_stops(asked.stop, tokenizer)),
-        tokens(asked.prompt),
-        result(into) {
-    // The prompt goes through the detokenizer too: whether a piece begins with a space depends on it.
-    for (const int32_t token : tokens) {
-      sampler.observe(token);
-      detokenizer.push(token);
-    }
-  }
-
-  const Request& request;
-  size_t index;
-  int slot;
-  Sampler sampler;
-  StreamingDetokenizer detokenizer;
-  StopStrings stops;
-  std::vector<int32_t> stop_tokens;
-  std::vector<int32_t> tokens;  // the prompt and what was generated
-  std::vector<float> hidden;    // that the last token was chosen from
-  TokenTree tree;
-  Generation& result;
-  bool done = false;
-};
-
-Engine::Engine(Decoder& decoder, const EngineLimits& limits, Tokenizer tokenizer, Drafter& drafter,
-               const Options& options)
+Engine::Engine(Decoder& decoder, Tokenizer tokenizer, Drafter& drafter, const Options& options)
     : decoder_(decoder),
-      limits_(limits),
       tokenizer_(std::move(tokenizer)),
       drafter_(drafter),
       options_(options),
-      held_(static_cast<size_t>(options.slots)) {}
+      places_(static_cast<size_t>(options.slots)),
+      prefixes_(options.prefix_cache) {}
 
 Engine::~Engine() = default;
 
@@ -94,225 +58,289 @@ double Engine::now() const { return options_.clock ? options_.clock() : steady_s
 
 void Engine::check(const Request& request) const {
   request.sampling.check();
+  const Decoder::Info& info = decoder_.info();
   const auto length = static_cast<int64_t>(request.prompt.size());
   if (length == 0) throw Error("prompt", "empty, and the tokenizer adds no token of its own", "some text");
   if (request.max_new_tokens < 1) {
     throw Error("--max-new-tokens", fmt::format("{} tokens", request.max_new_tokens), "at least 1");
   }
   for (const int32_t token : request.prompt) {
-    if (token < 0 || token >= limits_.vocabulary) {
+    if (token < 0 || token >= info.vocabulary) {
       throw Error("prompt", fmt::format("token {} is not in the model's vocabulary", token),
-                  fmt::format("ids from 0 to {}", limits_.vocabulary - 1));
+                  fmt::format("ids from 0 to {}", info.vocabulary - 1));
     }
   }
-  if (limits_.positions > 0 && length > limits_.positions) {
+  if (info.positions > 0 && length > info.positions) {
     throw Error("prompt", fmt::format("{}, more than the model has positions", counted(length, "token")),
-                fmt::format("at most {}", limits_.positions));
+                fmt::format("at most {}", info.positions));
   }
-  if (limits_.memory > 0 && length > limits_.memory) {
+  if (length > info.memory) {
     throw Error("prompt", fmt::format("{}, whose state does not fit into memory", counted(length, "token")),
-                fmt::format("at most {}, or a linear model", limits_.memory));
+                fmt::format("at most {}, or a linear model", info.memory));
   }
 }
 
-std::vector<Generation> Engine::run(std::span<const Request> requests, const OnText& on_text,
+int64_t Engine::add(Request request, OnText on_text) {
+  check(request);
+  waiting_.push_back({next_id_, std::move(request), std::move(on_text)});
+  return next_id_++;
+}
+
+bool Engine::step() {
+  ++turns_;
+  admit();
+  std::vector<int> decoding;  // those past their prompts before this turn
+  for (int slot = 0; slot < options_.slots; ++slot) {
+    if (places_[static_cast<size_t>(slot)].sequence && !at(slot).reads_prompt()) decoding.push_back(slot);
+  }
+  read_prompts();
+  if (!decoding.empty()) decode(decoding);
+  bool busy = !waiting_.empty();
+  for (int slot = 0; slot < options_.slots; ++slot) {
+    if (!places_[static_cast<size_t>(slot)].sequence) continue;
+    if (at(slot).done()) {
+      release(slot);
+    } else {
+      busy = true;
+    }
+  }
+  return busy;
+}
+
+void Engine::cancel(int64_t id) {
+  const auto waits =
+      std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting& w) { return w.id == id; });
+  if (waits != waiting_.end()) {
+    waiting_.erase(waits);
+    results_[id];
+  }
+  for (int slot = 0; slot < options_.slots; ++slot) {
+    if (places_[static_cast<size_t>(slot)].sequence && at(slot).id == id) release(slot);
+  }
+}
+
+Generation Engine::take(int64_t id) {
+  auto found = results_.extract(id);
+  if (!found) throw Error("engine", fmt::format("request {} has no result", id), "one that ended");
+  return std::move(found.mapped());
+}
+
+std::vector<Generation> Engine::run(std::span<const Request> requests,
+                                    const std::function<void(size_t, std::string_view)>& on_text,
                                     const std::function<bool()>& interrupted) {
   for (const Request& request : requests) check(request);
-  on_text_ = on_text ? &on_text : nullptr;
-  std::vector<Generation> results(requests.size());
-  std::vector<int> free_slots;
-  for (int slot = options_.slots; slot-- > 0;) free_slots.push_back(slot);
-  std::vector<std::unique_ptr<Sequence>> active;
-  size_t next = 0;
-  bool stopped = false;
-  while (!stopped && (next < requests.size() || !active.empty())) {
-    while (!stopped && next < requests.size() && !free_slots.empty()) {
-      active.push_back(std::make_unique<Sequence>(requests[next], next, free_slots.back(), limits_,
-                                                  tokenizer_, results[next]));
-      free_slots.pop_back();
-      ++next;
-      stopped = !prefill(*active.back(), interrupted);
+  std::vector<int64_t> ids;
+  for (size_t i = 0; i < requests.size(); ++i)
+    ids.push_back(
+        add(requests[i], on_text ? [&on_text, i](std::string_view text) { on_text(i, text); } : OnText()));
+  try {
+    while (!(interrupted && interrupted()) && step()) {
     }
-    std::erase_if(active, [&](const std::unique_ptr<Sequence>& sequence) {
-      if (sequence->done) free_slots.push_back(sequence->slot);
-      return sequence->done;
-    });
-    stopped = stopped || (interrupted && interrupted());
-    if (!stopped && !active.empty()) step(active);
+    for (const int64_t id : ids) cancel(id);
+  } catch (...) {
+    abandon();  // what still runs would call on_text
+    throw;
   }
-  for (const auto& sequence : active) finish(*sequence);
+  std::vector<Generation> results;
+  for (const int64_t id : ids) results.push_back(take(id));
   return results;
 }
 
+void Engine::hold(int slot, std::span<const int32_t> tokens) {
+  places_[static_cast<size_t>(slot)].held.assign(tokens.begin(), tokens.end());
+}
+
+void Engine::abandon() {
+  waiting_.clear();
+  for (Place& place : places_) place = {};
+}
+
+void Engine::admit() {
+  for (int slot = 0; slot < options_.slots && !waiting_.empty(); ++slot) {
+    Place& place = places_[static_cast<size_t>(slot)];
+    if (place.sequence) continue;
+    Waiting& next = waiting_.front();
+    place.sequence = std::make_unique<Sequence>(next.id, std::move(next.request), std::move(next.on_text),
+                                                decoder_.info(), tokenizer_);
+    waiting_.pop_front();
+    place.sequence->prefilled = continue_slot(slot);
+    drafter_.begin(slot);
+  }
+}
+
 /// How many tokens of the prompt its slot holds already; a slot that holds anything else is emptied.
-size_t Engine::continue_slot(const Sequence& sequence) {
-  const auto held = std::exchange(held_[static_cast<size_t>(sequence.slot)], {});
-  const std::vector<int32_t>& prompt = sequence.request.prompt;
-  if (options_.continue_slots && !sequence.request.prompt_logprobs && held.size() < prompt.size() &&
-      std::equal(held.begin(), held.end(), prompt.begin())) {
+size_t Engine::continue_slot(int slot) {
+  const auto held = std::exchange(places_[static_cast<size_t>(slot)].held, {});
+  const Request& request = at(slot).request;
+  if (options_.continue_slots && !request.prompt_logprobs && held.size() < request.prompt.size() &&
+      std::equal(held.begin(), held.end(), request.prompt.begin())) {
     return held.size();
   }
-  decoder_.reset(sequence.slot);
-  return 0;
+  decoder_.reset(slot);
+  return prefixes_.keeps() && !request.prompt_logprobs ? begin_from_prefix(slot) : 0;
 }
 
-/// Commits tokens [begin, end) of the prompt; returns the logits of those rows that are wanted: the prompt's
-/// last, or all of them for its logprobs.
-std::vector<float> Engine::read_piece(Sequence& sequence, size_t begin, size_t end) {
+/// How many tokens of the prompt stood in the cache; notes where the prompt parts from another one.
+size_t Engine::begin_from_prefix(int slot) {
+  constexpr size_t kWorthKeeping = 16;  // tokens more than are there already
+  Sequence& sequence = at(slot);
+  const std::vector<int32_t>& prompt = sequence.request.prompt;
+  const size_t shared = prefixes_.shared(prompt);
+  size_t held = 0;
+  if (const PrefixCache::Entry* entry = prefixes_.find(prompt)) {
+    decoder_.load(slot, entry->state);
+    held = entry->tokens.size();
+  }
+  if (shared >= held + kWorthKeeping && shared < prompt.size()) sequence.parts = shared;
+  return held;
+}
+
+/// A piece each in turn, whoever waited longest first, until a chunk is read: a short prompt does not wait
+/// for a long one, and no step for more than a chunk.
+void Engine::read_prompts() {
+  for (int64_t left = decoder_.info().chunk; left > 0;) {
+    int next = -1;
+    for (int slot = 0; slot < options_.slots; ++slot) {
+      if (!places_[static_cast<size_t>(slot)].sequence || !at(slot).reads_prompt()) continue;
+      if (next < 0 || at(slot).served < at(next).served) next = slot;
+    }
+    if (next < 0) return;
+    left -= read_piece(next);
+  }
+}
+
+/// Commits a piece of the slot's prompt and returns its size. Pieces begin and end at multiples of a chunk,
+/// so that no bit depends on how they were cut; the last row's logits choose the first token.
+int64_t Engine::read_piece(int slot) {
+  Sequence& sequence = at(slot);
+  const double start = now();
   const std::span<const int32_t> prompt = sequence.request.prompt;
-  const auto vocabulary = static_cast<size_t>(limits_.vocabulary);
-  const bool all = sequence.request.prompt_logprobs, last = end == prompt.size();
+  const auto vocabulary = static_cast<size_t>(decoder_.info().vocabulary);
+  const auto chunk = static_cast<size_t>(decoder_.info().chunk);
+  const bool all = sequence.request.prompt_logprobs;
+  const size_t most = all ? std::clamp(kPrefillLogits / vocabulary, size_t{1}, chunk) : chunk;
+  const size_t begin = sequence.prefilled;
+  size_t end = std::min(begin + most, prompt.size());
+  if (all && end == prompt.size() && begin + 1 < end) --end;  // the last alone
+  if (begin < sequence.parts) end = std::min(end, sequence.parts);
+  const bool last = end == prompt.size();
   const size_t rows = all ? end - begin : last ? 1 : 0;
   std::vector<float> logits(rows * vocabulary);
-  decoder_.prefill(sequence.slot, prompt.subspan(begin, end - begin), end - begin - rows, logits);
-  sequence.result.prompt_read += static_cast<int64_t>(end - begin);
+  decoder_.prefill(slot, prompt.subspan(begin, end - begin), end - begin - rows, logits);
+  Generation& result = sequence.result;
+  result.prompt_read += static_cast<int64_t>(end - begin);
   for (size_t i = begin; all && i < end && i + 1 < prompt.size(); ++i) {
     const auto row = std::span(logits).subspan((i - begin) * vocabulary, vocabulary);
-    sequence.result.prompt_logprobs.push_back(
-        logprobs_of(row, prompt[i + 1], sequence.request.logprobs.value_or(0)));
+    result.prompt_logprobs.push_back(logprobs_of(row, prompt[i + 1], sequence.request.logprobs.value_or(0)));
   }
-  return logits;
+  if (prefixes_.keeps() && (last || end == sequence.parts))
+    prefixes_.keep(prompt.first(end), decoder_.save(slot));
+  sequence.prefilled = end;
+  sequence.served = turns_;
+  if (last) {
+    const std::span<const float> hidden = decoder_.hidden(0);  // of the one row that has logits
+    sequence.hidden.assign(hidden.begin(), hidden.end());
+    sequence.choose(logits);
+  }
+  result.prefill_seconds += now() - start;
+  return static_cast<int64_t>(end - begin);
 }
 
-bool Engine::prefill(Sequence& sequence, const std::function<bool()>& interrupted) {
+void Engine::decode(std::span<const int> slots) {
   const double start = now();
-  const size_t length = sequence.request.prompt.size();
-  const bool all = sequence.request.prompt_logprobs;
-  const size_t rows = kPrefillLogits / static_cast<size_t>(limits_.vocabulary);
-  const size_t most = all ? std::clamp(rows, size_t{1}, kPrefillPiece) : kPrefillPiece;
-  std::vector<float> logits;
-  for (size_t at = continue_slot(sequence), end = at; at < length; at = end) {
-    if (interrupted && interrupted()) return false;
-    end = std::min(at + most, length);
-    if (all && end == length && at + 1 < length) --end;  // the last alone: its logits choose the first token
-    logits = read_piece(sequence, at, end);
-  }
-  const std::span<const float> hidden = decoder_.hidden();  // of the one row that has logits
-  sequence.hidden.assign(hidden.begin(), hidden.end());
-  choose(sequence, logits);
-  sequence.result.prefill_seconds = now() - start;
-  if (sequence.done) finish(sequence);
-  return true;
-}
-
-void Engine::step(std::span<const std::unique_ptr<Sequence>> active) {
-  const double start = now();
+  propose(slots);
+  const double drafted = now();
   std::vector<Decoder::Branch> branches;
-  const int each = std::max(1, options_.max_nodes / static_cast<int>(active.size()));
-  for (const auto& sequence : active) {
-    sequence->tree = propose(*sequence, each);
-    branches.push_back({sequence->slot, &sequence->tree});
+  int nodes = 0;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    branches.push_back({slots[i], &drafts_[i].tree});
+    nodes += drafts_[i].tree.size();
   }
-  const std::span<const float> logits = decoder_.step(branches);
-  const std::span<const float> hidden = decoder_.hidden();
-  size_t nodes = 0, node = 0;
-  for (const auto& sequence : active) nodes += static_cast<size_t>(sequence->tree.size());
-  const size_t hidden_size = hidden.size() / nodes;
-  const auto vocabulary = static_cast<size_t>(limits_.vocabulary);
+  decoder_.step(branches);
+  const double verified = now();
   std::vector<std::vector<int32_t>> paths;
-  for (const auto& sequence : active) {  // all, before any commit: logits are valid until the next call
-    const auto size = static_cast<size_t>(sequence->tree.size());
-    paths.push_back(accept(*sequence, logits.subspan(node * vocabulary, size * vocabulary),
-                           hidden.subspan(node * hidden_size, size * hidden_size)));
-    node += size;
+  int first = 0, tokens = 0;
+  for (size_t i = 0; i < slots.size(); ++i) {  // all, before any commit: logits are valid until the next call
+    paths.push_back(accept(at(slots[i]), drafts_[i], first));
+    first += drafts_[i].tree.size();
+    tokens += static_cast<int>(paths.back().size());
   }
-  for (size_t i = 0; i < active.size(); ++i) {
+  const double sampled = now();
+  for (size_t i = 0; i < slots.size(); ++i) {
     decoder_.commit(static_cast<int>(i), paths[i]);
-    if (active[i]->done) finish(*active[i]);
+    drafter_.accepted(slots[i], drafts_[i], paths[i]);
   }
-  const double seconds = now() - start;
-  for (const auto& sequence : active) sequence->result.decode_seconds += seconds;
+  const double end = now();
+  for (const int slot : slots) at(slot).result.decode_seconds += end - start;
+  report_.steps += std::ssize(slots);
+  report_.nodes += nodes;
+  report_.tokens += tokens;
+  report_.draft_seconds += drafted - start;
+  report_.verify_seconds += verified - drafted;
+  report_.sampling_seconds += sampled - verified;
+  report_.commit_seconds += end - sampled;
+  budget_.measured({static_cast<int>(slots.size()), nodes, tokens, drafted - start, end - drafted});
 }
 
-TokenTree Engine::propose(const Sequence& sequence, int max_nodes) {
-  const auto length = static_cast<int64_t>(sequence.tokens.size());
-  const auto generated = static_cast<int64_t>(sequence.result.tokens.size());
-  int64_t depth = std::min<int64_t>(limits_.max_depth, sequence.request.max_new_tokens - generated - 1);
-  if (limits_.positions > 0) depth = std::min(depth, limits_.positions - length);
-  const int max_depth = static_cast<int>(std::max<int64_t>(0, depth));
-  TokenTree tree = drafter_.propose({sequence.tokens, sequence.hidden}, max_nodes, max_depth);
-  bool good = tree.size() >= 1 && tree.size() <= max_nodes && tree.token(0) == sequence.tokens.back();
-  for (int32_t i = 1; good && i < tree.size(); ++i) good = tree.parent(i) >= 0 && tree.depth(i) <= max_depth;
-  if (!good) {
-    throw Error(
-        "drafter", fmt::format("a tree of {} nodes that breaks the rules", tree.size()),
-        fmt::format("the chosen token as the only root, at most {} nodes and depth {}", max_nodes, max_depth),
-        ExitStatus::kFailed);
+/// Drafts of the slots, in drafts_.
+void Engine::propose(std::span<const int> slots) {
+  const Decoder::Info& info = decoder_.info();
+  const auto count = static_cast<int>(slots.size());
+  std::vector<Drafter::Context> contexts;
+  for (const int slot : slots) {
+    const Sequence& sequence = at(slot);
+    int64_t depth = std::min(options_.max_depth, info.tree_depth);
+    depth = std::min(depth, sequence.request.max_new_tokens - std::ssize(sequence.result.tokens) - 1);
+    if (info.positions > 0) depth = std::min(depth, info.positions - std::ssize(sequence.tokens));
+    contexts.push_back({slot, sequence.tokens, sequence.hidden, std::max(1, options_.max_nodes / count),
+                        static_cast<int>(std::max<int64_t>(0, depth))});
   }
-  return tree;
+  drafts_.resize(slots.size());
+  drafter_.propose(contexts, drafts_);
+  for (size_t i = 0; i < slots.size(); ++i) check_draft(drafts_[i], contexts[i]);
+  if (options_.budget) budget_.trim(drafts_);
 }
 
 // mathematics.md, section 4, Acceptance: greedy and sampled are the same walk.
-std::vector<int32_t> Engine::accept(Sequence& sequence, std::span<const float> logits,
-                                    std::span<const float> hidden) {
-  const TokenTree& tree = sequence.tree;
-  const auto vocabulary = static_cast<size_t>(limits_.vocabulary);
-  const size_t hidden_size = hidden.size() / static_cast<size_t>(tree.size());
+std::vector<int32_t> Engine::accept(Sequence& sequence, const Draft& draft, int first_node) {
   ++sequence.result.steps;
   std::vector<int32_t> path = {0};
   for (;;) {
     const int32_t node = path.back();
-    const int32_t next = choose(sequence, logits.subspan(static_cast<size_t>(node) * vocabulary, vocabulary));
-    int32_t child = node + 1;
-    while (child < tree.size() && (tree.parent(child) != node || tree.token(child) != next)) ++child;
-    if (sequence.done || child >= tree.size()) {
-      const auto row = hidden.subspan(static_cast<size_t>(node) * hidden_size, hidden_size);
-      sequence.hidden.assign(row.begin(), row.end());
+    const int32_t next = choose(sequence, first_node + node);
+    const int32_t child = child_of(draft.tree, node, next);
+    if (has_child(draft.tree, node)) {
+      if (report_.depths.size() < path.size()) report_.depths.resize(path.size());
+      ++report_.depths[path.size() - 1].reached;
+      report_.depths[path.size() - 1].accepted += child >= 0;
+    }
+    if (sequence.done() || child < 0) {
+      const std::span<const float> hidden = decoder_.hidden(first_node + node);
+      sequence.hidden.assign(hidden.begin(), hidden.end());
       return path;
     }
     path.push_back(child);
   }
 }
 
-int32_t Engine::choose(Sequence& sequence, std::span<const float> logits) {
-  const int32_t token = sequence.sampler.choose(logits, sequence.tokens.size());
-  if (const auto top = sequence.request.logprobs) {
-    sequence.result.logprobs.push_back(logprobs_of(logits, token, *top));
-  }
-  take(sequence, token);
+int32_t Engine::choose(Sequence& sequence, int node) {
+  if (sequence.needs_logits()) return sequence.choose(decoder_.logits(node));
+  const int32_t token = decoder_.likeliest(node);
+  sequence.take(token);
   return token;
 }
 
-void Engine::take(Sequence& sequence, int32_t token) {
-  const Request& request = sequence.request;
-  Generation& result = sequence.result;
-  sequence.tokens.push_back(token);
-  result.tokens.push_back(token);
-  sequence.sampler.observe(token);
-  const auto finish_as = [&](Finish finish) {
-    result.finish = finish;
-    sequence.done = true;
-  };
-  if (contains(request.end, token)) return finish_as(Finish::kEnd);
-  if (contains(sequence.stop_tokens, token)) return finish_as(Finish::kStop);
-  // A model's vocabulary may be padded past the tokenizer's: such a token has no text.
-  const bool has_text = token < tokenizer_.vocabulary();
-  const std::string text = has_text ? sequence.stops.push(sequence.detokenizer.push(token)) : std::string();
-  result.text += text;
-  if (on_text_ != nullptr && !text.empty()) (*on_text_)(sequence.index, text);
-  const auto length = static_cast<int64_t>(sequence.tokens.size());
-  if (sequence.stops.found()) {
-    finish_as(Finish::kStop);
-  } else if (static_cast<int64_t>(result.tokens.size()) >= request.max_new_tokens) {
-    finish_as(Finish::kLength);
-  } else if (limits_.positions > 0 && length > limits_.positions) {
-    finish_as(Finish::kPositions);
-  }
-}
-
-void Engine::finish(Sequence& sequence) {
-  Generation& result = sequence.result;
-  std::string text = sequence.stops.push(sequence.detokenizer.finish());
-  if (sequence.stops.found()) {
-    if (result.finish != Finish::kInterrupted) result.finish = Finish::kStop;
-  } else {
-    text += sequence.stops.finish();
-  }
-  result.text += text;
-  if (on_text_ != nullptr && !text.empty()) (*on_text_)(sequence.index, text);
-  const auto held = sequence.tokens.begin() + decoder_.length(sequence.slot);
-  held_[static_cast<size_t>(sequence.slot)].assign(sequence.tokens.begin(), held);
-  result.state_bytes = decoder_.state_bytes(sequence.slot);
+/// The slot's sequence ends: its result is there to be taken, and the slot is free.
+void Engine::release(int slot) {
+  Place& place = places_[static_cast<size_t>(slot)];
+  Sequence& sequence = *place.sequence;
+  sequence.finish();
+  if (options_.continue_slots)
+    place.held.assign(sequence.tokens.begin(), sequence.tokens.begin() + decoder_.length(slot));
+  sequence.result.state_bytes = decoder_.state_bytes(slot);
+  drafter_.end(slot);
+  results_[sequence.id] = std::move(sequence.result);
+  place.sequence.reset();
 }
 
 }  // namespace linnet

@@ -31,22 +31,6 @@ void Sampling::check() const {
   }
 }
 
-int32_t argmax(std::span<const float> logits) {
-  float best = -std::numeric_limits<float>::infinity();
-  int64_t at = -1;
-  for (size_t i = 0; i < logits.size(); ++i) {
-    if (logits[i] > best) {
-      best = logits[i];
-      at = static_cast<int64_t>(i);
-    }
-  }
-  if (at < 0 || std::isinf(best)) {
-    throw Error("logits", "the model's output is not a finite number",
-                "finite logits (check the weights with `linnet inspect`)", ExitStatus::kFailed);
-  }
-  return static_cast<int32_t>(at);
-}
-
 Sampler::Sampler(const Sampling& sampling, uint64_t seed, uint64_t sequence, int64_t vocabulary)
     : sampling_(sampling), seed_(seed), sequence_(sequence) {
   const auto size = static_cast<size_t>(vocabulary);

@@ -6,6 +6,8 @@
 #include <span>
 #include <vector>
 
+#include "model/decoder.h"
+
 namespace linnet {
 
 /// Semantics and order are those of Hugging Face's generate: repetition penalty (also where greedy), then
@@ -26,6 +28,8 @@ class Sampler {
  public:
   Sampler(const Sampling& sampling, uint64_t seed, uint64_t sequence, int64_t vocabulary);
 
+  /// Whether choose() is argmax() of the logits as they are.
+  bool is_argmax() const { return sampling_.temperature == 0 && sampling_.repetition_penalty == 1.0; }
   /// Counts a token of the prompt or the text as seen.
   void observe(int32_t token);
   /// The token that stands at `position` (the first of the prompt is 0), from logits [vocabulary]: drawn by
@@ -51,8 +55,5 @@ class Sampler {
   std::vector<float> penalized_, scratch_;  // [vocabulary]
   std::vector<Candidate> candidates_;       // at most [vocabulary]
 };
-
-/// The id of the largest logit, the lowest among equals; throws Error (status: failed) if none is a number.
-int32_t argmax(std::span<const float> logits);
 
 }  // namespace linnet

@@ -3,6 +3,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <optional>
 #include <string>
 #include <utility>
@@ -12,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "model/cuda_decoder.h"
 #include "model/forward.h"
 #include "model/slot_file.h"
 #include "model/state_size.h"
@@ -25,15 +28,22 @@ class DecoderOf final : public Decoder {
   DecoderOf(std::shared_ptr<const Model> model, const Options& options, ThreadPool& pool,
             const MakeAttention<T>& make = make_attention<T>);
 
-  const Model& model() const override { return *model_; }
+  const Info& info() const override { return info_; }
   void reset(int slot) override;
   int64_t length(int slot) const override { return slots_[slot].length; }
   void copy(int from, int to) override;
   size_t state_bytes(int slot) const override;
   Cost cost() const override;
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override;
-  std::span<const float> step(std::span<const Branch> branches) override;
-  std::span<const float> hidden() const override { return forward_.hidden(); }
+  void step(std::span<const Branch> branches) override;
+  std::span<const float> logits(int node) const override {
+    return {logits_.data() + node * vocabulary(), static_cast<size_t>(vocabulary())};
+  }
+  int32_t likeliest(int node) const override { return argmax(logits(node)); }
+  std::span<const float> hidden(int row) const override {
+    const auto size = static_cast<size_t>(model_->config().hidden);
+    return forward_.hidden().subspan(static_cast<size_t>(row) * size, size);
+  }
   void commit(int branch, std::span<const int32_t> path) override;
   std::vector<std::byte> save(int slot) const override;
   void load(int slot, std::span<const std::byte> bytes) override;
@@ -58,15 +68,29 @@ class DecoderOf final : public Decoder {
   Options options_;
   ThreadPool& pool_;
   Forward<T> forward_;
+  Info info_;
   int64_t positions_ = 0;  // past the last position that the model knows
   bool warned_ = false;    // of being past them
   std::vector<Slot> slots_;
   Activations<T> step_, prefill_;
   std::vector<Stepped> stepped_;
-  std::vector<int32_t> parents_;  // [nodes] of the last step, within each tree
-  Room<float> logits_;            // [max_nodes, vocabulary]
+  std::vector<StateTree<T>> attended_;  // the branches as a layer takes them
+  std::vector<int32_t> parents_;        // [nodes] of the last step, within each tree
+  Room<float> logits_;                  // [max_nodes, vocabulary]
   mutable std::optional<std::array<std::byte, 16>> fingerprint_;
 };
+
+Decoder::Info info_of(const Model& model, const Decoder::Options& options) {
+  Decoder::Info info;
+  info.vocabulary = model.config().vocabulary;
+  if (model.family().positions == PositionKind::kLearned) info.positions = model.config().positions;
+  info.memory = tokens_that_fit(model);
+  info.chunk = options.chunk;
+  for (const AttentionConfig& layer : model.attention()) {
+    if (!layer.grows()) info.tree_depth = std::min(info.tree_depth, layer.group);
+  }
+  return info;
+}
 
 template <class T>
 DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& options, ThreadPool& pool,
@@ -74,7 +98,8 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
     : model_(std::move(model)),
       options_(options),
       pool_(pool),
-      forward_(*model_, {options.compute, options.weights}, pool, make) {
+      forward_(*model_, {options.compute, options.weights}, pool, make),
+      info_(info_of(*model_, options)) {
   forward_.tell(options_.profile);
   positions_ = forward_.rotary() ? model_->config().positions : forward_.weights().position_embedding.out;
   int64_t state = 0;
@@ -89,6 +114,7 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
   const auto nodes = static_cast<size_t>(options_.max_nodes);
   logits_.plan(options_.max_nodes * vocabulary());
   stepped_.reserve(nodes);
+  attended_.reserve(nodes);
   parents_.reserve(nodes);
 }
 
@@ -172,7 +198,7 @@ void DecoderOf<T>::prefill(int slot, std::span<const int32_t> tokens, size_t fir
 }
 
 template <class T>
-std::span<const float> DecoderOf<T>::step(std::span<const Branch> branches) {
+void DecoderOf<T>::step(std::span<const Branch> branches) {
   stepped_.clear();
   parents_.clear();
   int64_t rows = 0;
@@ -185,7 +211,7 @@ std::span<const float> DecoderOf<T>::step(std::span<const Branch> branches) {
   }
   if (rows > options_.max_nodes)
     throw Error("step", fmt::format("{} nodes", rows), fmt::format("at most {}", options_.max_nodes));
-  if (rows == 0) return {};
+  if (rows == 0) return;
   for (const Branch& branch : branches) {
     const TokenTree& tree = *branch.tree;
     const Stepped at{branch.slot, static_cast<int32_t>(parents_.size()), tree.size(),
@@ -198,16 +224,12 @@ std::span<const float> DecoderOf<T>::step(std::span<const Branch> branches) {
     stepped_.push_back(at);
   }
   forward_.run(step_, rows, Stage::kStep, [&](size_t layer, HeadRows<T> out) {
-    for (size_t b = 0; b < branches.size(); ++b) {
-      const Stepped& at = stepped_[b];
-      HeadRows<T> to = out;
-      to.data += at.begin * out.row_stride;
-      layers()[layer].attention->attend(*slots_[at.slot].layers[layer], *branches[b].tree,
-                                        forward_.rows_of(step_, layer, at.begin, at.count), to, pool_);
-    }
+    attended_.clear();
+    for (const Branch& branch : branches)
+      attended_.push_back({slots_[branch.slot].layers[layer].get(), branch.tree});
+    layers()[layer].attention->attend_all(attended_, forward_.rows_of(step_, layer, 0, rows), out, pool_);
   });
   forward_.logits(step_.hidden.data(), rows, Stage::kStep, logits_.data());
-  return {logits_.data(), static_cast<size_t>(rows * vocabulary())};
 }
 
 template <class T>
@@ -273,8 +295,25 @@ ComputeType compute_type(std::string_view name) {
   throw Error("--dtype", fmt::format("\"{}\"", name), "auto, float32, bfloat16 or float64");
 }
 
+int32_t argmax(std::span<const float> logits) {
+  float best = -std::numeric_limits<float>::infinity();
+  int64_t at = -1;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (logits[i] > best) {
+      best = logits[i];
+      at = static_cast<int64_t>(i);
+    }
+  }
+  if (at < 0 || std::isinf(best)) {
+    throw Error("logits", "the model's output is not a finite number",
+                "finite logits (check the weights with `linnet inspect`)", ExitStatus::kFailed);
+  }
+  return static_cast<int32_t>(at);
+}
+
 std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool) {
+  if (options.device != "cpu") return make_cuda_decoder(std::move(model), options, pool);
   if (options.compute == ComputeType::kFloat64)
     return std::make_unique<DecoderOf<double>>(std::move(model), options, pool);
   return std::make_unique<DecoderOf<float>>(std::move(model), options, pool);

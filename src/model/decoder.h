@@ -1,12 +1,15 @@
-// The engine's view of a model: prompt in, logits of a token tree out, a path committed. Batches of
-// sequences, each with its own state slot. Every buffer of a step is planned once; a step allocates nothing.
+// The engine's view of a model: prompt in, a token tree computed, logits of its nodes fetched where they are
+// wanted, a path committed. Batches of sequences, each with its own state slot. Every buffer of a step is
+// planned once; a step allocates nothing.
 #pragma once
 
+#include <climits>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -37,9 +40,19 @@ class Decoder {
     int chunk = 512;                             // tokens that a prefill takes through the layers at a time
     std::optional<kernels::WeightType> weights;  // matrices as these integers; else as they are stored
     Profile* profile = nullptr;                  // told where the time goes; outlives the decoder
+    std::string device = "cpu";                  // or "cuda", "cuda:N"
   };
 
-  /// The decoder keeps its own reference to the model.
+  /// What whoever drives a decoder has to know of it.
+  struct Info {
+    int64_t vocabulary = 0;
+    int64_t positions = 0;       // learned positions end here; 0: no end
+    int64_t memory = INT64_MAX;  // tokens of a sequence whose state fits into it
+    int tree_depth = INT_MAX;    // of trees: the least group, so that no bit depends on them (mathematics, 4)
+    int chunk = 512;             // prefilled in pieces of a multiple of this, a prompt has the same bits
+  };
+
+  /// The decoder keeps its own reference to the model. Throws Error on a device that is not there.
   static std::unique_ptr<Decoder> make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool);
   /// One that computes in float32 with attentions of `make`: where a test plants faults.
@@ -47,8 +60,8 @@ class Decoder {
                                        ThreadPool& pool, const MakeAttention<float>& make);
   virtual ~Decoder() = default;
 
-  virtual const Model& model() const = 0;
-  int64_t vocabulary() const { return model().config().vocabulary; }
+  virtual const Info& info() const = 0;
+  int64_t vocabulary() const { return info().vocabulary; }
 
   /// Makes a slot the empty sequence.
   virtual void reset(int slot) = 0;
@@ -74,12 +87,16 @@ class Decoder {
     int slot;
     const TokenTree* tree;
   };
-  /// Logits [all nodes, vocabulary] of each branch's nodes in order; valid until the next call. States are
-  /// untouched. A sequence gets the same bits alone, beside any neighbours, and in any tree.
-  virtual std::span<const float> step(std::span<const Branch> branches) = 0;
-  /// Beside the last step's logits the final hidden rows [all nodes, hidden] that heads read, valid likewise;
-  /// after a prefill those of its last chunk's logits.
-  virtual std::span<const float> hidden() const = 0;
+  /// Computes the nodes of each branch's tree. States are untouched. A sequence gets the same bits alone,
+  /// beside any neighbours, and in any tree.
+  virtual void step(std::span<const Branch> branches) = 0;
+  /// Of the last step, until the next call that computes or commits: the logits [vocabulary] of a node, all
+  /// branches' nodes counted in order; the id of the largest of them, the lowest among equals (throws Error,
+  /// status: failed, where none is a finite number); the final hidden row [hidden] that heads read. After a
+  /// prefill hidden(row) is of the row-th of its last chunk's logits.
+  virtual std::span<const float> logits(int node) const = 0;
+  virtual int32_t likeliest(int node) const = 0;
+  virtual std::span<const float> hidden(int row) const = 0;
 
   /// Commits nodes of the last step's `branch` (its place in step's argument): a path from the root. Once a
   /// branch; throws Error on anything else.
@@ -90,5 +107,11 @@ class Decoder {
   virtual std::vector<std::byte> save(int slot) const = 0;
   virtual void load(int slot, std::span<const std::byte> bytes) = 0;
 };
+
+/// The id of the largest logit, the lowest among equals; throws Error (status: failed) if none is a number.
+int32_t argmax(std::span<const float> logits);
+
+/// Throws Error (where: --device) on a name that is none, or of a device that this build does not compute on.
+void check_device(const std::string& name);
 
 }  // namespace linnet

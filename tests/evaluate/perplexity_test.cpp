@@ -87,7 +87,7 @@ TEST(Perplexity, IsTheDefinitionsInEveryWindowAndPart) {
                                        {.score_from = 20},
                                        {.far_pairs = 6},
                                        {.window = 32, .stride = 9, .far_pairs = 6}}) {
-    PerplexityMeter meter(*decoder, tokenizer, how, pool);
+    PerplexityMeter meter(*decoder, *model.get(), tokenizer, how, pool);
     EXPECT_TRUE(meter.add(text, "text"));
     const PerplexityTotals &found = meter.totals(), expected = by_definition(*decoder, tokenizer, text, how);
     EXPECT_NEAR(found.nats, expected.nats, 1e-4 * expected.nats);
@@ -126,7 +126,7 @@ TEST(Perplexity, RefusesATextPastLearnedPositionsToTheToken) {
   ThreadPool pool(1);
   const auto decoder = Decoder::make(model.get(), {.compute = ComputeType::kFloat32}, pool);
   const Tokenizer tokenizer = characters(true);
-  PerplexityMeter meter(*decoder, tokenizer, {}, pool);
+  PerplexityMeter meter(*decoder, *model.get(), tokenizer, {}, pool);
   EXPECT_TRUE(meter.add(std::string(20, 'a'), "text"));
   try {
     meter.add(std::string(21, 'a'), "text");
@@ -161,7 +161,7 @@ class Stories : public testing::Test {
     return texts;
   }
   PerplexityTotals score(const std::vector<std::string>& texts, const PerplexityOptions& how) {
-    PerplexityMeter meter(*decoder, *tokenizer, how, pool);
+    PerplexityMeter meter(*decoder, *model, *tokenizer, how, pool);
     for (const std::string& text : texts) EXPECT_TRUE(meter.add(text, "story"));
     return meter.totals();
   }

@@ -2,12 +2,16 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <filesystem>
 
+#include "attention/method.h"
 #include "base/json.h"
 #include "base/random.h"
 #include "base/thread_pool.h"
 #include "generate/engine.h"
+#include "generate/lookup.h"
+#include "tests/attention/options.h"
 #include "tests/model/random_model.h"
 
 namespace linnet {
@@ -30,7 +34,13 @@ Tokenizer letters(int64_t vocabulary) {
 
 /// Knows the texts; guesses right for a random number of tokens, with wrong siblings before and after.
 struct Guesser : Drafter {
-  TokenTree propose(const Context& context, int max_nodes, int max_depth) override {
+  void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
+    for (size_t i = 0; i < contexts.size(); ++i) {
+      drafts[i].clear();
+      drafts[i].tree = guess(contexts[i], contexts[i].max_nodes, contexts[i].max_depth);
+    }
+  }
+  TokenTree guess(const Context& context, int max_nodes, int max_depth) {
     TokenTree tree = TokenTree::single(context.tokens.back());
     const size_t length = context.tokens.size();
     const auto right = uniform_integer(5, length, calls++, 7);
@@ -61,7 +71,7 @@ void expect_same_text(std::shared_ptr<const Model> model, const Tokenizer& token
   Guesser guesser;
   for (const Request& request : requests) {
     const auto alone = Decoder::make(model, {.compute = ComputeType::kFloat32, .max_nodes = 1}, pool);
-    Engine engine(*alone, limits_of(*model), tokenizer, *plain_drafter, {1, 1});
+    Engine engine(*alone, tokenizer, *plain_drafter, {1, 1});
     plain.push_back(engine.run(std::span(&request, 1)).front());
     guesser.texts.push_back(request.prompt);
     guesser.texts.back().insert(guesser.texts.back().end(), plain.back().tokens.begin(),
@@ -70,7 +80,7 @@ void expect_same_text(std::shared_ptr<const Model> model, const Tokenizer& token
   for (const int slots : {1, 3}) {
     const auto decoder =
         Decoder::make(model, {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = 66}, pool);
-    Engine engine(*decoder, limits_of(*model), tokenizer, guesser, {slots, 66});
+    Engine engine(*decoder, tokenizer, guesser, {slots, 66});
     const auto results = engine.run(requests);
     int64_t steps = 0, tokens = 0;
     for (size_t i = 0; i < requests.size(); ++i) {
@@ -108,15 +118,136 @@ TEST(EngineOnDecoders, SpeculationAndNeighboursChangeNoToken) {
   }
 }
 
-TEST(EngineLimits, AreTheModels) {
-  RandomModel linear, learned{.gpt2 = true, .positions = 40};
-  linear.attention = {{"method", "elu1"}, {"group", 5}, {"layers", {{"1", {{"group", 3}}}}}};
-  const TemporaryModel one(linear), other(learned);
-  EXPECT_EQ(limits_of(*one.get(), 8).max_depth, 3);  // of the smallest group
-  EXPECT_EQ(limits_of(*one.get(), 2).max_depth, 2);
-  EXPECT_EQ(limits_of(*one.get(), 8).positions, 0);  // rotary ones have no end
-  EXPECT_EQ(limits_of(*other.get(), 8).max_depth, 8);
-  EXPECT_EQ(limits_of(*other.get(), 8).positions, 40);
+/// Trees of random tokens and shapes: none of what they hold is meant.
+struct Garbage : Drafter {
+  void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
+    for (size_t i = 0; i < contexts.size(); ++i) {
+      drafts[i].clear();
+      drafts[i].tree.add(contexts[i].tokens.back(), -1);
+      ++calls;
+      while (drafts[i].tree.size() < contexts[i].max_nodes) {
+        const auto n = static_cast<uint64_t>(drafts[i].tree.size());
+        const auto parent = static_cast<int32_t>(uniform_integer(9, calls, n, n));
+        if (drafts[i].tree.depth(parent) >= contexts[i].max_depth) break;
+        drafts[i].tree.add(static_cast<int32_t>(uniform_integer(8, calls, n, 7)), parent);
+      }
+    }
+  }
+  uint64_t calls = 0;
+};
+
+// The reference implementation drops the group at a boundary, sees nothing of its own group at every 64th
+// token, keeps a convolution matrix by depth alone, and fails where a prompt is shorter than the taps: here
+// every row of the registry, with taps, budgets of heads and kept tokens, writes across many boundaries from
+// prompts of one token on, with trees of changing shape.
+TEST(EngineOnDecoders, LookupAndGarbageChangeNoTokenWhateverTheMethod) {
+  const char* options[] = {
+      R"({"taps": 6})",
+      R"({"local": "softmax", "local_groups": [1, 3], "taps": 2, "sinks": 1})",
+      R"({"local": "softmax", "local_groups": 2, "kept": 7, "sinks": 2, "gate": true, "decay": 0.8})",
+      R"({"local": "softmax", "local_groups": [2, 3], "kept": [0, 9], "taps": 6, "feature_position": "none"})",
+  };
+  std::vector<nlohmann::json> attentions;
+  for (const Method* method : methods()) {
+    if (method->grows) attentions.push_back({{"method", method->name}});
+    for (const char* option : options) {
+      const auto object = nlohmann::json::parse(option);
+      if (goes_with(*method, object)) attentions.push_back(with_options(*method, object, 4));
+    }
+  }
+  ThreadPool pool(2);
+  int64_t steps = 0, tokens = 0;
+  for (const auto& attention : attentions) {
+    RandomModel spec{.layers = 2};
+    spec.attention = attention;
+    const TemporaryModel model(spec);
+    std::vector<Request> requests;
+    for (uint64_t i = 0; i < 3; ++i) {
+      Request request{.prompt = random_tokens(1 + 5 * i, spec.vocabulary, i), .max_new_tokens = 40};
+      if (i == 1) request.sampling = {.temperature = 0.5};
+      requests.push_back(request);
+    }
+    const auto texts = [&](Drafter& drafter, int slots, int nodes) {
+      const auto decoder = Decoder::make(
+          model.get(),
+          {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = slots * nodes, .chunk = 4}, pool);
+      Engine engine(*decoder, letters(spec.vocabulary), drafter, {slots, slots * nodes});
+      std::vector<std::vector<int32_t>> all;
+      for (const Generation& result : engine.run(requests)) all.push_back(result.tokens);
+      if (nodes == 12) steps += engine.report().steps, tokens += engine.report().tokens;
+      return all;
+    };
+    const auto expected = texts(*make_no_drafter(), 1, 1);
+    Garbage garbage;
+    for (const int slots : {1, 3}) {
+      EXPECT_EQ(texts(*make_lookup_drafter(), slots, 12), expected) << attention.dump() << slots;
+      EXPECT_EQ(texts(garbage, slots, 9), expected) << attention.dump() << slots;
+    }
+  }
+  EXPECT_LT(steps, tokens * 4 / 5) << "guesses were not accepted";
+}
+
+// A sampled tree walks the sampler's own draws: the tokens are distributed as the sampler draws them.
+TEST(EngineOnDecoders, SampledSpeculationHasTheExactDistribution) {
+  const RandomModel spec{.layers = 1, .vocabulary = 6, .attention = {{"method", "elu1"}, {"group", 2}}};
+  const TemporaryModel model(spec);
+  ThreadPool pool(1);
+  const auto decoder =
+      Decoder::make(model.get(), {.compute = ComputeType::kFloat32, .slots = 16, .max_nodes = 96}, pool);
+  const std::vector<int32_t> prompt = {1, 2, 1, 3, 1, 2};
+  constexpr double kTemperature = 6;  // no text is rare
+  const auto probabilities = [&](const std::vector<int32_t>& tokens) {
+    std::vector<float> logits(6);
+    decoder->reset(0);
+    decoder->prefill(0, tokens, tokens.size() - 1, logits);
+    std::vector<double> p;
+    double sum = 0;
+    for (const float x : logits) sum += p.emplace_back(std::exp(double{x} / kTemperature));
+    for (double& x : p) x /= sum;
+    return p;
+  };
+  constexpr int kTexts = 6000;
+  std::vector<double> expected(216, kTexts);
+  for (int32_t a = 0; a < 6; ++a) {
+    const auto first = probabilities(prompt);
+    auto tokens = prompt;
+    tokens.push_back(a);
+    const auto second = probabilities(tokens);
+    for (int32_t b = 0; b < 6; ++b) {
+      tokens.push_back(b);
+      const auto third = probabilities(tokens);
+      tokens.pop_back();
+      for (int32_t c = 0; c < 6; ++c) expected[a * 36 + b * 6 + c] *= first[a] * second[b] * third[c];
+    }
+  }
+  std::vector<Request> requests(
+      kTexts, {.prompt = prompt, .sampling = {.temperature = kTemperature}, .max_new_tokens = 3});
+  for (size_t i = 0; i < requests.size(); ++i) requests[i].seed = i;
+  const auto drafter = make_lookup_drafter();
+  Engine engine(*decoder, letters(6), *drafter, {.slots = 16, .max_nodes = 96});
+  std::vector<double> found(216);
+  for (const Generation& result : engine.run(requests))
+    ++found[result.tokens[0] * 36 + result.tokens[1] * 6 + result.tokens[2]];
+  double statistic = 0, rare_found = 0, rare_expected = 0;
+  int cells = 0;
+  const auto add = [&](double there, double awaited) {
+    statistic += (there - awaited) * (there - awaited) / awaited;
+    ++cells;
+  };
+  for (size_t i = 0; i < found.size(); ++i) {
+    if (expected[i] >= 5) {
+      add(found[i], expected[i]);
+    } else {
+      rare_found += found[i];
+      rare_expected += expected[i];
+    }
+  }
+  if (rare_expected >= 5) add(rare_found, rare_expected);
+  ASSERT_GT(cells, 50);
+  // χ² of cells − 1 degrees of freedom: four deviations above its mean.
+  EXPECT_LT(statistic, cells - 1 + 4 * std::sqrt(2.0 * (cells - 1)));
+  ASSERT_FALSE(engine.report().depths.empty());
+  EXPECT_GT(engine.report().depths[0].accepted, kTexts / 10) << "nothing was speculated on";
 }
 
 TEST(EngineOnDecoders, TellTheStoriesThatARealModelIsKnownFor) {
@@ -136,7 +267,7 @@ TEST(EngineOnDecoders, TellTheStoriesThatARealModelIsKnownFor) {
   ThreadPool pool(2);
   const auto drafter = make_no_drafter();
   const auto decoder = Decoder::make(model, {.compute = ComputeType::kFloat32, .slots = 2}, pool);
-  Engine engine(*decoder, limits_of(*model), tokenizer, *drafter, {.slots = 2});
+  Engine engine(*decoder, tokenizer, *drafter, {.slots = 2});
   const auto results = engine.run(requests);
   for (size_t i = 0; i < requests.size(); ++i) {
     const auto& story = reference["greedy"][i];

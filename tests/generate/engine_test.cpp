@@ -88,7 +88,13 @@ struct Guesser : Drafter {
       texts.push_back(text);
     }
   }
-  TokenTree propose(const Context& context, int max_nodes, int max_depth) override {
+  void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
+    for (size_t i = 0; i < contexts.size(); ++i) {
+      drafts[i].clear();
+      drafts[i].tree = guess(contexts[i], contexts[i].max_nodes, contexts[i].max_depth);
+    }
+  }
+  TokenTree guess(const Context& context, int max_nodes, int max_depth) {
     EXPECT_EQ(context.hidden.size(), 2u);
     EXPECT_EQ(context.hidden[0], HashDecoder::hidden_after(context.tokens.first(context.tokens.size() - 1)));
     EXPECT_LE(static_cast<int64_t>(context.tokens.size()) + max_depth, most);
@@ -153,7 +159,7 @@ TEST(Engine, TextIsTheSameWithAnyDrafterAnySlotsAndWithout) {
        {Row{0, 0, 1, 8}, {1, 0, 1, 8}, {4, 2, 1, 8}, {8, 0, 1, 3}, {8, 1, 3, 8}, {3, 5, 7, 8}}) {
     HashDecoder decoder(kVocabulary, row.slots, 48);
     Guesser guesser(table, row.right, row.wrong);
-    Engine engine(decoder, {kVocabulary, 0, row.max_depth}, small_tokenizer(), guesser, {row.slots, 48});
+    Engine engine(decoder, small_tokenizer(), guesser, {row.slots, 48, row.max_depth});
     std::vector<std::string> streamed(table.size());
     const auto results =
         engine.run(table, [&](size_t request, std::string_view text) { streamed[request] += text; });
@@ -185,7 +191,7 @@ TEST(Engine, LeavesEveryTokenButTheLastCommitted) {
     HashDecoder decoder(kVocabulary, 1, 48);
     Guesser guesser(table, 5, 1);
     guesser.most = static_cast<int64_t>(request.prompt.size()) + request.max_new_tokens - 1;
-    Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), guesser, {1, 48});
+    Engine engine(decoder, small_tokenizer(), guesser, {1, 48});
     const auto result = engine.run(std::span(&request, 1)).front();
     EXPECT_EQ(decoder.length(0), static_cast<int64_t>(request.prompt.size() + result.tokens.size()) - 1);
   }
@@ -197,7 +203,8 @@ TEST(Engine, StopsWhereLearnedPositionsEnd) {
     HashDecoder decoder(kVocabulary, 1);
     Guesser guesser({request}, right, 0);
     guesser.most = 20;
-    Engine engine(decoder, {kVocabulary, 20, 8}, small_tokenizer(), guesser, {});
+    decoder.told.positions = 20;
+    Engine engine(decoder, small_tokenizer(), guesser, {});
     const auto result = engine.run(std::span(&request, 1)).front();
     EXPECT_EQ(result.tokens.size(), 18u);  // the last stands where no position is left to compute from
     EXPECT_EQ(decoder.length(0), 20);
@@ -213,7 +220,7 @@ TEST(Engine, AStopStringThatIsASpecialTokenStopsAtThatToken) {
   request.stop = {"no such text", "<s>"};
   HashDecoder decoder(kVocabulary, 1);
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+  Engine engine(decoder, small_tokenizer(), *drafter, {});
   const auto result = engine.run(std::span(&request, 1)).front();
   EXPECT_EQ(result.tokens, std::vector<int32_t>(tokens.begin(), first + 1));
   EXPECT_EQ(result.finish, Finish::kStop);
@@ -226,9 +233,9 @@ struct TimedDecoder : HashDecoder {
     HashDecoder::prefill(slot, tokens, first, logits);
     seconds += 100 * static_cast<double>(tokens.size());
   }
-  std::span<const float> step(std::span<const Branch> branches) override {
+  void step(std::span<const Branch> branches) override {
     seconds += 1;
-    return HashDecoder::step(branches);
+    HashDecoder::step(branches);
   }
   double seconds = 0;
 };
@@ -241,12 +248,131 @@ TEST(Engine, ASequencesClocksLeaveOutItsNeighboursPrefills) {
   }
   TimedDecoder decoder(kVocabulary, 2);
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter,
-                {.slots = 2, .clock = [&] { return decoder.seconds; }});
+  Engine engine(decoder, small_tokenizer(), *drafter, {.slots = 2, .clock = [&] { return decoder.seconds; }});
   const auto results = engine.run(table);
   for (size_t i = 0; i < table.size(); ++i) {
     EXPECT_EQ(results[i].prefill_seconds, 100 * static_cast<double>(table[i].prompt.size()));
     EXPECT_EQ(results[i].decode_seconds, static_cast<double>(results[i].tokens.size() - 1));
+  }
+}
+
+/// A HashDecoder that says how its work was cut.
+struct WatchedDecoder : HashDecoder {
+  using HashDecoder::HashDecoder;
+  void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
+    HashDecoder::prefill(slot, tokens, first, logits);
+    pieces.emplace_back(slot, std::ssize(tokens));
+  }
+  std::vector<std::pair<int, int64_t>> pieces;  // slot and tokens of each prefill
+};
+
+TEST(Engine, NobodyWaitsBehindALongPrompt) {
+  WatchedDecoder decoder(kVocabulary, 3);
+  decoder.told.chunk = 8;
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, small_tokenizer(), *drafter, {.slots = 3});
+  const Request writing{.prompt = {2, 3}, .max_new_tokens = 12};
+  const Request large{.prompt = std::vector<int32_t>(64, 4), .max_new_tokens = 3};
+  const Request small{.prompt = {5, 6, 7}, .max_new_tokens = 2};
+  std::string text;
+  const int64_t first = engine.add(writing, [&](std::string_view piece) { text += piece; });
+  EXPECT_TRUE(engine.step());
+  const int64_t second = engine.add(large), third = engine.add(small);
+  for (int turn = 0; turn < 4; ++turn) {
+    const size_t before = decoder.pieces.size();
+    const int64_t length = decoder.length(0);
+    EXPECT_TRUE(engine.step());
+    int64_t read = 0;
+    for (size_t i = before; i < decoder.pieces.size(); ++i) read += decoder.pieces[i].second;
+    EXPECT_LT(read, 8 + 8) << "a turn reads a chunk, and what is left of a piece";
+    EXPECT_EQ(decoder.length(0), length + 1) << "a prompt held a writing sequence up";
+  }
+  EXPECT_EQ(engine.take(third).tokens, reference(small).tokens) << "behind the long prompt";
+  while (engine.step()) {
+  }
+  EXPECT_EQ(engine.take(second).tokens, reference(large).tokens);
+  const Generation whole = engine.take(first);
+  EXPECT_EQ(whole.tokens, reference(writing).tokens);
+  EXPECT_EQ(whole.text, text);
+  for (const auto& [slot, tokens] : decoder.pieces) EXPECT_TRUE(slot != 1 || tokens == 8);
+  EXPECT_FALSE(engine.step());
+  EXPECT_THROW(engine.take(first), Error) << "a result is taken once";
+}
+
+TEST(Engine, RequestsComeAndGoAtAnyTimeAndChangeNoOthersText) {
+  const auto table = requests();
+  HashDecoder decoder(kVocabulary, 3, 48);
+  decoder.told.chunk = 4;
+  Guesser guesser(table, 3, 1);
+  Engine engine(decoder, small_tokenizer(), guesser, {3, 48});
+  std::vector<int64_t> ids;
+  for (size_t turn = 0; engine.step() || turn < 60; ++turn) {
+    if (turn % 2 == 0 && ids.size() < table.size()) ids.push_back(engine.add(table[ids.size()]));
+    if (turn % 9 == 8 && turn < 60) engine.cancel(ids.back());
+  }
+  std::map<Finish, int> finishes;
+  for (size_t i = 0; i < table.size(); ++i) {
+    const Generation result = engine.take(ids[i]);
+    const auto whole = reference(table[i]).tokens;
+    ++finishes[result.finish];
+    ASSERT_LE(result.tokens.size(), whole.size());
+    EXPECT_TRUE(std::equal(result.tokens.begin(), result.tokens.end(), whole.begin())) << i;
+    if (result.finish != Finish::kInterrupted) {
+      EXPECT_EQ(result.tokens.size(), whole.size()) << i;
+    }
+  }
+  EXPECT_GT(finishes[Finish::kInterrupted], 0);
+  EXPECT_LT(finishes[Finish::kInterrupted], 8);
+}
+
+/// A step takes a second, and a tenth more for each node but the first.
+struct CostlyDecoder : HashDecoder {
+  using HashDecoder::HashDecoder;
+  void step(std::span<const Branch> branches) override {
+    HashDecoder::step(branches);
+    double nodes = 0;
+    for (const Branch& branch : branches) nodes += branch.tree->size();
+    seconds += 1 + 0.1 * (nodes - 1);
+  }
+  double seconds = 0;
+};
+
+/// Guesses that say of themselves that they are right, for the first `right` tokens of a text truly.
+struct Boaster : Guesser {
+  using Guesser::Guesser;
+  void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
+    Guesser::propose(contexts, drafts);
+    for (size_t i = 0; i < drafts.size(); ++i) {
+      const auto generated = std::ssize(contexts[i].tokens) - 3;
+      TokenTree& tree = drafts[i].tree;
+      if (generated > truthful) {  // the same tree with other tokens
+        std::vector<int32_t> tokens(tree.tokens().begin(), tree.tokens().end());
+        for (size_t n = 1; n < tokens.size(); ++n) tokens[n] = (tokens[n] + 1) % kVocabulary;
+        tree = TokenTree(tokens, {tree.parents().begin(), tree.parents().end()});
+      }
+      drafts[i].reached.assign(static_cast<size_t>(tree.size()), 1);
+    }
+  }
+  int64_t truthful = INT64_MAX;
+};
+
+TEST(TreeBudget, GuessesThatDoNotPayCostAFiftiethAtMost) {
+  const Request request{.prompt = {2, 3, 4}, .max_new_tokens = 400};
+  struct Row {
+    int64_t truthful;
+    double least, most;  // seconds of the 399 steps' tokens
+  };
+  for (const Row& row : {Row{0, 399, 399 * 1.021}, Row{200, 100, 320}, Row{400, 60, 160}}) {
+    CostlyDecoder decoder(kVocabulary, 1);
+    Boaster drafter({request}, 8, 0);
+    drafter.truthful = row.truthful;
+    Engine engine(decoder, small_tokenizer(), drafter,
+                  {.max_depth = 8, .budget = true, .clock = [&] { return decoder.seconds; }});
+    const auto result = engine.run(std::span(&request, 1)).front();
+    EXPECT_EQ(result.tokens, reference(request).tokens);
+    EXPECT_GE(decoder.seconds, row.least) << row.truthful;
+    EXPECT_LE(decoder.seconds, row.most) << row.truthful;
+    EXPECT_EQ(engine.report().tokens, 399);
   }
 }
 
@@ -256,7 +382,7 @@ TEST(Engine, LogprobsAreThoseOfTheModelItself) {
   request.prompt_logprobs = true;
   HashDecoder decoder(kVocabulary, 1);
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+  Engine engine(decoder, small_tokenizer(), *drafter, {});
   const auto result = engine.run(std::span(&request, 1)).front();
   ASSERT_EQ(result.prompt_logprobs.size(), 3u);
   ASSERT_EQ(result.logprobs.size(), result.tokens.size());
@@ -280,7 +406,7 @@ TEST(Engine, LogprobsAreThoseOfTheModelItself) {
 TEST(Engine, APromptThatGoesOnFromItsSlotReadsItsNewTokensAlone) {
   HashDecoder decoder(kVocabulary, 1);
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {.continue_slots = true});
+  Engine engine(decoder, small_tokenizer(), *drafter, {.continue_slots = true});
   std::vector<int32_t> tokens = {2, 3, 4};
   const auto turn = [&](bool anew) {
     const Request request{.prompt = tokens, .max_new_tokens = 4};
@@ -301,13 +427,57 @@ TEST(Engine, APromptThatGoesOnFromItsSlotReadsItsNewTokensAlone) {
       << "a slot that holds the whole prompt has no logits left";
 }
 
+TEST(Engine, APrefixIsReadOnceWhereverPromptsPart) {
+  HashDecoder decoder(kVocabulary, 1);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, small_tokenizer(), *drafter, {.prefix_cache = 400});
+  std::vector<int32_t> header;
+  for (uint64_t i = 0; i < 21; ++i) header.push_back(2 + static_cast<int32_t>(uniform_integer(3, 0, i, 9)));
+  const auto ask = [&](std::vector<int32_t> rest) {
+    Request request{.prompt = header, .max_new_tokens = 5};
+    request.prompt.insert(request.prompt.end(), rest.begin(), rest.end());
+    const auto result = engine.run(std::span(&request, 1)).front();
+    EXPECT_EQ(result.tokens, reference(request).tokens);
+    return result.prompt_read;
+  };
+  EXPECT_EQ(ask({3, 4}), 23);
+  EXPECT_EQ(ask({5, 6, 7}), 24) << "the first that shows where prompts part";
+  EXPECT_EQ(ask({6, 7}), 2);
+  EXPECT_EQ(ask({5, 6, 7, 8}), 1) << "a whole prompt is a beginning too";
+  EXPECT_EQ(engine.prefix_counts().hits, 2);
+  EXPECT_EQ(engine.prefix_counts().misses, 2);
+  EXPECT_EQ(engine.prefix_counts().tokens, 21 + 24);
+}
+
+TEST(PrefixCache, KeepsWithinItsBytesWhatWasUsedLast) {
+  PrefixCache cache(100);
+  const auto keep = [&](std::vector<int32_t> tokens) { cache.keep(tokens, std::vector<std::byte>(30)); };
+  const auto found = [&](std::vector<int32_t> tokens) {
+    const auto* entry = cache.find(tokens);
+    return entry == nullptr ? 0 : static_cast<int>(entry->tokens.size());
+  };
+  keep({1, 2});     // 38 bytes
+  keep({1, 2, 3});  // 42
+  EXPECT_EQ(cache.bytes(), 80u);
+  EXPECT_EQ(found({1, 2, 3, 4}), 3);
+  EXPECT_EQ(found({1, 2, 3}), 2) << "a token is left to read";
+  EXPECT_EQ(found({2, 3}), 0);
+  EXPECT_EQ(cache.shared(std::vector<int32_t>{1, 2, 3, 9}), 3u);
+  keep({7});  // 34: the longest unused one goes
+  EXPECT_EQ(found({1, 2, 3, 4}), 2);
+  EXPECT_EQ(found({7, 8}), 1);
+  EXPECT_LE(cache.bytes(), 100u);
+  cache.keep(std::vector<int32_t>{5}, std::vector<std::byte>(200));
+  EXPECT_EQ(found({5, 6}), 0) << "larger than all room";
+}
+
 TEST(Engine, TokensPastTheTokenizersVocabularyHaveNoText) {
   constexpr int64_t kPadded = 60;
   const Request request{.prompt = {2, 3}, .max_new_tokens = 40};
   HashDecoder decoder(kPadded, 1);
   const auto drafter = make_no_drafter();
   const Tokenizer tokenizer = small_tokenizer();
-  Engine engine(decoder, {kPadded, 0, 8}, tokenizer, *drafter, {});
+  Engine engine(decoder, tokenizer, *drafter, {});
   const auto result = engine.run(std::span(&request, 1)).front();
   EXPECT_THAT(result.tokens, testing::Contains(testing::Ge(kVocabulary)));
   std::vector<int32_t> known = request.prompt;
@@ -321,7 +491,7 @@ TEST(Engine, AnInterruptBeforeThePromptComputesNothing) {
   const Request request{.prompt = {2, 3}};
   HashDecoder decoder(kVocabulary, 1);
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+  Engine engine(decoder, small_tokenizer(), *drafter, {});
   EXPECT_EQ(engine.run(std::span(&request, 1), {}, [] { return true; }).front().finish, Finish::kInterrupted);
   EXPECT_EQ(decoder.prefilled(), 0);
 }
@@ -330,7 +500,7 @@ TEST(Engine, ReturnsWhatThereIsOnceInterrupted) {
   const auto table = requests();
   HashDecoder decoder(kVocabulary, 2, 48);
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {2, 48});
+  Engine engine(decoder, small_tokenizer(), *drafter, {2, 48});
   int calls = 0;
   const auto results = engine.run(table, {}, [&] { return ++calls > 12; });
   EXPECT_EQ(results.back().finish, Finish::kInterrupted);
@@ -355,7 +525,7 @@ TEST(Engine, AnInterruptIsNoStopWhereTheEndHoldsAStopString) {
     request.stop = {stop};
     HashDecoder decoder(kVocabulary, 1);
     const auto drafter = make_no_drafter();
-    Engine engine(decoder, {kVocabulary, 0, 8}, small_tokenizer(), *drafter, {});
+    Engine engine(decoder, small_tokenizer(), *drafter, {});
     int calls = 0;
     const auto result = engine.run(std::span(&request, 1), {}, [&] { return ++calls > 1; }).front();
     EXPECT_EQ(result.tokens, std::vector<int32_t>{kHalf});
@@ -367,7 +537,8 @@ TEST(Engine, AnInterruptIsNoStopWhereTheEndHoldsAStopString) {
 TEST(Engine, RefusesAPromptWhoseStateDoesNotFitIntoMemory) {
   HashDecoder decoder(kVocabulary, 1);
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, {.vocabulary = kVocabulary, .memory = 3}, small_tokenizer(), *drafter, {});
+  decoder.told.memory = 3;
+  Engine engine(decoder, small_tokenizer(), *drafter, {});
   const Request fits{.prompt = {2, 3, 4}, .max_new_tokens = 2}, too_long{.prompt = {2, 3, 4, 5}};
   EXPECT_EQ(engine.run(std::span(&fits, 1)).size(), 1u);
   EXPECT_THROW(engine.run(std::span(&too_long, 1)), Error);
@@ -385,7 +556,8 @@ TEST(Engine, RefusesABadRequestBeforeAnythingIsComputed) {
   for (const auto& [bad, message] : rows) {
     HashDecoder decoder(kVocabulary, 1);
     const auto drafter = make_no_drafter();
-    Engine engine(decoder, {kVocabulary, 32, 8}, small_tokenizer(), *drafter, {});
+    decoder.told.positions = 32;
+    Engine engine(decoder, small_tokenizer(), *drafter, {});
     const Request both[] = {{.prompt = {2}}, bad};
     try {
       engine.run(both);

@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
 #include <vector>
 
 #include "base/error.h"
@@ -19,7 +18,10 @@ namespace linnet {
 class HashDecoder : public Decoder {
  public:
   HashDecoder(int64_t vocabulary, int slots, int max_nodes = 64)
-      : size_(static_cast<size_t>(vocabulary)), max_nodes_(max_nodes), slots_(static_cast<size_t>(slots)) {}
+      : told{.vocabulary = vocabulary},
+        size_(static_cast<size_t>(vocabulary)),
+        max_nodes_(max_nodes),
+        slots_(static_cast<size_t>(slots)) {}
 
   /// [vocabulary] after a sequence of tokens.
   static void logits_after(std::span<const int32_t> tokens, std::span<float> out) {
@@ -28,7 +30,7 @@ class HashDecoder : public Decoder {
     fill(hash, out);
   }
 
-  const Model& model() const override { throw std::logic_error("a HashDecoder has no model"); }
+  const Info& info() const override { return told; }
   void reset(int slot) override { at(slot) = {}; }
   int64_t length(int slot) const override { return slots_[static_cast<size_t>(slot)].length; }
   void copy(int from, int to) override { at(to) = at(from); }
@@ -45,7 +47,7 @@ class HashDecoder : public Decoder {
     hidden_.assign({static_cast<float>(at(slot).hash % 1000003), -1});
   }
 
-  std::span<const float> step(std::span<const Branch> branches) override {
+  void step(std::span<const Branch> branches) override {
     branches_.assign(branches.begin(), branches.end());
     logits_.clear();
     hidden_.clear();
@@ -65,9 +67,14 @@ class HashDecoder : public Decoder {
       }
     }
     EXPECT_LE(nodes, max_nodes_);
-    return logits_;
   }
-  std::span<const float> hidden() const override { return hidden_; }
+  std::span<const float> logits(int node) const override {
+    return std::span(logits_).subspan(static_cast<size_t>(node) * size_, size_);
+  }
+  int32_t likeliest(int node) const override { return argmax(logits(node)); }
+  std::span<const float> hidden(int row) const override {
+    return std::span(hidden_).subspan(2 * static_cast<size_t>(row), 2);
+  }
 
   void commit(int branch, std::span<const int32_t> path) override {
     const Branch& b = branches_.at(static_cast<size_t>(branch));
@@ -98,6 +105,11 @@ class HashDecoder : public Decoder {
     return static_cast<float>(hash % 1000003);
   }
 
+  Info told;  // what info() says
+
+ protected:
+  std::vector<float> logits_, hidden_;
+
  private:
   struct Slot {
     uint64_t hash = 0x243F6A8885A308D3u;
@@ -121,7 +133,6 @@ class HashDecoder : public Decoder {
   int max_nodes_;
   std::vector<Slot> slots_;
   std::vector<Branch> branches_;
-  std::vector<float> logits_, hidden_;
   int64_t prefilled_ = 0;
 };
 

@@ -25,7 +25,8 @@ std::vector<int32_t> greedy(Decoder& decoder, std::vector<int32_t> prompt, size_
   while (tokens.size() < count) {
     const TokenTree tree = TokenTree::single(tokens.back());
     const Decoder::Branch branch{0, &tree};
-    tokens.push_back(best(decoder.step({&branch, 1})));
+    decoder.step({&branch, 1});
+    tokens.push_back(decoder.likeliest(0));
     decoder.commit(0, std::vector<int32_t>{0});
   }
   tokens.resize(count);

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstring>
 #include <optional>
 #include <set>
@@ -66,9 +67,25 @@ class DecoderForms : public testing::TestWithParam<Case> {
     for (int32_t token : tokens) {
       const TokenTree tree = TokenTree::single(token);
       const Decoder::Branch branch{slot, &tree};
-      const auto row = decoder.step({&branch, 1});
+      decoder.step({&branch, 1});
+      const auto row = decoder.logits(0);
       logits.insert(logits.end(), row.begin(), row.end());
       decoder.commit(0, std::vector<int32_t>{0});
+    }
+    return logits;
+  }
+
+  /// Logits [nodes, vocabulary] of a step.
+  static std::vector<float> stepped(Decoder& decoder, std::span<const Decoder::Branch> branches) {
+    decoder.step(branches);
+    std::vector<float> logits;
+    int node = 0;
+    for (const Decoder::Branch& branch : branches) {
+      for (int i = 0; i < branch.tree->size(); ++i, ++node) {
+        const auto row = decoder.logits(node);
+        EXPECT_EQ(decoder.likeliest(node), argmax(row));
+        logits.insert(logits.end(), row.begin(), row.end());
+      }
     }
     return logits;
   }
@@ -148,8 +165,7 @@ TEST_P(DecoderForms, ANodeOfATreeHasTheBitsOfItsPathDecodedAlone) {
     const auto state = one->save(0);
     const TokenTree tree = random_tree(20, static_cast<int64_t>(vocabulary()), 100 + length);
     const Decoder::Branch branch{0, &tree};
-    const auto logits = one->step({&branch, 1});
-    const std::vector<float> together(logits.begin(), logits.end());
+    const auto together = stepped(*one, {&branch, 1});
     for (int32_t node = 0; node < tree.size(); ++node) {
       if (tree.depth(node) >= 5) continue;  // bits are promised to a depth of a group
       std::vector<int32_t> path;
@@ -189,15 +205,15 @@ TEST_P(DecoderForms, ASequenceHasTheSameBitsAloneAndBesideNeighbours) {
     batch->prefill(slot, tokens, tokens.size(), {});
     branches.push_back({slot, &trees[slot]});
   }
-  const auto logits = batch->step(branches);
+  const auto logits = stepped(*batch, branches);
   size_t at = 0;
   for (int slot = 0; slot < 3; ++slot) {
     const auto tokens = random_tokens(10 + 7 * slot, vocabulary(), 20 + slot);
     alone->reset(0);
     alone->prefill(0, tokens, tokens.size(), {});
     const Decoder::Branch branch{0, &trees[slot]};
-    const auto expected = alone->step({&branch, 1});
-    EXPECT_EQ(bits(logits.subspan(at, expected.size())), bits(expected)) << slot;
+    const auto expected = stepped(*alone, {&branch, 1});
+    EXPECT_EQ(bits(std::span(logits).subspan(at, expected.size())), bits(expected)) << slot;
     at += expected.size();
     batch->commit(slot, std::vector<int32_t>{0});
     alone->commit(0, std::vector<int32_t>{0});
@@ -229,7 +245,7 @@ TEST(DecoderHidden, IsTheRowThatTheHeadTurnsIntoLogits) {
   std::vector<float> logits(61);
   decoder->prefill(0, random_tokens(5, spec.vocabulary, 1), 4, logits);
   const auto head = to_float(*model.get()->tensor(model.get()->family().embedding, "weight"), "head");
-  const auto hidden = decoder->hidden();
+  const auto hidden = decoder->hidden(0);
   ASSERT_EQ(hidden.size(), 48u);
   for (size_t v = 0; v < 61; ++v) {
     double sum = 0;
@@ -275,8 +291,11 @@ TEST(DecoderWeights, IntegersDecodeAlikeInATreeAndAsTheNumbersThatTheyStandFor) 
       tree.add(token, tree.size() - 1);
       if (as_tree && tree.size() < std::ssize(tokens)) continue;
       const Decoder::Branch branch{0, &tree};
-      const auto now = decoder->step({&branch, 1});
-      all.insert(all.end(), now.begin(), now.end());
+      decoder->step({&branch, 1});
+      for (int node = 0; node < tree.size(); ++node) {
+        const auto now = decoder->logits(node);
+        all.insert(all.end(), now.begin(), now.end());
+      }
       if (!as_tree) decoder->commit(0, std::vector<int32_t>{0});
     }
     return all;
@@ -516,7 +535,7 @@ TEST(DecoderErrors, NameTheLimit) {
             }),
             "step: 5 nodes, expected at most 4");
   EXPECT_EQ(message([&] { step(TokenTree()); }), "step: an empty tree, expected a root at least");
-  EXPECT_TRUE(decoder->step({}).empty());
+  decoder->step({});
   EXPECT_EQ(message([&] { step(TokenTree::single(61)); }), "token: 61, expected an id from 0 to 60");
   EXPECT_EQ(message([&] { decoder->commit(0, std::vector<int32_t>{0}); }),
             "commit: branch 0, expected one of the last step");
@@ -531,6 +550,42 @@ TEST(DecoderErrors, NameTheLimit) {
             "commit: the sequence went on after the step, expected one commit a step");
   EXPECT_EQ(message([] { compute_type("fp8"); }),
             "--dtype: \"fp8\", expected auto, float32, bfloat16 or float64");
+}
+
+TEST(DecoderInfo, IsTheModels) {
+  RandomModel linear, learned{.gpt2 = true, .positions = 40};
+  linear.attention = {{"method", "elu1"}, {"group", 5}, {"layers", {{"1", {{"group", 3}}}}}};
+  const TemporaryModel one(linear), other(learned);
+  ThreadPool pool(1);
+  const auto of = [&](const TemporaryModel& model) {
+    return Decoder::make(model.get(), {.chunk = 16}, pool)->info();
+  };
+  EXPECT_EQ(of(one).vocabulary, linear.vocabulary);
+  EXPECT_EQ(of(one).tree_depth, 3);  // the smallest group
+  EXPECT_EQ(of(one).positions, 0);   // rotary ones have no end
+  EXPECT_EQ(of(one).memory, INT64_MAX);
+  EXPECT_EQ(of(one).chunk, 16);
+  EXPECT_EQ(of(other).tree_depth, INT_MAX);
+  EXPECT_EQ(of(other).positions, 40);
+  EXPECT_LT(of(other).memory, INT64_MAX);
+}
+
+TEST(DecoderDevices, ThatAreNotThereAreRefused) {
+  const TemporaryModel model(RandomModel{});
+  ThreadPool pool(1);
+  const std::pair<const char*, const char*> rows[] = {
+      {"cuda", "--device: device unavailable: cuda, expected cpu, which this build computes on"},
+      {"cuda:1", "--device: device unavailable: cuda:1, expected cpu, which this build computes on"},
+      {"cuda:", "--device: unknown device \"cuda:\", expected cpu, cuda or cuda:N"},
+      {"tpu", "--device: unknown device \"tpu\", expected cpu, cuda or cuda:N"}};
+  for (const auto& [device, message] : rows) {
+    try {
+      Decoder::make(model.get(), {.device = device}, pool);
+      ADD_FAILURE() << device;
+    } catch (const Error& error) {
+      EXPECT_STREQ(error.what(), message);
+    }
+  }
 }
 
 TEST(DecoderMemory, AStateOfAGroupedModelDoesNotGrow) {

@@ -80,7 +80,7 @@ class OutputTest : public testing::Test {
     const auto model = Model::open(folder);
     const auto decoder = Decoder::make(model, {.compute = ComputeType::kFloat32}, pool_);
     const Tokenizer tokenizer = Tokenizer::load(model->tokenizer_folder());
-    PerplexityMeter meter(*decoder, tokenizer, {.window = window}, pool_);
+    PerplexityMeter meter(*decoder, *model, tokenizer, {.window = window}, pool_);
     meter.add(some_text(9), "test");
     return meter.totals().bits_per_byte();
   }
