@@ -11,27 +11,36 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "base/timing.h"
 #include "cli/commands.h"
 #include "cli/completion_json.h"
 #include "cli/conversation.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/speculation.h"
 #include "generate/engine.h"
+#include "generate/text_state.h"
+#include "text/corpus.h"
 #include "text/tokenizer.h"
 
 namespace linnet::cli {
 namespace {
 
 constexpr int64_t kMostTokens = 256;
-constexpr int kMostSlots = 8;  // samples side by side
+constexpr int kAtOnce = 8;  // texts, unless --parallel says otherwise
 
 struct GenerateOptions : ChatOptions {
   std::optional<std::string> prompt, prompt_file;
-  std::optional<std::string> messages;
-  std::optional<int> samples, logprobs;
+  std::optional<std::string> messages, prompts;
+  std::optional<int> samples, parallel, logprobs;
   bool raw = false, echo = false, chat = false;
+  int64_t prefix_cache = 0;  // bytes
+  SpeculationOptions speculation;
+  std::optional<std::string> save_state, load_state;
 
   bool is_chat() const { return chat || messages; }
+  bool continues() const { return save_state || load_state; }
+  bool several() const { return samples || prompts; }
 };
 
 void check_chat(const GenerateOptions& options) {
@@ -45,11 +54,46 @@ void check_chat(const GenerateOptions& options) {
   }
 }
 
+void check_several(const GenerateOptions& options) {
+  if (!options.prompts) {
+    if (options.parallel && !options.samples)
+      throw Error("--parallel", "given for one text", "--samples or --prompts too");
+    if (options.prefix_cache > 0) throw Error("--prefix-cache", "given for one prompt", "--prompts too");
+    return;
+  }
+  const std::pair<const char*, bool> others[] = {{"--prompt", options.prompt.has_value()},
+                                                 {"--prompt-file", options.prompt_file.has_value()},
+                                                 {"--samples", options.samples.has_value()},
+                                                 {"--messages", options.messages.has_value()},
+                                                 {"--chat", options.chat}};
+  for (const auto& [name, given] : others) {
+    if (given) throw Error(name, "given together with --prompts", "one of the two");
+  }
+}
+
+void check_states(const GenerateOptions& options) {
+  const char* given = options.save_state ? "--save-state" : options.load_state ? "--load-state" : nullptr;
+  if (given != nullptr && options.several())
+    throw Error(given, fmt::format("given together with {}", options.samples ? "--samples" : "--prompts"),
+                "one of the two");
+  if (options.load_state && options.is_chat())
+    throw Error("--load-state", "given for a chat, whose template begins a text", "one of the two");
+  if (options.load_state && options.logprobs && options.echo)
+    throw Error("--echo", "given with --logprobs and --load-state, whose tokens are not read again",
+                "two of the three");
+  const SpeculationOptions& speculation = options.speculation;
+  if (options.load_state && (speculation.report || speculation.verify))
+    throw Error(speculation.report ? "--report" : "--verify-text",
+                "given with --load-state, from which a text goes on once", "one of the two");
+  if (options.save_state) check_writable_file(*options.save_state);
+}
+
 std::string prompt_text(const GenerateOptions& options) {
   if (options.prompt && options.prompt_file) {
     throw Error("--prompt", "given together with --prompt-file", "one of the two");
   }
   if (options.prompt) return *options.prompt;
+  if (options.load_state && !options.prompt_file) return "";  // what is piped in is not asked for
   if (!options.prompt_file && ::isatty(STDIN_FILENO) == 1) {
     throw Error("--prompt", "absent", "--prompt TEXT, --prompt-file FILE or piped standard input");
   }
@@ -77,66 +121,194 @@ nlohmann::ordered_json conversation(const GenerateOptions& options) {
 void report(const Completion& completion) {
   const Rates rates = rates_of(completion);
   note(fmt::format("prefill {}, {:.1f} tokens/s; decode {}, {:.1f} tokens/s; state {} bytes; ended by {}",
-                   counted(std::ssize(completion.request.prompt), "token"), rates.prefill.value_or(0),
+                   counted(completion.result.prompt_read, "token"), rates.prefill.value_or(0),
                    counted(std::ssize(completion.result.tokens), "token"), rates.decode.value_or(0),
                    completion.result.state_bytes, ending_of(completion.result.finish).words));
 }
 
-/// One sample's text is printed as it becomes final; of several each whole, behind a line that says which.
-void print_samples(const std::vector<Generation>& results, const std::string& echoed) {
+/// One text is printed as it becomes final; of several each whole, behind a line that says which.
+void print_all(const std::vector<Generation>& results, const std::vector<std::string>& echoed,
+               const char* what) {
   for (size_t i = 0; i < results.size(); ++i) {
-    print(fmt::format("==> sample {} of {} <==\n{}{}\n", i + 1, results.size(), echoed, results[i].text));
+    print(
+        fmt::format("==> {} {} of {} <==\n{}{}\n", what, i + 1, results.size(), echoed[i], results[i].text));
   }
 }
+
+void report_throughput(const std::vector<Generation>& results, int slots, double seconds) {
+  int64_t tokens = 0, read = 0;
+  for (const Generation& result : results) {
+    tokens += std::ssize(result.tokens);
+    read += result.prompt_read;
+  }
+  note(fmt::format("{} of prompts and {} of {} in {:.2f} s, {} at once: {:.1f} tokens/s",
+                   counted(read, "token"), counted(tokens, "token"), counted(std::ssize(results), "text"),
+                   seconds, slots, seconds > 0 ? static_cast<double>(tokens) / seconds : 0));
+}
+
+/// What is asked for, read before the model is.
+struct Wanted {
+  nlohmann::ordered_json messages;  // of a chat
+  std::vector<std::string> texts;   // else
+};
+
+Wanted read_wanted(const GenerateOptions& options) {
+  Wanted wanted;
+  if (options.is_chat()) {
+    wanted.messages = conversation(options);
+  } else if (options.prompts) {
+    for_each_line(*options.prompts, [&](std::string_view line, size_t) {
+      if (!line.empty()) wanted.texts.emplace_back(line);
+      return true;
+    });
+    if (wanted.texts.empty()) throw Error(*options.prompts, "no prompts", "one on each line");
+  } else {
+    wanted.texts.push_back(prompt_text(options));
+  }
+  return wanted;
+}
+
+/// A run of the command: the model, and what it is asked for.
+class GenerateRun {
+ public:
+  explicit GenerateRun(const GenerateOptions& options)
+      : options_(options),
+        wanted_(read_wanted(options)),
+        count_(options.samples ? static_cast<size_t>(*options.samples)
+                               : std::max<size_t>(1, wanted_.texts.size())),
+        slots_(static_cast<int>(std::min(count_, static_cast<size_t>(options.parallel.value_or(kAtOnce))))),
+        nodes_(options.speculation.nodes(slots_)),
+        runtime_(open_runtime(options, {.slots = slots_, .max_nodes = nodes_})),
+        tokenizer_(Tokenizer::load(runtime_.model->tokenizer_folder())),
+        drafter_(drafter_of(options.speculation, tokenizer_)),
+        engine_(*runtime_.decoder, tokenizer_, *drafter_,
+                {.slots = slots_,
+                 .max_nodes = nodes_,
+                 .budget = true,
+                 .continue_slots = options.continues(),
+                 .prefix_cache = static_cast<size_t>(options.prefix_cache)}) {
+    if (options.is_chat())
+      wanted_.texts = {
+          template_of(options, *runtime_.model, tokenizer_).render(wanted_.messages, /*answer=*/true)};
+    make_requests();
+  }
+
+  ExitStatus run(const JsonResult& json) {
+    const auto live = [&](size_t, std::string_view piece) {
+      if (!options_.several()) print(piece);
+    };
+    if (!options_.several()) print(echoed_.front());
+    const Stopwatch watch;
+    results_ = engine_.run(requests_, live, interrupted);
+    const double seconds = watch.seconds();
+    if (options_.several()) print_all(results_, echoed_, options_.samples ? "sample" : "prompt");
+    if (!options_.several() && ::isatty(STDOUT_FILENO) == 1) print("\n");
+    if (options_.save_state) save();
+    auto list = reported();
+    if (results_.size() > 1) report_throughput(results_, slots_, seconds);
+    if (options_.prefix_cache > 0) {
+      const auto& [hits, misses, tokens] = engine_.prefix_counts();
+      note(fmt::format("prefix cache: {}, {}, {} not read again", counted(hits, "hit"),
+                       counted(misses, "miss", "misses"), counted(tokens, "token")));
+    }
+    const SpeculationResult speculation = compared();
+    if (options_.speculation.report) {
+      print_report(speculation);
+      for (auto& each : list) each["speculation"] = speculation_json(speculation);
+    }
+    json.write(options_.several() ? list : list.front());
+    if (!speculation.same)
+      throw Error("--verify-text", "plain decoding gives another text", "the same", ExitStatus::kFailed);
+    const bool stopped = std::any_of(results_.begin(), results_.end(), [](const Generation& result) {
+      return result.finish == Finish::kInterrupted;
+    });
+    return stopped ? ExitStatus::kInterrupted : ExitStatus::kDone;
+  }
+
+ private:
+  void make_requests() {
+    Request request = request_of(options_, *runtime_.model, tokenizer_, kMostTokens, options_.is_chat());
+    request.logprobs = options_.logprobs;
+    request.prompt_logprobs = options_.logprobs && options_.echo;
+    if (options_.load_state) request.prompt = load();
+    const std::vector<int32_t> before = request.prompt;
+    // A template writes the special tokens itself, BOS among them; a text that goes on has them.
+    const bool special = !options_.raw && !options_.is_chat() && !options_.load_state;
+    for (size_t i = 0; i < count_; ++i) {
+      const std::string& text = wanted_.texts[options_.prompts ? i : 0];
+      request.prompt = before;
+      const auto more = tokenizer_.encode(text, special);
+      request.prompt.insert(request.prompt.end(), more.begin(), more.end());
+      request.sequence = i;
+      requests_.push_back(request);
+      echoed_.push_back(options_.echo ? text : "");
+    }
+    if (options_.samples.value_or(1) > 1 && request.sampling.temperature == 0)
+      warn("--samples: all the same, as the likeliest token is always taken; --temperature 1 draws them");
+  }
+
+  /// Makes the slot hold what --save-state wrote; returns the text's tokens.
+  std::vector<int32_t> load() {
+    const std::string bytes = read_whole(*options_.load_state);
+    Decoder& decoder = *runtime_.decoder;
+    auto tokens = read_text_state(std::as_bytes(std::span(bytes)), *options_.load_state, decoder, 0);
+    engine_.hold(0, std::span(tokens).first(static_cast<size_t>(decoder.length(0))));
+    return tokens;
+  }
+
+  /// The text so far with its state; an end token, which has no text, is not of it.
+  void save() const {
+    std::vector<int32_t> tokens = requests_.front().prompt;
+    const Generation& result = results_.front();
+    tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
+    if (result.finish == Finish::kEnd && tokens.size() > engine_.held(0).size()) tokens.pop_back();
+    AtomicFile target(*options_.save_state);
+    target.write(write_text_state(*runtime_.decoder, 0, tokens));
+    target.commit();
+  }
+
+  /// Says what each text took; what --json writes of it.
+  nlohmann::ordered_json reported() const {
+    nlohmann::ordered_json list = nlohmann::ordered_json::array();
+    for (size_t i = 0; i < results_.size(); ++i) {
+      const Completion completion{tokenizer_, requests_[i], results_[i], echoed_[i]};
+      if (options_.logprobs) print_logprobs(completion);
+      report(completion);
+      list.push_back(completion_json(completion));
+    }
+    return list;
+  }
+
+  /// What speculation was worth, and whether the text is plain decoding's, where that was asked for.
+  SpeculationResult compared() {
+    const SpeculationOptions& options = options_.speculation;
+    SpeculationResult result{options.drafter, engine_.report(), {}, true};
+    if ((options.report || options.verify) && !interrupted())
+      decode_plainly(*runtime_.decoder, tokenizer_, requests_, slots_, results_, result);
+    return result;
+  }
+
+  const GenerateOptions& options_;
+  Wanted wanted_;
+  size_t count_;  // texts to write
+  int slots_, nodes_;
+  Runtime runtime_;
+  Tokenizer tokenizer_;
+  std::unique_ptr<Drafter> drafter_;
+  Engine engine_;
+  std::vector<Request> requests_;
+  std::vector<std::string> echoed_;  // what is printed before each text
+  std::vector<Generation> results_;
+};
 
 ExitStatus generate(const GenerateOptions& options) {
   const JsonResult json(options);
   check_chat(options);
   check_sampling(options);
-  const nlohmann::ordered_json messages = options.is_chat() ? conversation(options) : nullptr;
-  std::string text = options.is_chat() ? "" : prompt_text(options);
-  const int samples = options.samples.value_or(1), slots = std::min(samples, kMostSlots);
-  const Runtime runtime = open_runtime(options, {.slots = slots, .max_nodes = slots});
-  const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
-  if (options.is_chat()) {
-    const ChatTemplate chat = template_of(options, *runtime.model, tokenizer);
-    text = chat.render(messages, /*answer=*/true);
-  }
-  Request request = request_of(options, *runtime.model, tokenizer, kMostTokens, options.is_chat());
-  // A template writes the special tokens itself, BOS among them.
-  request.prompt = tokenizer.encode(text, /*special=*/!options.raw && !options.is_chat());
-  request.logprobs = options.logprobs;
-  request.prompt_logprobs = options.logprobs && options.echo;
-  std::vector<Request> requests(static_cast<size_t>(samples), request);
-  for (size_t i = 0; i < requests.size(); ++i) requests[i].sequence = i;
-  if (samples > 1 && request.sampling.temperature == 0) {
-    warn("--samples: all the same, as the likeliest token is always taken; --temperature 1 draws them");
-  }
-
-  const auto drafter = make_no_drafter();
-  Engine engine(*runtime.decoder, tokenizer, *drafter,
-                {.slots = slots, .max_nodes = slots});
-  const std::string echoed = options.echo ? text : "";
-  if (!options.samples) print(echoed);
-  const auto live = [&](size_t, std::string_view piece) {
-    if (!options.samples) print(piece);
-  };
-  const auto results = engine.run(requests, live, interrupted);
-  if (options.samples) print_samples(results, echoed);
-  if (!options.samples && ::isatty(STDOUT_FILENO) == 1) print("\n");
-
-  nlohmann::ordered_json list = nlohmann::ordered_json::array();
-  for (size_t i = 0; i < results.size(); ++i) {
-    const Completion completion{tokenizer, requests[i], results[i], echoed};
-    if (options.logprobs) print_logprobs(completion);
-    report(completion);
-    list.push_back(completion_json(completion));
-  }
-  json.write(options.samples ? list : list.front());
-  const bool stopped = std::any_of(results.begin(), results.end(), [](const Generation& result) {
-    return result.finish == Finish::kInterrupted;
-  });
-  return stopped ? ExitStatus::kInterrupted : ExitStatus::kDone;
+  check_speculation(options.speculation);
+  check_several(options);
+  check_states(options);
+  return GenerateRun(options).run(json);
 }
 
 }  // namespace
@@ -159,6 +331,25 @@ void describe_generate(CLI::App& app, Work& work) {
                  "A conversation to answer: a JSON list of {\"role\", \"content\"}; -: standard input")
       ->type_name("FILE");
   add_sampling(app, *options, kMostTokens);
+  add_speculation(app, options->speculation);
+  app.add_option("--save-state", options->save_state,
+                 "Write the text and its state to this file at the end, to go on from by --load-state")
+      ->type_name("FILE");
+  app.add_option("--load-state", options->load_state,
+                 "Go on from what --save-state wrote with the same model; a prompt is put behind it")
+      ->type_name("FILE");
+  app.add_option(
+         "--prompts", options->prompts,
+         "File with a prompt on each line, - for standard input: all are continued; --json writes a list")
+      ->type_name("FILE");
+  app.add_option("--parallel", options->parallel,
+                 fmt::format("With --samples or --prompts: texts side by side (default: {})", kAtOnce))
+      ->transform(whole(1, 1024));
+  app.add_option("--prefix-cache", options->prefix_cache,
+                 "With --prompts: bytes for the states of what prompts begin with, which is then read once "
+                 "(the same to rounding)")
+      ->transform(count(0))
+      ->type_name("BYTES");
   app.add_option("--samples", options->samples,
                  "Independent texts of the prompt; --json writes a list, each with its own draws")
       ->transform(whole(1, 65536));

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string_view>
 
@@ -43,6 +44,21 @@ Number take(std::span<const std::byte>& in) {
 std::string_view take_text(std::span<const std::byte>& in, size_t count) {
   const auto bytes = take(in, count);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Text from shortly before the first byte that differs from `other`, fit for a line that shows both.
+std::string from_difference(std::string_view text, std::string_view other) {
+  constexpr size_t kBefore = 24, kShown = 160;
+  const auto at = static_cast<size_t>(
+      std::mismatch(text.begin(), text.end(), other.begin(), other.end()).first - text.begin());
+  const size_t begin = at > kBefore ? at - kBefore : 0;
+  return (begin > 0 ? "…" : "") + printable(text.substr(begin), kShown);
+}
+
+std::string hexadecimal(std::span<const std::byte> bytes) {
+  std::string text;
+  for (const std::byte byte : bytes) text += fmt::format("{:02x}", static_cast<unsigned>(byte));
+  return text;
 }
 
 void add(std::string_view name, const TensorView& tensor, Hash& hash) {
@@ -105,9 +121,11 @@ SlotBody read_header(std::span<const std::byte> bytes, const SlotHeader& expecte
   const auto fingerprint = take(in, expected.fingerprint.size());
   const auto attention = take_text(in, take<uint32_t>(in));
   if (attention != expected.attention)
-    throw Error(kWhere, fmt::format("attention {}", printable(attention, 1000)), expected.attention);
+    throw Error(kWhere, "attention " + from_difference(attention, expected.attention),
+                from_difference(expected.attention, attention));
   if (std::memcmp(fingerprint.data(), expected.fingerprint.data(), fingerprint.size()) != 0)
-    throw Error(kWhere, "belongs to other weights", "one saved with this model");
+    throw Error(kWhere, "belongs to other weights, " + hexadecimal(fingerprint),
+                "one saved with this model's, " + hexadecimal(expected.fingerprint));
   const auto length = take<int64_t>(in);
   const auto layers = take<uint32_t>(in);
   if (length < 0 || layers != expected.layers)

@@ -68,6 +68,110 @@ TEST_F(Program, GoesOnFromBosWhereThePromptIsEmpty) {
   EXPECT_THAT(run({"generate", "{i}/bos", "--raw", "-p", "a", "-n", "1"}).err, HasSubstr("prefill 1 token"));
 }
 
+TEST_F(Program, SpeculationWritesThePlainTextAndSaysWhatItWasWorth) {
+  const std::string prompt = "one two three. one two three. one two three. one two";
+  for (const char* temperature : {"0", "0.7"}) {
+    const auto with = [&](std::vector<std::string> more) {
+      std::vector<std::string> arguments = {"generate",  "{i}/sidecar", "-p",           prompt,
+                                            "-n",        "80",          "--ignore-eos", "--temperature",
+                                            temperature, "--json",      "out.json"};
+      arguments.insert(arguments.end(), more.begin(), more.end());
+      return run(arguments);
+    };
+    const Outcome plain = with({}), looked = with({"--speculative", "lookup", "--report", "--verify-text",
+                                                   "--lookup-file", "{i}/text.txt"});
+    EXPECT_EQ(looked.status, 0) << looked.err;
+    EXPECT_EQ(looked.out, plain.out);
+    EXPECT_THAT(looked.err, HasSubstr("lookup: "));
+    EXPECT_THAT(looked.err, HasSubstr("the same text"));
+    const nlohmann::json json = parse_json(looked.files.at("out.json"), "out.json")["speculation"];
+    EXPECT_EQ(json["tokens"], 79);
+    EXPECT_LE(json["steps"].get<int>(), 79);
+    EXPECT_GE(json["nodes"].get<int>(), json["steps"].get<int>());
+    EXPECT_EQ(json["same_text"], true);
+    EXPECT_GT(json["plain_tokens_per_second"].get<double>(), 0);
+  }
+  for (const char* option : {"--report", "--verify-text", "--lookup-file=x"}) {
+    const Outcome outcome = run({"generate", "{m}", "-p", "a", option});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_THAT(outcome.err, HasSubstr("given without --speculative, expected --speculative lookup too"));
+  }
+}
+
+TEST_F(Program, ATextGoesOnFromItsSavedStateAsIfItHadNeverStopped) {
+  const std::string state = input("text.state");
+  const auto part = [&](const char* model, const char* tokens, std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"generate",     model,           "-n", tokens,
+                                          "--ignore-eos", "--temperature", "0.9"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  };
+  for (const char* model : {"{m}", "{i}/sidecar"}) {
+    const Outcome whole = part(model, "40", {"-p", "a story of"});
+    const Outcome first = part(model, "17", {"-p", "a story of", "--save-state", state});
+    EXPECT_EQ(first.status, 0) << first.err;
+    const Outcome second = part(model, "23", {"--load-state", state, "--save-state", state});
+    EXPECT_EQ(second.status, 0) << second.err;
+    EXPECT_EQ(first.out + second.out, whole.out) << model;
+    EXPECT_THAT(second.err, HasSubstr("prefill 1 token,")) << "what is committed is not read again";
+    EXPECT_EQ(part(model, "3", {"--load-state", state, "-p", " and"}).status, 0);
+  }
+}
+
+TEST_F(Program, ContinuesEachPromptOfAFileAsAlone) {
+  write_file(input("prompts.txt"), "a story\n\nanother one of them\nabc\n");
+  const std::vector<std::string> how = {"-n", "12", "--ignore-eos"};
+  const auto with = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), how.begin(), how.end());
+    return run(arguments);
+  };
+  std::string expected;
+  int number = 0;
+  for (const char* prompt : {"a story", "another one of them", "abc"})
+    expected +=
+        fmt::format("==> prompt {} of 3 <==\n{}\n", ++number, with({"generate", "{m}", "-p", prompt}).out);
+  for (const char* parallel : {"1", "2", "8"}) {
+    const Outcome outcome = with({"generate", "{m}", "--prompts", "{i}/prompts.txt", "--parallel", parallel});
+    EXPECT_EQ(outcome.out, expected) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("36 tokens of 3 texts in"));
+  }
+  EXPECT_THAT(with({"generate", "{m}", "-p", "a", "--parallel", "2"}).err,
+              HasSubstr("--parallel: given for one text"));
+  EXPECT_THAT(with({"generate", "{m}", "--prompts", "{i}/prompts.txt", "--samples", "2"}).err,
+              HasSubstr("--samples: given together with --prompts"));
+  EXPECT_THAT(with({"generate", "{m}", "--prompts", "{i}/empty.txt"}).err,
+              HasSubstr("no prompts, expected one on each line"));
+}
+
+TEST_F(Program, RefusesAStateFileThatIsDamagedOrOfAnotherModel) {
+  const std::string state = input("good.state"), bad = input("bad.state");
+  ASSERT_EQ(run({"generate", "{i}/sidecar", "-p", "abc", "-n", "9", "--save-state", state}).status, 0);
+  const std::string good(MappedFile(state).text());
+  std::string flipped = good, version = good;
+  flipped[good.size() / 2] ^= 4;
+  version[11] = 9;
+  struct Row {
+    const char* model;
+    std::string bytes, saying;
+  };
+  for (const Row& row : {Row{"{i}/sidecar", "", "is no saved text, expected a file of --save-state"},
+                         {"{i}/sidecar", "something else", "is no saved text"},
+                         {"{i}/sidecar", good.substr(0, 20), "ends too early, expected a whole file"},
+                         {"{i}/sidecar", good.substr(0, good.size() - 1), "checksum differs"},
+                         {"{i}/sidecar", flipped, "checksum differs: bytes are missing or changed, expected"},
+                         {"{i}/sidecar", version, "version 9, expected version 1"},
+                         {"{m}", good, "attention {\"decay\""},
+                         {"{i}/gpt2", good, ", expected "}}) {
+    write_file(bad, row.bytes);
+    const Outcome outcome = run({"generate", row.model, "--load-state", bad, "-n", "2"});
+    EXPECT_EQ(outcome.status, 2) << row.saying;
+    EXPECT_THAT(outcome.err, StartsWith("linnet: error: " + bad + ": "));
+    EXPECT_THAT(outcome.err, HasSubstr(row.saying));
+    EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
+    EXPECT_THAT(outcome.out, IsEmpty());
+  }
+}
+
 TEST_F(Program, LaysAChatOutByTheTemplateAndItsSpecialTokensAreOneEach) {
   const std::string source =
       "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content | trim }}</s>{% endfor %}"

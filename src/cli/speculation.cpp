@@ -1,0 +1,142 @@
+#include "cli/speculation.h"
+
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "generate/lookup.h"
+
+namespace linnet::cli {
+namespace {
+
+constexpr int kNodesEach = 32, kNodes = 64;  // of a sequence's tree, and of all of a step
+constexpr int64_t kMostLookup = 1 << 24;     // tokens of --lookup-file, some 100 bytes each
+
+double seconds_of(const DecodeReport& report) {
+  return report.draft_seconds + report.verify_seconds + report.sampling_seconds + report.commit_seconds;
+}
+
+double ratio(double a, double b) { return b > 0 ? a / b : 0; }
+
+double rate_of(const DecodeReport& report) {
+  return ratio(static_cast<double>(report.tokens), seconds_of(report));
+}
+
+double speedup_of(const SpeculationResult& result) {
+  return ratio(rate_of(result.report), rate_of(*result.plain));
+}
+
+double accepted_of(const DecodeReport& report) {
+  return ratio(static_cast<double>(report.tokens), static_cast<double>(report.steps));
+}
+
+double share_of(const DecodeReport::Depth& depth) {
+  return ratio(static_cast<double>(depth.accepted), static_cast<double>(depth.reached));
+}
+
+}  // namespace
+
+int SpeculationOptions::nodes(int slots) const {
+  return speculates() ? std::max(slots, std::min(kNodes, kNodesEach * slots)) : slots;
+}
+
+void add_speculation(CLI::App& app, SpeculationOptions& options) {
+  options.app = &app;
+  app.add_option(
+         "--speculative", options.drafter,
+         "Who guesses tokens that are then computed together; the text is the same. lookup: what followed "
+         "the last tokens before, in prompt and text; none: nobody")
+      ->check(one_of_words({"none", "lookup"}));
+  app.add_option("--lookup-file", options.lookup_files,
+                 "With --speculative lookup: a file to look into as well; may be repeated")
+      ->type_name("FILE")
+      ->allow_extra_args(false);
+  app.add_flag(
+      "--report", options.report,
+      "With --speculative: decode once more plainly, and say what guessing was worth and where the time "
+      "went; in --json too");
+  app.add_flag("--verify-text", options.verify,
+               "With --speculative: decode once more plainly; an error where the text is not the same");
+}
+
+void check_speculation(const SpeculationOptions& options) {
+  if (options.speculates()) return;
+  refuse_given(*options.app, {"--lookup-file", "--report", "--verify-text"}, "given without --speculative",
+               "--speculative lookup too");
+}
+
+std::unique_ptr<Drafter> drafter_of(const SpeculationOptions& options, const Tokenizer& tokenizer) {
+  if (!options.speculates()) return make_no_drafter();
+  std::vector<int32_t> texts;
+  for (const std::string& file : options.lookup_files) {
+    const auto tokens = tokenizer.encode(read_whole(file));
+    texts.insert(texts.end(), tokens.begin(), tokens.end());
+    texts.push_back(-1);  // no token: nothing is looked up across the end of a text
+    if (std::ssize(texts) > kMostLookup) {
+      throw Error("--lookup-file", fmt::format("{} and those before: more than {} tokens", file, kMostLookup),
+                  "less to look into");
+    }
+  }
+  return make_lookup_drafter(texts);
+}
+
+void decode_plainly(Decoder& decoder, const Tokenizer& tokenizer, std::span<const Request> requests,
+                    int slots, const std::vector<Generation>& results, SpeculationResult& speculation) {
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, tokenizer, *drafter, {.slots = slots, .max_nodes = slots});
+  const auto plain = engine.run(requests, {}, interrupted);
+  if (interrupted()) return;
+  speculation.plain = engine.report();
+  for (size_t i = 0; i < results.size(); ++i)
+    speculation.same = speculation.same && plain[i].tokens == results[i].tokens;
+}
+
+void print_report(const SpeculationResult& result) {
+  const DecodeReport& report = result.report;
+  std::vector<std::string> depths;
+  for (const auto& depth : report.depths) depths.push_back(fmt::format("{:.0f}%", 100 * share_of(depth)));
+  note(fmt::format("{}: {:.2f} tokens and {:.2f} nodes a step; right at depth 1, 2, …: {}", result.drafter,
+                   accepted_of(report),
+                   ratio(static_cast<double>(report.nodes), static_cast<double>(report.steps)),
+                   depths.empty() ? "nothing guessed" : fmt::format("{}", fmt::join(depths, " "))));
+  const double all = seconds_of(report) / 100;
+  note(fmt::format("{:.2f} s: draft {:.1f}%, verify {:.1f}%, sampling {:.1f}%, commit {:.1f}%",
+                   seconds_of(report), ratio(report.draft_seconds, all), ratio(report.verify_seconds, all),
+                   ratio(report.sampling_seconds, all), ratio(report.commit_seconds, all)));
+  if (!result.plain) return;
+  note(fmt::format("{:.1f} tokens/s, plain {:.1f}: {:.2f} times as fast; {}", rate_of(report),
+                   rate_of(*result.plain), speedup_of(result),
+                   result.same ? "the same text" : "another text"));
+}
+
+nlohmann::ordered_json speculation_json(const SpeculationResult& result) {
+  using Json = nlohmann::ordered_json;
+  const DecodeReport& report = result.report;
+  Json depths = Json::array();
+  for (const auto& depth : report.depths)
+    depths.push_back({{"reached", depth.reached}, {"accepted", depth.accepted}});
+  Json json = {{"drafter", result.drafter},
+               {"steps", report.steps},
+               {"nodes", report.nodes},
+               {"tokens", report.tokens},
+               {"tokens_per_step", accepted_of(report)},
+               {"by_depth", depths},
+               {"draft_seconds", report.draft_seconds},
+               {"verify_seconds", report.verify_seconds},
+               {"sampling_seconds", report.sampling_seconds},
+               {"commit_seconds", report.commit_seconds},
+               {"tokens_per_second", rate_of(report)}};
+  if (result.plain) {
+    json["plain_tokens_per_second"] = rate_of(*result.plain);
+    json["speedup"] = speedup_of(result);
+    json["same_text"] = result.same;
+  }
+  return json;
+}
+
+}  // namespace linnet::cli

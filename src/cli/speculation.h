@@ -1,0 +1,45 @@
+// What generate offers of speculation: which drafter, what it was worth, whether the text is plain
+// decoding's.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cli/options.h"
+#include "generate/engine.h"
+
+namespace linnet::cli {
+
+struct SpeculationOptions {
+  std::string drafter = "none";
+  std::vector<std::string> lookup_files;
+  bool report = false, verify = false;
+  const CLI::App* app = nullptr;
+
+  bool speculates() const { return drafter != "none"; }
+  /// Nodes of all trees of a step with so many sequences.
+  int nodes(int slots) const;
+};
+
+void add_speculation(CLI::App& app, SpeculationOptions& options);  // --speculative and what goes with it
+void check_speculation(const SpeculationOptions& options);
+
+std::unique_ptr<Drafter> drafter_of(const SpeculationOptions& options, const Tokenizer& tokenizer);
+
+/// What became of a run, and of the same requests decoded plainly afterwards where that was asked for.
+struct SpeculationResult {
+  std::string drafter;
+  DecodeReport report;
+  std::optional<DecodeReport> plain;
+  bool same = true;  // the texts of both
+};
+/// Decodes `requests` plainly on the same decoder and compares. Nothing where `interrupted`.
+void decode_plainly(Decoder& decoder, const Tokenizer& tokenizer, std::span<const Request> requests,
+                    int slots, const std::vector<Generation>& results, SpeculationResult& speculation);
+
+void print_report(const SpeculationResult& result);
+nlohmann::ordered_json speculation_json(const SpeculationResult& result);
+
+}  // namespace linnet::cli
