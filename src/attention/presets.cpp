@@ -1,10 +1,10 @@
 #include "attention/presets.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <charconv>
-#include <set>
+#include <array>
 #include <string_view>
 
 #include "attention/method.h"
@@ -13,11 +13,16 @@
 namespace linnet {
 namespace {
 
-/// A layer's number that is all of `text`, or −1.
-int layer_number(std::string_view text) {
-  int number = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  return error == std::errc() && end == text.data() + text.size() ? number : -1;
+constexpr std::array<std::string_view, 4> kBudgetKeys{"group", "local_groups", "kept", "sinks"};
+
+void check_budget_keys(const nlohmann::json& object, const std::string& where, bool has_layers) {
+  if (!object.is_object()) throw Error(where, object.type_name(), "an object");
+  for (const auto& [key, value] : object.items()) {
+    if (has_layers && key == "layers") continue;
+    if (std::find(kBudgetKeys.begin(), kBudgetKeys.end(), key) == kBudgetKeys.end())
+      throw Error(where, fmt::format("key \"{}\"", printable(key, 60)),
+                  fmt::format("{}{}", fmt::join(kBudgetKeys, ", "), has_layers ? ", layers" : ""));
+  }
 }
 
 /// Whether one layer's object is without a fault.
@@ -31,23 +36,6 @@ bool is_attention(const nlohmann::json& object) {
 }
 
 }  // namespace
-
-std::vector<int> parse_layers(std::span<const std::string> items, int layers, const std::string& where) {
-  std::set<int> found;
-  for (const std::string& item : items) {
-    const std::string_view text = item, first = text.substr(0, text.find('-'));
-    const int begin = layer_number(first);
-    const int last = first.size() == text.size() ? begin : layer_number(text.substr(first.size() + 1));
-    if (begin < 0 || last < begin || last >= layers) {
-      throw Error(where, fmt::format("layer \"{}\"", printable(item, 60)),
-                  fmt::format("layers 0 to {}, such as 0-2,5", layers - 1));
-    }
-    for (int layer = begin; layer <= last; ++layer) {
-      if (!found.insert(layer).second) throw Error(where, fmt::format("layer {} twice", layer), "each once");
-    }
-  }
-  return {found.begin(), found.end()};
-}
 
 nlohmann::json method_attention(const std::string& name, int layers) {
   nlohmann::json object{{"method", name}};
@@ -74,25 +62,21 @@ nlohmann::json with_changes(nlohmann::json object, const nlohmann::json& changes
   return object;
 }
 
-nlohmann::json with_exact_layers(nlohmann::json object, std::span<const int> layers, int64_t window,
-                                 std::span<const int> teacher_windows) {
-  nlohmann::json& entries = object["layers"];
+nlohmann::json with_budgets(nlohmann::json object, const nlohmann::json& budgets, const std::string& where) {
+  check_budget_keys(budgets, where, /*has_layers=*/true);
+  nlohmann::json shared = budgets;
+  shared.erase("layers");
+  object = with_changes(object, shared);
+  const auto layers = budgets.find("layers");
+  if (layers == budgets.end() || layers->is_null()) return object;
+  if (!layers->is_object()) throw Error(where + ": layers", layers->type_name(), "an object");
+  nlohmann::json entries = object.value("layers", nlohmann::json());
   if (!entries.is_object() && !entries.is_null()) return object;  // parse_attention refuses it
-  constexpr int kGroups = 16;
-  const int64_t group = std::min<int64_t>((window + kGroups - 1) / kGroups, 4096);
-  for (const int layer : layers) {
-    const int teacher = teacher_windows[static_cast<size_t>(layer)];
-    if (teacher > 0 && teacher <= window) {
-      entries[std::to_string(layer)] = {{"method", "softmax"}};
-      continue;
-    }
-    entries[std::to_string(layer)] = {{"method", "grouped"},
-                                      {"alpha", 1},
-                                      {"taps", 0},
-                                      {"group", group},
-                                      {"local_groups", (window + group - 1) / group},
-                                      {"sinks", std::min<int64_t>(4, group)}};
+  for (const auto& [layer, own] : layers->items()) {
+    check_budget_keys(own, fmt::format("{}: layers.{}", where, printable(layer, 60)), /*has_layers=*/false);
+    if (nlohmann::json& entry = entries[layer]; entry.is_object() || entry.is_null()) entry.update(own);
   }
+  object["layers"] = std::move(entries);
   return object;
 }
 

@@ -163,12 +163,8 @@ struct Branches {
 template <class T>
 class SoftmaxAttention final : public Attention<T> {
  public:
-  /// `windows` [kv_heads]; 0: all tokens.
-  SoftmaxAttention(std::vector<int64_t> windows, const AttentionShape& shape)
-      : shape_(shape), windows_(std::move(windows)), repeat_(shape.heads / shape.kv_heads) {
-    const auto [least, most] = std::minmax_element(windows_.begin(), windows_.end());
-    window_ = *least == 0 ? 0 : *most;
-  }
+  SoftmaxAttention(const AttentionConfig& config, const AttentionShape& shape)
+      : shape_(shape), window_(config.window), repeat_(shape.heads / shape.kv_heads) {}
 
   StateLayout layout() const override { return {}; }
   std::unique_ptr<State<T>> make_state() const override {
@@ -273,8 +269,7 @@ class SoftmaxAttention final : public Attention<T> {
     const int64_t d = shape_.head_size, value_row = padded(shape_.value_size);
     const int64_t count = repeat_ * tile.count;  // row r * tile.count + i: query head r of the group, token i
     // Scores begin at a block's start, so that a token's place in its row never depends on the tile.
-    const int64_t window = windows_[static_cast<size_t>(kv_head)];
-    const int64_t seen = window > 0 ? std::max<int64_t>(0, tile.position - window + 1) : 0;
+    const int64_t seen = window_ > 0 ? std::max<int64_t>(0, tile.position - window_ + 1) : 0;
     const int64_t base = seen / kBlock * kBlock, end_block = (tile.end + kBlock - 1) / kBlock;
     const int64_t longest = branches.paths ? branches.paths->longest() : 0;
     const int64_t row = end_block * kBlock - base + padded(longest) + kBlock;
@@ -308,7 +303,7 @@ class SoftmaxAttention final : public Attention<T> {
         T* tail = x + tile.end - base;
         for (int32_t node : path) *tail++ = branch_scores[r * branch_row + node];
       }
-      const int64_t from = window > 0 ? std::max<int64_t>(0, position - window + 1) : 0;
+      const int64_t from = window_ > 0 ? std::max<int64_t>(0, position - window_ + 1) : 0;
       std::fill_n(x, from - base, -std::numeric_limits<T>::infinity());
       const int64_t visible = position + 1 - base;
       sums[r] = kernels::exponentiate(x, visible);
@@ -336,8 +331,7 @@ class SoftmaxAttention final : public Attention<T> {
   }
 
   AttentionShape shape_;
-  std::vector<int64_t> windows_;  // of each key-value head
-  int64_t window_, repeat_;       // the widest of them: tokens that the cache holds
+  int64_t window_, repeat_;
 };
 
 }  // namespace
@@ -350,16 +344,9 @@ size_t windowed_state_bytes(const AttentionShape& shape, int64_t window, size_t 
 
 template <class T>
 std::unique_ptr<Attention<T>> make_softmax(const AttentionConfig& config, const AttentionShape& shape) {
-  return make_windowed_heads<T>(std::vector<int64_t>(static_cast<size_t>(shape.kv_heads), config.window),
-                                shape);
-}
-template <class T>
-std::unique_ptr<Attention<T>> make_windowed_heads(std::vector<int64_t> windows, const AttentionShape& shape) {
-  return std::make_unique<SoftmaxAttention<T>>(std::move(windows), shape);
+  return std::make_unique<SoftmaxAttention<T>>(config, shape);
 }
 template std::unique_ptr<Attention<float>> make_softmax(const AttentionConfig&, const AttentionShape&);
 template std::unique_ptr<Attention<double>> make_softmax(const AttentionConfig&, const AttentionShape&);
-template std::unique_ptr<Attention<float>> make_windowed_heads(std::vector<int64_t>, const AttentionShape&);
-template std::unique_ptr<Attention<double>> make_windowed_heads(std::vector<int64_t>, const AttentionShape&);
 
 }  // namespace linnet

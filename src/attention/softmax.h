@@ -8,7 +8,6 @@
 #pragma once
 
 #include <memory>
-#include <vector>
 
 #include "attention/attention.h"
 
@@ -16,10 +15,6 @@ namespace linnet {
 
 template <class T>
 std::unique_ptr<Attention<T>> make_softmax(const AttentionConfig& config, const AttentionShape& shape);
-/// The same with a window of its own for each key-value head, 0: all tokens. No config says so: it measures
-/// what a head loses. Of the causal forms alone.
-template <class T>
-std::unique_ptr<Attention<T>> make_windowed_heads(std::vector<int64_t> windows, const AttentionShape& shape);
 
 /// The most bytes that a sequence's state reaches with `window` > 0, of numbers of `number_size` bytes:
 /// tokens leave it a block at a time.

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "cli/commands.h"
+#include "cli/spending.h"
 #include "cli/training.h"
 #include "model/state_size.h"
 #include "model/teacher.h"
@@ -24,28 +25,36 @@ namespace {
 
 struct LinearizeOptions {
   TrainingOptions training;
-  std::string method = "grouped", attention, recipe = "transfer", train;
-  std::vector<std::string> set, exact_layers;
-  std::optional<int64_t> exact_window;
+  std::string method = "grouped", attention, budgets, recipe = "transfer", train;
+  std::vector<std::string> set;
+  Spending spending;
   train::Trainable trainable;
 };
 
-/// The `linear_attention` object of --attention: JSON text, or a file with it, which may be a config.json.
-nlohmann::json given_attention(const std::string& given) {
+/// The JSON object that an option gives as text, or as a file with it.
+nlohmann::json given_object(const std::string& option, const std::string& given) {
   const size_t first = given.find_first_not_of(" \t\r\n");
-  if (first == given.npos) throw Error("--attention", "nothing in it", "JSON text, or a file with it");
+  if (first == given.npos) throw Error(option, "nothing in it", "JSON text, or a file with it");
   const bool text = given[first] == '{' || given[first] == '[';
   std::error_code error;
   if (!text && !std::filesystem::exists(given, error)) {
     const auto known = methods();
     const bool is_method =
+        option == "--attention" &&
         std::any_of(known.begin(), known.end(), [&](const Method* m) { return m->name == given; });
-    throw Error("--attention", fmt::format("\"{}\" is no file and no JSON object", printable(given, 60)),
+    throw Error(option, fmt::format("\"{}\" is no file and no JSON object", printable(given, 60)),
                 is_method ? fmt::format("JSON text, or a file with it; did you mean --method {}?", given)
                           : "JSON text, or a file with it");
   }
-  nlohmann::json object = text ? parse_json(given, "--attention") : read_json(given);
-  if (object.is_object() && object.contains("linear_attention")) object = object["linear_attention"];
+  nlohmann::json object = text ? parse_json(given, option) : read_json(given);
+  if (!object.is_object()) throw Error(option, printable(given), "a JSON object");
+  return object;
+}
+
+/// The `linear_attention` object of --attention, which may stand in a config.json.
+nlohmann::json given_attention(const std::string& given) {
+  nlohmann::json object = given_object("--attention", given);
+  if (object.contains("linear_attention")) object = object["linear_attention"];
   if (!object.is_object()) throw Error("--attention", printable(given), "a JSON object");
   return object;
 }
@@ -69,11 +78,12 @@ nlohmann::json keys_of(const std::vector<std::string>& set) {
   return object;
 }
 
-/// The attention of every layer: --method or --attention, changed by --set, changed by --exact-layers. An
-/// error blames the first of them with which it is wrong.
-std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const ModelConfig& config) {
-  const int layers = static_cast<int>(config.layers);
-  std::vector<std::pair<const char*, nlohmann::json>> stages;
+/// The `linear_attention` object: --method or --attention, changed by --set, then by --budgets; each with its
+/// option, so that an error blames the first with which it is wrong.
+using Stages = std::vector<std::pair<const char*, nlohmann::json>>;
+
+Stages stages_of(const LinearizeOptions& options, int layers) {
+  Stages stages;
   if (options.training.shared.app->count("--attention") == 0) {
     stages.push_back({"--method", method_attention(options.method, layers)});
   } else {
@@ -90,20 +100,58 @@ std::vector<AttentionConfig> attention_of(const LinearizeOptions& options, const
     }
     stages.push_back({"--set", object});
   }
-  const std::vector<int> exact = parse_layers(options.exact_layers, layers, "--exact-layers");
-  if (options.exact_window && exact.empty())
-    throw Error("--exact-window", "given without --exact-layers", "the layers whose window it is");
-  if (!exact.empty()) {
-    stages.push_back({"--exact-layers",
-                      with_exact_layers(stages.back().second, exact,
-                                        options.exact_window.value_or(config.positions), config.windows)});
-  }
+  if (options.training.shared.app->count("--budgets") > 0)
+    stages.push_back({"--budgets", with_budgets(stages.back().second,
+                                                given_object("--budgets", options.budgets), "--budgets")});
+  return stages;
+}
+
+std::vector<AttentionConfig> attention_of(const Stages& stages, const ModelConfig& config) {
   try {
     return attention_over(config, stages.back().second, stages.back().first);
   } catch (const Error&) {
     for (const auto& [option, object] : stages) attention_over(config, object, option);
     throw;
   }
+}
+
+/// --state, or the recommended one: where the attention is grouped, its windows are left open and the model's
+/// context is long enough for them to matter. Empty: none.
+std::string state_of(const LinearizeOptions& options, const nlohmann::json& object, const Model& model) {
+  constexpr int64_t kLongContext = 4096;
+  if (!options.spending.state.empty()) return options.spending.state;
+  const bool can_measure = options.training.numbers.tokens > 0 &&
+                           (!options.training.data.empty() || !options.spending.reach.empty());
+  const auto is_open = [&](const char* key) { return !object.contains(key); };
+  if (object.value("method", "") != "grouped" || !options.attention.empty() || !options.budgets.empty() ||
+      !can_measure || model.config().positions < kLongContext || !is_open("group") ||
+      !is_open("local_groups") || !is_open("kept") || !is_open("alpha") || !is_open("layers"))
+    return {};
+  note(fmt::format("--state {} as no window is given (--set local_groups=4: the same for every head)",
+                   kRecommendedState));
+  return kRecommendedState;
+}
+
+/// The attention of every layer; with --state its windows are bought. Nothing after Ctrl-C.
+std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOptions& options,
+                                                             const std::shared_ptr<const Model>& model) {
+  const CLI::App& app = *options.training.shared.app;
+  const Stages stages = stages_of(options, static_cast<int>(model->config().layers));
+  const std::vector<AttentionConfig> layers = attention_of(stages, model->config());
+  const nlohmann::json& object = stages.back().second;
+  Spending spending = options.spending;
+  if (!spending.state.empty()) refuse_given(app, {"--budgets"}, "given with --state", "one of the two");
+  spending.state = state_of(options, object, *model);
+  if (spending.state.empty()) {
+    refuse_given(app, {"--reach", "--recall-weight"}, "given without --state", "--state too");
+    return layers;
+  }
+  check_spendable(layers);
+  const bool is_fixed = object.contains("group") || !options.attention.empty();
+  if (is_fixed) return spend(spending, options.training, model, {0}, [&](int) { return layers; });
+  return spend(spending, options.training, model, {16, 32, 64}, [&](int group) {
+    return attention_over(model->config(), with_changes(object, {{"group", group}}), "--state");
+  });
 }
 
 /// A local branch that sees more than the teacher did cannot learn not to: its weights are not learned.
@@ -165,7 +213,6 @@ train::OutputKind output_kind(const train::Trainable& trainable) {
 
 /// Which option made the attention what it is, as far as an error must name one.
 std::string attention_option(const LinearizeOptions& options) {
-  if (!options.exact_layers.empty()) return "--exact-layers";
   return options.attention.empty() ? "--method" : "--attention";
 }
 
@@ -181,7 +228,12 @@ ExitStatus linearize(const LinearizeOptions& options) {
     throw Error(training.shared.model, "is a LoRA",
                 "a model with its own weights: linnet merge writes one to linearize");
   const train::Trainable trainable = trainable_of(options);
-  const auto layers = attention_of(options, model->config());
+  const auto chosen = chosen_attention(options, model);
+  if (!chosen) {
+    note("interrupted; nothing written");
+    return ExitStatus::kInterrupted;
+  }
+  const std::vector<AttentionConfig>& layers = *chosen;
   check_state_fits(constant_state_bytes(layers, model->attention_shape()), 1, machine_memory(), "attention");
   warn_of_wide_branches(layers, model->config().windows);
   const AttentionShape shape = model->attention_shape();
@@ -235,15 +287,12 @@ void describe_linearize(CLI::App& app, Work& work) {
       ->type_name("JSON");
   app.add_option("--set", options->set, "Sets keys of that object: group=32 local_groups=2 …")
       ->type_name("KEY=VALUE");
-  comma_list(app.add_option("--exact-layers", options->exact_layers,
-                            "Layers that keep exact attention, over a window, and get no summary: those that "
-                            "look far (`linnet reach` finds them), such as 0-2,5"))
-      ->type_name("LAYERS");
+  add_spending(app, options->spending);
   app.add_option(
-         "--exact-window", options->exact_window,
-         "Tokens that those layers see [the context that the model was trained on, or its own window]")
-      ->transform(count(1, 65536))
-      ->type_name("TOKENS");
+         "--budgets", options->budgets,
+         "Windows and kept tokens by hand instead: group, local_groups, kept and sinks of that object, "
+         "and of its layers; JSON text, or a file with it")
+      ->type_name("JSON");
   app.add_option("--recipe", options->recipe,
                  "transfer: attention transfer by layer, then KL to the softmax model's logits; "
                  "finetune: next-token loss, the paper's");

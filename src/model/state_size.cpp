@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "attention/attention.h"
 #include "attention/method.h"
 #include "base/count.h"
@@ -18,6 +20,14 @@ int64_t state_bytes_a_token(const Model& model) {
     layers += config.grows() && config.window == 0;
   }
   return layers * shape.kv_heads * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
+}
+
+int64_t softmax_state_bytes(const ModelConfig& config, const AttentionShape& shape, int64_t tokens) {
+  const int64_t each = shape.kv_heads * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
+  int64_t bytes = 0;
+  for (const int window : config.windows)
+    bytes += each * (window > 0 ? std::min<int64_t>(window, tokens) : tokens);
+  return bytes;
 }
 
 int64_t constant_state_bytes(std::span<const AttentionConfig> layers, const AttentionShape& shape) {

@@ -15,6 +15,19 @@ using testing::Not;
 
 TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   const auto with = [&](const std::vector<std::string>& more) { return pretrain(more); };
+  write_file(path("reach.json"), reach_of_the_model().dump());
+  const auto linearize = [&](const char* option, const char* value, const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"linearize", path("model"), "--tokens", "0", "-o", "out", option, value};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  const auto budgets = [&](const char* json, const std::vector<std::string>& more = {}) {
+    return linearize("--budgets", json, more);
+  };
+  const auto state = [&](const char* amount, std::vector<std::string> more = {}) {
+    more.insert(more.end(), {"--reach", path("reach.json")});
+    return linearize("--state", amount, more);
+  };
   const BadRow rows[] = {
       {{"pretrain"}, "error: --config: not given, expected what `linnet pretrain --help` lists"},
       {{"pretrain", "--confg", "x"}, "unknown option \"--confg\", expected --config or"},
@@ -69,18 +82,47 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "--set: layers: not JSON at byte 6, expected one JSON document"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--set", "group=4", "group=8"},
        "--set: group twice, expected each key once"},
-      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "0,0"},
-       "--exact-layers: layer 0 twice, expected each once"},
-      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "0,,1"},
-       "--exact-layers: 0,,1, expected a list with one comma between two"},
-      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "0-2"},
-       "--exact-layers: layer \"0-2\", expected layers 0 to 1"},
-      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-layers", "1-0"},
-       "--exact-layers: layer \"1-0\""},
-      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--exact-window", "8"}, "--exact-window: "},
+      {budgets(R"({"local_groups": [1, 2, 3]})"),
+       "--budgets: linear_attention, layer 0: local_groups: an array of 3, expected one number, or 2: one "
+       "per "
+       "key-value head"},
+      {budgets(R"({"layers": {"1": {"kept": [4, 0], "local_groups": [1, 9]}}})"),
+       "--budgets: linear_attention.layers.1.kept: kept tokens beside a local branch of one group, expected "
+       "local_groups of at least 2"},
+      {budgets(R"({"layers": {"2": {"kept": 4}}})"),
+       "--budgets: linear_attention.layers: layer \"2\", expected layers 0 to 1"},
+      {budgets(R"({"layers": 3})"), "--budgets: layers: number, expected an object"},
+      {budgets(R"({"layers": {"0": 3}})"), "--budgets: layers.0: number, expected an object"},
+      {budgets(R"({"taps": 3})"),
+       "--budgets: key \"taps\", expected group, local_groups, kept, sinks, layers"},
+      {budgets(R"({"layers": {"0": {"method": "relu"}}})"),
+       "--budgets: layers.0: key \"method\", expected group"},
+      {budgets("3"), "--budgets: \"3\" is no file and no JSON object"},
+      {budgets(R"({"kept": 4})", {"--method", "relu"}),
+       "--budgets: linear_attention.kept: kept tokens without"},
+      {budgets(R"({"kept": 4})", {"--state", "5%", "--reach", "out.json"}), "--budgets: given with --state"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention",
-        R"({"method": "grouped", "layers": 3})", "--exact-layers", "0"},
+        R"({"method": "grouped", "layers": 3})", "--budgets", R"({"layers": {"0": {"kept": 4}}})"},
        "--attention: linear_attention.layers"},
+      {state("5"), "--state: 5 bytes, expected at least "},
+      {state("0.01%"), "what these layers hold with the narrowest windows"},
+      {state("0"), "--state: 0, expected bytes such as 4MB, or a share of the softmax cache such as 5%"},
+      {state("101%"), "--state: 101%, expected bytes"},
+      {state("nan%"), "--state: nan%, expected bytes"},
+      {state("%"), "--state: %, expected bytes"},
+      {state("5%%"), "--state: 5%%, expected bytes"},
+      {state("-5%"), "--state: -5%, expected bytes"},
+      {state("much"), "--state: much, expected bytes"},
+      {state("1MB", {"--method", "relu"}), "--state: relu has no local branch, so no windows to buy"},
+      {state("1MB", {"--method", "softmax"}),
+       "--state: layer 0 is softmax over all tokens, whose state grows"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--state", "1MB"},
+       "--state: given without texts to measure on, expected --data FILE, or --reach FILE"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--reach", "nowhere.json"},
+       "--reach: given without --state"},
+      {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--state", "1MB", "--reach",
+        "nowhere.json"},
+       "nowhere.json: "},
       {{"bench", path("model"), "--training", "--contexts", "5"}, "unknown option \"--contexts\""},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", "[1]"}, "--attention"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--attention", ""}, "--attention"},
@@ -97,8 +139,8 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "more than 256, or smaller groups (--set group=16)"},
       {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--context", "128", "--train", "lora"},
        "--context: 128: every layer sees all"},
-      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--exact-layers", "0-1"},
-       "--exact-layers: every layer's attention is exact: nothing to learn, expected at least one layer with "
+      {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--set", "alpha=1", "taps=0"},
+       "--method: every layer's attention is exact: nothing to learn, expected at least one layer with "
        "a summary"},
       {{"linearize", path("model"), "--tokens", "64", "-o", "out", "--method", "softmax"},
        "--method: every layer's attention is exact"},

@@ -65,18 +65,18 @@ TEST_F(TrainingProgram, TrainsAndLinearizesAModelWithItsOwnWindow) {
   ASSERT_EQ(base.status, 0) << base.err;
   EXPECT_EQ(read_json(path("base/config.json"))["sliding_window"], 8);
   const auto linearize = [&](std::vector<std::string> more) {
-    more.insert(more.begin(), {"linearize", path("base"), "--exact-layers", "1", "-o", path("linear")});
+    more.insert(more.begin(), {"linearize", path("base"), "-o", path("linear")});
     const Outcome outcome = run_linnet(more);
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     return outcome;
   };
-  const std::string warned = linearize({"--tokens", "0", "--exact-window", "7"}).err;
-  EXPECT_THAT(warned,
-              HasSubstr("layer 0: the local branch sees up to 256 tokens, the model's own window is 8"));
-  EXPECT_EQ(read_json(path("linear/config.json"))["linear_attention"]["layers"]["1"]["method"], "grouped");
+  const std::string warned = linearize({"--tokens", "0"}).err;
+  EXPECT_THAT(warned, HasSubstr("layer 0 and 1 more: the local branch sees up to 256 tokens, the model's own "
+                                "window is 8"));
   fs::remove_all(path("linear"));
-  const Outcome trained = linearize({"--data", text(), "--tokens", "64", "--batch", "2", "--context", "16",
-                                     "--threads", "1", "--set", "group=4", "local_groups=2"});
+  const Outcome trained =
+      linearize({"--data", text(), "--tokens", "64", "--batch", "2", "--context", "16", "--threads", "1",
+                 "--set", "group=4", "local_groups=2", R"(layers={"1": {"method": "softmax"}})"});
   EXPECT_THAT(trained.err, testing::Not(HasSubstr("local branch")));
   EXPECT_EQ(read_json(path("linear/config.json"))["linear_attention"]["layers"]["1"],
             nlohmann::json({{"method", "softmax"}, {"window", 8}}));
@@ -87,7 +87,7 @@ TEST_F(TrainingProgram, TrainsAndLinearizesAModelWithItsOwnWindow) {
               HasSubstr(R"(layer 1: {"method":"softmax","window":8})"));
 }
 
-TEST_F(TrainingProgram, TakesAttentionFromTextOrFileAndLayersAsRanges) {
+TEST_F(TrainingProgram, TakesAttentionAndBudgetsFromTextOrFile) {
   write_file(path("attention.json"), R"({"linear_attention": {"method": "hedgehog", "group": 32}})");
   const auto layers = [&](const std::vector<std::string>& more) {
     std::vector<std::string> arguments = {"linearize", path("model"), "--tokens", "0", "-o", path("out")};
@@ -104,8 +104,51 @@ TEST_F(TrainingProgram, TakesAttentionFromTextOrFileAndLayersAsRanges) {
   const char* const halves =
       R"({"method": "transnormer_t1", "group": 8, "layers": {"0": {"method": "transnormer_t1_diagonal", "group": 8}}})";
   EXPECT_EQ(layers({"--method", "transnormer_t1", "--set", "group=8"}), layers({"--attention", halves}));
-  EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "0,1"}));
-  EXPECT_EQ(layers({"--exact-layers", "0-1"}), layers({"--exact-layers", "1", "--exact-layers", "0"}));
+  // Budgets change what they name, in layers that stand alone too.
+  const char* const budgets = R"({"local_groups": 3, "layers": {"1": {"local_groups": [2, 3], "kept": 5}}})";
+  write_file(path("budgets.json"), budgets);
+  const auto by_hand = layers({"--budgets", path("budgets.json")});
+  EXPECT_EQ(by_hand, layers({"--budgets", budgets}));
+  EXPECT_EQ(by_hand, layers({"--attention", R"({"method": "grouped", "local_groups": 3,
+      "layers": {"1": {"local_groups": [2, 3], "kept": 5}}})"}));
+  EXPECT_EQ(layers({"--method", "transnormer_t1", "--budgets", R"({"group": 8})"}),
+            layers({"--attention", halves}));
+  // A whole layer exact: windows of the whole context.
+  EXPECT_EQ(
+      layers({"--budgets", R"({"layers": {"1": {"local_groups": 1024}}})"})["layers"]["1"]["local_groups"],
+      1024);
+}
+
+TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
+  std::string story;
+  for (int i = 0; i < 3000; ++i) story += static_cast<char>('a' + i * i % 23);
+  write_file(path("story.txt"), story);
+  write_file(path("reach.json"), reach_of_the_model().dump());
+  const auto spend = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"linearize", path("model"), "-o", path("out"), "--threads", "2"});
+    Outcome outcome = run_linnet(more);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr(" MB of at most "));
+    const auto config = read_json(path("out/config.json"))["linear_attention"];
+    fs::remove_all(path("out"));
+    return std::pair{config, std::move(outcome)};
+  };
+  const auto [given, told] =
+      spend({"--tokens", "0", "--state", "30KB", "--set", "group=8", "--reach", path("reach.json")});
+  EXPECT_THAT(told.out, HasSubstr("\n1.0           64\n"));
+  EXPECT_EQ(given["layers"]["1"]["local_groups"][0], 8);
+  EXPECT_LT(given["layers"]["1"]["local_groups"][1], 8);
+  const auto measured =
+      spend({"--tokens", "0", "--state", "30KB", "--set", "group=8", "--data", path("story.txt")});
+  EXPECT_NE(measured.first, given);
+  // Nothing said of windows, and a long context: 5%.
+  nlohmann::json config = read_json(path("model/config.json"));
+  config["max_position_embeddings"] = 4096;
+  write_file(path("model/config.json"), config.dump());
+  const auto [chosen, recommended] =
+      spend({"--data", path("story.txt"), "--tokens", "64", "--batch", "1", "--context", "1024"});
+  EXPECT_THAT(recommended.err, HasSubstr("--state 5% as no window is given"));
+  EXPECT_THAT(recommended.out, HasSubstr("% of the softmax cache's 1.0 MB at 4096 tokens"));
 }
 
 /// What inspect calls a folder, with the first layer's method: "sidecar grouped"; what it says where it

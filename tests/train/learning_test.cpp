@@ -23,7 +23,7 @@ std::string refusal(const Module& module, Objective objective, Train what, int64
   phase.trainable.what = what;
   phase.rows.context = context;
   try {
-    check_learning(module, {phase}, "--exact-layers");
+    check_learning(module, {phase}, "--method");
   } catch (const Error& error) {
     EXPECT_EQ(error.status(), ExitStatus::kBadInput);
     return error.what();
@@ -97,9 +97,9 @@ TEST(Learning, OfNewTensorsNeedsSomeThatReachAToken) {
       {R"({"method": "hedgehog", "local": "relu", "group": 64})", Objective::kTransfer, Train::kNew, 16, ""},
       {R"({"method": "hedgehog"})", Objective::kTransfer, Train::kNew, 2, ""},
       {R"({"method": "grouped", "alpha": 1, "taps": 0})", Objective::kDistill, Train::kNew, 16,
-       "--exact-layers: every layer's attention is exact"},
+       "--method: every layer's attention is exact"},
       {R"({"method": "softmax", "window": 8})", Objective::kDistill, Train::kAll, 8,
-       "--exact-layers: every layer's attention is exact"},
+       "--method: every layer's attention is exact"},
       {R"({"method": "softmax", "window": 8})", Objective::kDistill, Train::kAll, 9, ""},
       {R"({"method": "softmax"})", Objective::kNextToken, Train::kAll, 16, ""},
       {R"({"method": "relu"})", Objective::kDistill, Train::kNew, 16, "--train: nothing to train"},
