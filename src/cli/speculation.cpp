@@ -15,7 +15,7 @@ namespace linnet::cli {
 namespace {
 
 constexpr int kNodesEach = 32, kNodes = 64;  // of a sequence's tree, and of all of a step
-constexpr int64_t kMostLookup = 1 << 24;     // tokens of --lookup-file, some 100 bytes each
+constexpr int64_t kMostLookup = 1 << 24;     // tokens of --lookup-file, some 130 bytes each
 
 double seconds_of(const DecodeReport& report) {
   return report.draft_seconds + report.verify_seconds + report.sampling_seconds + report.commit_seconds;
