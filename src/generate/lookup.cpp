@@ -155,6 +155,7 @@ class LookupDrafter final : public Drafter {
     for (; match.length > 0; match = text.shorter(match)) {
       followers_.clear();
       text.followers(match, kFollowers, followers_);
+      std::erase_if(followers_, [](const auto& follower) { return follower.token < 0; });  // a text's end
       if (!followers_.empty()) break;
     }
     if (match.length == 0) return;

@@ -127,6 +127,15 @@ TEST(LookupDrafter, LooksIntoTheTextsThatItIsGiven) {
   }
 }
 
+TEST(LookupDrafter, GuessesNothingWhereATextEnds) {
+  const std::vector<int32_t> texts = {5, 6, 7, -1, 7, 8, -1};
+  const auto drafter = make_lookup_drafter(texts);
+  drafter->begin(0);
+  const Draft draft = draft_of(*drafter, {1, 6, 7}, 8, 8);
+  ASSERT_EQ(draft.tree.size(), 2) << "what followed 7 alone, and nothing past the end";
+  EXPECT_EQ(draft.tree.token(1), 8);
+}
+
 TEST(LookupDrafter, LearnsWhichGuessesAreRight) {
   const std::vector<int32_t> tokens = {1, 2, 3, 4, 9, 1, 2, 3};
   const auto reached = [&](bool right) {
