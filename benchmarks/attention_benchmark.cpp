@@ -22,22 +22,13 @@
 
 #include "attention/attention.h"
 #include "attention/method.h"
-#include "attention/rotation.h"
 #include "base/random.h"
+#include "benchmarks/rotary.h"
 
 namespace linnet {
 namespace {
 
 const AttentionShape kShape{6, 6, 64, 64};
-
-/// Keys turn as a rotary model's do.
-Rotation rotary() {
-  Rotation rotation;
-  for (int i = 0; i < kShape.head_size / 2; ++i)
-    rotation.inverse_frequencies.push_back(std::pow(1e5, -2.0 * i / kShape.head_size));
-  rotation.trained_positions = 8192;
-  return rotation;
-}
 
 struct Layer {
   std::map<std::string, std::vector<float>> storage;
@@ -53,7 +44,7 @@ struct Layer {
       auto& numbers = storage[spec.name] = initial_parameter(spec, config, 1, 0);
       tensors[spec.name] = {DType::kF32, spec.shape, std::as_bytes(std::span<const float>(numbers))};
     }
-    const Rotation rotation = rotary();
+    const Rotation rotation = rotary(kShape.head_size);
     attention = make_attention<float>(config, kShape, tensors, &rotation, "benchmark");
     state = attention->make_state();
     const auto fill = [&](std::vector<float>& to, uint64_t stream) {

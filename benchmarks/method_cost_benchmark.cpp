@@ -20,10 +20,10 @@
 
 #include "attention/attention.h"
 #include "attention/method.h"
-#include "attention/rotation.h"
 #include "base/memory.h"
 #include "base/random.h"
 #include "base/timing.h"
+#include "benchmarks/rotary.h"
 #include "train/attention/parallel.h"
 #include "train/compat.h"
 #include "train/module.h"
@@ -34,15 +34,6 @@ namespace {
 
 const AttentionShape kShape{6, 6, 64, 64};
 constexpr int64_t kRow = 6 * 64;
-
-/// Keys turn as a rotary model's do.
-Rotation rotary() {
-  Rotation rotation;
-  for (int i = 0; i < kShape.head_size / 2; ++i)
-    rotation.inverse_frequencies.push_back(std::pow(1e5, -2.0 * i / kShape.head_size));
-  rotation.trained_positions = 8192;
-  return rotation;
-}
 
 struct Arguments {
   at::Device device = at::kCPU;
@@ -79,7 +70,7 @@ class Layer {
       parameters_[spec.name] = {DType::kF32, spec.shape,
                                 std::as_bytes(std::span<const float>(storage_[spec.name]))};
     }
-    const Rotation rotation = rotary();
+    const Rotation rotation = rotary(kShape.head_size);
     attention_ = make_attention<float>(config, kShape, parameters_, &rotation, "benchmark");
     for (std::vector<float>* x : {&q_, &k_, &v_, &out_}) {
       x->resize(kRow * tokens);

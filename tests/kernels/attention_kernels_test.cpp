@@ -9,19 +9,13 @@
 #include <vector>
 
 #include "base/random.h"
+#include "tests/kernels/numbers.h"
 #include "tests/kernels/targets.h"
 
 namespace linnet {
 namespace {
 
 using kernels::padded;
-
-template <class T>
-std::vector<T> numbers(int64_t count, uint64_t seed) {
-  std::vector<T> out(count);
-  for (int64_t i = 0; i < count; ++i) out[i] = T(normal(seed, 0, i));
-  return out;
-}
 
 template <class T>
 constexpr double kNear = sizeof(T) == 8 ? 1e-13 : 2e-6;
@@ -37,8 +31,8 @@ TYPED_TEST(AttentionKernels, AProductIsTheSumsAndARowOfItHasTheSameBitsAlone) {
     for (int64_t m : {1, 2, 3, 5, 6, 7, 13, 64}) {
       for (int64_t n : {16, 32, 48, 64, 80, 144}) {
         for (int64_t k : {0, 1, 7, 64}) {
-          const auto a = numbers<T>(m * (k + 3), 1), b = numbers<T>(k * (n + 5) + n, 2);
-          const auto start = numbers<T>(m * (n + 1), 3);
+          const auto a = normals<T>(m * (k + 3), 1), b = normals<T>(k * (n + 5) + n, 2);
+          const auto start = normals<T>(m * (n + 1), 3);
           auto c = start;
           kernels::matmul(m, n, k, a.data(), k + 3, b.data(), n + 5, c.data(), n + 1, true);
           for (int64_t i = 0; i < m; ++i) {
@@ -69,7 +63,7 @@ TYPED_TEST(AttentionKernels, RowsOfWeightsAreThoseOfTheDefinition) {
   using T = TypeParam;
   on_every_target([] {
     for (int64_t count : {1, 2, 15, 16, 17, 40, 64, 100}) {
-      auto x = numbers<T>(padded(count), 4), y = numbers<T>(padded(count), 5);
+      auto x = normals<T>(padded(count), 4), y = normals<T>(padded(count), 5);
       for (int64_t i = count; i < padded(count); ++i) y[i] = T(0);
       double whole = 0, product = 0;
       for (int64_t i = 0; i < count; ++i) whole += double(x[i]), product += double(x[i]) * double(y[i]);
@@ -92,7 +86,7 @@ TYPED_TEST(AttentionKernels, FeatureMapsAreThoseOfTheDefinitionAsRowsAndAsColumn
   on_every_target([] {
     for (int64_t size : {1, 8, 16, 20, 40, 64}) {
       const int64_t n = 32, row = padded(size), phi_row = padded(2 * size);
-      auto y = numbers<T>(n * row, 6);
+      auto y = normals<T>(n * row, 6);
       for (int64_t i = 0; i < row; ++i) y[i] *= T(100);           // sums that would overflow without a shift
       for (int64_t i = size; i < row; ++i) y[row + i] = T(1e30);  // padding is whatever it is
       std::vector<T> columns(size * n), phi(n * phi_row, T(NAN)), phi_columns(2 * size * n), squares(n);
@@ -135,7 +129,7 @@ TYPED_TEST(AttentionKernels, ExponentialFeaturesKeepTheirLargestExponentApartAsR
   on_every_target([] {
     for (int64_t size : {1, 8, 16, 20, 40, 128}) {
       const int64_t n = 32, row = padded(size);
-      auto y = numbers<T>(n * row, 7);
+      auto y = normals<T>(n * row, 7);
       for (int64_t i = 0; i < row; ++i) y[i] *= T(100);           // would overflow
       for (int64_t i = size; i < row; ++i) y[row + i] = T(1e30);  // padding is whatever it is
       std::vector<T> columns(size * n), rows = y, largest(n), largest_columns(n);
@@ -164,7 +158,7 @@ TYPED_TEST(AttentionKernels, NumbersAreScaledToTheLargestExponentThatThereIs) {
   on_every_target([] {
     for (int64_t count : {0, 1, 2, 15, 16, 17, 40, 100}) {
       for (const double least : {-double(INFINITY), -1.0, 50.0}) {
-        auto x = numbers<T>(padded(count), 8), exponents = numbers<T>(padded(count), 9);
+        auto x = normals<T>(padded(count), 8), exponents = normals<T>(padded(count), 9);
         for (int64_t i = count; i < padded(count); ++i) exponents[i] = T(1e30);
         const std::vector<T> before = x;
         double most = least;

@@ -13,9 +13,10 @@
 namespace linnet {
 
 /// `count` standard normal numbers; a function of the seed.
-inline std::vector<float> normals(size_t count, uint64_t seed) {
-  std::vector<float> numbers(count);
-  for (size_t i = 0; i < count; ++i) numbers[i] = static_cast<float>(normal(seed, 0, i));
+template <class T = float>
+std::vector<T> normals(size_t count, uint64_t seed) {
+  std::vector<T> numbers(count);
+  for (size_t i = 0; i < count; ++i) numbers[i] = static_cast<T>(normal(seed, 0, i));
   return numbers;
 }
 

@@ -7,19 +7,13 @@
 
 #include "base/random.h"
 #include "kernels/cpu/attention_kernels.h"
+#include "tests/kernels/numbers.h"
 #include "tests/kernels/targets.h"
 
 namespace linnet {
 namespace {
 
 using kernels::padded;
-
-template <class T>
-std::vector<T> numbers(int64_t count, uint64_t seed) {
-  std::vector<T> out(count);
-  for (int64_t i = 0; i < count; ++i) out[i] = T(normal(seed, 0, i));
-  return out;
-}
 
 template <class T>
 constexpr double kNear = sizeof(T) == 8 ? 1e-14 : 2e-6;
@@ -35,8 +29,8 @@ TYPED_TEST(RotaryColumns, AreThePlainOnesAtEverySizeAndWriteNothingElse) {
     for (const int64_t half : {0, 1, 5, 8}) {
       for (const int64_t size : {2 * half, 2 * half + 3}) {
         for (const int64_t n : {16, 32, 80}) {
-          const auto x = numbers<T>(size * (n + 3), 1), cosines = numbers<T>(half * (n + 1), 2),
-                     sines = numbers<T>(half * (n + 1), 3);
+          const auto x = normals<T>(size * (n + 3), 1), cosines = normals<T>(half * (n + 1), 2),
+                     sines = normals<T>(half * (n + 1), 3);
           std::vector<T> y(size * (n + 2), T(7)), plain = y;
           kernels::turn_columns(size, half, n, x.data(), n + 3, cosines.data(), sines.data(), n + 1, y.data(),
                                 n + 2);
@@ -53,7 +47,7 @@ TYPED_TEST(RotaryColumns, AnAngleIsAddedToEveryOne) {
   using T = TypeParam;
   on_every_target([] {
     for (const int64_t n : {16, 48, 80}) {
-      const auto cosines = numbers<T>(n, 1), sines = numbers<T>(n, 2);
+      const auto cosines = normals<T>(n, 1), sines = normals<T>(n, 2);
       std::vector<T> sum_cosines(n + 1, T(7)), sum_sines(n + 1, T(7)), plain_cosines = sum_cosines,
                                                                        plain_sines = sum_sines;
       kernels::add_angle(n, T(0.6), T(-0.8), cosines.data(), sines.data(), sum_cosines.data(),
@@ -73,8 +67,8 @@ TYPED_TEST(RotaryColumns, AColumnHasTheSameBitsWhereverItStands) {
   using T = TypeParam;
   on_every_target([] {
     const int64_t half = 6, size = 14, n = 64;
-    const auto x = numbers<T>(size * (n + padded(1)), 1), cosines = numbers<T>(half * (n + padded(1)), 2),
-               sines = numbers<T>(half * (n + padded(1)), 3);
+    const auto x = normals<T>(size * (n + padded(1)), 1), cosines = normals<T>(half * (n + padded(1)), 2),
+               sines = normals<T>(half * (n + padded(1)), 3);
     const int64_t row = n + padded(1);
     std::vector<T> all(size * n), one(size * padded(1));
     kernels::turn_columns(size, half, n, x.data(), row, cosines.data(), sines.data(), row, all.data(), n);
