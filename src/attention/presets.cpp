@@ -48,6 +48,11 @@ nlohmann::json method_attention(const std::string& name, int layers) {
   return object;
 }
 
+nlohmann::json attention_to_spend_on() {
+  return {{"method", "t2r"}, {"local", "softmax"}, {"local_groups", 2},         {"sinks", 4},
+          {"gate", true},    {"decay", "learned"}, {"feature_position", "none"}};
+}
+
 nlohmann::json with_changes(nlohmann::json object, const nlohmann::json& changes) {
   nlohmann::json entries = object.value("layers", nlohmann::json::object());
   for (auto& entry : entries) {

@@ -10,6 +10,10 @@ namespace linnet {
 /// a row for those (Method::first_half). An unknown name is left to parse_attention.
 nlohmann::json method_attention(const std::string& name, int layers);
 
+/// What windows that are bought one by one are best set beside, by our own runs (docs/results/recall.md): the
+/// smallest summary that learns, softmax over the window and four sinks. Its group and windows are open.
+nlohmann::json attention_to_spend_on();
+
 /// `object` with `changes`, which also go to entries of `layers` that method_attention made, where the
 /// entry's row takes them: the local branch is what a row without a summary is, so `local` does not.
 nlohmann::json with_changes(nlohmann::json object, const nlohmann::json& changes);

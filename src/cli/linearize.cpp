@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -25,7 +26,7 @@ namespace {
 
 struct LinearizeOptions {
   TrainingOptions training;
-  std::string method = "grouped", attention, budgets, recipe = "transfer", train;
+  std::string method, attention, budgets, recipe = "transfer", train;
   std::vector<std::string> set;
   Spending spending;
   train::Trainable trainable;
@@ -78,14 +79,20 @@ nlohmann::json keys_of(const std::vector<std::string>& set) {
   return object;
 }
 
+/// Keys that say how many tokens a head sees exactly: given one, nothing is bought unasked.
+constexpr std::array kWindowKeys{"group", "local_groups", "kept", "alpha", "layers"};
+
 /// The `linear_attention` object: --method or --attention, changed by --set, then by --budgets; each with its
 /// option, so that an error blames the first with which it is wrong.
 using Stages = std::vector<std::pair<const char*, nlohmann::json>>;
 
-Stages stages_of(const LinearizeOptions& options, int layers) {
+Stages stages_of(const LinearizeOptions& options, int layers, bool spends) {
   Stages stages;
   if (options.training.shared.app->count("--attention") == 0) {
-    stages.push_back({"--method", method_attention(options.method, layers)});
+    const bool is_named = options.training.shared.app->count("--method") > 0;
+    stages.push_back({"--method", is_named ? method_attention(options.method, layers)
+                                  : spends ? attention_to_spend_on()
+                                           : method_attention("grouped", layers)});
   } else {
     refuse_given(*options.training.shared.app, {"--method"}, "given with --attention", "one of the two");
     stages.push_back({"--attention", given_attention(options.attention)});
@@ -115,17 +122,19 @@ std::vector<AttentionConfig> attention_of(const Stages& stages, const ModelConfi
   }
 }
 
-/// --state, or the recommended one: where the attention is grouped, its windows are left open and the model's
-/// context is long enough for them to matter. Empty: none.
-std::string state_of(const LinearizeOptions& options, const nlohmann::json& object, const Model& model) {
+/// --state, or the recommended one: where the attention is ours to choose, its windows are left open and the
+/// model's context is long enough for them to matter. Empty: none.
+std::string state_of(const LinearizeOptions& options, const Model& model) {
   constexpr int64_t kLongContext = 4096;
   if (!options.spending.state.empty()) return options.spending.state;
   const bool can_measure = options.training.numbers.tokens > 0 &&
                            (!options.training.data.empty() || !options.spending.reach.empty());
-  const auto is_open = [&](const char* key) { return !object.contains(key); };
-  if (object.value("method", "") != "grouped" || !options.attention.empty() || !options.budgets.empty() ||
-      !can_measure || model.config().positions < kLongContext || !is_open("group") ||
-      !is_open("local_groups") || !is_open("kept") || !is_open("alpha") || !is_open("layers"))
+  const nlohmann::json keys = keys_of(options.set);
+  const bool is_open = std::none_of(kWindowKeys.begin(), kWindowKeys.end(),
+                                    [&](const char* key) { return keys.contains(key); });
+  const bool is_ours = options.method.empty() || options.method == "grouped";
+  if (!is_ours || !options.attention.empty() || !options.budgets.empty() || !can_measure ||
+      model.config().positions < kLongContext || !is_open)
     return {};
   note(fmt::format("--state {} as no window is given (--set local_groups=4: the same for every head)",
                    kRecommendedState));
@@ -136,12 +145,12 @@ std::string state_of(const LinearizeOptions& options, const nlohmann::json& obje
 std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOptions& options,
                                                              const std::shared_ptr<const Model>& model) {
   const CLI::App& app = *options.training.shared.app;
-  const Stages stages = stages_of(options, static_cast<int>(model->config().layers));
-  const std::vector<AttentionConfig> layers = attention_of(stages, model->config());
-  const nlohmann::json& object = stages.back().second;
   Spending spending = options.spending;
   if (!spending.state.empty()) refuse_given(app, {"--budgets"}, "given with --state", "one of the two");
-  spending.state = state_of(options, object, *model);
+  spending.state = state_of(options, *model);
+  const Stages stages = stages_of(options, static_cast<int>(model->config().layers), !spending.state.empty());
+  const std::vector<AttentionConfig> layers = attention_of(stages, model->config());
+  const nlohmann::json& object = stages.back().second;
   if (spending.state.empty()) {
     refuse_given(app, {"--reach", "--recall-weight"}, "given without --state", "--state too");
     return layers;
@@ -280,7 +289,9 @@ ExitStatus linearize(const LinearizeOptions& options) {
 void describe_linearize(CLI::App& app, Work& work) {
   const auto options = std::make_shared<LinearizeOptions>();
   add_model(app, options->training.shared);
-  app.add_option("--method", options->method, "Attention of every layer (`linnet methods` lists them)");
+  app.add_option("--method", options->method,
+                 "Attention of every layer (`linnet methods` lists them) [grouped; where --state buys "
+                 "windows, t2r with softmax over them]");
   app.add_option(
          "--attention", options->attention,
          "The whole linear_attention object instead: JSON text, or a file with it such as a config.json")

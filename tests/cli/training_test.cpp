@@ -150,6 +150,7 @@ TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
       spend("base", {"--data", path("story.txt"), "--tokens", "64", "--batch", "1", "--context", "1024"});
   EXPECT_THAT(recommended.err, HasSubstr("--state 5% as no window is given"));
   EXPECT_THAT(recommended.out, HasSubstr("% of the softmax cache's 1.0 MB at 4096 tokens"));
+  EXPECT_EQ(chosen["method"], "t2r");
 }
 
 /// What inspect calls a folder, with the first layer's method: "sidecar grouped"; what it says where it
