@@ -180,7 +180,7 @@ class GenerateRun {
         nodes_(options.speculation.nodes(slots_)),
         runtime_(open_runtime(options, {.slots = slots_, .max_nodes = nodes_})),
         tokenizer_(Tokenizer::load(runtime_.model->tokenizer_folder())),
-        drafter_(drafter_of(options.speculation, tokenizer_)),
+        drafter_(drafter_of(options.speculation, options, runtime_, tokenizer_, slots_)),
         engine_(*runtime_.decoder, tokenizer_, *drafter_,
                 {.slots = slots_,
                  .max_nodes = nodes_,

@@ -9,10 +9,14 @@
 #include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
+#include "generate/draft_model.h"
+#include "generate/heads.h"
 #include "generate/lookup.h"
 
 namespace linnet::cli {
 namespace {
+
+namespace fs = std::filesystem;
 
 constexpr int kNodesEach = 32, kNodes = 64;  // of a sequence's tree, and of all of a step
 constexpr int64_t kMostLookup = 1 << 24;     // tokens of --lookup-file, some 130 bytes each
@@ -39,6 +43,21 @@ double share_of(const DecodeReport::Depth& depth) {
   return ratio(static_cast<double>(depth.accepted), static_cast<double>(depth.reached));
 }
 
+/// The tokens of --lookup-file.
+std::vector<int32_t> texts_of(const SpeculationOptions& options, const Tokenizer& tokenizer) {
+  std::vector<int32_t> texts;
+  for (const std::string& file : options.lookup_files) {
+    const auto tokens = tokenizer.encode(read_whole(file));
+    texts.insert(texts.end(), tokens.begin(), tokens.end());
+    texts.push_back(-1);  // no token: nothing is looked up across the end of a text
+    if (std::ssize(texts) > kMostLookup) {
+      throw Error("--lookup-file", fmt::format("{} and those before: more than {} tokens", file, kMostLookup),
+                  "less to look into");
+    }
+  }
+  return texts;
+}
+
 }  // namespace
 
 int SpeculationOptions::nodes(int slots) const {
@@ -50,12 +69,21 @@ void add_speculation(CLI::App& app, SpeculationOptions& options) {
   app.add_option(
          "--speculative", options.drafter,
          "Who guesses tokens that are then computed together; the text is the same. lookup: what followed "
-         "the last tokens before, in prompt and text; none: nobody")
-      ->check(one_of_words({"none", "lookup"}));
+         "the last tokens before, in prompt and text; heads: the model's draft heads (`linnet train-heads`); "
+         "draft: a smaller model; none: nobody")
+      ->check(one_of_words({"none", "lookup", "heads", "draft"}));
   app.add_option("--lookup-file", options.lookup_files,
                  "With --speculative lookup: a file to look into as well; may be repeated")
       ->type_name("FILE")
       ->allow_extra_args(false);
+  app.add_option("--heads", options.heads,
+                 "With --speculative heads: their folder (default: `heads` in MODEL)")
+      ->type_name("FOLDER")
+      ->check(not_empty());
+  app.add_option("--draft-model", options.draft_model,
+                 "With --speculative draft: folder of a smaller model with the same tokenizer")
+      ->type_name("FOLDER")
+      ->check(not_empty());
   app.add_flag(
       "--report", options.report,
       "With --speculative: decode once more plainly, and say what guessing was worth and where the time "
@@ -65,24 +93,37 @@ void add_speculation(CLI::App& app, SpeculationOptions& options) {
 }
 
 void check_speculation(const SpeculationOptions& options) {
-  if (options.speculates()) return;
-  refuse_given(*options.app, {"--lookup-file", "--report", "--verify-text"}, "given without --speculative",
-               "--speculative lookup too");
+  if (!options.speculates())
+    refuse_given(*options.app, {"--report", "--verify-text"}, "given without --speculative",
+                 "--speculative lookup too");
+  if (options.drafter != "lookup")
+    refuse_given(*options.app, {"--lookup-file"}, "given without --speculative lookup",
+                 "--speculative lookup too");
+  if (options.drafter != "heads")
+    refuse_given(*options.app, {"--heads"}, "given without --speculative heads", "--speculative heads too");
+  if (options.drafter != "draft")
+    refuse_given(*options.app, {"--draft-model"}, "given without --speculative draft",
+                 "--speculative draft too");
+  if (options.drafter == "draft" && options.draft_model.empty())
+    throw Error("--draft-model", "not given", "the folder of a smaller model");
 }
 
-std::unique_ptr<Drafter> drafter_of(const SpeculationOptions& options, const Tokenizer& tokenizer) {
-  if (!options.speculates()) return make_no_drafter();
-  std::vector<int32_t> texts;
-  for (const std::string& file : options.lookup_files) {
-    const auto tokens = tokenizer.encode(read_whole(file));
-    texts.insert(texts.end(), tokens.begin(), tokens.end());
-    texts.push_back(-1);  // no token: nothing is looked up across the end of a text
-    if (std::ssize(texts) > kMostLookup) {
-      throw Error("--lookup-file", fmt::format("{} and those before: more than {} tokens", file, kMostLookup),
-                  "less to look into");
-    }
+std::unique_ptr<Drafter> drafter_of(const SpeculationOptions& options, const SharedOptions& shared,
+                                    const Runtime& runtime, const Tokenizer& tokenizer, int slots) {
+  if (options.drafter == "lookup") return make_lookup_drafter(texts_of(options, tokenizer));
+  if (options.drafter == "heads") {
+    const auto folder = options.heads.empty() ? heads_folder(*runtime.model) : fs::path(options.heads);
+    return make_heads_drafter(runtime.model, open_heads(folder, *runtime.model), compute_type(shared.dtype),
+                              *runtime.pool);
   }
-  return make_lookup_drafter(texts);
+  if (options.drafter == "draft") {
+    SharedOptions smaller = shared;
+    smaller.model = options.draft_model, smaller.base.clear();
+    const auto model = open_model(smaller);
+    check_same_tokenizer(Tokenizer::load(model->tokenizer_folder()), tokenizer, options.draft_model);
+    return make_model_drafter(model, compute_type(shared.dtype), slots, *runtime.pool);
+  }
+  return make_no_drafter();
 }
 
 void decode_plainly(Decoder& decoder, const Tokenizer& tokenizer, std::span<const Request> requests,

@@ -15,6 +15,8 @@ namespace linnet::cli {
 struct SpeculationOptions {
   std::string drafter = "none";
   std::vector<std::string> lookup_files;
+  std::string heads;  // folder; empty: the model's own
+  std::string draft_model;
   bool report = false, verify = false;
   const CLI::App* app = nullptr;
 
@@ -26,7 +28,9 @@ struct SpeculationOptions {
 void add_speculation(CLI::App& app, SpeculationOptions& options);  // --speculative and what goes with it
 void check_speculation(const SpeculationOptions& options);
 
-std::unique_ptr<Drafter> drafter_of(const SpeculationOptions& options, const Tokenizer& tokenizer);
+/// Throws Error where what the drafter needs is not there, or is another model's.
+std::unique_ptr<Drafter> drafter_of(const SpeculationOptions& options, const SharedOptions& shared,
+                                    const Runtime& runtime, const Tokenizer& tokenizer, int slots);
 
 /// What became of a run, and of the same requests decoded plainly afterwards where that was asked for.
 struct SpeculationResult {

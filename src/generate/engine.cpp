@@ -248,7 +248,7 @@ int64_t Engine::read_piece(int slot) {
 
 void Engine::decode(std::span<const int> slots) {
   const double start = now();
-  propose(slots);
+  const bool asked = propose(slots);
   const double drafted = now();
   std::vector<Decoder::Branch> branches;
   int nodes = 0;
@@ -279,11 +279,12 @@ void Engine::decode(std::span<const int> slots) {
   report_.verify_seconds += verified - drafted;
   report_.sampling_seconds += sampled - verified;
   report_.commit_seconds += end - sampled;
-  budget_.measured({static_cast<int>(slots.size()), nodes, tokens, drafted - start, end - drafted});
+  budget_.measured(
+      {static_cast<int>(slots.size()), nodes, tokens, asked ? drafted - start : 0, end - drafted});
 }
 
-/// Drafts of the slots, in drafts_.
-void Engine::propose(std::span<const int> slots) {
+/// Drafts of the slots, in drafts_; false where the drafter was not asked.
+bool Engine::propose(std::span<const int> slots) {
   const Decoder::Info& info = decoder_.info();
   const auto count = static_cast<int>(slots.size());
   std::vector<Drafter::Context> contexts;
@@ -296,9 +297,17 @@ void Engine::propose(std::span<const int> slots) {
                         static_cast<int>(std::max<int64_t>(0, depth))});
   }
   drafts_.resize(slots.size());
+  if (options_.budget && !budget_.may_guess()) {
+    for (size_t i = 0; i < slots.size(); ++i) {
+      drafts_[i].clear();
+      drafts_[i].add(contexts[i].tokens.back(), -1, 1);
+    }
+    return false;
+  }
   drafter_.propose(contexts, drafts_);
   for (size_t i = 0; i < slots.size(); ++i) check_draft(drafts_[i], contexts[i]);
   if (options_.budget) budget_.trim(drafts_);
+  return true;
 }
 
 // mathematics.md, section 4, Acceptance: greedy and sampled are the same walk.

@@ -100,7 +100,7 @@ class Engine {
   size_t continue_slot(int slot);
   size_t begin_from_prefix(int slot);
   void decode(std::span<const int> slots);
-  void propose(std::span<const int> slots);
+  bool propose(std::span<const int> slots);
   std::vector<int32_t> accept(Sequence& sequence, const Draft& draft, int first_node);
   int32_t choose(Sequence& sequence, int node);
   void release(int slot);

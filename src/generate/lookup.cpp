@@ -1,12 +1,12 @@
 #include "generate/lookup.h"
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <map>
 #include <queue>
 #include <vector>
 
+#include "generate/hit_record.h"
 #include "generate/suffix_automaton.h"
 
 namespace linnet {
@@ -26,34 +26,12 @@ int kind_of(int length, int count, int total) {
   return std::max(0, longest) * kShares + rank;
 }
 
-/// How often guesses of each kind were right, of those whose parents were.
-class Record {
- public:
-  double probability(int kind) const {
-    const Kind& seen = kinds_[static_cast<size_t>(kind)];
-    return (seen.right + kPrior * prior(kind)) / (seen.tried + kPrior);
-  }
-  void add(int kind, bool right) {
-    Kind& seen = kinds_[static_cast<size_t>(kind)];
-    seen.tried += 1;
-    seen.right += right;
-    if (seen.tried < kMemory) return;
-    seen.tried /= 2;
-    seen.right /= 2;
-  }
-
- private:
-  static constexpr double kPrior = 4, kMemory = 200;  // guesses
-  static double prior(int kind) {
-    constexpr double kOfLength[kLengths] = {0.1, 0.25, 0.5, 0.7, 0.8, 0.9};
-    constexpr double kOfShare[kShares] = {0.9, 1, 0.7, 0.35, 0.1};
-    return kOfLength[kind / kShares] * kOfShare[kind % kShares];
-  }
-  struct Kind {
-    double tried = 0, right = 0;
-  };
-  std::array<Kind, kLengths * kShares> kinds_{};
-};
+/// How likely a guess of a kind is right before any was tried.
+double prior_of(int kind) {
+  constexpr double kOfLength[kLengths] = {0.1, 0.25, 0.5, 0.7, 0.8, 0.9};
+  constexpr double kOfShare[kShares] = {0.9, 1, 0.7, 0.35, 0.1};
+  return kOfLength[kind / kShares] * kOfShare[kind % kShares];
+}
 
 /// What is known of one sequence.
 struct Own {
@@ -81,14 +59,7 @@ class LookupDrafter final : public Drafter {
   }
 
   void accepted(int slot, const Draft& draft, std::span<const int32_t> path) override {
-    const Own& own = own_[slot];
-    const TokenTree& tree = draft.tree;
-    for (size_t i = 0; i < path.size(); ++i) {
-      const int32_t next = i + 1 < path.size() ? path[i + 1] : -1;
-      for (int32_t child = path[i] + 1; child < tree.size(); ++child) {
-        if (tree.parent(child) == path[i]) record_.add(own.kinds[static_cast<size_t>(child)], child == next);
-      }
-    }
+    record_.add(draft.tree, path, own_[slot].kinds);
   }
 
  private:
@@ -163,7 +134,7 @@ class LookupDrafter final : public Drafter {
     for (const auto& follower : followers_) total += follower.count;
     for (const auto& follower : followers_) {
       const int kind = kind_of(match.length, follower.count, total);
-      const double there = reached * record_.probability(kind);
+      const double there = reached * record_.probability(kind, prior_of(kind));
       if (there < kUnlikely) continue;
       guesses.push({there, made_++, node, follower.token, &text, {follower.state, match.length + 1}, kind});
     }
@@ -171,7 +142,7 @@ class LookupDrafter final : public Drafter {
 
   SuffixAutomaton texts_;
   std::map<int, Own> own_;  // by slot
-  Record record_;
+  HitRecord record_{kLengths * kShares};
   int made_ = 0;  // guesses of the draft
   std::vector<SuffixAutomaton::Follower> followers_;
 };

@@ -46,6 +46,7 @@ void TreeBudget::measured(const Step& step) {
   costs_[nodes].add(step.seconds);
   spent_ += step.draft_seconds + step.seconds;
   lost_ += step.draft_seconds;
+  if (step.draft_seconds > 0) draft_.add(step.draft_seconds);
   if (step.nodes == step.sequences) return;
   const double seconds = std::min(step.seconds, kOutlier * cost(step.nodes));
   const double plain = cost(step.sequences);
@@ -53,6 +54,8 @@ void TreeBudget::measured(const Step& step) {
 }
 
 bool TreeBudget::may_lose(double seconds) const { return lost_ + seconds <= kLoss * spent_; }
+
+bool TreeBudget::may_guess() const { return spent_ > 0 && may_lose(draft_.seconds); }
 
 void TreeBudget::trim(std::span<Draft> drafts) const {
   struct Node {

@@ -16,9 +16,12 @@ class TreeBudget {
   /// What a step took.
   struct Step {
     int sequences, nodes, tokens;   // nodes: computed, roots included; tokens: that came out of it
-    double draft_seconds, seconds;  // guessing; all the rest
+    double draft_seconds, seconds;  // guessing, 0 where nobody was asked; all the rest
   };
   void measured(const Step& step);
+
+  /// Whether the next step may ask for guesses: what asking has taken before may be lost.
+  bool may_guess() const;
 
   /// Keeps of each draft the first nodes that are expected to pay. Drafts that do not say how likely their
   /// nodes are stay as they are.
@@ -36,6 +39,7 @@ class TreeBudget {
   bool may_lose(double seconds) const;
 
   std::vector<Average> costs_;  // [nodes]
+  Average draft_;               // of the steps that asked
   double spent_ = 0;            // seconds
   double lost_ = 0;             // of them, beyond what plain steps would have taken; negative: gained
 };

@@ -91,11 +91,26 @@ TEST_F(Program, SpeculationWritesThePlainTextAndSaysWhatItWasWorth) {
     EXPECT_EQ(json["same_text"], true);
     EXPECT_GT(json["plain_tokens_per_second"].get<double>(), 0);
   }
-  for (const char* option : {"--report", "--verify-text", "--lookup-file=x"}) {
-    const Outcome outcome = run({"generate", "{m}", "-p", "a", option});
+  const std::pair<std::vector<std::string>, const char*> refused[] = {
+      {{"--report"}, "--report: given without --speculative, expected"},
+      {{"--verify-text"}, "--verify-text: given without --speculative, expected"},
+      {{"--lookup-file=x"}, "--lookup-file: given without --speculative lookup, expected"},
+      {{"--heads=x", "--speculative", "lookup"}, "--heads: given without --speculative heads, expected"},
+      {{"--draft-model=x"}, "--draft-model: given without --speculative draft, expected"},
+      {{"--speculative", "draft"}, "--draft-model: not given, expected the folder of a smaller model"},
+      {{"--speculative", "heads"}, "heads: holds no config.json, expected a folder of draft heads"}};
+  for (const auto& [more, expected] : refused) {
+    std::vector<std::string> arguments = {"generate", "{m}", "-p", "a"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.status, 2);
-    EXPECT_THAT(outcome.err, HasSubstr("given without --speculative, expected --speculative lookup too"));
+    EXPECT_THAT(outcome.err, HasSubstr(expected));
   }
+  // A draft model that is the model itself guesses right, and changes nothing.
+  const Outcome draft = run({"generate", "{m}", "-p", "a story", "-n", "60", "--ignore-eos", "--speculative",
+                             "draft", "--draft-model", "{m}", "--report", "--verify-text"});
+  EXPECT_EQ(draft.status, 0) << draft.err;
+  EXPECT_THAT(draft.err, HasSubstr("the same text"));
 }
 
 TEST_F(Program, ATextGoesOnFromItsSavedStateAsIfItHadNeverStopped) {

@@ -12,25 +12,13 @@
 #include "generate/engine.h"
 #include "generate/lookup.h"
 #include "tests/attention/options.h"
+#include "tests/generate/letters.h"
 #include "tests/model/random_model.h"
 
 namespace linnet {
 namespace {
 
 namespace fs = std::filesystem;
-
-Tokenizer letters(int64_t vocabulary) {
-  nlohmann::json vocab;
-  for (int64_t i = 0; i < vocabulary; ++i) vocab[fmt::format("t{}", i)] = i;
-  return Tokenizer::from_json(
-      nlohmann::json{{"version", "1.0"},
-                     {"added_tokens", nlohmann::json::array()},
-                     {"pre_tokenizer", {{"type", "ByteLevel"}, {"add_prefix_space", false}}},
-                     {"decoder", {{"type", "ByteLevel"}}},
-                     {"model", {{"type", "BPE"}, {"vocab", vocab}, {"merges", nlohmann::json::array()}}}}
-          .dump(),
-      "letters");
-}
 
 /// Knows the texts; guesses right for a random number of tokens, with wrong siblings before and after.
 struct Guesser : Drafter {
