@@ -24,5 +24,6 @@ void describe_pretrain(CLI::App& app, Work& work);
 void describe_reach(CLI::App& app, Work& work);
 void describe_recall(CLI::App& app, Work& work);
 void describe_tokenizer(CLI::App& app, Work& work);
+void describe_train_heads(CLI::App& app, Work& work);
 
 }  // namespace linnet::cli

@@ -20,6 +20,7 @@ constexpr Command kCommands[] = {
     {"pretrain", "a model from nothing", nullptr},
     {"finetune", "next-token loss on a model, softmax or linear", nullptr},
     {"linearize", "a softmax model with linear attention", nullptr},
+    {"train-heads", "draft heads for a model, which speculation guesses with", nullptr},
     {"leak", "what a model that sees the future looks like", nullptr},
     {"import", "a Hugging Face folder from a GGUF file", describe_import},
     {"merge", "a full folder from a sidecar or LoRA and its base", describe_merge},

@@ -2,6 +2,7 @@
 #include "cli/output.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -33,6 +34,7 @@ int32_t start_token(const Tokenizer& tokenizer, const TrainingRun& run) {
 struct Prepared {
   train::TokenizedText text;
   std::optional<train::Validation> validation;
+  std::optional<train::Learner> learner;
 };
 
 /// Reads and encodes --valid and --data. The pool's threads are gone when libtorch's begin.
@@ -62,6 +64,7 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   note(fmt::format("{}, {} bytes, {} tokens", counted(prepared.text.documents(), "document"),
                    short_number(static_cast<double>(prepared.text.bytes)),
                    short_number(static_cast<double>(prepared.text.tokens.size()))));
+  if (run.learner) prepared.learner = run.learner(prepared.text, tokenizer, pool);
   return prepared;
 }
 
@@ -109,6 +112,7 @@ nlohmann::ordered_json result_json(const TrainingOptions& options, const train::
           {"loss", result.loss},
           {"validation_bits_per_byte_before", number(result.validation_before)},
           {"validation_bits_per_byte", number(result.validation_after)},
+          {"acceptance", result.acceptance},
           {"tokens_per_second", result.tokens_per_second},
           {"seconds", result.seconds},
           {"peak_memory_bytes", result.peak_memory},
@@ -122,6 +126,8 @@ std::string text_of(const train::RunResult& result) {
                   short_time(result.seconds), short_number(result.tokens_per_second),
                   short_number(static_cast<double>(result.trained_parameters)), result.loss);
   text += fmt::format("memory: {}\n", memory_of(result));
+  if (!result.acceptance.empty())
+    text += fmt::format("held-out text: right at depth 1, 2, …: {:.3f}\n", fmt::join(result.acceptance, " "));
   if (result.validation_before && result.validation_after)
     text += fmt::format("validation: {:.4f} bits per byte before, {:.4f} after\n", *result.validation_before,
                         *result.validation_after);
@@ -150,7 +156,7 @@ class NewFolder {
 bool holds_no_more_than_a_log(const fs::path& folder) {
   const auto is_log = [](const fs::directory_entry& entry) {
     const fs::path name = entry.path().filename();
-    return name == "training.jsonl" || name == "training.svg" ||
+    return name == "training.jsonl" || name == kWrittenText || name == "training.svg" ||
            (name == "checkpoints" && entry.is_directory() && fs::is_empty(entry));
   };
   return std::all_of(fs::directory_iterator(folder), fs::directory_iterator(), is_log);
@@ -251,15 +257,18 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
   std::optional<NewFolder> untrained;  // training makes its own
   stop_if_interrupted();
   if (options.numbers.tokens > 0) {
-    train::check_learning(module, run.phases, run.attention_option);
+    if (!run.learner) train::check_learning(module, run.phases, run.attention_option);
     const Prepared prepared = prepare(options, run, module);
     stop_if_interrupted();
-    if (options.packing == "documents")
+    if (options.packing == "documents" && !run.learner)
       train::check_learning(module, run.phases, run.attention_option, prepared.text.longest_document());
     note(plan_of(run.phases, options.numbers.tokens));
     train::warn_of_slow_products(module.options());
-    result = train::run_phases(module, prepared.text, prepared.validation ? &*prepared.validation : nullptr,
-                               run.phases, run_options(options, run, prepared.text, module));
+    train::RunOptions how = run_options(options, run, prepared.text, module);
+    how.learner = prepared.learner;
+    const bool scored = prepared.validation && !run.learner;
+    result =
+        train::run_phases(module, prepared.text, scored ? &*prepared.validation : nullptr, run.phases, how);
     if (result.interrupted) {
       note(fmt::format("interrupted after step {}; saved in {}; --resume goes on", result.steps,
                        result.checkpoint.string()));

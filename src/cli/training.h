@@ -16,6 +16,9 @@
 
 namespace linnet::cli {
 
+/// Where train-heads keeps what the model wrote while a run lasts, in OUT.
+constexpr const char* kWrittenText = "written.safetensors";
+
 struct TrainingOptions {
   SharedOptions shared;
   std::vector<std::filesystem::path> data, valid;
@@ -45,6 +48,9 @@ struct TrainingRun {
   std::vector<train::Phase> phases;
   std::string attention_option;  // what set the model's attention in this command; empty: nothing
   nlohmann::json identity;       // what makes it another run: the model, the attention, …
+  /// Where something else than the module is trained: makes it of the text, which it may change. May be empty.
+  std::function<train::Learner(train::TokenizedText& text, const Tokenizer& tokenizer, ThreadPool& pool)>
+      learner;
   /// Writes the model into OUT, after some steps or none; returns lines to print.
   std::function<std::vector<std::string>(bool trained)> write;
 };

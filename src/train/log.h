@@ -23,6 +23,7 @@ struct LogLine {
   double tokens_per_second = 0;
   double seconds = 0;  // since the run began, pauses between resumed parts not counted
   std::optional<double> validation_bits_per_byte;
+  std::vector<double> acceptance;  // of draft heads on held-out text, by depth; empty: not measured
 };
 
 std::string to_json_line(const LogLine& line);

@@ -91,6 +91,16 @@ std::vector<Phase> finetune_recipe(const Hyperparameters& numbers, const Place& 
   return {phase};
 }
 
+std::vector<Phase> heads_recipe(const Hyperparameters& numbers, const Place& place) {
+  Phase phase = phase_of("heads", numbers, place, {.batch = place.cuda ? 64 : 8, .context = 512}, 0.0);
+  schedule(phase, static_cast<double>(numbers.tokens), numbers.warmup,
+           {.decay = numbers.decay.value_or(RateShape::kCosine),
+            .peak = numbers.learning_rate.value_or(1e-3),
+            .floor = numbers.floor.value_or(0.0),
+            .warmup = INT64_MAX});
+  return {phase};
+}
+
 std::vector<Phase> transfer_recipe(const Hyperparameters& numbers, const Place& place,
                                    const Trainable& trainable) {
   const auto tokens = static_cast<double>(numbers.tokens);

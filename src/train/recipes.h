@@ -44,6 +44,10 @@ std::vector<Phase> pretrain_recipe(const Hyperparameters& numbers, const Place& 
 std::vector<Phase> finetune_recipe(const Hyperparameters& numbers, const Place& place,
                                    const Trainable& trainable);
 
+/// Draft heads on a frozen model: AdamW (0.9, 0.95), weight decay 0, lr 1e-3 cosine to 0, a tenth of the
+/// steps of warm-up; 64 rows of 512 tokens a step, 8 on a CPU.
+std::vector<Phase> heads_recipe(const Hyperparameters& numbers, const Place& place);
+
 /// Attention transfer on 3/8 of the tokens (new tensors alone, lr 1e-2 cosine to 0), then KL to the teacher's
 /// logits (lr 1e-3, 20 steps of warm-up, cosine to 10%); where asked for, a last share of the tokens on long
 /// rows with next-token loss (lr a tenth).

@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -148,8 +149,9 @@ void Runner::enter(size_t index) {
   rows_.try_emplace(phase.rows, text_, phase.rows, options_.seed);
   if (phase.goes_on && optimizer_) return;
   optimizer_begin_ = phase.goes_on ? optimizer_begin_ : phase_begin_;
-  module_.set_trainable(phase.trainable);
-  optimizer_ = std::make_unique<AdamW>(module_.parameters(), phase.adamw);
+  if (!options_.learner) module_.set_trainable(phase.trainable);
+  optimizer_ = std::make_unique<AdamW>(options_.learner ? options_.learner->parameters : module_.parameters(),
+                                       phase.adamw);
   result_.trained_parameters = 0;
   for (const Parameter& parameter : optimizer_->parameters())
     result_.trained_parameters += parameter.tensor.numel();
@@ -175,6 +177,7 @@ RowBatch Runner::rows(const Phase& phase, int64_t first, int64_t count) {
 }
 
 at::Tensor Runner::loss(const Phase& phase, const RowBatch& rows) const {
+  if (options_.learner) return options_.learner->loss(rows);
   if (phase.objective == Objective::kTransfer) return module_.transfer_loss(rows.batch);
   if (phase.objective == Objective::kNextToken)
     return module_.next_token_loss(module_.hidden(rows.batch), rows.targets);
@@ -250,21 +253,25 @@ void Runner::flush() {
   result_.loss = lines.back().loss;
   pending_.clear();
   const bool last = progress_.step == last_step();
-  if (validation_ != nullptr &&
-      (last || (options_.evaluate_every > 0 && progress_.step % options_.evaluate_every == 0))) {
+  if (last || (options_.evaluate_every > 0 && progress_.step % options_.evaluate_every == 0)) {
     evaluate();
     lines.back().validation_bits_per_byte = result_.validation_after;
+    lines.back().acceptance = result_.acceptance;
   }
   write_log(lines, last);
   progress_bar_->update(
       static_cast<double>(progress_.tokens),
-      fmt::format(
-          "loss {:.4f}{}", result_.loss,
-          result_.validation_after ? fmt::format(", validation {:.4f}", *result_.validation_after) : ""));
+      fmt::format("loss {:.4f}{}", result_.loss,
+                  !result_.acceptance.empty()
+                      ? fmt::format(", right {:.3f}", fmt::join(result_.acceptance, " "))
+                  : result_.validation_after ? fmt::format(", validation {:.4f}", *result_.validation_after)
+                                             : ""));
   steps_.restart();
 }
 
 void Runner::evaluate() {
+  if (options_.learner && options_.learner->acceptance) result_.acceptance = options_.learner->acceptance();
+  if (validation_ == nullptr) return;
   result_.validation_after =
       validation_->bits_per_byte(module_, std::max<int64_t>(1, phases_.front().micro_batch));
 }

@@ -52,6 +52,14 @@ enum class Packing {
   kDocuments,  // it starts anew at each
 };
 
+/// What a run trains that is not the module itself: heads on its hidden rows.
+struct Learner {
+  std::vector<Parameter> parameters;
+  std::function<at::Tensor(const RowBatch&)> loss;
+  /// How often guesses on held-out text are right, by depth; empty: nothing is held out.
+  std::function<std::vector<double>()> acceptance;
+};
+
 struct RunOptions {
   std::filesystem::path out;  // training.jsonl, training.svg, checkpoints/; empty: nothing is written
   std::string title;          // of the curves
@@ -61,6 +69,7 @@ struct RunOptions {
   int64_t log_every = 1;         // steps between looks at the device
   uint64_t seed = 0;
   Packing packing = Packing::kStream;
+  std::optional<Learner> learner;               // absent: the module's own loss and parameters
   nlohmann::json identity;                      // what a resumed run must share with the one before
   std::function<void(int64_t)> on_step;         // called after each step with its number; may be empty
   std::function<void(const LogLine&)> on_line;  // called with each step's numbers, once known; may be empty
@@ -74,6 +83,7 @@ struct RunResult {
   int64_t peak_memory = 0, peak_device_memory = 0;            // bytes; the device's: 0 on a CPU
   double loss = 0;                                            // of the last step
   std::optional<double> validation_before, validation_after;  // bits per byte
+  std::vector<double> acceptance;                             // a learner's, by depth
 };
 
 /// Runs the phases. `validation` may be null. After the last step a checkpoint is saved, so that the model

@@ -401,6 +401,65 @@ TEST_F(TrainingProgram, KeepsWhatItTrainedWhereItsLastWriteFails) {
   EXPECT_FALSE(fs::exists(path("out/checkpoints")));
 }
 
+TEST_F(TrainingProgram, TrainsHeadsThatSpeculationGuessesWith) {
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("base")})).status, 0);
+  const auto train = [&](const char* out, std::vector<std::string> more, RunOptions run = {}) {
+    std::vector<std::string> arguments = {"train-heads", path("base"), "--data",  text(),      "--valid",
+                                          valid(),       "--tokens",   "64",      "--context", "16",
+                                          "--heads",     "2",          "--batch", "2",         "--threads",
+                                          "1",           "-o",         path(out)};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_linnet(arguments, run);
+  };
+  const auto file_of = [&](const char* out) {
+    return std::string(MappedFile(path(out) + "/heads.safetensors").text());
+  };
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> arguments = {"generate", path("base"), "-p",           "a",
+                                          "-n",       "40",         "--ignore-eos", "--speculative",
+                                          "heads",    "--report",   "--verify-text"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_linnet(arguments);
+  };
+  EXPECT_THAT(generate({}).err,
+              HasSubstr("base/heads: holds no config.json, expected a folder of draft heads"));
+  // Beside the model they are found without being named.
+  const Outcome recursive = train("base/heads", {"--inner", "8", "--list", "30"});
+  ASSERT_EQ(recursive.status, 0) << recursive.err;
+  EXPECT_THAT(recursive.out, HasSubstr("held-out text: right at depth 1, 2"));
+  EXPECT_FALSE(fs::exists(path("base/heads/checkpoints")));
+  EXPECT_FALSE(fs::exists(path("base/heads/written.safetensors")));
+  EXPECT_THAT(std::string(MappedFile(path("base/heads/training.jsonl")).text()),
+              HasSubstr("\"acceptance\":["));
+  EXPECT_THAT(generate({}).err, HasSubstr("the same text"));
+  const Outcome medusa = train("medusa", {"--kind", "medusa", "--shared-vocabulary", "--written", "0"});
+  ASSERT_EQ(medusa.status, 0) << medusa.err;
+  EXPECT_THAT(generate({"--heads", path("medusa")}).err, HasSubstr("the same text"));
+  // What was trained is kept where the heads cannot be written, with what the model wrote; --resume trains
+  // nothing anew.
+  ASSERT_EQ(train("whole", {"--inner", "8"}).status, 0);
+  const Outcome full =
+      train("kept", {"--inner", "8"}, {.full_disk = true, .room = file_of("whole").size() - 1});
+  ASSERT_EQ(full.status, 2) << full.err;
+  EXPECT_THAT(full.err, HasSubstr("cannot write"));
+  if (fs::exists(path("kept/checkpoints/step-00000002"))) {
+    const Outcome resumed = train("kept", {"--inner", "8", "--resume"});
+    ASSERT_EQ(resumed.status, 0) << resumed.err;
+    EXPECT_EQ(file_of("kept"), file_of("whole"));
+  }
+  const std::pair<std::vector<std::string>, const char*> refused[] = {
+      {{"--kind", "medusa", "--inner", "8"}, "--inner: given with --kind medusa"},
+      {{"--blocks", "2"}, "--blocks: given with --kind recursive"},
+      {{"--written", "0", "--greedy", "1"}, "--greedy: given with --written 0"},
+      {{"--shard-size", "1GB"}, "--shard-size: given"}};
+  for (const auto& [more, expected] : refused) {
+    const Outcome outcome = train("refused", more);
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_THAT(outcome.err, HasSubstr(expected));
+    EXPECT_FALSE(fs::exists(path("refused")));
+  }
+}
+
 TEST_F(TrainingProgram, BenchMeasuresTrainingAndWritesItsResultAlone) {
   const Outcome out =
       run_linnet({"bench", model(), "--training", "--steps", "2", "--batch", "96", "--micro-batch", "64",
