@@ -21,6 +21,7 @@ void describe_merge(CLI::App& app, Work& work);
 void describe_methods(CLI::App& app, Work& work);
 void describe_perplexity(CLI::App& app, Work& work);
 void describe_pretrain(CLI::App& app, Work& work);
+void describe_quantize(CLI::App& app, Work& work);
 void describe_reach(CLI::App& app, Work& work);
 void describe_recall(CLI::App& app, Work& work);
 void describe_tokenizer(CLI::App& app, Work& work);

@@ -13,6 +13,7 @@
 #include "cli/output.h"
 #include "model/checks.h"
 #include "model/model.h"
+#include "model/quantized.h"
 #include "model/state_size.h"
 #include "text/tokenizer.h"
 
@@ -37,8 +38,16 @@ Json weights_of(const Model& model) {
   const std::vector<std::string> unused = model.unused_tensors();
   Total all;
   std::map<std::string, int64_t> types;
+  std::set<std::string, std::less<>> integers;  // tensors of matrices in integers, which count as such
+  for (const auto& [name, matrix] : quantized_matrices(model)) {
+    all.parameters += matrix.out * matrix.in;
+    all.bytes += static_cast<int64_t>(matrix.bytes());
+    types[type_name(matrix)] += matrix.out * matrix.in;
+    integers.insert(name + std::string(kPlainWeight));
+    for (const std::string_view part : kIntegerParts) integers.insert(name + std::string(part));
+  }
   for (const auto& [name, tensor] : model.base_tensors().tensors()) {
-    if (std::binary_search(unused.begin(), unused.end(), name)) continue;
+    if (std::binary_search(unused.begin(), unused.end(), name) || integers.contains(name)) continue;
     if (model.config().tied_embeddings && name == std::string(model.family().head) + ".weight") continue;
     all.add(tensor);
     types[std::string(name_of(tensor.type))] += tensor.numbers();

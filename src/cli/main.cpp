@@ -23,6 +23,7 @@ constexpr Command kCommands[] = {
     {"train-heads", "draft heads for a model, which speculation guesses with", nullptr},
     {"leak", "what a model that sees the future looks like", nullptr},
     {"import", "a Hugging Face folder from a GGUF file", describe_import},
+    {"quantize", "a model folder with its matrices in 8 or 4 bits", describe_quantize},
     {"merge", "a full folder from a sidecar or LoRA and its base", describe_merge},
 };
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/json.h"
 #include "format/fields.h"
+#include "format/quantization_config.h"
 #include "format/rope.h"
 
 namespace linnet {
@@ -83,9 +84,8 @@ void check_supported(const Fields& fields) {
     const Json* value = fields.find(row.key);
     if (value != nullptr && value->dump() != row.value) fields.refuse(row.key, row.meaning);
   }
-  if (fields.find("quantization_config") != nullptr) {
-    throw Error(fields.where(), "a quantized model", "weights in F32, F16 or BF16");
-  }
+  if (const Json* quantized = fields.find("quantization_config"))
+    check_quantization_config(*quantized, fields.where());
 }
 
 // What transformers' classes take where a key is absent.

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "model/model.h"
+#include "model/quantized.h"
 
 namespace linnet {
 namespace {
@@ -43,7 +44,8 @@ const TensorView& require_tensor(const TensorStore& store, std::string_view name
 
 void Model::check_base() const {
   const auto check = [&](const std::string& name, const ModuleShape& shape) {
-    require_tensor(base_, name + ".weight", shape.weight(), base_folder_);
+    if (shape.in == 0 || !is_quantized() || !quantized_matrix(base_, name, shape))
+      require_tensor(base_, name + ".weight", shape.weight(), base_folder_);
     if (shape.biased) require_tensor(base_, name + ".bias", {shape.out}, base_folder_);
   };
   for (std::string_view module : {family_->embedding, family_->position_embedding, family_->final_norm}) {
@@ -61,14 +63,16 @@ void Model::check_head() const {
   const std::string name = std::string(family_->head) + ".weight";
   const ModuleShape shape = module_shape(*family_, config_, family_->head);
   if (!config_.tied_embeddings) {
-    require_tensor(base_, name, shape.weight(), base_folder_);
+    if (!is_quantized() || !quantized_matrix(base_, std::string(family_->head), shape))
+      require_tensor(base_, name, shape.weight(), base_folder_);
     return;
   }
   const TensorView* head = base_.find(name);
   if (head == nullptr) return;
   require_tensor(base_, name, shape.weight(), base_folder_);
-  const TensorView& embedding = *base_.find(full_name(family_->embedding) + ".weight");
-  if (head->type != embedding.type || !std::ranges::equal(head->bytes, embedding.bytes)) {
+  const TensorView* embedding = base_.find(full_name(family_->embedding) + ".weight");
+  if (embedding == nullptr || head->type != embedding->type ||
+      !std::ranges::equal(head->bytes, embedding->bytes)) {
     throw Error(base_.where(name), "differs from the embedding, to which config.json ties it",
                 "the same numbers, or tie_word_embeddings false");
   }
@@ -141,6 +145,9 @@ std::vector<std::string> Model::unused_tensors() const {
   std::set<std::string> used;
   const auto use = [&](const std::string& name, std::string_view module) {
     used.insert(name + ".weight");
+    if (is_quantized()) {
+      for (std::string_view part : kIntegerParts) used.insert(name + std::string(part));
+    }
     if (module_shape(*family_, config_, module).biased) used.insert(name + ".bias");
   };
   for (std::string_view module :

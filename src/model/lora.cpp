@@ -14,6 +14,7 @@
 #include "format/fields.h"
 #include "model/checks.h"
 #include "model/model.h"
+#include "model/quantized.h"
 #include "model/write_model.h"
 #include "text/regex.h"
 
@@ -234,6 +235,10 @@ void Model::untie_saved() {
   const std::string head = std::string(family_->head) + ".weight",
                     embedding = full_name(family_->embedding) + ".weight";
   if (!saved_.contains(head) && !saved_.contains(embedding)) return;
+  if (quantized_matrix(base_, full_name(family_->embedding),
+                       module_shape(*family_, config_, family_->embedding)))
+    throw Error(base_folder_.string(), "the embedding is in integers, and the LoRA has its own or its head's",
+                "the base that was quantized");
   const auto now = [&](const std::string& name) {
     const auto found = saved_.find(name);
     return found == saved_.end() ? *base_.find(embedding) : found->second;
@@ -293,6 +298,10 @@ std::map<std::string, OwnedTensor> merge_lora(const Model& model) {
       if (!pair) continue;
       stop_if_interrupted();
       const std::string name = model.module_name(layer, module) + ".weight";
+      if (model.quantized(layer, module))
+        throw Error(model.base_folder().string(),
+                    "its matrices are in integers, which LoRA cannot be merged into",
+                    "the base that was quantized");
       merged.emplace(name, merge_lora(*model.layer_tensor(layer, module, "weight"), *pair,
                                       module_shape(model.family(), model.config(), module), name));
     }

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "format/fields.h"
+#include "model/quantized.h"
 #include "model/teacher.h"
 #include "model/write_model.h"
 
@@ -106,9 +107,9 @@ void Model::open_plain(const fs::path& folder) {
   generation_ = GenerationConfig::read(folder);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
-  const std::string weight = std::string(family_->embedding) + ".weight";
+  const std::string embedding(family_->embedding);
   const bool bare =
-      base_.find(std::string(family_->prefix) + weight) == nullptr && base_.find(weight) != nullptr;
+      !has_matrix(base_, std::string(family_->prefix) + embedding) && has_matrix(base_, embedding);
   prefix_ = bare ? "" : family_->prefix;
 }
 
@@ -188,6 +189,13 @@ const TensorView* Model::layer_tensor(int layer, std::string_view module, std::s
   if (module.empty()) return nullptr;
   if (part == "bias" && !module_shape(*family_, config_, module).biased) return nullptr;
   return original(module_name(layer, module).append(".").append(part));
+}
+
+std::optional<kernels::Weights> Model::quantized(int layer, std::string_view module) const {
+  if (module.empty() || (module == family_->head && config_.tied_embeddings)) return std::nullopt;
+  const std::string name = full_module_name(layer, module);
+  if (saved_.contains(name + ".weight")) return std::nullopt;
+  return quantized_matrix(base_, name, module_shape(*family_, config_, module));
 }
 
 std::string Model::module_name(int layer, std::string_view module) const {

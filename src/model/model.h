@@ -18,6 +18,7 @@
 #include "format/model_config.h"
 #include "format/safetensors.h"
 #include "format/store_reading.h"
+#include "kernels/cpu/weights.h"
 #include "model/family.h"
 #include "model/lora.h"
 
@@ -68,6 +69,11 @@ class Model {
   /// the config leaves out, the head of tied embeddings).
   const TensorView* tensor(std::string_view module, std::string_view part) const;
   const TensorView* layer_tensor(int layer, std::string_view module, std::string_view part) const;
+  /// The matrix of a module where the folder has it in integers (its "weight" is none of floats then, or
+  /// there is none); in place. `layer` −1: of no layer.
+  std::optional<kernels::Weights> quantized(int layer, std::string_view module) const;
+  /// Whether any matrix is.
+  bool is_quantized() const { return config_.raw.contains("quantization_config"); }
   /// The full name under which a layer's module stands in the file: "model.layers.3.self_attn.q_proj".
   std::string module_name(int layer, std::string_view module) const;
 
@@ -77,6 +83,11 @@ class Model {
   /// stand in the LoRA's file.
   const std::map<std::string, TensorView, std::less<>>& saved_tensors() const { return saved_; }
   std::vector<NamedTensor> saved_modules() const;
+
+  /// The same, and of a module of no layer (`layer` −1): "model.embed_tokens", "lm_head".
+  std::string full_module_name(int layer, std::string_view module) const {
+    return layer < 0 ? full_name(module) : module_name(layer, module);
+  }
 
   /// What a layer's new tensors begin with: "model.layers.3.self_attn.linear_attention.".
   std::string linear_prefix(int layer) const;

@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "model/quantized.h"
 #include "model/teacher.h"
 
 namespace linnet {
@@ -108,20 +109,31 @@ void write_folder(const fs::path& out, const Json& config, std::span<const Named
 }
 
 void write_full(const fs::path& out, const Model& model, std::span<const NamedTensor> changed,
-                const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace,
-                bool trained) {
-  std::map<std::string, TensorView, std::less<>> all = model.base_tensors().tensors();
-  for (const auto& [name, tensor] : model.saved_tensors()) all.insert_or_assign(name, tensor);
-  for (const NamedTensor& one : changed) all.insert_or_assign(one.name, one.tensor);
+                const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace, bool trained,
+                const Json& quantization) {
+  std::map<std::string, NamedTensor, std::less<>> all;
+  // A matrix takes the place of what it was before, in integers or not.
+  const auto put = [&](NamedTensor one) {
+    const auto erase = [&](std::string_view own, std::string_view other) {
+      if (one.name.ends_with(own)) all.erase(one.name.substr(0, one.name.size() - own.size()).append(other));
+    };
+    for (const std::string_view part : kIntegerParts) erase(kPlainWeight, part);
+    erase(kPackedWeight, kPlainWeight);
+    all.insert_or_assign(one.name, std::move(one));
+  };
+  for (const auto& [name, tensor] : model.base_tensors().tensors()) all.insert({name, {name, tensor}});
+  for (const auto& [name, tensor] : model.saved_tensors()) put({name, tensor});
+  for (const NamedTensor& one : changed) put(one);
   // A tied head that stands in the base's file too would stay behind a changed embedding.
   if (model.config().tied_embeddings) all.erase(std::string(model.family().head) + ".weight");
   std::vector<NamedTensor> tensors;
-  for (auto& [name, tensor] : all) tensors.push_back({name, std::move(tensor)});
+  for (auto& [name, tensor] : all) tensors.push_back(std::move(tensor));
 
   Json config = model.config().raw;
   config.erase("linear_attention");
   Json linear = attention_object(model.config(), attention);
   if (!linear.is_null()) config["linear_attention"] = std::move(linear);
+  if (!quantization.is_null()) config["quantization_config"] = quantization;
 
   AtomicFolder folder(out, replace);
   write_json(folder.path() / "config.json", config);

@@ -50,10 +50,11 @@ void write_folder(const std::filesystem::path& out, const nlohmann::json& config
 /// A whole folder from an open model (a sidecar's base gives what is not in `changed`): every original field
 /// and tensor, a LoRA's modules_to_save in the base's place, those in `changed` replaced or added,
 /// `linear_attention` where a layer is not plain softmax, the tokenizer's files and generation_config.json.
-/// LoRA is not merged by this: `changed` has what merge_lora() gives.
+/// LoRA is not merged by this: `changed` has what merge_lora() gives. `quantization`: the quantization_config
+/// of matrices in integers among `changed`; null: the model's own.
 void write_full(const std::filesystem::path& out, const Model& model, std::span<const NamedTensor> changed,
                 const std::vector<AttentionConfig>& attention, size_t shard_bytes, bool replace,
-                bool trained = false);
+                bool trained = false, const nlohmann::json& quantization = {});
 
 /// The model's matrices that have LoRA, with it merged, by their names in the base's files.
 std::map<std::string, OwnedTensor> merge_lora(const Model& model);

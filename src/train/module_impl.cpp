@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/quantized.h"
 #include "model/teacher.h"
 #include "model/write_model.h"
 #include "train/attention/parallel.h"
@@ -96,6 +97,8 @@ at::Tensor Module::Impl::source(int layer, std::string_view module, std::string_
                                 at::ScalarType type, bool frozen) const {
   const std::string name = fmt::format("{}.{}", module, part);
   if (model) {
+    const auto integers = part == "weight" ? model->quantized(layer, module) : std::nullopt;
+    if (integers) return widened(*integers, family->transposed && layer != kNoLayer).to(options.device, type);
     const TensorView* view =
         layer == kNoLayer ? model->tensor(module, part) : model->layer_tensor(layer, module, part);
     if (view == nullptr) return {};
@@ -126,7 +129,7 @@ Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool n
     name = module;
   } else {
     const std::string with = std::string(family->prefix) + std::string(module);
-    const bool without = model && model->base_tensors().find(with + ".weight") == nullptr;
+    const bool without = model && !has_matrix(model->base_tensors(), with);
     name = without ? std::string(module) : with;
   }
   Unit made;
@@ -185,6 +188,11 @@ void Module::Impl::train(Unit& unit, int layer, std::string_view module, bool on
 }
 
 void Module::Impl::set_trainable(const Trainable& wanted) {
+  const bool originals =
+      wanted.what == Train::kAll || wanted.what == Train::kAttention || wanted.embeddings_and_norms;
+  if (model && model->is_quantized() && originals)
+    throw Error(model->base_folder().string(), "its matrices are in integers, which training cannot change",
+                "--train new or lora, or the model that was quantized");
   trainable = wanted;
   if (wanted.what == Train::kLora) add_lora();
   each_unit([&](Unit& unit, int layer, std::string_view module, int slot) {

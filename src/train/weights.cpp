@@ -27,6 +27,13 @@ at::Tensor map_tensor(const TensorView& view, std::shared_ptr<const void> owner,
       at::TensorOptions().dtype(type));
 }
 
+at::Tensor widened(const kernels::Weights& weights, bool transposed) {
+  at::Tensor tensor = at::empty({weights.out, weights.in}, at::kFloat);
+  auto* rows = tensor.data_ptr<float>();
+  for (int64_t o = 0; o < weights.out; ++o) kernels::read_row(weights, o, rows + o * weights.in);
+  return transposed ? tensor.t().contiguous() : tensor;
+}
+
 namespace {
 
 /// Every number from draw(stream, place), the stream a hash of the tensor's name (FNV-1a).

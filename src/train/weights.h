@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "format/tensor.h"
+#include "kernels/cpu/weights.h"
 #include "model/family.h"
 #include "train/attention/parallel.h"
 
@@ -24,6 +25,9 @@ at::Tensor load_tensor(const TensorView& view, at::Device device, at::ScalarType
 /// The same on the CPU in the type of the file and, where the bytes are aligned, in place: to be read alone.
 /// `owner` keeps them mapped.
 at::Tensor map_tensor(const TensorView& view, std::shared_ptr<const void> owner, const std::string& where);
+
+/// A matrix in integers [out, in] as float32 numbers on the CPU; `transposed`: [in, out].
+at::Tensor widened(const kernels::Weights& weights, bool transposed);
 
 /// Normal numbers times `deviation`, a function of (seed, name, place) alone.
 at::Tensor draw_tensor(const std::vector<int64_t>& shape, double deviation, uint64_t seed,

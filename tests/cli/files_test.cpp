@@ -15,12 +15,14 @@
 #include "format/safetensors.h"
 #include "model/model.h"
 #include "tests/cli/program.h"
+#include "tests/model/random_model.h"
 #include "tests/model/tiny_gguf.h"
 
 namespace linnet {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
@@ -117,6 +119,50 @@ TEST_F(Program, MergesASidecarIntoAFolderThatScoresTheSame) {
   EXPECT_EQ(score("{i}/full"), score("{i}/sidecar"));
   EXPECT_NE(score("{i}/full"), score("{m}"));
   EXPECT_EQ(run({"merge", "{i}/sidecar", "-o", "{i}/full"}).status, 2);  // it exists now
+}
+
+TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
+  write_random_model({.hidden = 64,
+                      .heads = 4,
+                      .head_size = 16,
+                      .intermediate = 96,
+                      .vocabulary = 100,
+                      .type = DType::kBF16},
+                     inputs() / "whole");
+  fs::copy_file(model() / "tokenizer.json", inputs() / "whole/tokenizer.json");
+  const Outcome outcome = run({"quantize", "{i}/whole", "-o", "{i}/integers", "--weights", "int4", "--valid",
+                               "{i}/text.txt", "--json", "out.json"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.out, AllOf(HasSubstr("layer 1 "), HasSubstr("bits per byte ")));
+  EXPECT_THAT(outcome.err, HasSubstr("linnet: wrote " + input("integers")));
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  const Outcome scored = run({"perplexity", "{i}/integers", "{i}/text.txt", "--json", "out.json"});
+  ASSERT_EQ(scored.status, 0) << scored.err;
+  EXPECT_EQ(parse_json(scored.files.at("out.json"), "out.json")["bits_per_byte"], json["bits_per_byte"]);
+  const nlohmann::json seen =
+      parse_json(run({"inspect", "{i}/integers", "--json", "out.json"}).files.at("out.json"), "out.json");
+  const nlohmann::json before =
+      parse_json(run({"inspect", "{i}/whole", "--json", "out.json"}).files.at("out.json"), "out.json");
+  EXPECT_EQ(seen["weights"]["parameters"], before["weights"]["parameters"]);
+  EXPECT_EQ(seen["weights"]["types"]["int4, groups of 32"].get<int64_t>() +
+                seen["weights"]["types"]["int8, groups of 32"].get<int64_t>(),
+            json["parameters"].get<int64_t>());
+  EXPECT_THAT(seen["problems"], IsEmpty());
+  EXPECT_EQ(run({"check", "{i}/integers", "--tokens", "8"}).status, 0);
+  const std::vector<BadRow> rows = {
+      {{"quantize", "{i}/integers", "-o", "out"}, "integers: is quantized already, expected the model"},
+      {{"quantize", "{i}/whole", "-o", "out", "--group", "128"}, "model.embed_tokens: rows of 64 numbers"},
+      {{"quantize", "{i}/whole", "-o", "out", "--group", "48"}, "--group: \"48\", expected"},
+      {{"quantize", "{i}/whole", "-o", "out", "--weights", "stored"}, "--weights: \"stored\", expected"},
+      {{"quantize", "{i}/whole", "-o", "out", "--offsets"}, "--offsets: given with --weights int8"},
+      {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--int8", "gate"},
+       "--int8: \"gate\" is no"},
+      {{"quantize", "{i}/whole", "-o", "out", "--window", "8"}, "--window: given without --valid"},
+      {{"quantize", "{m}", "-o", "out"}, "which int8 makes groups of 32 of"},
+      {{"quantize", "{i}/whole", "-o", "{i}/integers"}, "already exists"},
+      {{"perplexity", "{i}/integers", "{i}/text.txt", "--weights", "int8"}, "is in integers already"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run(row.arguments));
 }
 
 TEST_F(Program, TrainsATokenizerThatGivesTheTextBack) {

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "format/fields.h"
 #include "format/model_config.h"
+#include "format/quantization_config.h"
 #include "tests/format/files.h"
 
 namespace linnet {
@@ -51,6 +52,17 @@ Json types(std::string_view letters) {
 }
 
 ModelConfig parse(const Json& config) { return ModelConfig::parse(config, "config.json"); }
+
+/// A config.json with compressed-tensors' object for packed int4, patched: as a whole, or its one group.
+Json with_quantization(const Json& patch) {
+  Json object = quantization_config({{{"Linear"}, 4, 32, false}}, {"lm_head"});
+  object.merge_patch(patch);
+  Json config = llama();
+  config["quantization_config"] = object;
+  return config;
+}
+
+Json with_group(const Json& patch) { return with_quantization({{"config_groups", {{"group_0", patch}}}}); }
 
 TEST(Config, RefusesEveryBrokenFieldByItsName) {
   const struct {
@@ -102,7 +114,28 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"model_type", nullptr}}), "no \"model_type\""},
       {with(llama(), {{"eos_token_id", -1}}), "\"eos_token_id\" is -1"},
       {with(llama(), {{"eos_token_id", {1, "2"}}}), "\"eos_token_id\" is [1,\"2\"]"},
-      {with(llama(), {{"quantization_config", {{"bits", 4}}}}), "a quantized model"},
+      {with_quantization({{"quant_method", nullptr}}), "quantization_config: no \"quant_method\""},
+      {with_quantization({{"quant_method", "gptq"}}), "is \"gptq\", expected compressed-tensors or linnet"},
+      {with_quantization({{"quant_method", "awq"}}), "other quantized models are not read"},
+      {with_quantization({{"quant_method", "bitsandbytes"}}), "\"quant_method\" is \"bitsandbytes\""},
+      {with_quantization({{"quant_method", "fp8"}}), "\"quant_method\" is \"fp8\""},
+      {with_quantization({{"quant_method", 4}}), "\"quant_method\" is 4, expected a string"},
+      {with_quantization({{"format", "float-quantized"}}), "\"format\" is \"float-quantized\""},
+      {with_quantization({{"format", nullptr}}), "no \"format\""},
+      {with_quantization({{"config_groups", Json::array()}}), "\"config_groups\" is [], expected"},
+      {with_quantization({{"config_groups", {{"a", 3}}}}), "quantization_config: a: not"},
+      {with_quantization({{"kv_cache_scheme", {{"num_bits", 8}}}}),
+       "\"kv_cache_scheme\" is {\"num_bits\":8}"},
+      {with_quantization({{"sparsity_config", {{"format", "dense"}}}}), "\"sparsity_config\" is"},
+      {with_group({{"input_activations", {{"num_bits", 8}}}}), "\"input_activations\" is"},
+      {with_group({{"weights", nullptr}}), "group_0: no \"weights\""},
+      {with_group({{"format", "int-quantized"}}), "\"format\" is \"int-quantized\", expected pack-quantized"},
+      {with_group({{"weights", {{"num_bits", 3}}}}), "\"num_bits\" is 3, expected 4 or 8"},
+      {with_group({{"weights", {{"type", "float"}}}}), "\"type\" is \"float\", expected int"},
+      {with_group({{"weights", {{"symmetric", false}}}}), "\"symmetric\" is false, expected true"},
+      {with_group({{"weights", {{"strategy", "block"}}}}), "\"strategy\" is \"block\""},
+      {with_group({{"weights", {{"dynamic", true}}}}), "\"dynamic\" is true"},
+      {with_group({{"weights", {{"actorder", "group"}}}}), "\"actorder\" is \"group\""},
       {with(llama(), {{"sliding_window", 256}}),
        "\"sliding_window\" is 256, expected null (llama has no window)"},
       {with(llama(), {{"use_sliding_window", true}}), "\"use_sliding_window\" is true, expected false"},

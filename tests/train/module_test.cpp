@@ -11,6 +11,9 @@
 #include "base/error.h"
 #include "format/safetensors.h"
 #include "model/decoder.h"
+#include "model/quantize.h"
+#include "model/write_model.h"
+#include "tests/model/random_model.h"
 #include "tests/train/random_rows.h"
 #include "train/weights.h"
 
@@ -86,12 +89,11 @@ TEST_P(Golden, GradientsAreHuggingFaces) {
   EXPECT_EQ(compared, expected);
 }
 
-TEST_P(Golden, LogitsAreTheDecoders) {
-  Module::Options options;
-  const auto model = Model::open(GetParam());
+/// Logits of 40 tokens by the module and by the decoder, both in float32.
+void expect_logits_of_the_decoder(const std::shared_ptr<const Model>& model) {
   at::NoGradGuard off;
   const at::Tensor ids = at::arange(40, at::kLong).remainder(model->config().vocabulary).unsqueeze(0);
-  const Module module(model, options);
+  const Module module(model, {});
   ThreadPool pool(1);
   const auto decoder = Decoder::make(model, {.compute = ComputeType::kFloat32}, pool);
   std::vector<int32_t> tokens(40);
@@ -102,6 +104,27 @@ TEST_P(Golden, LogitsAreTheDecoders) {
   const at::Tensor expected =
       at::from_blob(logits.data(), {40, model->config().vocabulary}, at::TensorOptions().dtype(at::kFloat));
   EXPECT_LT(relative_error(module.logits(module.hidden({ids, {}}))[0], expected), 1e-5);
+}
+
+TEST_P(Golden, LogitsAreTheDecoders) { expect_logits_of_the_decoder(Model::open(GetParam())); }
+
+TEST(Quantized, AModelComputesWhatItsIntegersStandForAndDoesNotTrainThem) {
+  for (const bool gpt2 : {false, true}) {
+    const TemporaryModel original(
+        {.gpt2 = gpt2, .hidden = 64, .heads = 4, .head_size = 16, .intermediate = 96, .type = DType::kBF16});
+    const fs::path folder = original.folder() / "integers";
+    ThreadPool pool(1);
+    write_quantized(folder, *original.get(), {.type = kernels::WeightType::kInt4}, kShardBytes, pool);
+    const auto model = Model::open(folder);
+    expect_logits_of_the_decoder(model);
+    Module module(model, {});
+    for (const Train what : {Train::kAll, Train::kAttention})
+      EXPECT_THROW(module.set_trainable({.what = what}), Error);
+    EXPECT_THROW(module.set_trainable({.what = Train::kLora, .embeddings_and_norms = true}), Error);
+    module.set_trainable({.what = Train::kLora});
+    EXPECT_EQ(module.parameters().size(),
+              gpt2 ? 12u : 24u);  // A and B of q, k, v, o (or both) in three layers
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(HuggingFace, Golden, testing::ValuesIn(golden_folders()), [](const auto& info) {

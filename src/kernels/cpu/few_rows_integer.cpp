@@ -1,6 +1,7 @@
 // Products of rows in 8 bits and integer weights by AVX512_VNNI: 64 multiply-adds an instruction, exact in
-// 32-bit integers. Each 64 inputs make two groups, whose integer sums are scaled and added in float32: one
-// vector of sums per number, in order of the blocks, so few_rows.h's promises hold.
+// 32-bit integers. Each 64 inputs make two groups of x, whose integer sums are scaled and added in float32:
+// one vector of sums per number, in order of the blocks, so few_rows.h's promises hold. Where weights have
+// offsets, these times the sums of x are added likewise.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -17,13 +18,18 @@ namespace {
 
 constexpr int64_t kBlock = 64;  // inputs
 
-/// A block of one row of x. The instruction multiplies unsigned weights by signed rows; what the weights'
-/// offset adds is taken off before it starts.
+/// A block of one row of x. The instruction multiplies unsigned weights by signed rows; what makes the
+/// weights unsigned is taken off before it starts. For int4 the numbers stand as its halves of bytes do:
+/// those of even places, then those of odd ones.
 struct Prepared {
   int8_t numbers[kBlock];
-  int32_t offset[16];  // −offset of the weights × each four numbers' sum
-  float scale[16];     // of each four numbers
+  int32_t start[16];  // −(what makes weights unsigned) × each four numbers' sum
+  float scale[16];    // of each four numbers
+  float sum[16];      // each four numbers' sum × their scale
 };
+
+/// Lanes, of four numbers each, that hold the first of a block's two groups.
+constexpr __mmask16 first_group(bool int8) { return int8 ? 0x00FF : 0x0F0F; }
 
 /// 64 weights, unsigned.
 template <bool kInt8>
@@ -35,60 +41,76 @@ HWY_INLINE __m512i load(const uint8_t* from) {
   return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_and_si256(both, low)), upper, 1);
 }
 
-/// Two bf16 scales, the first in the lower lanes.
+/// A bf16 scale for each lane: `kTwo` of them from `from` on, for the two groups, or one for all.
+template <bool kInt8, bool kTwo>
 HWY_INLINE __m512 load_scales(const uint16_t* from) {
+  if (!kTwo) return _mm512_set1_ps(bfloat16_to_float(*from));
   uint32_t both;
   std::memcpy(&both, from, sizeof(both));
   const __m512i words = _mm512_set1_epi32(static_cast<int>(both));
   return _mm512_castsi512_ps(
       _mm512_mask_slli_epi32(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))),
-                             __mmask16(0x00FF), words, 16));
+                             first_group(kInt8), words, 16));
 }
 
-template <bool kInt8, int kRows>
+/// What the instruction is made for.
+template <bool kIsInt8, bool kHasTwo, bool kHasOffsets>
+struct Form {
+  static constexpr bool kInt8 = kIsInt8;
+  static constexpr bool kTwo = kHasTwo;  // groups of weights in a block; else a group has several blocks
+  static constexpr bool kOffsets = kHasOffsets;
+};
+
+template <class Form, int kRows>
 HWY_INLINE void tile(const Weights& weights, int64_t begin, int64_t outs, const Prepared* x, Ahead ahead,
                      float* y, int64_t y_stride) {
+  constexpr bool kInt8 = Form::kInt8, kTwo = Form::kTwo;
   constexpr int64_t kBytes = kInt8 ? kBlock : kBlock / 2;
-  const int64_t in = weights.in, groups = in / kScaleGroup;
+  const int64_t in = weights.in, groups = weights.groups(),
+                group_blocks = (weights.group + kBlock - 1) / kBlock;
   __m512 sums[kOuts][kRows];
   for (auto& of_output : sums) {
     for (__m512& sum : of_output) sum = _mm512_setzero_ps();
   }
   const uint8_t* from[kOuts];  // where there are fewer, the last stands in for the rest
-  const uint16_t* scales[kOuts];
+  int64_t first[kOuts];        // group of the row
   for (int64_t o = 0; o < kOuts; ++o) {
     const int64_t row = begin + std::min(o, outs - 1);
     from[o] = reinterpret_cast<const uint8_t*>(weights.data) + row * weights.row_bytes();
-    scales[o] = weights.scales + row * groups;
+    first[o] = row * groups;
   }
-  const auto add = [&](int o, __m512i w, __m512 scale) __attribute__((always_inline)) {
+  const auto add = [&](int o, __m512i w, __m512 scale, __m512 offset) __attribute__((always_inline)) {
     for (int r = 0; r < kRows; ++r) {
       const __m512i sum =
-          _mm512_dpbusd_epi32(_mm512_loadu_si512(x[r].offset), w, _mm512_loadu_si512(x[r].numbers));
+          _mm512_dpbusd_epi32(_mm512_loadu_si512(x[r].start), w, _mm512_loadu_si512(x[r].numbers));
       sums[o][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, _mm512_loadu_ps(x[r].scale)),
                                    sums[o][r]);
+      if (Form::kOffsets) sums[o][r] = _mm512_fmadd_ps(offset, _mm512_loadu_ps(x[r].sum), sums[o][r]);
     }
   };
-  int64_t i = 0;
+  const auto scales_at = [&](const uint16_t* of, int64_t at) __attribute__((always_inline)) {
+    return load_scales<kInt8, kTwo>(of + at);
+  };
+  int64_t i = 0, group = 0, left = group_blocks;
   for (; i + kBlock <= in; i += kBlock, x += kRows) {
     ahead.ask();
     for (int o = 0; o < kOuts; ++o)
-      add(o, load<kInt8>(from[o] + i / kBlock * kBytes), load_scales(scales[o] + i / kScaleGroup));
+      add(o, load<kInt8>(from[o] + i / kBlock * kBytes), scales_at(weights.scales, first[o] + group),
+          Form::kOffsets ? scales_at(weights.offsets, first[o] + group) : __m512());
+    if (kTwo) {
+      group += 2;
+    } else if (--left == 0) {
+      group += 1, left = group_blocks;
+    }
   }
-  if (i < in) {  // one group: its inputs' partners are zeros
+  if (i < in) {  // half a block: its inputs' partners are zeros
     for (int o = 0; o < kOuts; ++o) {
       uint8_t last[kBlock] = {};
-      const uint8_t* rest = from[o] + i / kBlock * kBytes;
-      if (kInt8) {
-        std::memcpy(last, rest, kScaleGroup);
-      } else {
-        for (int64_t j = 0; j < kScaleGroup / 2; ++j) {
-          last[j] = rest[j] & 15;
-          last[kScaleGroup / 2 + j] = rest[j] >> 4;
-        }
-      }
-      const uint16_t both[2] = {scales[o][i / kScaleGroup], 0};
-      add(o, load<kInt8>(last), load_scales(both));
+      std::memcpy(last, from[o] + i / kBlock * kBytes, kBytes / 2);
+      const auto one = [&](const uint16_t* of) __attribute__((always_inline)) {
+        return load_scales<kInt8, false>(of + first[o] + group);
+      };
+      add(o, load<kInt8>(last), one(weights.scales), Form::kOffsets ? one(weights.offsets) : __m512());
     }
   }
   const auto written = static_cast<__mmask8>((1u << outs) - 1);
@@ -97,7 +119,7 @@ HWY_INLINE void tile(const Weights& weights, int64_t begin, int64_t outs, const 
                        sums_over_lanes(sums[0][r], sums[1][r], sums[2][r], sums[3][r]));
 }
 
-template <bool kInt8>
+template <class Form>
 HWY_INLINE void range(const Weights& weights, int64_t begin, int64_t end, const Prepared* prepared,
                       int64_t rows, float* y, int64_t y_stride) {
   const int64_t blocks = (weights.in + kBlock - 1) / kBlock, groups = (rows + kGroup - 1) / kGroup;
@@ -110,10 +132,10 @@ HWY_INLINE void range(const Weights& weights, int64_t begin, int64_t end, const 
     for (int64_t r = 0, now; r < rows; r += now, x += now * blocks, next += part * kLine) {
       now = group_at(r, rows);
       float* to = y + o + r * y_stride;
-      if (now == 1) tile<kInt8, 1>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
-      if (now == 2) tile<kInt8, 2>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
-      if (now == 3) tile<kInt8, 3>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
-      if (now == 4) tile<kInt8, 4>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
+      if (now == 1) tile<Form, 1>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
+      if (now == 2) tile<Form, 2>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
+      if (now == 3) tile<Form, 3>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
+      if (now == 4) tile<Form, 4>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
     }
   }
 }
@@ -134,16 +156,52 @@ HWY_INLINE float prepare_group(const float* from, int8_t* to) {
   return scale;
 }
 
+/// Numbers of even places, then those of odd ones.
+HWY_INLINE void part_places(int8_t* numbers) {
+  int8_t parted[kBlock];
+  for (int64_t i = 0; i < kBlock / 2; ++i) {
+    parted[i] = numbers[2 * i];
+    parted[kBlock / 2 + i] = numbers[2 * i + 1];
+  }
+  std::memcpy(numbers, parted, sizeof(parted));
+}
+
 /// `groups` (1 or 2) groups of numbers; zeros in place of a second that is not there.
-HWY_INLINE void prepare_block(const float* from, int64_t groups, int weight_offset, Prepared& to) {
+HWY_INLINE void prepare_block(const float* from, int64_t groups, bool int8, Prepared& to) {
+  float scales[2] = {};
   for (int64_t g = 0; g < 2; ++g) {
     int8_t* numbers = to.numbers + g * kScaleGroup;
-    if (g >= groups) std::fill_n(numbers, kScaleGroup, int8_t{0});
-    std::fill_n(to.scale + g * 8, 8, g < groups ? prepare_group(from + g * kScaleGroup, numbers) : 0.0f);
+    if (g < groups) {
+      scales[g] = prepare_group(from + g * kScaleGroup, numbers);
+    } else {
+      std::fill_n(numbers, kScaleGroup, int8_t{0});
+    }
   }
-  const __m512i offsets = _mm512_set1_epi8(static_cast<char>(weight_offset));
-  const __m512i added = _mm512_dpbusd_epi32(_mm512_setzero_si512(), offsets, _mm512_loadu_si512(to.numbers));
-  _mm512_storeu_si512(to.offset, _mm512_sub_epi32(_mm512_setzero_si512(), added));
+  if (!int8) part_places(to.numbers);
+  const __m512 scale =
+      _mm512_mask_blend_ps(first_group(int8), _mm512_set1_ps(scales[1]), _mm512_set1_ps(scales[0]));
+  const __m512i zero = _mm512_setzero_si512(), numbers = _mm512_loadu_si512(to.numbers);
+  const __m512i made = _mm512_set1_epi8(static_cast<char>(int8 ? 128 : 8));
+  const __m512i sum = _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(1), numbers);
+  _mm512_storeu_si512(to.start, _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, made, numbers)));
+  _mm512_storeu_ps(to.scale, scale);
+  _mm512_storeu_ps(to.sum, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale));
+}
+
+template <bool kInt8, bool kTwo>
+void range_of_groups(const Weights& weights, int64_t begin, int64_t end, const Prepared* x, int64_t rows,
+                     float* y, int64_t y_stride) {
+  if (weights.offsets == nullptr)
+    return range<Form<kInt8, kTwo, false>>(weights, begin, end, x, rows, y, y_stride);
+  range<Form<kInt8, kTwo, true>>(weights, begin, end, x, rows, y, y_stride);
+}
+
+template <bool kInt8>
+void range_of_type(const Weights& weights, int64_t begin, int64_t end, const Prepared* x, int64_t rows,
+                   float* y, int64_t y_stride) {
+  if (weights.group == kScaleGroup)
+    return range_of_groups<kInt8, true>(weights, begin, end, x, rows, y, y_stride);
+  range_of_groups<kInt8, false>(weights, begin, end, x, rows, y, y_stride);
 }
 
 }  // namespace
@@ -167,7 +225,7 @@ void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t rows,
     for (int64_t r = 0; r < now; ++r, x += x_stride) {
       for (int64_t b = 0; b < blocks; ++b)
         prepare_block(x + b * kBlock, std::min<int64_t>(2, in / kScaleGroup - 2 * b),
-                      weights == WeightType::kInt8 ? 128 : 8, to[b * now + r]);
+                      weights == WeightType::kInt8, to[b * now + r]);
     }
   }
 }
@@ -175,8 +233,9 @@ void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t rows,
 void product(const Weights& weights, int64_t begin, int64_t end, const void* prepared, int64_t rows, float* y,
              int64_t y_stride) {
   const auto* x = static_cast<const Prepared*>(prepared);
-  if (weights.type == WeightType::kInt8) return range<true>(weights, begin, end, x, rows, y, y_stride);
-  range<false>(weights, begin, end, x, rows, y, y_stride);
+  if (weights.type == WeightType::kInt8)
+    return range_of_type<true>(weights, begin, end, x, rows, y, y_stride);
+  range_of_type<false>(weights, begin, end, x, rows, y, y_stride);
 }
 
 }  // namespace linnet::kernels::integer_dot

@@ -1,0 +1,200 @@
+// A model folder with its matrices in integers, what that costs each layer, and what it costs a text.
+#include "model/quantize.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "base/error.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "cli/commands.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "evaluate/perplexity.h"
+#include "model/write_model.h"
+#include "text/corpus.h"
+
+namespace linnet::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct QuantizeCommandOptions : SharedOptions {
+  std::string out, group = "32";
+  QuantizeOptions how;
+  std::vector<std::filesystem::path> valid;
+  int64_t window = 1024;
+  int64_t shard_bytes = kShardBytes;
+};
+
+/// What matrices that belong together lost.
+struct Loss {
+  double error = 0, parameters = 0;  // sum of relative errors squared × parameters
+  const QuantizedTensor* worst = nullptr;
+
+  void add(const QuantizedTensor& tensor) {
+    error += tensor.relative_error * tensor.relative_error * static_cast<double>(tensor.parameters);
+    parameters += static_cast<double>(tensor.parameters);
+    if (worst == nullptr || tensor.relative_error > worst->relative_error) worst = &tensor;
+  }
+  double relative_error() const { return std::sqrt(error / parameters); }
+};
+
+/// "12" of model.layers.12.self_attn.q_proj; "" of what is in no layer.
+std::string layer_of(const std::string& name) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  for (size_t at = name.find('.'); at != name.npos; at = name.find('.', at + 1)) {
+    const size_t begin = at + 1,
+                 end = std::find_if_not(name.begin() + begin, name.end(), digit) - name.begin();
+    if (end > begin && end < name.size() && name[end] == '.') return name.substr(begin, end - begin);
+  }
+  return "";
+}
+
+/// A line for each layer, and for each matrix outside of them.
+std::string table_of(const std::vector<QuantizedTensor>& tensors) {
+  std::map<std::pair<int, std::string>, Loss> rows;
+  for (const QuantizedTensor& one : tensors) {
+    const std::string layer = layer_of(one.name);
+    rows[layer.empty() ? std::pair(-1, one.name) : std::pair(std::stoi(layer), std::string())].add(one);
+  }
+  std::string table = fmt::format("{:<28} {:>10}  {}\n", "relative error of", "", "the worst");
+  for (const auto& [row, loss] : rows) {
+    table += fmt::format("{:<28} {:>10.5f}", row.first < 0 ? row.second : fmt::format("layer {}", row.first),
+                         loss.relative_error());
+    if (row.first >= 0) table += fmt::format("  {:.5f} {}", loss.worst->relative_error, loss.worst->name);
+    table += '\n';
+  }
+  return table;
+}
+
+/// Bits per byte of the texts; nothing where Ctrl-C came.
+std::optional<double> bits_per_byte(const QuantizeCommandOptions& options, const std::string& folder) {
+  SharedOptions shared = options;
+  shared.model = folder;
+  if (folder == options.out) shared.base.clear();
+  const Runtime runtime = open_runtime(shared);
+  const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
+  PerplexityMeter meter(*runtime.decoder, *runtime.model, tokenizer, {.window = options.window},
+                        *runtime.pool);
+  Progress progress("perplexity", "tokens", 0);
+  int64_t read = 0;
+  for (const std::filesystem::path& file : options.valid) {
+    for_each_document(file, options.texts, [&](Document&& document) {
+      return meter.add(document.text, fmt::format("{} ({})", file.string(), document.id), [&](int64_t more) {
+        progress.update(static_cast<double>(read += more));
+        return !interrupted();
+      });
+    });
+  }
+  progress.finish();
+  if (interrupted()) return std::nullopt;
+  if (meter.totals().tokens == 0)
+    throw Error("--valid", "no token to score", "documents that have tokens to score");
+  return meter.totals().bits_per_byte();
+}
+
+ExitStatus quantize(QuantizeCommandOptions options) {
+  check_new_folder(options.out);
+  check_field(options, options.valid);
+  const JsonResult json(options);
+  if (options.how.type == kernels::WeightType::kInt8)
+    refuse_given(*options.app, {"--offsets", "--int8"}, "given with --weights int8", "--weights int4");
+  refuse_given(*options.app,
+               options.valid.empty() ? std::initializer_list<const char*>{"--window", "--field"}
+                                     : std::initializer_list<const char*>{},
+               "given without --valid", "texts to measure on");
+  options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
+  const auto model = open_model(options);
+  std::optional<double> before;
+  if (!options.valid.empty() && !model->is_quantized() && !(before = bits_per_byte(options, options.model)))
+    return ExitStatus::kInterrupted;
+  std::optional<Progress> progress;
+  options.how.report = [&](double done, double total) {
+    if (!progress)
+      progress.emplace("quantize", "parameters", total, 0, Progress::Output::standard_error(kPatience));
+    progress->update(done);
+  };
+  ThreadPool pool(options.threads);
+  const auto tensors =
+      write_quantized(options.out, *model, options.how, static_cast<size_t>(options.shard_bytes), pool);
+  progress.reset();
+  print(table_of(tensors));
+  Json rows = Json::array();
+  Loss all;
+  int64_t parameters = 0, bytes = 0;
+  for (const QuantizedTensor& one : tensors) {
+    rows.push_back({{"name", one.name},
+                    {"type", one.type},
+                    {"parameters", one.parameters},
+                    {"bytes", one.bytes},
+                    {"relative_error", one.relative_error}});
+    all.add(one);
+    parameters += one.parameters, bytes += one.bytes;
+  }
+  Json result = {{"out", options.out},
+                 {"parameters", parameters},
+                 {"bytes", bytes},
+                 {"relative_error", all.relative_error()},
+                 {"tensors", rows}};
+  print(fmt::format("{:<28} {:>10.5f}  {:.5f} {}\n", "all", all.relative_error(), all.worst->relative_error,
+                    all.worst->name));
+  if (before) {
+    const auto after = bits_per_byte(options, options.out);
+    if (!after) return ExitStatus::kInterrupted;
+    result["bits_per_byte"] = *after;
+    result["bits_per_byte_before"] = *before;
+    print(fmt::format("bits per byte {:.4f}, before {:.4f} ({:+.2f}%)\n", *after, *before,
+                      100 * (*after / *before - 1)));
+  }
+  json.write(result);
+  note(fmt::format("wrote {}: {} parameters in {:.2f} bits each", options.out, parameters,
+                   8.0 * static_cast<double>(bytes) / static_cast<double>(parameters)));
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void describe_quantize(CLI::App& app, Work& work) {
+  auto options = std::make_shared<QuantizeCommandOptions>();
+  options->weights = "int8";
+  add_model(app, *options);
+  app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
+  app.add_option("--weights", options->weights,
+                 "What the layers' matrices become; embedding and vocabulary matrix are int8 under both")
+      ->check(one_of_words({"int8", "int4"}));
+  app.add_option("--group", options->group,
+                 "Numbers of a row that share a scale: 32, 64, 128 or row, all of them")
+      ->check(one_of_words({"32", "64", "128", "row"}));
+  app.add_flag("--offsets", options->how.offsets,
+               "Of int4, an offset beside each scale: half a bit more per number in groups of 32");
+  app.add_flag("--keep-embedding", options->how.keep_embedding,
+               "Leave embedding and vocabulary matrix as they are");
+  comma_list(
+      app.add_option("--int8", options->how.int8,
+                     "Beside int4, matrices of every layer that become int8, such as down_proj,v_proj"))
+      ->type_name("NAMES");
+  add_texts(app, "--valid", options->valid, "Texts on which bits per byte are measured before and after");
+  add_field(app, *options);
+  app.add_option("--window", options->window, "Most tokens of --valid that are read at once")
+      ->transform(count(1))
+      ->type_name("TOKENS");
+  add_dtype(app, *options);
+  add_threads(app, *options);
+  add_shard_size(app, options->shard_bytes);
+  add_json(app, *options);
+  app.callback([options, &work] {
+    work = [options] {
+      QuantizeCommandOptions now = *options;
+      now.how.type = *weight_type(now);
+      now.weights = "stored";
+      return quantize(now);
+    };
+  });
+}
+
+}  // namespace linnet::cli
