@@ -26,7 +26,8 @@ using Json = nlohmann::ordered_json;
 struct QuantizeCommandOptions : SharedOptions {
   std::string out, group = "32";
   QuantizeOptions how;
-  std::vector<std::filesystem::path> valid;
+  std::vector<std::filesystem::path> valid, calibrate;
+  int64_t calibrate_tokens = 16384;
   int64_t window = 1024;
   int64_t shard_bytes = kShardBytes;
 };
@@ -72,6 +73,37 @@ std::string table_of(const std::vector<QuantizedTensor>& tensors) {
   return table;
 }
 
+/// What the layers' products read of the texts' first tokens, in windows; nothing where Ctrl-C came.
+std::optional<InputMoments> moments_of(const QuantizeCommandOptions& options) {
+  InputMoments inputs;
+  const Runtime runtime = open_runtime(options, {.inputs = &inputs});
+  const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
+  const int32_t first = first_input(*runtime.model, tokenizer);
+  const auto wanted = [&](int64_t read) { return read < options.calibrate_tokens && !interrupted(); };
+  Progress progress("calibrate", "tokens", static_cast<double>(options.calibrate_tokens));
+  int64_t read = 0;
+  for (const std::filesystem::path& file : options.calibrate) {
+    for_each_document(file, options.texts, [&](Document&& document) {
+      const std::vector<int32_t> ids = tokenizer.encode(document.text);
+      for (int64_t at = 0; at < std::ssize(ids) && wanted(read);) {
+        const int64_t end = std::min(at + options.window - 1, std::ssize(ids));
+        std::vector<int32_t> window = {first};
+        window.insert(window.end(), ids.begin() + at, ids.begin() + end);
+        runtime.decoder->reset(0);
+        runtime.decoder->prefill(0, window, window.size(), {});
+        progress.update(static_cast<double>(read += end - at));
+        at = end;
+      }
+      return wanted(read);
+    });
+    if (!wanted(read)) break;
+  }
+  progress.finish();
+  if (interrupted()) return std::nullopt;
+  if (read == 0) throw Error("--calibrate", "no token to read", "documents that have tokens");
+  return inputs;
+}
+
 /// Bits per byte of the texts; nothing where Ctrl-C came.
 std::optional<double> bits_per_byte(const QuantizeCommandOptions& options, const std::string& folder) {
   SharedOptions shared = options;
@@ -98,20 +130,33 @@ std::optional<double> bits_per_byte(const QuantizeCommandOptions& options, const
   return meter.totals().bits_per_byte();
 }
 
+void check_usage(const QuantizeCommandOptions& options) {
+  std::vector<std::filesystem::path> texts = options.valid;
+  texts.insert(texts.end(), options.calibrate.begin(), options.calibrate.end());
+  check_field(options, texts);
+  if (options.how.type == kernels::WeightType::kInt8)
+    refuse_given(*options.app, {"--offsets", "--int8", "--calibrate"}, "given with --weights int8",
+                 "--weights int4");
+  if (options.calibrate.empty())
+    refuse_given(*options.app, {"--calibrate-tokens"}, "given without --calibrate", "texts to read");
+  if (texts.empty())
+    refuse_given(*options.app, {"--window", "--field"}, "given without --valid or --calibrate", "texts");
+}
+
 ExitStatus quantize(QuantizeCommandOptions options) {
   check_new_folder(options.out);
-  check_field(options, options.valid);
+  check_usage(options);
   const JsonResult json(options);
-  if (options.how.type == kernels::WeightType::kInt8)
-    refuse_given(*options.app, {"--offsets", "--int8"}, "given with --weights int8", "--weights int4");
-  refuse_given(*options.app,
-               options.valid.empty() ? std::initializer_list<const char*>{"--window", "--field"}
-                                     : std::initializer_list<const char*>{},
-               "given without --valid", "texts to measure on");
   options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
   const auto model = open_model(options);
+  if (model->is_quantized()) throw Error(options.model, "is quantized already", "the model it was made from");
+  if (!options.calibrate.empty()) {
+    const auto inputs = moments_of(options);
+    if (!inputs) return ExitStatus::kInterrupted;
+    options.how.importance = importance_of(*model, *inputs);
+  }
   std::optional<double> before;
-  if (!options.valid.empty() && !model->is_quantized() && !(before = bits_per_byte(options, options.model)))
+  if (!options.valid.empty() && !(before = bits_per_byte(options, options.model)))
     return ExitStatus::kInterrupted;
   std::optional<Progress> progress;
   options.how.report = [&](double done, double total) {
@@ -179,9 +224,14 @@ void describe_quantize(CLI::App& app, Work& work) {
                      "Beside int4, matrices of every layer that become int8, such as down_proj,v_proj"))
       ->type_name("NAMES");
   add_texts(app, "--valid", options->valid, "Texts on which bits per byte are measured before and after");
-  add_field(app, *options);
-  app.add_option("--window", options->window, "Most tokens of --valid that are read at once")
+  add_texts(app, "--calibrate", options->calibrate,
+            "Texts to see which inputs are large, so that int4 errs where they are small");
+  app.add_option("--calibrate-tokens", options->calibrate_tokens, "Tokens of --calibrate that are read")
       ->transform(count(1))
+      ->type_name("TOKENS");
+  add_field(app, *options);
+  app.add_option("--window", options->window, "Most tokens of --valid and --calibrate that are read at once")
+      ->transform(count(2))
       ->type_name("TOKENS");
   add_dtype(app, *options);
   add_threads(app, *options);

@@ -101,6 +101,7 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
       forward_(*model_, {options.compute, options.weights}, pool, make),
       info_(info_of(*model_, options)) {
   forward_.tell(options_.profile);
+  forward_.tell(options_.inputs);
   positions_ = forward_.rotary() ? model_->config().positions : forward_.weights().position_embedding.out;
   int64_t state = 0;
   for (const auto& layer : layers()) state += layer.attention->layout().bytes;

@@ -17,6 +17,7 @@
 #include "attention/tree.h"
 #include "base/thread_pool.h"
 #include "kernels/cpu/weights.h"
+#include "model/input_moments.h"
 #include "model/model.h"
 #include "model/profile.h"
 
@@ -40,6 +41,7 @@ class Decoder {
     int chunk = 512;                             // tokens that a prefill takes through the layers at a time
     std::optional<kernels::WeightType> weights;  // matrices as these integers; else as they are stored
     Profile* profile = nullptr;                  // told where the time goes; outlives the decoder
+    InputMoments* inputs = nullptr;              // told what layers' products read; outlives the decoder
     std::string device = "cpu";                  // or "cuda", "cuda:N"
   };
 

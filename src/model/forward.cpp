@@ -172,6 +172,7 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
   };
   const auto multiply = [&](Operation operation, Linear& linear, const Room<T>& x, int64_t stride,
                             Room<T>& y) {
+    if (inputs_ != nullptr) inputs_->add(operation, i, x.data(), stride, rows, linear.in());
     timed(operation, i, &linear, [&] { product(linear, x, stride, rows, y, stage); });
   };
   const auto add_delta = [&] {

@@ -12,6 +12,7 @@
 #include "base/timing.h"
 #include "format/rope.h"
 #include "kernels/cpu/elementwise.h"
+#include "model/input_moments.h"
 #include "model/profile.h"
 #include "model/weights.h"
 
@@ -45,6 +46,8 @@ class Forward {
   const ModelWeights<T>& weights() const { return weights_; }
   /// From now on `profile`, which outlives this, is told where time goes; null: nothing is.
   void tell(Profile* profile) { profile_ = profile; }
+  /// And `inputs`, what the layers' products read.
+  void tell(InputMoments* inputs) { inputs_ = inputs; }
   bool rotary() const { return !rope_.inverse.empty(); }
 
   /// Room for `rows` rows in `a`, keeping queries, keys and values of the last `kept_layers` layers.
@@ -104,6 +107,7 @@ class Forward {
   Room<float> final_;    // normed_ as float
   size_t final_rows_ = 0;
   Profile* profile_ = nullptr;
+  InputMoments* inputs_ = nullptr;
 };
 
 extern template class Forward<float>;

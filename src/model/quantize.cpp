@@ -203,6 +203,23 @@ void Integers::take(const kernels::Weights& from, std::span<const float> importa
   relative_error_ = size > 0 ? std::sqrt(std::accumulate(errors.begin(), errors.end(), 0.0) / size) : 0;
 }
 
+std::map<std::string, std::vector<float>> importance_of(const Model& model, const InputMoments& inputs) {
+  const Family& family = model.family();
+  const std::pair<std::string_view, Operation> products[] = {
+      {family.q, Operation::kQkv},    {family.k, Operation::kQkv},   {family.v, Operation::kQkv},
+      {family.o, Operation::kOutput}, {family.gate, Operation::kUp}, {family.up, Operation::kUp},
+      {family.down, Operation::kDown}};
+  std::map<std::string, std::vector<float>> importance;
+  for (int layer = 0; layer < model.config().layers; ++layer) {
+    for (const auto& [module, operation] : products) {
+      if (!module.empty())
+        importance[model.module_name(layer, module)] =
+            inputs.mean_squares(operation, static_cast<size_t>(layer));
+    }
+  }
+  return importance;
+}
+
 std::vector<QuantizedTensor> write_quantized(const std::filesystem::path& out, const Model& model,
                                              const QuantizeOptions& options, size_t shard_bytes,
                                              ThreadPool& pool) {

@@ -11,6 +11,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/weights.h"
+#include "model/input_moments.h"
 #include "model/model.h"
 
 namespace linnet {
@@ -49,6 +50,9 @@ struct QuantizeOptions {
   std::map<std::string, std::vector<float>> importance;
   std::function<void(double done, double total)> report;  // parameters
 };
+
+/// QuantizeOptions::importance of all layers' matrices: what their products' inputs were on a text.
+std::map<std::string, std::vector<float>> importance_of(const Model& model, const InputMoments& inputs);
 
 /// What became of one matrix.
 struct QuantizedTensor {

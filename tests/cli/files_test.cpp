@@ -149,6 +149,9 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
             json["parameters"].get<int64_t>());
   EXPECT_THAT(seen["problems"], IsEmpty());
   EXPECT_EQ(run({"check", "{i}/integers", "--tokens", "8"}).status, 0);
+  const Outcome calibrated = run({"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--calibrate",
+                                  "{i}/text.txt", "--calibrate-tokens", "20", "--window", "8"});
+  EXPECT_EQ(calibrated.status, 0) << calibrated.err;
   const std::vector<BadRow> rows = {
       {{"quantize", "{i}/integers", "-o", "out"}, "integers: is quantized already, expected the model"},
       {{"quantize", "{i}/whole", "-o", "out", "--group", "128"}, "model.embed_tokens: rows of 64 numbers"},
@@ -158,6 +161,12 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--int8", "gate"},
        "--int8: \"gate\" is no"},
       {{"quantize", "{i}/whole", "-o", "out", "--window", "8"}, "--window: given without --valid"},
+      {{"quantize", "{i}/whole", "-o", "out", "--calibrate", "{i}/text.txt"},
+       "--calibrate: given with --weights"},
+      {{"quantize", "{i}/whole", "-o", "out", "--calibrate-tokens", "8"},
+       "--calibrate-tokens: given without"},
+      {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--calibrate", "{i}/empty.txt"},
+       "no token"},
       {{"quantize", "{m}", "-o", "out"}, "which int8 makes groups of 32 of"},
       {{"quantize", "{i}/whole", "-o", "{i}/integers"}, "already exists"},
       {{"perplexity", "{i}/integers", "{i}/text.txt", "--weights", "int8"}, "is in integers already"},

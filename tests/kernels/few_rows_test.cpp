@@ -199,6 +199,9 @@ TEST_P(FewRows, KeepWhatIsNotFinite) {
   }
 }
 
+class QuantizeRow : public OnEveryTarget {};
+INSTANTIATE_TEST_SUITE_P(EveryTarget, QuantizeRow, every_target(), target_name);
+
 /// A row in integers, and what it stands for.
 struct QuantizedRow {
   QuantizedRow(kernels::Weights form, bool with_offsets, const std::vector<float>& numbers,
@@ -225,7 +228,7 @@ kernels::Weights form_of(WeightType type, int64_t in, int64_t group) {
   return form;
 }
 
-TEST(QuantizeRow, Int8IsOffByHalfAScaleAtMost) {
+TEST_P(QuantizeRow, Int8IsOffByHalfAScaleAtMost) {
   for (const int64_t in : {32, 64, 96, 640}) {
     for (const int64_t group : {int64_t{32}, int64_t{64}, in}) {
       if (!kernels::is_scale_group(group, in)) continue;
@@ -240,7 +243,7 @@ TEST(QuantizeRow, Int8IsOffByHalfAScaleAtMost) {
   }
 }
 
-TEST(QuantizeRow, Int4LosesATwelfthOfNormalNumbersAndLessWithOffsets) {
+TEST_P(QuantizeRow, Int4LosesATwelfthOfNormalNumbersAndLessWithOffsets) {
   const auto numbers = normals(4096, 5);
   double before = 0.083;
   for (const bool offsets : {false, true}) {
@@ -252,7 +255,7 @@ TEST(QuantizeRow, Int4LosesATwelfthOfNormalNumbersAndLessWithOffsets) {
   }
 }
 
-TEST(QuantizeRow, NumbersOnALineOfSixteenComeBackWithOffsets) {
+TEST_P(QuantizeRow, NumbersOnALineOfSixteenComeBackWithOffsets) {
   // As llama.cpp's Q4_1 has them: d · q + m, q from 0 to 15; d and m here such as bf16 holds.
   std::vector<float> numbers(128);
   for (size_t i = 0; i < numbers.size(); ++i) {
@@ -262,7 +265,7 @@ TEST(QuantizeRow, NumbersOnALineOfSixteenComeBackWithOffsets) {
   EXPECT_EQ(QuantizedRow(form_of(WeightType::kInt4, 128, 32), true, numbers).back, numbers);
 }
 
-TEST(QuantizeRow, ErrorsGoWhereTheyMatterLess) {
+TEST_P(QuantizeRow, ErrorsGoWhereTheyMatterLess) {
   const auto numbers = normals(1024, 6);
   std::vector<float> importance(numbers.size());
   for (size_t i = 0; i < importance.size(); ++i) importance[i] = i % 4 == 0 ? 100.0f : 1.0f;
@@ -278,7 +281,7 @@ TEST(QuantizeRow, ErrorsGoWhereTheyMatterLess) {
   }
 }
 
-TEST(QuantizeRow, ZerosAndEqualNumbersAreExact) {
+TEST_P(QuantizeRow, ZerosAndEqualNumbersAreExact) {
   for (const float number : {0.0f, 0.5f, -3.0f}) {
     const std::vector<float> numbers(64, number);
     for (const bool offsets : {false, true})

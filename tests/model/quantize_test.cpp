@@ -124,6 +124,47 @@ TEST_F(Quantize, EveryFormIsReadInPlaceAsFarFromTheModelAsItSays) {
   }
 }
 
+TEST_F(Quantize, Int4ErrsWhereWhatItMultipliesIsSmall) {
+  const auto model = original(llama_config());
+  InputMoments inputs;
+  const std::vector<int32_t> tokens = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5};
+  Decoder::make(model, {.inputs = &inputs}, pool_)->prefill(0, tokens, tokens.size(), {});
+  const auto importance = importance_of(*model, inputs);
+  EXPECT_EQ(importance.size(), 14u);
+  // The norm before q makes each row's mean square 1, its gain (0.1 × normal numbers) apart.
+  const std::string q = "model.layers.0.self_attn.q_proj", down = "model.layers.1.mlp.down_proj";
+  const auto gain = to_float(*model->layer_tensor(0, "input_layernorm", "weight"), "gain");
+  double sum = 0;
+  for (size_t i = 0; i < gain.size(); ++i)
+    sum += static_cast<double>(importance.at(q)[i] / (gain[i] * gain[i]));
+  EXPECT_NEAR(sum / static_cast<double>(gain.size()), 1, 1e-3);
+  EXPECT_EQ(importance.at(q), importance.at("model.layers.0.self_attn.v_proj"));
+  EXPECT_EQ(importance.at(down).size(), 96u);
+  const auto weighed_error = [&](const std::string& name, int layer, std::string_view module) {
+    const auto before = matrix_of(*model, layer, module);
+    const auto read = Model::open(out());
+    const auto after = read->quantized(layer, module);
+    std::vector<double> a(static_cast<size_t>(before.in)), b(a.size());
+    double error = 0;
+    for (int64_t o = 0; o < before.out; ++o) {
+      kernels::read_row(before, o, a.data()), kernels::read_row(*after, o, b.data());
+      for (size_t i = 0; i < a.size(); ++i)
+        error += static_cast<double>(importance.at(name)[i]) * std::pow(a[i] - b[i], 2);
+    }
+    return error;
+  };
+  for (const bool offsets : {false, true}) {
+    QuantizeOptions options{.type = WeightType::kInt4, .offsets = offsets};
+    write(*model, options);
+    const double q_before = weighed_error(q, 0, "self_attn.q_proj"),
+                 down_before = weighed_error(down, 1, "mlp.down_proj");
+    options.importance = importance;
+    write(*model, options);
+    EXPECT_LT(weighed_error(q, 0, "self_attn.q_proj"), 0.95 * q_before);
+    EXPECT_LT(weighed_error(down, 1, "mlp.down_proj"), 0.98 * down_before);
+  }
+}
+
 TEST_F(Quantize, ASidecarsNewTensorsAndLoraComeAlong) {
   const auto base = original(llama_config());
   const auto attention = parse_attention({{"method", "elu1"}, {"local", "softmax"}, {"taps", 2}}, 2, "test");

@@ -123,7 +123,7 @@ TEST(Quantized, AModelComputesWhatItsIntegersStandForAndDoesNotTrainThem) {
     EXPECT_THROW(module.set_trainable({.what = Train::kLora, .embeddings_and_norms = true}), Error);
     module.set_trainable({.what = Train::kLora});
     EXPECT_EQ(module.parameters().size(),
-              gpt2 ? 12u : 24u);  // A and B of q, k, v, o (or both) in three layers
+              gpt2 ? 18u : 24u);  // A and B of three or four matrices in three layers
   }
 }
 
