@@ -9,6 +9,7 @@
 #include "generate/guessed_tree.h"
 #include "kernels/cpu/elementwise.h"
 #include "model/linear.h"
+#include "model/matrices.h"
 
 namespace linnet {
 namespace {
@@ -26,7 +27,8 @@ class Heads : public Guesser {
 
  protected:
   Linear linear(const std::string& name, std::vector<float> bias = {}) const {
-    return linear_of(draft_matrix(heads_.tensor(name), {}, compute_, heads_.where(name)), std::move(bias));
+    const Matrix matrix = matrix_of(heads_.tensor(name), /*transposed=*/false, heads_.where(name));
+    return linear_of(draft_matrix(matrix, {}, compute_), std::move(bias));
   }
   std::vector<float> vector(const std::string& name) const {
     return to_float(heads_.tensor(name), heads_.where(name));
@@ -35,8 +37,7 @@ class Heads : public Guesser {
   Linear shared_vocabulary() const {
     const Family& family = model_->family();
     const std::string_view module = model_->config().tied_embeddings ? family.embedding : family.head;
-    return linear_of(
-        draft_matrix(*model_->tensor(module, "weight"), heads_.tokens, compute_, std::string(module)), {});
+    return linear_of(draft_matrix(matrix_of(*model_, kNoLayer, module), heads_.tokens, compute_), {});
   }
   void multiply(const Linear& by, const Room<float>& x, int64_t rows, Room<float>& y) {
     y.plan(rows * by.out());
@@ -119,7 +120,7 @@ class RecursiveHead final : public Heads {
  public:
   RecursiveHead(std::shared_ptr<const Model> model, DraftHeads heads, ComputeType compute, ThreadPool& pool)
       : Heads(std::move(model), std::move(heads), compute, pool),
-        embedding_(*model_->tensor(model_->family().embedding, "weight")),
+        embedding_(matrix_of(*model_, kNoLayer, model_->family().embedding)),
         input_(linear(head_names::kInput, vector(head_names::kInputBias))),
         output_(linear(head_names::kOutput)),
         vocabulary_(heads_.own_vocabulary ? linear(head_names::kVocabulary) : shared_vocabulary()),
@@ -160,15 +161,9 @@ class RecursiveHead final : public Heads {
   void divide_by_rms(float* row) const {
     kernels::rms_norm(row, 1, hidden(), ones_.data(), kRecursiveHeadEpsilon, row);
   }
-  void embed(int32_t token, float* row) const {
-    const size_t bytes = static_cast<size_t>(hidden()) * size_of(embedding_.type);
-    const auto numbers = to_float(
-        {embedding_.type, {hidden()}, embedding_.bytes.subspan(static_cast<size_t>(token) * bytes, bytes)},
-        "embedding");
-    std::ranges::copy(numbers, row);
-  }
+  void embed(int32_t token, float* row) const { kernels::read_row(embedding_, token, row); }
 
-  const TensorView& embedding_;  // the model's
+  Matrix embedding_;  // the model's
   Linear input_, output_, vocabulary_;
   Room<float> before_, state_;  // [nodes of the depth before, of this one; hidden]
   Room<float> read_, inner_, added_, logits_;

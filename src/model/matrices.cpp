@@ -33,26 +33,6 @@ std::vector<Number> transpose(const Number* from, int64_t rows, int64_t columns)
   return to;
 }
 
-/// A tensor [out, in] (`transposed`: [in, out]) as a matrix, in place where its type and place allow.
-Matrix of_tensor(const TensorView& tensor, bool transposed, const std::string& where) {
-  if (tensor.shape.size() != 2) throw Error(where, "has shape " + to_string(tensor.shape), "a matrix");
-  const int64_t rows = tensor.shape[0], columns = tensor.shape[1];
-  const bool narrow = tensor.type == DType::kBF16, wide = tensor.type == DType::kF32;
-  const bool aligned = reinterpret_cast<uintptr_t>(tensor.bytes.data()) % (narrow ? 2 : 4) == 0;
-  if ((narrow || wide) && aligned && !transposed)
-    return {{narrow ? WeightType::kBFloat16 : WeightType::kFloat32, rows, columns, tensor.bytes.data()},
-            nullptr};
-  if (narrow) {
-    std::vector<uint16_t> numbers(static_cast<size_t>(rows * columns));
-    std::memcpy(numbers.data(), tensor.bytes.data(), tensor.bytes.size());
-    if (!transposed) return owned(std::move(numbers), rows, columns);
-    return owned(transpose(numbers.data(), rows, columns), columns, rows);
-  }
-  auto numbers = to_float(tensor, where);
-  if (!transposed) return owned(std::move(numbers), rows, columns);
-  return owned(transpose(numbers.data(), rows, columns), columns, rows);
-}
-
 /// W + scale · B A, in float32 (Hu et al. 2021, section 4.1).
 Matrix merged_with(const Matrix& matrix, const LoraPair& pair, const std::string& where) {
   const auto a = to_float(*pair.a, where), b = to_float(*pair.b, where);
@@ -83,6 +63,25 @@ Matrix as_bfloat16(const Matrix& matrix) {
   return owned(std::move(narrow), matrix.out, matrix.in);
 }
 
+Matrix matrix_of(const TensorView& tensor, bool transposed, const std::string& where) {
+  if (tensor.shape.size() != 2) throw Error(where, "has shape " + to_string(tensor.shape), "a matrix");
+  const int64_t rows = tensor.shape[0], columns = tensor.shape[1];
+  const bool narrow = tensor.type == DType::kBF16, wide = tensor.type == DType::kF32;
+  const bool aligned = reinterpret_cast<uintptr_t>(tensor.bytes.data()) % (narrow ? 2 : 4) == 0;
+  if ((narrow || wide) && aligned && !transposed)
+    return {{narrow ? WeightType::kBFloat16 : WeightType::kFloat32, rows, columns, tensor.bytes.data()},
+            nullptr};
+  if (narrow) {
+    std::vector<uint16_t> numbers(static_cast<size_t>(rows * columns));
+    std::memcpy(numbers.data(), tensor.bytes.data(), tensor.bytes.size());
+    if (!transposed) return owned(std::move(numbers), rows, columns);
+    return owned(transpose(numbers.data(), rows, columns), columns, rows);
+  }
+  auto numbers = to_float(tensor, where);
+  if (!transposed) return owned(std::move(numbers), rows, columns);
+  return owned(transpose(numbers.data(), rows, columns), columns, rows);
+}
+
 Matrix matrix_of(const Model& model, int layer, std::string_view module) {
   if (const auto integers = model.quantized(layer, module)) return {*integers, nullptr};
   const bool outside = layer == kNoLayer;
@@ -91,7 +90,7 @@ Matrix matrix_of(const Model& model, int layer, std::string_view module) {
   const TensorView* view =
       outside ? model.tensor(module, "weight") : model.layer_tensor(layer, module, "weight");
   if (view == nullptr) throw Error(where, "tensor is missing", "one in the model's files");
-  return of_tensor(*view, !outside && model.family().transposed, where);
+  return matrix_of(*view, !outside && model.family().transposed, where);
 }
 
 Matrix merged_matrix_of(const Model& model, int layer, std::string_view module) {

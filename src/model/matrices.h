@@ -1,6 +1,7 @@
 // A model's matrices as products read them, one at a time.
 #pragma once
 
+#include <string>
 #include <string_view>
 
 #include "model/linear.h"
@@ -16,6 +17,9 @@ inline constexpr int kNoLayer = -1;
 Matrix matrix_of(const Model& model, int layer, std::string_view module);
 /// The same with its LoRA merged, which makes a copy in float32.
 Matrix merged_matrix_of(const Model& model, int layer, std::string_view module);
+
+/// A tensor [out, in] (`transposed`: [in, out]); `owner` is what keeps a copy, and null where there is none.
+Matrix matrix_of(const TensorView& tensor, bool transposed, const std::string& where);
 
 Matrix as_float32(const Matrix& matrix);
 /// Of float32; others stay what they are.

@@ -49,6 +49,8 @@ TrainedHeads::TrainedHeads(const Model& model, const HeadsForm& form, std::vecto
   const Family& family = model.family();
   const at::ScalarType sums = sum_type(options.compute);
   const auto load = [&](std::string_view module, at::ScalarType type) {
+    if (const auto integers = model.quantized(-1, module))
+      return widened(*integers, false).to(options.device, type);
     return load_tensor(*model.tensor(module, "weight"), options.device, type, std::string(module));
   };
   const auto guessed = form_.tokens.empty() ? config.vocabulary : std::ssize(form_.tokens);
