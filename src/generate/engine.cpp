@@ -14,6 +14,8 @@ namespace {
 
 /// Numbers of a prompt's logits at a time, where all of them are wanted.
 constexpr size_t kPrefillLogits = size_t{1} << 24;
+/// Tokens that a beginning has to have more than what is kept already.
+constexpr size_t kWorthKeeping = 16;
 
 /// A node's child that carries a token; −1 where none does.
 int32_t child_of(const TokenTree& tree, int32_t node, int32_t token) {
@@ -160,6 +162,7 @@ void Engine::admit() {
     Place& place = places_[static_cast<size_t>(slot)];
     if (place.sequence) continue;
     Waiting& next = waiting_.front();
+    if (waits_for_prefix(next.request)) return;
     place.sequence = std::make_unique<Sequence>(next.id, std::move(next.request), std::move(next.on_text),
                                                 decoder_.info(), tokenizer_);
     waiting_.pop_front();
@@ -180,9 +183,28 @@ size_t Engine::continue_slot(int slot) {
   return prefixes_.keeps() && !request.prompt_logprobs ? begin_from_prefix(slot) : 0;
 }
 
+/// Whether another prompt, which is being read, will leave a state in the cache that this one can go on from:
+/// read side by side, both would read what they share.
+bool Engine::waits_for_prefix(const Request& request) {
+  if (!prefixes_.keeps() || request.prompt_logprobs) return false;
+  for (Place& place : places_) {
+    if (!place.sequence || !place.sequence->reads_prompt()) continue;
+    Sequence& reader = *place.sequence;
+    const std::vector<int32_t>& prompt = reader.request.prompt;
+    const auto apart =
+        std::mismatch(prompt.begin(), prompt.end(), request.prompt.begin(), request.prompt.end());
+    const auto shared = static_cast<size_t>(apart.first - prompt.begin());
+    if (shared == request.prompt.size()) continue;
+    const bool comes = reader.parts > reader.prefilled && reader.parts <= shared;
+    if (!comes && shared < reader.prefilled + kWorthKeeping) continue;
+    if (!comes) reader.parts = shared;
+    return true;
+  }
+  return false;
+}
+
 /// How many tokens of the prompt stood in the cache; notes where the prompt parts from another one.
 size_t Engine::begin_from_prefix(int slot) {
-  constexpr size_t kWorthKeeping = 16;  // tokens more than are there already
   Sequence& sequence = at(slot);
   const std::vector<int32_t>& prompt = sequence.request.prompt;
   const size_t shared = prefixes_.shared(prompt);

@@ -99,6 +99,7 @@ class Engine {
   int64_t read_piece(int slot);
   size_t continue_slot(int slot);
   size_t begin_from_prefix(int slot);
+  bool waits_for_prefix(const Request& request);
   void decode(std::span<const int> slots);
   bool propose(std::span<const int> slots);
   std::vector<int32_t> accept(Sequence& sequence, const Draft& draft, int first_node);

@@ -449,6 +449,29 @@ TEST(Engine, APrefixIsReadOnceWhereverPromptsPart) {
   EXPECT_EQ(engine.prefix_counts().tokens, 21 + 24);
 }
 
+TEST(Engine, PromptsThatBeginSideBySideReadWhatTheyShareOnce) {
+  HashDecoder decoder(kVocabulary, 4);
+  decoder.told.chunk = 8;
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, small_tokenizer(), *drafter, {.slots = 4, .prefix_cache = 4000});
+  std::vector<Request> requests;
+  for (int32_t i = 0; i < 6; ++i) {
+    Request request{.prompt = std::vector<int32_t>(40, 3), .max_new_tokens = 5};
+    request.prompt.insert(request.prompt.end(), {2 + i % 2, 2 + i / 2, 5});
+    requests.push_back(request);
+  }
+  requests.push_back(requests[2]);
+  requests.push_back({.prompt = {9, 8, 7}, .max_new_tokens = 5});
+  const auto results = engine.run(requests);
+  int64_t read = 0;
+  for (size_t i = 0; i < requests.size(); ++i) {
+    EXPECT_EQ(results[i].tokens, reference(requests[i]).tokens) << i;
+    read += results[i].prompt_read;
+  }
+  EXPECT_LE(read, 40 + 7 * 3 + 3);
+  EXPECT_EQ(engine.prefix_counts().hits, 6);
+}
+
 TEST(PrefixCache, KeepsWithinItsBytesWhatWasUsedLast) {
   PrefixCache cache(100);
   const auto keep = [&](std::vector<int32_t> tokens) { cache.keep(tokens, std::vector<std::byte>(30)); };
