@@ -26,5 +26,6 @@ void describe_reach(CLI::App& app, Work& work);
 void describe_recall(CLI::App& app, Work& work);
 void describe_tokenizer(CLI::App& app, Work& work);
 void describe_train_heads(CLI::App& app, Work& work);
+void describe_tune_tree(CLI::App& app, Work& work);
 
 }  // namespace linnet::cli

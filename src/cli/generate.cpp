@@ -152,16 +152,28 @@ struct Wanted {
   std::vector<std::string> texts;   // else
 };
 
+/// The records of a file that has records, whose texts may have lines of their own; else its lines.
+std::vector<std::string> read_prompts(const std::string& file) {
+  std::vector<std::string> prompts;
+  const auto take = [&](std::string text) {
+    if (!text.empty()) prompts.push_back(std::move(text));
+    return true;
+  };
+  if (file != "-" && has_records(file, {})) {
+    for_each_document(file, {}, [&](Document&& document) { return take(std::move(document.text)); });
+  } else {
+    for_each_line(file, [&](std::string_view line, size_t) { return take(std::string(line)); });
+  }
+  if (prompts.empty()) throw Error(file, "no prompts", "one on each line");
+  return prompts;
+}
+
 Wanted read_wanted(const GenerateOptions& options) {
   Wanted wanted;
   if (options.is_chat()) {
     wanted.messages = conversation(options);
   } else if (options.prompts) {
-    for_each_line(*options.prompts, [&](std::string_view line, size_t) {
-      if (!line.empty()) wanted.texts.emplace_back(line);
-      return true;
-    });
-    if (wanted.texts.empty()) throw Error(*options.prompts, "no prompts", "one on each line");
+    wanted.texts = read_prompts(*options.prompts);
   } else {
     wanted.texts.push_back(prompt_text(options));
   }
@@ -180,11 +192,13 @@ class GenerateRun {
         nodes_(options.speculation.nodes(slots_)),
         runtime_(open_runtime(options, {.slots = slots_, .max_nodes = nodes_})),
         tokenizer_(Tokenizer::load(runtime_.model->tokenizer_folder())),
-        drafter_(drafter_of(options.speculation, options, runtime_, tokenizer_, slots_)),
-        engine_(*runtime_.decoder, tokenizer_, *drafter_,
+        drafters_(drafters_of(options.speculation, options, runtime_, tokenizer_, slots_)),
+        shape_(shape_of(options.speculation, drafters_, runtime_.decoder->info().tree_depth)),
+        engine_(*runtime_.decoder, tokenizer_, pointers(drafters_),
                 {.slots = slots_,
                  .max_nodes = nodes_,
                  .budget = true,
+                 .shape = shape_ ? &*shape_ : nullptr,
                  .continue_slots = options.continues(),
                  .prefix_cache = static_cast<size_t>(options.prefix_cache)}) {
     if (options.is_chat())
@@ -217,7 +231,7 @@ class GenerateRun {
       for (auto& each : list) each["speculation"] = speculation_json(speculation);
     }
     json.write(options_.several() ? list : list.front());
-    if (!speculation.same)
+    if (!speculation.same && speculation.accept == "exact")
       throw Error("--verify-text", "plain decoding gives another text", "the same", ExitStatus::kFailed);
     const bool stopped = std::any_of(results_.begin(), results_.end(), [](const Generation& result) {
       return result.finish == Finish::kInterrupted;
@@ -229,6 +243,7 @@ class GenerateRun {
   void make_requests() {
     Request request = request_of(options_, *runtime_.model, tokenizer_, kMostTokens, options_.is_chat());
     request.logprobs = options_.logprobs;
+    request.typical = options_.speculation.accept == "typical";
     request.prompt_logprobs = options_.logprobs && options_.echo;
     if (options_.load_state) request.prompt = load();
     const std::vector<int32_t> before = request.prompt;
@@ -282,9 +297,12 @@ class GenerateRun {
   /// What speculation was worth, and whether the text is plain decoding's, where that was asked for.
   SpeculationResult compared() {
     const SpeculationOptions& options = options_.speculation;
-    SpeculationResult result{options.drafter, engine_.report(), {}, true};
+    SpeculationResult result{options.drafter, options.accept, engine_.report(), {}, true};
     if ((options.report || options.verify) && !interrupted())
-      decode_plainly(*runtime_.decoder, tokenizer_, requests_, slots_, results_, result);
+      decode_plainly(
+          *runtime_.decoder, tokenizer_, requests_,
+          {.slots = slots_, .max_nodes = slots_, .prefix_cache = static_cast<size_t>(options_.prefix_cache)},
+          results_, result);
     return result;
   }
 
@@ -294,7 +312,8 @@ class GenerateRun {
   int slots_, nodes_;
   Runtime runtime_;
   Tokenizer tokenizer_;
-  std::unique_ptr<Drafter> drafter_;
+  Drafters drafters_;
+  std::optional<TreeShape> shape_;
   Engine engine_;
   std::vector<Request> requests_;
   std::vector<std::string> echoed_;  // what is printed before each text
@@ -338,9 +357,10 @@ void describe_generate(CLI::App& app, Work& work) {
   app.add_option("--load-state", options->load_state,
                  "Go on from what --save-state wrote with the same model; a prompt is put behind it")
       ->type_name("FILE");
-  app.add_option(
-         "--prompts", options->prompts,
-         "File with a prompt on each line, - for standard input: all are continued; --json writes a list")
+  app.add_option("--prompts", options->prompts,
+                 "File with a prompt on each line, - for standard input, or a .jsonl with one in each "
+                 "record's `text`: "
+                 "all are continued; --json writes a list")
       ->type_name("FILE");
   app.add_option("--parallel", options->parallel,
                  fmt::format("With --samples or --prompts: texts side by side (default: {})", kAtOnce))

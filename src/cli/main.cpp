@@ -14,6 +14,7 @@ constexpr Command kCommands[] = {
     {"check", "causality, forms, state and trees of a model with its own weights", describe_check},
     {"bench", "how fast a model runs, and how far that is from what the machine can do", describe_bench,
      "--training"},
+    {"tune-tree", "the tree of guesses that pays most for a drafter on this machine", describe_tune_tree},
     {"tokenizer", "train a tokenizer, encode, decode", describe_tokenizer},
     {"methods", "the attention methods: what each learns and keeps", describe_methods},
     {"attention", "one attention applied to the tensors of a file", describe_attention, "--form=parallel"},

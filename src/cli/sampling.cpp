@@ -56,7 +56,7 @@ void add_sampling(CLI::App& app, SamplingOptions& options, int64_t most) {
 
 void check_sampling(const SamplingOptions& options) {
   if (options.temperature.value_or(1) > 0) return;
-  refuse_given(*options.app, {"--top-k", "--top-p", "--min-p"}, "given with --temperature 0",
+  refuse_given(*options.app, {"--top-k", "--top-p", "--min-p", "--accept"}, "given with --temperature 0",
                "a temperature above 0: at 0 the likeliest token is taken");
 }
 

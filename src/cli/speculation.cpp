@@ -39,7 +39,7 @@ double accepted_of(const DecodeReport& report) {
   return ratio(static_cast<double>(report.tokens), static_cast<double>(report.steps));
 }
 
-double share_of(const DecodeReport::Depth& depth) {
+double share_of(const DecodeReport::Guesses& depth) {
   return ratio(static_cast<double>(depth.accepted), static_cast<double>(depth.reached));
 }
 
@@ -64,26 +64,40 @@ int SpeculationOptions::nodes(int slots) const {
   return speculates() ? std::max(slots, std::min(kNodes, kNodesEach * slots)) : slots;
 }
 
-void add_speculation(CLI::App& app, SpeculationOptions& options) {
+void add_drafter(CLI::App& app, SpeculationOptions& options) {
   options.app = &app;
   app.add_option(
          "--speculative", options.drafter,
          "Who guesses tokens that are then computed together; the text is the same. lookup: what followed "
          "the last tokens before, in prompt and text; heads: the model's draft heads (`linnet train-heads`); "
-         "draft: a smaller model; none: nobody")
-      ->check(one_of_words({"none", "lookup", "heads", "draft"}));
+         "draft: a smaller model; auto: whoever of these there is, in each step those that pay; none: nobody")
+      ->check(one_of_words({"none", "lookup", "heads", "draft", "auto"}));
   app.add_option("--lookup-file", options.lookup_files,
-                 "With --speculative lookup: a file to look into as well; may be repeated")
+                 "With --speculative lookup or auto: a file to look into as well; may be repeated")
       ->type_name("FILE")
       ->allow_extra_args(false);
   app.add_option("--heads", options.heads,
-                 "With --speculative heads: their folder (default: `heads` in MODEL)")
+                 "With --speculative heads or auto: their folder (default: `heads` in MODEL)")
       ->type_name("FOLDER")
       ->check(not_empty());
   app.add_option("--draft-model", options.draft_model,
-                 "With --speculative draft: folder of a smaller model with the same tokenizer")
+                 "With --speculative draft or auto: folder of a smaller model with the same tokenizer")
       ->type_name("FOLDER")
       ->check(not_empty());
+}
+
+void add_speculation(CLI::App& app, SpeculationOptions& options) {
+  add_drafter(app, options);
+  app.add_option("--tree", options.tree,
+                 "With --speculative: guess within this tree alone. A file (`linnet tune-tree`, or paths of "
+                 "ranks as [[0], [1], [0, 0]]), or widths by depth as in 4x2x1")
+      ->type_name("TREE")
+      ->check(not_empty());
+  app.add_option(
+         "--accept", options.accept,
+         "With --speculative and a --temperature: exact, what the sampler draws; typical, any guess that is "
+         "likely enough, which is faster and CHANGES THE DISTRIBUTION of the text")
+      ->check(one_of_words({"exact", "typical"}));
   app.add_flag(
       "--report", options.report,
       "With --speculative: decode once more plainly, and say what guessing was worth and where the time "
@@ -93,43 +107,69 @@ void add_speculation(CLI::App& app, SpeculationOptions& options) {
 }
 
 void check_speculation(const SpeculationOptions& options) {
+  if (options.accept == "typical" && options.verify)
+    throw Error("--verify-text", "given with --accept typical, which writes another text", "one of the two");
+  const auto needs = [&](const char* drafter, std::initializer_list<const char*> names) {
+    if (options.asks(drafter)) return;
+    refuse_given(*options.app, names, fmt::format("given without --speculative {}", drafter),
+                 fmt::format("--speculative {} too", drafter));
+  };
   if (!options.speculates())
-    refuse_given(*options.app, {"--report", "--verify-text"}, "given without --speculative",
-                 "--speculative lookup too");
-  if (options.drafter != "lookup")
-    refuse_given(*options.app, {"--lookup-file"}, "given without --speculative lookup",
-                 "--speculative lookup too");
-  if (options.drafter != "heads")
-    refuse_given(*options.app, {"--heads"}, "given without --speculative heads", "--speculative heads too");
-  if (options.drafter != "draft")
-    refuse_given(*options.app, {"--draft-model"}, "given without --speculative draft",
-                 "--speculative draft too");
+    refuse_given(*options.app, {"--tree", "--accept", "--report", "--verify-text"},
+                 "given without --speculative", "--speculative lookup too");
+  needs("lookup", {"--lookup-file"});
+  needs("heads", {"--heads"});
+  needs("draft", {"--draft-model"});
   if (options.drafter == "draft" && options.draft_model.empty())
     throw Error("--draft-model", "not given", "the folder of a smaller model");
 }
 
-std::unique_ptr<Drafter> drafter_of(const SpeculationOptions& options, const SharedOptions& shared,
-                                    const Runtime& runtime, const Tokenizer& tokenizer, int slots) {
-  if (options.drafter == "lookup") return make_lookup_drafter(texts_of(options, tokenizer));
-  if (options.drafter == "heads") {
-    const auto folder = options.heads.empty() ? heads_folder(*runtime.model) : fs::path(options.heads);
-    return make_heads_drafter(runtime.model, open_heads(folder, *runtime.model), compute_type(shared.dtype),
-                              *runtime.pool);
-  }
-  if (options.drafter == "draft") {
+Drafters drafters_of(const SpeculationOptions& options, const SharedOptions& shared, const Runtime& runtime,
+                     const Tokenizer& tokenizer, int slots) {
+  const bool whoever = options.drafter == "auto";
+  Drafters drafters;
+  if (options.asks("lookup")) drafters.push_back(make_lookup_drafter(texts_of(options, tokenizer)));
+  const auto folder = options.heads.empty() ? heads_folder(*runtime.model) : fs::path(options.heads);
+  if (options.asks("heads") && (!whoever || !options.heads.empty() || fs::exists(folder)))
+    drafters.push_back(make_heads_drafter(runtime.model, open_heads(folder, *runtime.model),
+                                          compute_type(shared.dtype), *runtime.pool));
+  if (options.asks("draft") && (!whoever || !options.draft_model.empty())) {
     SharedOptions smaller = shared;
     smaller.model = options.draft_model, smaller.base.clear();
     const auto model = open_model(smaller);
     check_same_tokenizer(Tokenizer::load(model->tokenizer_folder()), tokenizer, options.draft_model);
-    return make_model_drafter(model, compute_type(shared.dtype), slots, *runtime.pool);
+    drafters.push_back(make_model_drafter(model, compute_type(shared.dtype), slots, *runtime.pool));
   }
-  return make_no_drafter();
+  return drafters;
+}
+
+std::vector<Drafter*> pointers(const Drafters& drafters) {
+  std::vector<Drafter*> all;
+  for (const auto& drafter : drafters) all.push_back(drafter.get());
+  return all;
+}
+
+int deepest(const Drafters& drafters) {
+  int depth = 0;
+  for (const auto& drafter : drafters) depth = std::max(depth, drafter->deepest());
+  return depth;
+}
+
+std::optional<TreeShape> shape_of(const SpeculationOptions& options, const Drafters& drafters, int group) {
+  if (options.tree.empty()) return {};
+  TreeShape shape = TreeShape::open(options.tree);
+  const int limit = std::min(deepest(drafters), group);
+  if (shape.depth() <= limit) return shape;
+  throw Error(options.tree, fmt::format("a tree of depth {}", shape.depth()),
+              limit < group ? fmt::format("at most {}, as deep as the heads guess", limit)
+                            : fmt::format("at most {}, the tokens of a group", limit));
 }
 
 void decode_plainly(Decoder& decoder, const Tokenizer& tokenizer, std::span<const Request> requests,
-                    int slots, const std::vector<Generation>& results, SpeculationResult& speculation) {
+                    const Engine::Options& options, const std::vector<Generation>& results,
+                    SpeculationResult& speculation) {
   const auto drafter = make_no_drafter();
-  Engine engine(decoder, tokenizer, *drafter, {.slots = slots, .max_nodes = slots});
+  Engine engine(decoder, tokenizer, *drafter, options);
   const auto plain = engine.run(requests, {}, interrupted);
   if (interrupted()) return;
   speculation.plain = engine.report();
@@ -150,6 +190,8 @@ void print_report(const SpeculationResult& result) {
                    seconds_of(report), ratio(report.draft_seconds, all), ratio(report.verify_seconds, all),
                    ratio(report.sampling_seconds, all), ratio(report.commit_seconds, all)));
   if (!result.plain) return;
+  if (result.accept == "typical")
+    note("typical acceptance: the text is not distributed as the sampler draws");
   note(fmt::format("{:.1f} tokens/s, plain {:.1f}: {:.2f} times as fast; {}", rate_of(report),
                    rate_of(*result.plain), speedup_of(result),
                    result.same ? "the same text" : "another text"));
@@ -158,15 +200,23 @@ void print_report(const SpeculationResult& result) {
 nlohmann::ordered_json speculation_json(const SpeculationResult& result) {
   using Json = nlohmann::ordered_json;
   const DecodeReport& report = result.report;
-  Json depths = Json::array();
-  for (const auto& depth : report.depths)
-    depths.push_back({{"reached", depth.reached}, {"accepted", depth.accepted}});
+  const auto listed = [](const std::vector<DecodeReport::Guesses>& all) {
+    Json list = Json::array();
+    for (const auto& one : all) list.push_back({{"reached", one.reached}, {"accepted", one.accepted}});
+    return list;
+  };
+  Json drafters = Json::array();
+  for (const auto& each : report.drafters)
+    drafters.push_back({{"steps_asked", each.asked}, {"seconds", each.seconds}});
   Json json = {{"drafter", result.drafter},
+               {"accept", result.accept},
                {"steps", report.steps},
                {"nodes", report.nodes},
                {"tokens", report.tokens},
                {"tokens_per_step", accepted_of(report)},
-               {"by_depth", depths},
+               {"by_depth", listed(report.depths)},
+               {"by_node", listed(report.places)},
+               {"drafters", drafters},
                {"draft_seconds", report.draft_seconds},
                {"verify_seconds", report.verify_seconds},
                {"sampling_seconds", report.sampling_seconds},

@@ -14,8 +14,8 @@ namespace linnet {
 /// A guess at what follows: a tree whose node 0, its only root, is the last chosen token, not yet committed.
 struct Draft {
   TokenTree tree;
-  /// [nodes] how likely each is to be reached, the root's is 1. No node's is larger than an earlier one's, so
-  /// that the first n nodes are the best tree of n. Empty: not known.
+  /// [nodes] how likely each is to be reached, by what the drafter knows; the root's is 1, no node's is
+  /// larger than its parent's. Empty: not known.
   std::vector<double> reached;
 
   void clear();
@@ -33,14 +33,22 @@ class Drafter {
     std::span<const float> hidden;    // the final hidden row that the root was chosen from
     int max_nodes, max_depth;         // of the tree, the root included and at depth 0
   };
-  virtual void begin(int slot);
+  /// A text begins in the slot, whose prompt the drafter may read before it is asked for anything.
+  virtual void begin(int slot, std::span<const int32_t> prompt);
   virtual void end(int slot);
+  /// How deep its guesses go at most.
+  virtual int deepest() const;
   /// Writes a draft for each context.
   virtual void propose(std::span<const Context> contexts, std::span<Draft> drafts) = 0;
-  /// What became of a slot's draft, of which the engine may have kept the first nodes alone: the nodes that
-  /// were right, the root first.
-  virtual void accepted(int slot, const Draft& draft, std::span<const int32_t> path);
+  /// What became of a slot's draft, of which the engine may have computed a part alone: the tokens that came
+  /// to stand after its root.
+  virtual void followed(int slot, const Draft& draft, std::span<const int32_t> tokens);
 };
+
+/// A node's first child that carries a token; −1 where none does.
+int32_t child_of(const TokenTree& tree, int32_t node, int32_t token);
+/// The tree of the root and these nodes, in this order; each one's parent is among them before it.
+TokenTree part_of(const TokenTree& tree, std::span<const int32_t> nodes);
 
 /// The root alone: plain decoding.
 std::unique_ptr<Drafter> make_no_drafter();

@@ -17,46 +17,26 @@ constexpr size_t kPrefillLogits = size_t{1} << 24;
 /// Tokens that a beginning has to have more than what is kept already.
 constexpr size_t kWorthKeeping = 16;
 
-/// A node's child that carries a token; −1 where none does.
-int32_t child_of(const TokenTree& tree, int32_t node, int32_t token) {
-  for (int32_t i = node + 1; i < tree.size(); ++i) {
-    if (tree.parent(i) == node && tree.token(i) == token) return i;
-  }
-  return -1;
-}
-
-bool has_child(const TokenTree& tree, int32_t node) {
-  const auto parents = tree.parents();
-  return std::find(parents.begin() + node + 1, parents.end(), node) != parents.end();
-}
-
-void check_draft(const Draft& draft, const Drafter::Context& context) {
-  const TokenTree& tree = draft.tree;
-  const size_t size = draft.reached.size();
-  bool good = tree.size() >= 1 && tree.size() <= context.max_nodes && tree.token(0) == context.tokens.back();
-  good = good && (size == 0 || size == static_cast<size_t>(tree.size()));
-  for (int32_t i = 1; good && i < tree.size(); ++i)
-    good = tree.parent(i) >= 0 && tree.depth(i) <= context.max_depth;
-  if (good) return;
-  throw Error("drafter", fmt::format("a tree of {} nodes that breaks the rules", tree.size()),
-              fmt::format("the chosen token as the only root, at most {} nodes and depth {}",
-                          context.max_nodes, context.max_depth),
-              ExitStatus::kFailed);
-}
-
 }  // namespace
 
-Engine::Engine(Decoder& decoder, Tokenizer tokenizer, Drafter& drafter, const Options& options)
+Engine::Engine(Decoder& decoder, Tokenizer tokenizer, std::vector<Drafter*> drafters, const Options& options)
     : decoder_(decoder),
       tokenizer_(std::move(tokenizer)),
-      drafter_(drafter),
       options_(options),
+      speculator_(std::move(drafters), {options.max_nodes, options.budget, options.shape},
+                  [this] { return now(); }),
       places_(static_cast<size_t>(options.slots)),
       prefixes_(options.prefix_cache) {}
 
 Engine::~Engine() = default;
 
 double Engine::now() const { return options_.clock ? options_.clock() : steady_seconds(); }
+
+DecodeReport Engine::report() const {
+  DecodeReport report = report_;
+  report.drafters = speculator_.reports();
+  return report;
+}
 
 void Engine::check(const Request& request) const {
   request.sampling.check();
@@ -166,8 +146,10 @@ void Engine::admit() {
     place.sequence = std::make_unique<Sequence>(next.id, std::move(next.request), std::move(next.on_text),
                                                 decoder_.info(), tokenizer_);
     waiting_.pop_front();
+    const double start = now();
     place.sequence->prefilled = continue_slot(slot);
-    drafter_.begin(slot);
+    speculator_.begin(slot, place.sequence->request.prompt);
+    place.sequence->result.prefill_seconds += now() - start;
   }
 }
 
@@ -270,43 +252,43 @@ int64_t Engine::read_piece(int slot) {
 
 void Engine::decode(std::span<const int> slots) {
   const double start = now();
-  const bool asked = propose(slots);
+  const auto trees = propose(slots);
   const double drafted = now();
   std::vector<Decoder::Branch> branches;
   int nodes = 0;
   for (size_t i = 0; i < slots.size(); ++i) {
-    branches.push_back({slots[i], &drafts_[i].tree});
-    nodes += drafts_[i].tree.size();
+    branches.push_back({slots[i], &trees[i]});
+    nodes += trees[i].size();
   }
   decoder_.step(branches);
   const double verified = now();
   std::vector<std::vector<int32_t>> paths;
   int first = 0, tokens = 0;
   for (size_t i = 0; i < slots.size(); ++i) {  // all, before any commit: logits are valid until the next call
-    paths.push_back(accept(at(slots[i]), drafts_[i], first));
-    first += drafts_[i].tree.size();
+    paths.push_back(accept(at(slots[i]), trees[i], first));
+    first += trees[i].size();
     tokens += static_cast<int>(paths.back().size());
   }
   const double sampled = now();
-  for (size_t i = 0; i < slots.size(); ++i) {
-    decoder_.commit(static_cast<int>(i), paths[i]);
-    drafter_.accepted(slots[i], drafts_[i], paths[i]);
-  }
+  for (size_t i = 0; i < slots.size(); ++i) decoder_.commit(static_cast<int>(i), paths[i]);
+  const double committed = now();
+  for (size_t i = 0; i < slots.size(); ++i)
+    speculator_.followed(slots[i], std::span(at(slots[i]).tokens).last(paths[i].size()));
   const double end = now();
   for (const int slot : slots) at(slot).result.decode_seconds += end - start;
   report_.steps += std::ssize(slots);
   report_.nodes += nodes;
   report_.tokens += tokens;
-  report_.draft_seconds += drafted - start;
+  const double drafting = drafted - start + (end - committed);
+  report_.draft_seconds += drafting;
   report_.verify_seconds += verified - drafted;
   report_.sampling_seconds += sampled - verified;
-  report_.commit_seconds += end - sampled;
-  budget_.measured(
-      {static_cast<int>(slots.size()), nodes, tokens, asked ? drafted - start : 0, end - drafted});
+  report_.commit_seconds += committed - sampled;
+  speculator_.measured(nodes, tokens, committed - drafted);
 }
 
-/// Drafts of the slots, in drafts_; false where the drafter was not asked.
-bool Engine::propose(std::span<const int> slots) {
+/// The slots' trees.
+std::span<const TokenTree> Engine::propose(std::span<const int> slots) {
   const Decoder::Info& info = decoder_.info();
   const auto count = static_cast<int>(slots.size());
   std::vector<Drafter::Context> contexts;
@@ -318,33 +300,18 @@ bool Engine::propose(std::span<const int> slots) {
     contexts.push_back({slot, sequence.tokens, sequence.hidden, std::max(1, options_.max_nodes / count),
                         static_cast<int>(std::max<int64_t>(0, depth))});
   }
-  drafts_.resize(slots.size());
-  if (options_.budget && !budget_.may_guess()) {
-    for (size_t i = 0; i < slots.size(); ++i) {
-      drafts_[i].clear();
-      drafts_[i].add(contexts[i].tokens.back(), -1, 1);
-    }
-    return false;
-  }
-  drafter_.propose(contexts, drafts_);
-  for (size_t i = 0; i < slots.size(); ++i) check_draft(drafts_[i], contexts[i]);
-  if (options_.budget) budget_.trim(drafts_);
-  return true;
+  return speculator_.propose(contexts);
 }
 
 // mathematics.md, section 4, Acceptance: greedy and sampled are the same walk.
-std::vector<int32_t> Engine::accept(Sequence& sequence, const Draft& draft, int first_node) {
+std::vector<int32_t> Engine::accept(Sequence& sequence, const TokenTree& tree, int first_node) {
   ++sequence.result.steps;
   std::vector<int32_t> path = {0};
   for (;;) {
     const int32_t node = path.back();
-    const int32_t next = choose(sequence, first_node + node);
-    const int32_t child = child_of(draft.tree, node, next);
-    if (has_child(draft.tree, node)) {
-      if (report_.depths.size() < path.size()) report_.depths.resize(path.size());
-      ++report_.depths[path.size() - 1].reached;
-      report_.depths[path.size() - 1].accepted += child >= 0;
-    }
+    const int32_t next = choose(sequence, tree, node, first_node);
+    const int32_t child = child_of(tree, node, next);
+    count(tree, node, path.size() - 1, child);
     if (sequence.done() || child < 0) {
       const std::span<const float> hidden = decoder_.hidden(first_node + node);
       sequence.hidden.assign(hidden.begin(), hidden.end());
@@ -354,9 +321,31 @@ std::vector<int32_t> Engine::accept(Sequence& sequence, const Draft& draft, int 
   }
 }
 
-int32_t Engine::choose(Sequence& sequence, int node) {
-  if (sequence.needs_logits()) return sequence.choose(decoder_.logits(node));
-  const int32_t token = decoder_.likeliest(node);
+/// Notes what became of a node's children, of which `child` was right; −1: none.
+void Engine::count(const TokenTree& tree, int32_t node, size_t depth, int32_t child) {
+  const auto note = [](std::vector<DecodeReport::Guesses>& all, size_t place, bool right) {
+    if (all.size() <= place) all.resize(place + 1);
+    ++all[place].reached;
+    all[place].accepted += right;
+  };
+  bool guessed = false;
+  for (int32_t i = node + 1; i < tree.size(); ++i) {
+    if (tree.parent(i) != node) continue;
+    guessed = true;
+    note(report_.places, static_cast<size_t>(i) - 1, i == child);
+  }
+  if (guessed) note(report_.depths, depth, child >= 0);
+}
+
+int32_t Engine::choose(Sequence& sequence, const TokenTree& tree, int32_t node, int first_node) {
+  if (sequence.needs_logits()) {
+    std::vector<int32_t> guesses;
+    for (int32_t i = node + 1; sequence.request.typical && i < tree.size(); ++i) {
+      if (tree.parent(i) == node) guesses.push_back(tree.token(i));
+    }
+    return sequence.choose(decoder_.logits(first_node + node), guesses);
+  }
+  const int32_t token = decoder_.likeliest(first_node + node);
   sequence.take(token);
   return token;
 }
@@ -369,7 +358,7 @@ void Engine::release(int slot) {
   if (options_.continue_slots)
     place.held.assign(sequence.tokens.begin(), sequence.tokens.begin() + decoder_.length(slot));
   sequence.result.state_bytes = decoder_.state_bytes(slot);
-  drafter_.end(slot);
+  speculator_.end(slot);
   results_[sequence.id] = std::move(sequence.result);
   place.sequence.reset();
 }

@@ -11,12 +11,13 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "generate/drafter.h"
 #include "generate/prefix_cache.h"
 #include "generate/sequence.h"
-#include "generate/tree_budget.h"
+#include "generate/speculator.h"
 #include "model/decoder.h"
 #include "text/tokenizer.h"
 
@@ -28,11 +29,13 @@ struct DecodeReport {
   int64_t nodes = 0;   // computed, roots included
   int64_t tokens = 0;  // that came out of the steps
   double draft_seconds = 0, verify_seconds = 0, sampling_seconds = 0, commit_seconds = 0;
-  struct Depth {
-    int64_t reached = 0;   // steps whose path came to a node that has a guess below it
-    int64_t accepted = 0;  // of these the steps where a guess was right
+  struct Guesses {
+    int64_t reached = 0;   // steps whose path came to where they were needed
+    int64_t accepted = 0;  // of these the steps where one was right
   };
-  std::vector<Depth> depths;  // [d]: of guesses at depth d + 1
+  std::vector<Guesses> depths;               // [d]: of any guess at depth d + 1
+  std::vector<Guesses> places;               // [i]: of the i-th likeliest node of a tree
+  std::vector<Speculator::Report> drafters;  // in their order
 };
 
 class Engine {
@@ -41,8 +44,9 @@ class Engine {
     int slots = 1;       // sequences decoded at once; the decoder has at least as many
     int max_nodes = 64;  // nodes of all trees of a step; the decoder takes at least as many
     int max_depth = 64;  // of trees, where the decoder's own limit is not less
-    /// Of each step's trees only the nodes that are expected to pay are computed (tree_budget.h).
+    /// Drafters are asked, and guesses computed, where they are expected to pay (speculator.h).
     bool budget = false;
+    const TreeShape* shape = nullptr;  // that drafts are held to, alive as long as the engine; null: none
     /// A prompt that goes on from what its slot holds is not read from its beginning again: a conversation's
     /// turn costs its new tokens. Prefilled in other pieces, logits agree to rounding, not to the bit.
     bool continue_slots = false;
@@ -51,8 +55,10 @@ class Engine {
     std::function<double()> clock;  // seconds; empty: a steady clock
   };
 
-  /// All references must outlive the engine.
-  Engine(Decoder& decoder, Tokenizer tokenizer, Drafter& drafter, const Options& options);
+  /// All references must outlive the engine. Of several drafters cheap ones come first.
+  Engine(Decoder& decoder, Tokenizer tokenizer, std::vector<Drafter*> drafters, const Options& options);
+  Engine(Decoder& decoder, Tokenizer tokenizer, Drafter& drafter, const Options& options)
+      : Engine(decoder, std::move(tokenizer), std::vector<Drafter*>{&drafter}, options) {}
   ~Engine();
 
   /// Queues a request and returns its id. Text is passed on as it becomes final. Throws Error on a prompt
@@ -73,7 +79,7 @@ class Engine {
                               const std::function<void(size_t, std::string_view)>& on_text = {},
                               const std::function<bool()>& interrupted = {});
 
-  const DecodeReport& report() const { return report_; }
+  DecodeReport report() const;
   const PrefixCache::Counts& prefix_counts() const { return prefixes_.counts(); }
 
   /// Where slots are continued: tokens whose state a slot holds, of a text that ended there or of one that
@@ -101,9 +107,10 @@ class Engine {
   size_t begin_from_prefix(int slot);
   bool waits_for_prefix(const Request& request);
   void decode(std::span<const int> slots);
-  bool propose(std::span<const int> slots);
-  std::vector<int32_t> accept(Sequence& sequence, const Draft& draft, int first_node);
-  int32_t choose(Sequence& sequence, int node);
+  std::span<const TokenTree> propose(std::span<const int> slots);
+  std::vector<int32_t> accept(Sequence& sequence, const TokenTree& tree, int first_node);
+  void count(const TokenTree& tree, int32_t node, size_t depth, int32_t child);
+  int32_t choose(Sequence& sequence, const TokenTree& tree, int32_t node, int first_node);
   void release(int slot);
   void abandon();
 
@@ -111,14 +118,12 @@ class Engine {
 
   Decoder& decoder_;
   Tokenizer tokenizer_;
-  Drafter& drafter_;
   Options options_;
-  TreeBudget budget_;
+  Speculator speculator_;
   std::vector<Place> places_;  // [slots]
   std::deque<Waiting> waiting_;
   std::map<int64_t, Generation> results_;
   PrefixCache prefixes_;
-  std::vector<Draft> drafts_;
   int64_t next_id_ = 0, turns_ = 0;
   DecodeReport report_;
 };

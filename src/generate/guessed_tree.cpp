@@ -28,7 +28,7 @@ class GuessedTreeDrafter final : public Drafter {
  public:
   explicit GuessedTreeDrafter(std::unique_ptr<Guesser> guesser) : guesser_(std::move(guesser)) {}
 
-  void begin(int slot) override {
+  void begin(int slot, std::span<const int32_t>) override {
     kinds_[slot].clear();
     guesser_->begin_slot(slot);
   }
@@ -52,8 +52,9 @@ class GuessedTreeDrafter final : public Drafter {
     for (size_t i = 0; i < contexts.size(); ++i) plant(contexts[i], candidates_[i], drafts[i]);
   }
 
-  void accepted(int slot, const Draft& draft, std::span<const int32_t> path) override {
-    record_.add(draft.tree, path, kinds_[slot]);
+  int deepest() const override { return guesser_->depth(); }
+  void followed(int slot, const Draft& draft, std::span<const int32_t> tokens) override {
+    record_.add(draft.tree, tokens, kinds_[slot]);
   }
 
  private:

@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "attention/tree.h"
+#include "generate/drafter.h"
 
 namespace linnet {
 
@@ -26,12 +26,14 @@ class HitRecord {
     seen.tried /= 2;
     seen.right /= 2;
   }
-  /// Of a tree whose nodes are of `kinds` [nodes], the path that was right, the root first.
-  void add(const TokenTree& tree, std::span<const int32_t> path, std::span<const int> kinds) {
-    for (size_t i = 0; i < path.size(); ++i) {
-      const int32_t next = i + 1 < path.size() ? path[i + 1] : -1;
-      for (int32_t child = path[i] + 1; child < tree.size(); ++child)
-        if (tree.parent(child) == path[i]) add(kinds[static_cast<size_t>(child)], child == next);
+  /// Of a tree whose nodes are of `kinds` [nodes], the tokens that came to stand after its root.
+  void add(const TokenTree& tree, std::span<const int32_t> tokens, std::span<const int> kinds) {
+    int32_t node = 0;
+    for (size_t i = 0; i < tokens.size() && node >= 0; ++i) {
+      for (int32_t child = node + 1; child < tree.size(); ++child)
+        if (tree.parent(child) == node)
+          add(kinds[static_cast<size_t>(child)], tree.token(child) == tokens[i]);
+      node = child_of(tree, node, tokens[i]);
     }
   }
 

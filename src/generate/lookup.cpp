@@ -47,7 +47,10 @@ class LookupDrafter final : public Drafter {
     for (const int32_t token : texts) texts_.append(token);
   }
 
-  void begin(int slot) override { own_[slot] = {}; }
+  void begin(int slot, std::span<const int32_t> prompt) override {
+    Own& own = own_[slot] = {};
+    read(prompt, own);
+  }
   void end(int slot) override { own_.erase(slot); }
 
   void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
@@ -58,8 +61,8 @@ class LookupDrafter final : public Drafter {
     }
   }
 
-  void accepted(int slot, const Draft& draft, std::span<const int32_t> path) override {
-    record_.add(draft.tree, path, own_[slot].kinds);
+  void followed(int slot, const Draft& draft, std::span<const int32_t> tokens) override {
+    record_.add(draft.tree, tokens, own_[slot].kinds);
   }
 
  private:
@@ -106,18 +109,11 @@ class LookupDrafter final : public Drafter {
     while (!guesses.empty() && draft.tree.size() < context.max_nodes) {
       const Guess best = guesses.top();
       guesses.pop();
-      if (has_child(draft.tree, best.parent, best.token)) continue;
+      if (child_of(draft.tree, best.parent, best.token) >= 0) continue;
       const int32_t node = draft.add(best.token, best.parent, best.reached);
       own.kinds.push_back(best.kind);
       expand(node, *best.text, best.match);
     }
-  }
-
-  static bool has_child(const TokenTree& tree, int32_t parent, int32_t token) {
-    for (int32_t i = parent + 1; i < tree.size(); ++i) {
-      if (tree.parent(i) == parent && tree.token(i) == token) return true;
-    }
-    return false;
   }
 
   /// What followed `match`; where nothing did, the end of a text, what followed its suffixes.

@@ -118,4 +118,25 @@ int32_t Sampler::choose(std::span<const float> original, uint64_t position) {
   return best;  // rounding alone leads here
 }
 
+int32_t typical_of(std::span<const float> logits, double temperature, std::span<const int32_t> guesses) {
+  constexpr double kMost = 0.09, kShare = 0.3;
+  const double largest = logits[static_cast<size_t>(argmax(logits))];
+  const auto scaled = [&](float x) { return (x - largest) / temperature; };
+  double sum = 0, weighted = 0;  // of exp(x), of x exp(x)
+  for (const float x : logits) {
+    const double weight = std::exp(scaled(x));
+    if (!(weight > 0)) continue;
+    sum += weight;
+    weighted += weight * scaled(x);
+  }
+  const double entropy = std::log(sum) - weighted / sum;
+  double best = std::min(kMost, kShare * std::exp(-entropy));
+  int32_t token = -1;
+  for (const int32_t guess : guesses) {
+    const double probability = std::exp(scaled(logits[static_cast<size_t>(guess)])) / sum;
+    if (probability > best) best = probability, token = guess;
+  }
+  return token;
+}
+
 }  // namespace linnet

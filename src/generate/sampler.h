@@ -56,4 +56,8 @@ class Sampler {
   std::vector<Candidate> candidates_;       // at most [vocabulary]
 };
 
+/// Medusa's typical acceptance (2401.10774, section 2.3.2): the likeliest of the guesses whose probability p
+/// at this temperature is above min(0.09, 0.3 exp(−H)), H the entropy in nats; −1: none is.
+int32_t typical_of(std::span<const float> logits, double temperature, std::span<const int32_t> guesses);
+
 }  // namespace linnet

@@ -40,8 +40,13 @@ Sequence::Sequence(int64_t of_id, Request asked, OnText on_text, const Decoder::
   }
 }
 
-int32_t Sequence::choose(std::span<const float> logits) {
-  const int32_t token = sampler_.choose(logits, tokens.size());
+int32_t Sequence::choose(std::span<const float> logits, std::span<const int32_t> guesses) {
+  const double temperature = request.sampling.temperature;
+  int32_t token = sampler_.choose(logits, tokens.size());
+  if (request.typical && temperature > 0) {
+    const int32_t typical = typical_of(logits, temperature, guesses);
+    if (typical >= 0) token = typical;
+  }
   if (request.logprobs) result.logprobs.push_back(logprobs_of(logits, token, *request.logprobs));
   take(token);
   return token;

@@ -25,6 +25,8 @@ struct Request {
   std::vector<int32_t> end;  // tokens that end the text, themselves not printed; empty: none does
   /// Strings that end the text, themselves not printed; one that is a special token's ends it at that token.
   std::vector<std::string> stop;
+  /// A guess that is likely enough is taken, drawn or not (typical_of): faster, and another distribution.
+  bool typical = false;
   std::optional<int> logprobs;   // of each token, and of so many likeliest ones beside it
   bool prompt_logprobs = false;  // of the prompt's tokens too
 };
@@ -66,8 +68,8 @@ class Sequence {
   /// Whether choose() reads more of the logits than which is the largest.
   bool needs_logits() const { return !sampler_.is_argmax() || request.logprobs.has_value(); }
 
-  /// The next token by these logits [vocabulary], which is taken.
-  int32_t choose(std::span<const float> logits);
+  /// The next token by these logits [vocabulary], which is taken; `guesses` were made at it.
+  int32_t choose(std::span<const float> logits, std::span<const int32_t> guesses = {});
   /// A token that was chosen becomes the sequence's last.
   void take(int32_t token);
   /// Ends the text: what was held back becomes final.

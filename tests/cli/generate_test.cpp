@@ -158,6 +158,63 @@ TEST_F(Program, ContinuesEachPromptOfAFileAsAlone) {
               HasSubstr("no prompts, expected one on each line"));
 }
 
+TEST_F(Program, TakesPromptsOfSeveralLinesFromRecords) {
+  write_file(input("prompts.jsonl"), R"({"text": "a story\nof"})"
+                                     "\n"
+                                     R"({"text": "abc"})"
+                                     "\n");
+  const Outcome outcome =
+      run({"generate", "{m}", "--prompts", "{i}/prompts.jsonl", "-n", "12", "--ignore-eos"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const Outcome alone = run({"generate", "{m}", "-p", "a story\nof", "-n", "12", "--ignore-eos"});
+  EXPECT_THAT(outcome.out, HasSubstr(fmt::format("==> prompt 1 of 2 <==\n{}\n", alone.out)));
+}
+
+TEST_F(Program, GuessesWithinATree) {
+  write_file(input("tree.json"), "[[0], [0, 0], [1]]");
+  write_file(input("loop.json"), R"({"parents": [2, 1], "ranks": [0, 0]})");
+  write_file(input("orphan.json"), "[[0, 1]]");
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"generate", "{i}/sidecar", "-p", "abcabcabc", "-n", "30"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  };
+  const std::string plain = with({}).out;
+  for (const char* tree : {"{i}/tree.json", "2x1"}) {
+    const Outcome outcome = with({"--speculative", "lookup", "--tree", tree, "--verify-text"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_EQ(outcome.out, plain);
+  }
+  const std::pair<const char*, const char*> bad[] = {
+      {"{i}/loop.json", "loop.json: node 1 has no path from the root: a cycle, expected"},
+      {"{i}/orphan.json", "orphan.json: path [0, 1] without [0], expected the parent of every node"},
+      {"1x1x1x1x1x1x1x1x1", "a tree of depth 9, expected at most 8, the tokens of a group"},
+  };
+  for (const auto& [tree, message] : bad) {
+    const Outcome outcome = with({"--speculative", "lookup", "--tree", tree});
+    EXPECT_EQ(outcome.status, 2);
+    EXPECT_THAT(outcome.err, HasSubstr(message));
+    EXPECT_EQ(outcome.out, "");
+  }
+  EXPECT_THAT(with({"--tree", "2x1"}).err, HasSubstr("--tree: given without --speculative"));
+}
+
+TEST_F(Program, SaysThatTypicalAcceptanceChangesTheDistribution) {
+  const auto with = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"generate",     "{m}",           "-p",   "abcabcabc", "-n",
+                                          "30",           "--speculative", "auto", "--accept",  "typical",
+                                          "--temperature"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  };
+  const Outcome outcome = with({"1", "--report", "--json", "out.json"});
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("typical acceptance: the text is not distributed as the sampler draws"));
+  EXPECT_EQ(parse_json(outcome.files.at("out.json"), "out.json")["speculation"]["accept"], "typical");
+  EXPECT_THAT(with({"1", "--verify-text"}).err, HasSubstr("--verify-text: given with --accept typical"));
+  EXPECT_THAT(with({"0"}).err, HasSubstr("--accept: given with --temperature 0"));
+}
+
 TEST_F(Program, RefusesAStateFileThatIsDamagedOrOfAnotherModel) {
   const std::string state = input("good.state"), bad = input("bad.state");
   ASSERT_EQ(run({"generate", "{i}/sidecar", "-p", "abc", "-n", "9", "--save-state", state}).status, 0);

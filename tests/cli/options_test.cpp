@@ -172,6 +172,7 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
       {"tokenizer", "encode", "{m}", "--text", "a"},
       {"tokenizer", "decode", "{m}", "--ids", "7"},
       {"methods"},
+      {"tune-tree", "{m}", "--tokens", "64", "-o", "tree.json"},
       {"attention", file, "-o", "o.safetensors"},
       {"merge", "{i}/sidecar", "-o", "out"},
   };

@@ -156,5 +156,20 @@ TEST(Sampling, RefusesImpossibleValuesByTheirOption) {
   }
 }
 
+TEST(Typical, TakesTheLikeliestGuessThatIsLikelyEnoughForTheEntropy) {
+  const auto of = [](std::vector<double> p, double temperature, std::vector<int32_t> guesses) {
+    std::vector<float> logits;
+    for (const double x : p) logits.push_back(static_cast<float>(temperature * std::log(x)));
+    return typical_of(logits, temperature, guesses);
+  };
+  for (const double temperature : {0.5, 1.0}) {
+    EXPECT_EQ(of({0.25, 0.25, 0.25, 0.25}, temperature, {2}), 2) << "0.3 of a quarter is less";
+    EXPECT_EQ(of({0.9, 0.08, 0.02}, temperature, {1, 2}), -1) << "0.09 at most";
+    EXPECT_EQ(of({0.87, 0.1, 0.03}, temperature, {2, 1}), 1);
+    EXPECT_EQ(of({0.6, 0.3, 0.1}, temperature, {2, 1}), 1) << "the likeliest of several";
+    EXPECT_EQ(of({0.6, 0.3, 0.1}, temperature, {}), -1);
+  }
+}
+
 }  // namespace
 }  // namespace linnet

@@ -1,0 +1,85 @@
+// Decides who guesses and which guesses are computed: drafters are asked where that has paid, what they say
+// of their guesses is corrected by what came of earlier ones, their drafts become one tree for each sequence,
+// and of all trees only the nodes that are expected to pay are kept (tree_budget.h).
+#pragma once
+
+#include <array>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "generate/acceptance.h"
+#include "generate/drafter.h"
+#include "generate/tree_budget.h"
+#include "generate/tree_shape.h"
+
+namespace linnet {
+
+class Speculator {
+ public:
+  struct Options {
+    int max_nodes = 64;   // of all trees of a step
+    bool budget = false;  // else every drafter is asked in every step and all its guesses are computed
+    const TreeShape* shape = nullptr;  // that drafts are held to; null: none
+  };
+  using Clock = std::function<double()>;  // seconds
+
+  /// The drafters, cheap ones first, must outlive it.
+  Speculator(std::vector<Drafter*> drafters, const Options& options, Clock clock);
+
+  void begin(int slot, std::span<const int32_t> prompt);
+  void end(int slot);
+  /// A tree for each context, valid until the next call. Throws Error (status: failed) on a draft that breaks
+  /// the rules.
+  std::span<const TokenTree> propose(std::span<const Drafter::Context> contexts);
+  /// Of a slot of the last call: the tokens that came to stand after the root.
+  void followed(int slot, std::span<const int32_t> tokens);
+  /// What the step took, drafting apart: nodes that were computed, tokens that came out of it.
+  void measured(int nodes, int tokens, double seconds);
+
+  /// What became of a drafter's guesses.
+  struct Report {
+    int64_t asked = 0;  // steps
+    double seconds = 0;
+  };
+  std::vector<Report> reports() const;
+
+ private:
+  struct Average {
+    double value = 0;
+    int64_t count = 0;
+    void add(double number, int64_t memory);
+  };
+  struct Asked {  // a drafter and what is known of it
+    Drafter* drafter = nullptr;
+    Acceptance acceptance;
+    Recent cost;                   // of a call, plain steps
+    std::array<Average, 4> gains;  // of a call in plain steps, by what was expected without it
+    int64_t last = 0;              // the step in which it was asked last
+    bool now = false;              // and whether in this one
+    std::vector<Draft> drafts;
+    Report report;
+  };
+  bool is_worth_asking(const Asked& asked, double saved, int sequences) const;
+  void ask(Asked& asked, std::span<const Drafter::Context> contexts);
+  void merge(const Asked& asked);
+  TreeBudget::Choice choose(int sequences);
+  void keep(int extra);
+
+  std::vector<Asked> asked_;
+  Options options_;
+  Clock clock_;
+  TreeBudget budget_;
+  std::vector<int> slots_;     // of the last call
+  std::vector<Draft> merged_;  // likewise, of all drafters; how likely nodes are is corrected
+  std::vector<TokenTree> trees_;
+  struct Node {
+    double reached;
+    size_t draft;
+    int32_t node;
+  };
+  std::vector<Node> order_;  // the merged drafts' nodes but the roots, the likeliest first
+  int64_t step_ = 0;
+};
+
+}  // namespace linnet

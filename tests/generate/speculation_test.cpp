@@ -1,0 +1,169 @@
+// Whether guessing pays, by a clock of the test's own: what steps and drafts take is a function, noise and
+// slow spells of a machine that others use are drawn, and what the same steps take without noise is summed
+// beside.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <utility>
+#include <vector>
+
+#include "base/random.h"
+#include "generate/engine.h"
+#include "tests/generate/hash_decoder.h"
+#include "tests/generate/small_tokenizer.h"
+
+namespace linnet {
+namespace {
+
+constexpr int64_t kVocabulary = 24, kTokens = 600;
+
+/// A machine: what steps take, and how much others disturb them.
+struct Machine {
+  enum Noise { kQuiet, kBusy } noise = kQuiet;
+  double node = 0.1;       // of a plain step, that a node more costs
+  int free = 0;            // nodes that cost as two do: a product's block of rows
+  double seconds = 0;      // by the clock
+  double undisturbed = 0;  // seconds
+  uint64_t seed = 0, calls = 0;
+
+  void takes(double work) {
+    undisturbed += work;
+    seconds += noise == kQuiet ? work : work * disturbance();
+  }
+  double step(int nodes) const { return nodes > 1 && nodes <= free ? 1.3 : 1 + node * (nodes - 1); }
+  double disturbance() {
+    ++calls;
+    const double jitter = 1 + 0.2 * uniform(seed, 1, calls);
+    const double spike = uniform(seed, 2, calls) < 0.03 ? 6 : 1;
+    const double spell = (calls / 2 + 77 * seed) % 250 < 60 ? 2.5 : 1;
+    return jitter * spike * spell;
+  }
+};
+
+struct TimedDecoder : HashDecoder {
+  explicit TimedDecoder(Machine& m) : HashDecoder(kVocabulary, 1), machine(m) {}
+  void step(std::span<const Branch> branches) override {
+    HashDecoder::step(branches);
+    machine.takes(machine.step(branches[0].tree->size()));
+  }
+  Machine& machine;
+};
+
+/// What the decoder writes after `prompt`.
+std::vector<int32_t> text_after(std::vector<int32_t> tokens, int64_t more) {
+  std::vector<float> logits(kVocabulary);
+  for (; more > 0; --more) {
+    HashDecoder::logits_after(tokens, logits);
+    tokens.push_back(argmax(logits));
+  }
+  return tokens;
+}
+
+/// Knows the text. A chain of guesses, each right as often as `right` says, and saying of itself `says`.
+struct Chain : Drafter {
+  Chain(Machine& m, double cost, double truth, double claim)
+      : machine(m), takes(cost), right(truth), says(claim) {}
+  void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
+    machine.takes(takes);
+    const size_t length = contexts[0].tokens.size();
+    Draft& draft = drafts[0];
+    draft.clear();
+    draft.add(contexts[0].tokens.back(), -1, 1);
+    bool still = true;
+    for (int32_t i = 0; i + 1 < contexts[0].max_nodes && i < contexts[0].max_depth; ++i) {
+      const int32_t token = text[length + static_cast<size_t>(i)];
+      still = still && uniform(6, length, static_cast<uint64_t>(i)) < right;
+      draft.add(still ? token : (token + 1) % kVocabulary, i, std::pow(says, i + 1));
+    }
+    ++calls;
+  }
+  Machine& machine;
+  double takes, right, says;
+  std::vector<int32_t> text;
+  int calls = 0;
+};
+
+struct Outcome {
+  double seconds;  // undisturbed, per token
+  DecodeReport report;
+};
+
+/// Writes kTokens tokens with the drafters; a plain step takes a second.
+Outcome write(Machine& machine, std::vector<Drafter*> drafters) {
+  TimedDecoder decoder(machine);
+  Engine engine(decoder, small_tokenizer(), std::move(drafters),
+                {.max_nodes = 16, .max_depth = 8, .budget = true, .clock = [&] { return machine.seconds; }});
+  const Request request{.prompt = {2, 3, 4}, .max_new_tokens = kTokens};
+  const auto result = engine.run(std::span(&request, 1)).front();
+  EXPECT_EQ(result.tokens.size(), static_cast<size_t>(kTokens));
+  const auto steps = static_cast<double>(kTokens - 1);
+  return {machine.undisturbed / steps, engine.report()};
+}
+
+TEST(Speculation, IsNeverMoreThanThreePerCentSlowerThanPlain) {
+  const auto text = text_after({2, 3, 4}, kTokens + 20);
+  uint64_t seed = 0;
+  for (const auto noise : {Machine::kQuiet, Machine::kBusy}) {
+    for (const double right : {0.0, 0.05, 0.1, 0.2, 0.3, 0.5}) {
+      for (const double says : {0.02, 0.3, 0.6, 1.0}) {
+        for (const double takes : {0.0, 0.02, 0.1, 0.5}) {
+          for (const double node : {0.0, 0.08, 0.6}) {
+            Machine machine{.noise = noise, .node = node, .seed = seed++};
+            Chain drafter(machine, takes, right, says);
+            drafter.text = text;
+            EXPECT_LE(write(machine, {&drafter}).seconds, noise == Machine::kBusy ? 1.05 : 1.03)
+                << (noise == Machine::kBusy ? "busy" : "quiet") << ", right " << right << ", says " << says
+                << ", takes " << takes << ", node " << node;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Speculation, FindsTheTreesThatPayWhateverTheDrafterSaysOfItself) {
+  const auto text = text_after({2, 3, 4}, kTokens + 20);
+  uint64_t seed = 0;
+  struct Row {
+    double right, takes, node;
+    int free;
+    double most;  // seconds per token
+  };
+  for (const auto noise : {Machine::kQuiet, Machine::kBusy}) {
+    for (const double says : {0.3, 0.6, 0.95}) {
+      for (const Row& row : {Row{0.95, 0.02, 0.1, 0, 0.40}, Row{0.8, 0.05, 0.1, 0, 0.55},
+                             Row{0.6, 0.05, 0.08, 0, 0.75}, Row{0.9, 0.02, 0.3, 8, 0.42}}) {
+        Machine machine{.noise = noise, .node = row.node, .free = row.free, .seed = seed++};
+        Chain drafter(machine, row.takes, row.right, says);
+        drafter.text = text;
+        EXPECT_LE(write(machine, {&drafter}).seconds, row.most)
+            << (noise == Machine::kBusy ? "busy" : "quiet") << ", right " << row.right << ", says " << says
+            << ", node " << row.node << ", free " << row.free;
+      }
+    }
+  }
+}
+
+TEST(Speculation, AsksTheDrafterThatPaysWhereItDoes) {
+  const auto text = text_after({2, 3, 4}, kTokens + 20);
+  struct Row {
+    double cheap, dear;  // how often each is right
+    double least, most;  // times that the dear one is asked, per step
+    double seconds;
+  };
+  for (const Row& row :
+       {Row{0.05, 0.8, 0.7, 1, 0.65}, Row{0.95, 0.8, 0, 0.25, 0.42}, Row{0, 0, 0, 0.1, 1.03}}) {
+    Machine machine;
+    Chain cheap(machine, 0.003, row.cheap, 0.5), dear(machine, 0.15, row.dear, 0.5);
+    cheap.text = dear.text = text;
+    const Outcome outcome = write(machine, {&cheap, &dear});
+    const double asked =
+        static_cast<double>(outcome.report.drafters[1].asked) / static_cast<double>(outcome.report.steps);
+    EXPECT_GE(asked, row.least) << row.cheap << " " << row.dear;
+    EXPECT_LE(asked, row.most) << row.cheap << " " << row.dear;
+    EXPECT_LE(outcome.seconds, row.seconds) << row.cheap << " " << row.dear;
+  }
+}
+
+}  // namespace
+}  // namespace linnet
