@@ -1,19 +1,26 @@
-"""Linnet beside llama.cpp on one machine: same shape, same type of weights, runs in turns, medians and the best.
+"""Linnet beside llama.cpp on one machine: same shapes, same types of weights, runs in turns, medians.
 
-compare_llama_cpp.py LINNET LLAMA_BENCH [--config config.json] [--types bf16,q8_0,q4_0] [--rounds 3] [--threads 2]
-                     [--contexts 0,1024] [--rows 8,16] [--prefill 512] [--window-tokens 16] [--json FILE]
+compare_llama_cpp.py LINNET LLAMA_BENCH [--quick] [--shapes small,large] [--config config.json] [--types bf16,q8_0,q4_0]
+                     [--contexts 0,1024,8192] [--rows 1,4,8,16,32,64] [--prefill 8,64,512,2048] [--rounds 3] [--threads 2]
+                     [--json FILE] [--markdown FILE]
 
 LINNET is build/release/bin/linnet, LLAMA_BENCH a llama-bench built on this machine (cmake -DGGML_NATIVE=ON). Nothing
-is fetched: both programs get random weights in the config's shape, Linnet in memory (`linnet bench --config`),
-llama.cpp in GGUF files that this script writes to a temporary folder. Without --config: 1.1B parameters in
-TinyLlama's shape. Needs Python alone.
+is fetched: both programs get random weights in a shape, Linnet in memory (`linnet bench --config`), llama.cpp in GGUF
+files that this script writes to a temporary folder (1.1B: 4.0 GB in all). small is the shipped model's shape, large
+1.1B parameters in TinyLlama's; --config takes another. Both programs run on --threads threads, llama.cpp with flash
+attention and without, the better of both counting. Several rows at once are a tree's step in Linnet, with every row's
+logits, and a prompt of as many tokens in llama.cpp. --quick: one round, the long contexts and prefills of the small
+shape alone, one of llama.cpp's two attentions. Needs Python alone.
 """
-import argparse, json, os, random, statistics, struct, subprocess, sys, tempfile
+import argparse, json, os, random, statistics, struct, subprocess, sys, tempfile, time
 
 TINY_LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 2048, "intermediate_size": 5632,
               "num_hidden_layers": 22, "num_attention_heads": 32, "num_key_value_heads": 4, "vocab_size": 32000,
               "hidden_act": "silu", "max_position_embeddings": 131072, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
               "tie_word_embeddings": False, "torch_dtype": "bfloat16", "bos_token_id": 1, "eos_token_id": 2}
+
+SHIPPED = TINY_LLAMA | {"hidden_size": 384, "intermediate_size": 896, "num_hidden_layers": 7, "num_attention_heads": 6,
+                        "num_key_value_heads": 6, "vocab_size": 8192, "rope_theta": 100000.0, "tie_word_embeddings": True}
 
 # GGUF's number of a type, numbers in a block, and a function that draws a block's bytes.
 HALF = struct.pack("<e", 0.002)
@@ -78,71 +85,115 @@ def write_gguf(path, config, type_name):
             file.write(b"\0" * padding)
 
 
-def run_linnet(options, config, weights, prefill):
+def run_linnet(options, cells, config, weights):
+    """Cells by what they measure, of one run of `linnet bench`."""
     with tempfile.NamedTemporaryFile(suffix=".json") as result:
-        command = [options.linnet, "bench", "--config", config, "--threads", str(options.threads), "--contexts", options.contexts,
-                   "--windows", "3", "--window-tokens", str(options.window_tokens), "--prefill-tokens", str(prefill), "--json", result.name]
-        if options.rows: command += ["--rows", options.rows]
-        if weights != "bf16": command += ["--weights", weights]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        command = [options.linnet, "bench", "--config", config, "--threads", str(options.threads), "--weights", weights,
+                   "--contexts", joined(cells.contexts), "--windows", "3", "--window-tokens", str(cells.window_tokens),
+                   "--prefill-tokens", joined(cells.prefills), "--rows", joined(cells.rows), "--json", result.name]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         out = json.load(open(result.name))
-    cells = {f"decode after {row['context']}": row["decode_tokens_per_second"] for row in out["decode"]}
-    cells |= {f"{row['rows']} rows at once": row["rows"] / row["seconds_per_step"] for row in out.get("rows", []) if row["rows"] > 1}
-    cells[f"prefill of {prefill}"] = out["prefill_tokens_per_second"]
-    cells["read, GB/s"] = out["read_bytes_per_second"] * 1e-9
-    return cells
+    seen = {f"decode after {row['context']}": row["decode_tokens_per_second"] for row in out["decode"]}
+    seen |= {f"{row['rows']} rows at once": row["rows"] / row["seconds_per_step"] for row in out["rows"]}
+    seen |= {f"prefill of {row['tokens']}": row["tokens_per_second"] for row in out["prefill"]}
+    return seen | {"read, GB/s": out["read_bytes_per_second"] * 1e-9, "start, s": out["load_to_first_token_seconds"]}
 
 
-def run_llama(options, gguf, prefills):
-    cells = {}
-    def run(more):
-        command = [options.llama_bench, "-m", gguf, "-t", str(options.threads), "-r", "1", "-o", "json"] + more
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    for context in options.contexts.split(","):
-        best = max(run(["-p", "0", "-n", str(options.window_tokens * 3), "-d", context, "-fa", "0,1"]), key=lambda r: r["avg_ts"])
-        cells[f"decode after {context}"] = best["avg_ts"]
-    rows = [int(r) for r in options.rows.split(",") if r] if options.rows else []
-    for count in rows + prefills:
-        best = max(run(["-p", str(count), "-n", "0", "-fa", "0,1"]), key=lambda r: r["avg_ts"])
-        if count in rows: cells[f"{count} rows at once"] = best["avg_ts"]
-        if count in prefills: cells[f"prefill of {count}"] = best["avg_ts"]
-    return cells
+def run_llama(options, cells, gguf):
+    def best(more):
+        """Tokens per second by (prompt, context), the best of repetitions and attentions."""
+        command = [options.llama_bench, "-m", gguf, "-t", str(options.threads), "-fa", cells.attentions, "-o", "json"] + more
+        rates = {}
+        for test in json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout):
+            key = test["n_prompt"], test["n_depth"]
+            rates[key] = max(rates.get(key, 0), *test["samples_ts"])
+        return rates
+    decode = best(["-p", "0", "-n", str(cells.window_tokens), "-d", joined(cells.contexts), "-r", "3" if max(cells.contexts) < 4096 else "1"])
+    seen = {f"decode after {context}": decode[0, context] for context in cells.contexts}
+    few = best(["-n", "0", "-p", joined(sorted(set(cells.rows + [p for p in cells.prefills if p <= 64]))), "-r", "3"])
+    many = [p for p in cells.prefills if p > 64]
+    prompts = few | (best(["-n", "0", "-p", joined(many), "-r", "1"] + (["--no-warmup"] if cells.attentions == "1" else [])) if many else {})
+    seen |= {f"{rows} rows at once": prompts[rows, 0] for rows in cells.rows}
+    return seen | {f"prefill of {count}": prompts[count, 0] for count in cells.prefills}
+
+
+def joined(numbers): return ",".join(map(str, numbers))
+
+
+class Cells:
+    """What is measured of a shape."""
+
+    def __init__(self, options, large):
+        cut = options.quick and large
+        self.contexts = [c for c in options.contexts if not cut or c <= 1024]
+        self.prefills = [p for p in options.prefill if not cut or p <= 512]
+        self.rows = options.rows
+        self.window_tokens = 12 if large else 64
+        self.attentions = "1" if options.quick else "0,1"
+
+
+def compare_shape(options, name, config, table):
+    """Adds a row per type and cell to the table."""
+    cells = Cells(options, config["hidden_size"] >= 1024)
+    ours = {"bf16": "stored", "q8_0": "int8", "q4_0": "int4"}  # what Linnet has of as many bits
+    with tempfile.TemporaryDirectory() as folder:
+        config_file = os.path.join(folder, "config.json")
+        json.dump(config, open(config_file, "w"))
+        for kind in options.types: write_gguf(os.path.join(folder, kind + ".gguf"), config, kind)
+        seen = {}  # (type, cell, program) to figures
+        for round_number in range(options.rounds):
+            for kind in options.types:
+                begin = time.time()
+                results = {"llama.cpp": run_llama(options, cells, os.path.join(folder, kind + ".gguf")),
+                           "linnet": run_linnet(options, cells, config_file, ours[kind])}
+                for program, figures in results.items():
+                    for cell, figure in figures.items(): seen.setdefault((kind, cell, program), []).append(figure)
+                print(f"{name}, {kind}, round {round_number + 1}: {time.time() - begin:.0f} s", file=sys.stderr)
+    for kind, cell in dict.fromkeys((k, c) for k, c, _ in seen):
+        a, b = seen.get((kind, cell, "linnet"), []), seen.get((kind, cell, "llama.cpp"), [])
+        row = {"shape": name, "type": kind, "what": cell, "linnet": statistics.median(a), "linnet_all": a}
+        if b: row |= {"llama.cpp": statistics.median(b), "llama.cpp_all": b, "ratio": statistics.median(a) / statistics.median(b)}
+        table.append(row)
+
+
+def markdown(table, options):
+    """Tokens per second side by side, a table per shape and a column of three per type."""
+    text = f"Tokens/s on {options.threads} threads, medians of {options.rounds} round(s) in turns: Linnet, llama.cpp, ratio.\n"
+    for shape in dict.fromkeys(row["shape"] for row in table):
+        rows = [row for row in table if row["shape"] == shape]
+        kinds = list(dict.fromkeys(row["type"] for row in rows))
+        text += f"\n| {shape} | " + " | ".join(kinds) + " |\n| --- |" + " --- |" * len(kinds) + "\n"
+        for what in dict.fromkeys(row["what"] for row in rows):
+            by_kind = {row["type"]: row for row in rows if row["what"] == what}
+            def cell(row):
+                if "ratio" not in row: return f"{row['linnet']:.3g}"
+                return f"{row['linnet']:.4g}, {row['llama.cpp']:.4g}, **{row['ratio']:.2f}**"
+            text += f"| {what} | " + " | ".join(cell(by_kind[k]) if k in by_kind else "" for k in kinds) + " |\n"
+    return text
 
 
 def main():
+    def numbers(text): return [int(number) for number in text.split(",")]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("linnet"), parser.add_argument("llama_bench")
-    parser.add_argument("--config"), parser.add_argument("--json")
-    parser.add_argument("--types", default="bf16"), parser.add_argument("--contexts", default="0")
-    parser.add_argument("--rows", default=""), parser.add_argument("--prefill", default="512")
-    for name, default in (("--rounds", 3), ("--threads", 2), ("--window-tokens", 16)): parser.add_argument(name, type=int, default=default)
+    parser.add_argument("--quick", action="store_true"), parser.add_argument("--config")
+    parser.add_argument("--json"), parser.add_argument("--markdown")
+    parser.add_argument("--shapes", default="small,large", type=lambda text: text.split(","))
+    parser.add_argument("--types", default="bf16,q8_0,q4_0", type=lambda text: text.split(","))
+    for name, default in (("contexts", "0,1024,8192"), ("rows", "1,4,8,16,32,64"), ("prefill", "8,64,512,2048")):
+        parser.add_argument("--" + name, default=default, type=numbers)
+    parser.add_argument("--rounds", type=int), parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
-    ours = {"bf16": "bf16", "q8_0": "int8", "q4_0": "int4"}  # what Linnet has of as many bits
-    types = options.types.split(",")
-    prefills = [int(p) for p in options.prefill.split(",")]
-    with tempfile.TemporaryDirectory() as folder:
-        config_file = options.config or os.path.join(folder, "config.json")
-        if not options.config: json.dump(TINY_LLAMA, open(config_file, "w"))
-        config = json.load(open(config_file))
-        for kind in types: write_gguf(os.path.join(folder, kind + ".gguf"), config, kind)
-        seen = {}  # (type, cell, program) to figures
-        for _ in range(options.rounds):
-            for kind in types:
-                results = [("llama.cpp", run_llama(options, os.path.join(folder, kind + ".gguf"), prefills))]
-                results += [("linnet", run_linnet(options, config_file, ours[kind], prefill)) for prefill in prefills]
-                for program, cells in results:
-                    for cell, figure in cells.items(): seen.setdefault((kind, cell, program), []).append(figure)
-    print(f"{'':30}{'Linnet':>10}{'llama.cpp':>11}{'ratio':>8}   {'best':>8}{'best':>11}{'ratio':>8}")
+    if options.rounds is None: options.rounds = 1 if options.quick else 3
+    shapes = {"small": SHIPPED, "large": TINY_LLAMA}
+    if options.config: shapes, options.shapes = {options.config: json.load(open(options.config))}, [options.config]
     table = []
-    for kind, cell in dict.fromkeys((k, c) for k, c, _ in seen):
-        a, b = seen.get((kind, cell, "linnet"), []), seen.get((kind, cell, "llama.cpp"), [])
-        if not b:
-            print(f"{kind + ', ' + cell:30}{statistics.median(a):10.1f}")
-            continue
-        ma, mb = statistics.median(a), statistics.median(b)
-        print(f"{kind + ', ' + cell:30}{ma:10.1f}{mb:11.1f}{ma / mb:8.2f}   {max(a):8.1f}{max(b):11.1f}{max(a) / max(b):8.2f}")
-        table.append({"type": kind, "what": cell, "linnet": a, "llama.cpp": b, "ratio": ma / mb})
-    if options.json: json.dump(table, open(options.json, "w"), indent=1)
+    for name in options.shapes:
+        compare_shape(options, name, shapes[name], table)
+        if options.json: json.dump(table, open(options.json, "w"), indent=1)
+    text = markdown(table, options)
+    print(text, end="")
+    if options.markdown: open(options.markdown, "w").write(text)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ using Json = nlohmann::ordered_json;
 
 struct BenchOptions : SharedOptions {
   std::vector<int64_t> contexts = {0, 1024, 16384};  // 0: after BOS alone
-  int64_t prefill_tokens = 2048;
+  std::vector<int64_t> prefill_tokens = {2048};
   int windows = 9;            // each context is measured in turn, so many times
   int window_tokens = 32;     // decoded in one
   std::string config;         // a config.json in place of MODEL
@@ -75,11 +75,16 @@ std::vector<int64_t> usable_contexts(const BenchOptions& options, const Model& m
   return usable;
 }
 
-constexpr int kPrefills = 6;  // the first, which packs weights, does not count
+constexpr int kPrefills = 6;            // at most; the first, which packs weights, does not count
+constexpr double kPrefillSeconds = 10;  // after which no more of a size are measured
 
-int64_t prefill_tokens(const BenchOptions& options, const Model& model) {
-  const bool learned = model.family().positions == PositionKind::kLearned;
-  return learned ? std::min(options.prefill_tokens, model.config().positions) : options.prefill_tokens;
+/// Sizes of prefills that the model can hold.
+std::vector<int64_t> prefill_sizes(const BenchOptions& options, const Model& model) {
+  std::vector<int64_t> sizes = options.prefill_tokens;
+  if (model.family().positions == PositionKind::kLearned) {
+    for (int64_t& size : sizes) size = std::min(size, model.config().positions);
+  }
+  return sizes;
 }
 
 /// What is done, counted in tokens, and shown where it takes long.
@@ -100,7 +105,8 @@ class ShownWork {
  private:
   static double tokens(const BenchOptions& options, const Model& model,
                        const std::vector<int64_t>& contexts) {
-    int64_t all = kPrefills * prefill_tokens(options, model);
+    int64_t all = 0;
+    for (const int64_t size : prefill_sizes(options, model)) all += kPrefills * size;
     for (const int64_t context : contexts)
       all += context + int64_t{options.windows + 1} * options.window_tokens;
     return static_cast<double>(all);
@@ -110,12 +116,13 @@ class ShownWork {
   Progress progress_;
 };
 
-Json measure_prefill(Decoder& decoder, const Model& model, const BenchOptions& options, ShownWork& work) {
-  const int64_t count = prefill_tokens(options, model);
-  const auto tokens = random_tokens(count, decoder.vocabulary(), options.seed);
+/// Seconds of a prefill of so many tokens, the median.
+double prefill_seconds(Decoder& decoder, int64_t count, uint64_t seed, ShownWork& work) {
+  const auto tokens = random_tokens(count, decoder.vocabulary(), seed);
   std::vector<float> logits(static_cast<size_t>(decoder.vocabulary()));
   std::vector<double> seconds;
-  for (int i = 0; i < kPrefills; ++i) {
+  const Stopwatch all;
+  for (int i = 0; i < kPrefills && (i < 2 || all.seconds() < kPrefillSeconds); ++i) {
     work.add(0, "prefill");
     decoder.reset(0);
     const Stopwatch watch;
@@ -123,8 +130,19 @@ Json measure_prefill(Decoder& decoder, const Model& model, const BenchOptions& o
     if (i > 0) seconds.push_back(watch.seconds());
     work.add(count, "prefill");
   }
-  return {{"prefill_tokens", count},
-          {"prefill_tokens_per_second", static_cast<double>(count) / median(seconds)}};
+  return median(seconds);
+}
+
+/// Every size; the first is held against the machine.
+Json measure_prefill(Decoder& decoder, const Model& model, const BenchOptions& options, ShownWork& work) {
+  Json result, all = Json::array();
+  for (const int64_t count : prefill_sizes(options, model)) {
+    const double rate = static_cast<double>(count) / prefill_seconds(decoder, count, options.seed, work);
+    all.push_back({{"tokens", count}, {"tokens_per_second", rate}});
+    if (all.size() == 1) result = {{"prefill_tokens", count}, {"prefill_tokens_per_second", rate}};
+  }
+  result["prefill"] = all;
+  return result;
 }
 
 /// The slot has read `tokens` and nothing else.
@@ -331,9 +349,11 @@ void describe_bench(CLI::App& app, Work& work) {
       app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens; 0: after BOS alone"))
       ->transform(count(0, 1 << 24))
       ->type_name("TOKENS,…");
-  app.add_option("--prefill-tokens", options->prefill_tokens, "Tokens of the prefill that is measured")
+  comma_list(
+      app.add_option("--prefill-tokens", options->prefill_tokens,
+                     "Tokens of the prefills that are measured; the first is held against the machine"))
       ->transform(count(1, 1 << 24))
-      ->type_name("TOKENS");
+      ->type_name("TOKENS,…");
   app.add_option("--windows", options->windows, "Windows of decoding at each context; their median counts")
       ->transform(whole(1, 10000));
   app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")
@@ -348,6 +368,7 @@ void describe_bench(CLI::App& app, Work& work) {
   app.callback([options, &work] {
     work = [options] {
       refuse_repeated("--contexts", options->contexts);
+      refuse_repeated("--prefill-tokens", options->prefill_tokens);
       refuse_repeated("--rows", options->rows);
       return bench(*options);
     };

@@ -33,6 +33,11 @@ std::string bench_text(const Json& result) {
   text += fmt::format("prefill     {:.0f} tokens/s over {}, {} of the matrix rate\n",
                       number("prefill_tokens_per_second"), counted(result["prefill_tokens"], "token"),
                       percent_of_limit(number("prefill_fraction_of_matrix_rate")));
+  for (size_t i = 1; i < result["prefill"].size(); ++i) {
+    const Json& row = result["prefill"][i];
+    text += fmt::format("prefill     {:.0f} tokens/s over {}\n", row["tokens_per_second"].get<double>(),
+                        counted(row["tokens"], "token"));
+  }
   for (const Json& row : result["decode"]) {
     text += fmt::format(
         "decode      {:.0f} tokens/s (best window {:.0f}) after {}; {:.1f} MB read a token, {}; state {:.2f} "
