@@ -256,15 +256,20 @@ void measure_reading(const Json& rows, Ruler& ruler) {
 
 /// Measures the machine's products and adds what the model's numbers are of what the machine can do.
 void hold_against_machine(const Decoder::Cost& cost, ThreadPool& pool, const Ruler& ruler, Json& result) {
-  const double float32 = kernels::matrix_rate(kernels::WeightType::kFloat32, pool);
-  const double bfloat16 = kernels::matrix_rate(kernels::WeightType::kBFloat16, pool);
+  using kernels::WeightType;
+  const double float32 = kernels::matrix_rate(WeightType::kFloat32, pool);
+  const double bfloat16 = kernels::matrix_rate(WeightType::kBFloat16, pool);
+  const double int8 = kernels::matrix_rate(WeightType::kInt8, pool);
+  const double of_prefill = cost.prefill == WeightType::kInt8       ? int8
+                            : cost.prefill == WeightType::kBFloat16 ? bfloat16
+                                                                    : float32;
   result["read_bytes_per_second"] = ruler.of_memory().bytes_per_second;
   result["reading"] = ruler.to_json();
   result["float32_operations_per_second"] = float32;
   result["bfloat16_operations_per_second"] = bfloat16;
+  result["int8_operations_per_second"] = int8;
   result["prefill_fraction_of_matrix_rate"] = 2.0 * static_cast<double>(cost.layer_parameters) *
-                                              result["prefill_tokens_per_second"].get<double>() /
-                                              (cost.bfloat16_prefill ? bfloat16 : float32);
+                                              result["prefill_tokens_per_second"].get<double>() / of_prefill;
   for (Json& row : result["decode"]) {
     const double bytes = row["bytes_per_token"].get<double>();
     const double most = ruler.of(static_cast<size_t>(bytes)).bytes_per_second;

@@ -24,10 +24,11 @@ std::string percent_of_limit(double fraction) {
 
 std::string bench_text(const Json& result) {
   const auto number = [&](const char* key) { return result[key].get<double>(); };
-  std::string text =
-      fmt::format("machine     read {:.1f} GB/s, matrix products bf16 {:.0f}, float32 {:.0f} GFLOP/s, {}\n",
-                  number("read_bytes_per_second") * 1e-9, number("bfloat16_operations_per_second") * 1e-9,
-                  number("float32_operations_per_second") * 1e-9, counted(result["threads"], "thread"));
+  std::string text = fmt::format(
+      "machine     read {:.1f} GB/s, matrix products int8 {:.0f}, bf16 {:.0f}, float32 {:.0f} GFLOP/s, {}\n",
+      number("read_bytes_per_second") * 1e-9, number("int8_operations_per_second") * 1e-9,
+      number("bfloat16_operations_per_second") * 1e-9, number("float32_operations_per_second") * 1e-9,
+      counted(result["threads"], "thread"));
   text +=
       fmt::format("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
   text += fmt::format("prefill     {:.0f} tokens/s over {}, {} of the matrix rate\n",

@@ -142,13 +142,14 @@ size_t DecoderOf<T>::state_bytes(int slot) const {
 
 template <class T>
 Decoder::Cost DecoderOf<T>::cost() const {
-  Cost cost{forward_.weights().bytes_a_step(), 0, std::is_same_v<T, float>};
+  Cost cost{forward_.weights().bytes_a_step(), 0, layers().front().qkv.prefill_type()};
   for (const auto& layer : layers()) {
     for (const Linear* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down}) {
       cost.layer_parameters += linear->in() * linear->out();
-      cost.bfloat16_prefill &= linear->bfloat16_prefill();
+      cost.prefill = std::min(cost.prefill, linear->prefill_type());
     }
   }
+  if (!std::is_same_v<T, float>) cost.prefill = kernels::WeightType::kFloat32;
   return cost;
 }
 

@@ -75,9 +75,9 @@ class Decoder {
 
   /// What computing takes, for those who measure it.
   struct Cost {
-    size_t step_weight_bytes;  // weights that a step reads, whatever its number of nodes
-    int64_t layer_parameters;  // numbers in the matrices of all layers: a prefilled token's multiply-adds
-    bool bfloat16_prefill;     // prefill multiplies in bf16, else in float32 (or float64)
+    size_t step_weight_bytes;     // weights that a step reads, whatever its number of nodes
+    int64_t layer_parameters;     // numbers in the matrices of all layers: a prefilled token's multiply-adds
+    kernels::WeightType prefill;  // what prefill multiplies; float64 counts as float32
   };
   virtual Cost cost() const = 0;
 

@@ -1,9 +1,12 @@
 #include "model/linear.h"
 
 #include <algorithm>
+#include <limits>
+#include <memory>
 #include <utility>
 
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/packed_weights.h"
 
 namespace linnet {
 namespace {
@@ -14,6 +17,29 @@ using kernels::WeightType;
 // Pieces of a product of a few rows: small enough that a thread that was held up leaves work to others, large
 // enough (32 KiB of weights are read in 2 µs) that handing them out doesn't show.
 constexpr int64_t kPieceBytes = 32 << 10;
+constexpr int64_t kPieceStep = 32;  // outputs: as many as packed weights have in a tile
+
+/// Integers in the order in which products read them.
+Matrix packed(const Matrix& matrix, ThreadPool* pool) {
+  Matrix made;
+  made.type = matrix.type, made.out = matrix.out, made.in = matrix.in, made.group = matrix.group;
+  made.packed = true, made.packed_offsets = matrix.offsets != nullptr;
+  auto kept =
+      std::make_shared<AlignedArray<std::byte>>(zeroed<std::byte>(static_cast<int64_t>(made.bytes())));
+  const int64_t tiles = kernels::tiles_of(matrix.out), size = static_cast<int64_t>(made.bytes()) / tiles;
+  const auto pack = [&](size_t tile) {
+    const auto index = static_cast<int64_t>(tile);
+    kernels::pack_tile(matrix, index, kept->get() + index * size);
+  };
+  if (pool != nullptr) {
+    pool->run(static_cast<size_t>(tiles), pack);
+  } else {
+    for (int64_t tile = 0; tile < tiles; ++tile) pack(static_cast<size_t>(tile));
+  }
+  made.data = kept->get();
+  made.owner = std::move(kept);
+  return made;
+}
 
 }  // namespace
 
@@ -24,11 +50,16 @@ void ProductScratch::plan(int64_t count, int64_t in) {
   rows.plan(count * size);
 }
 
-Linear::Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool rounded_rows)
+Linear::Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool rounded_rows, ThreadPool* pool)
     : matrices_(std::move(matrices)), bias_(std::move(bias)), in_(matrices_.front().in) {
   const WeightType type = matrices_.front().type;
   if (rounded_rows) row_type_ = kernels::fastest_rows(type);
-  bfloat16_prefill_ = rounded_rows && type != WeightType::kFloat32 && kernels::fast_bfloat16();
+  if (row_type_ == RowType::kInt8) {
+    prefill_type_ = WeightType::kInt8;
+    for (Matrix& matrix : matrices_) matrix = packed(matrix, pool);
+  } else if (rounded_rows && type != WeightType::kFloat32 && kernels::fast_bfloat16()) {
+    prefill_type_ = WeightType::kBFloat16;
+  }
   for (const Matrix& matrix : matrices_) out_ += matrix.out;
 }
 
@@ -44,7 +75,7 @@ template <class T, class Product>
 void Linear::cut(int64_t rows, T* y, ThreadPool& pool, Product product) const {
   const int64_t most = std::max<int64_t>(1, static_cast<int64_t>(bytes()) / kPieceBytes);
   const int64_t count = pool.size() == 1 ? 1 : std::min<int64_t>(most, 8 * pool.size());
-  const int64_t width = ((out_ + count - 1) / count + 7) / 8 * 8;
+  const int64_t width = ((out_ + count - 1) / count + kPieceStep - 1) / kPieceStep * kPieceStep;
   pool.run(static_cast<size_t>((out_ + width - 1) / width), [&](size_t piece) {
     const int64_t begin = static_cast<int64_t>(piece) * width, end = std::min(out_, begin + width);
     int64_t first = 0;  // output of the matrix's row 0
@@ -63,10 +94,9 @@ void Linear::cut(int64_t rows, T* y, ThreadPool& pool, Product product) const {
 void Linear::step(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
                   ThreadPool& pool) const {
   scratch.plan(rows, in_);
-  const int64_t padded = kernels::prepared_size(row_type_, in_);
   for_rows(rows, pool, [&](int64_t begin, int64_t end) {
-    kernels::prepare_rows(matrices_.front().type, row_type_, x + begin * x_stride, x_stride, end - begin, in_,
-                          scratch.rows.data() + begin * padded);
+    kernels::prepare_rows(matrices_.front().type, row_type_, x, x_stride, begin, end, rows, in_,
+                          scratch.rows.data());
   });
   cut(rows, y, pool, [&](const Matrix& matrix, int64_t begin, int64_t end, float* to) {
     kernels::few_rows_product(matrix, row_type_, begin, end, scratch.rows.data(), rows, to, out_);
@@ -84,16 +114,27 @@ void Linear::step(const double* x, int64_t x_stride, int64_t rows, double* y, Pr
   });
 }
 
+int64_t Linear::large_rows() const {
+  switch (row_type_) {
+    case RowType::kFloat32:
+      return 16;
+    case RowType::kBFloat16:
+      return 65;
+    case RowType::kInt8:
+      break;
+  }
+  return std::numeric_limits<int64_t>::max();
+}
+
 void Linear::prefill(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
                      ThreadPool& pool) {
   if (rows < large_rows()) return step(x, x_stride, rows, y, scratch, pool);
-  const WeightType multiply = bfloat16_prefill_ ? WeightType::kBFloat16 : WeightType::kFloat32;
   if (large_.empty()) {
-    for (const Matrix& matrix : matrices_) large_.emplace_back(matrix, multiply, out_);
+    for (const Matrix& matrix : matrices_) large_.emplace_back(matrix, prefill_type_, out_);
   }
   // oneDNN wants rows side by side, in the type to multiply.
   const void* from = x;
-  if (multiply == WeightType::kBFloat16) {
+  if (prefill_type_ == WeightType::kBFloat16) {
     scratch.narrow.plan(rows * in_);
     for_rows(rows, pool, [&](int64_t begin, int64_t end) {
       for (int64_t r = begin; r < end; ++r)

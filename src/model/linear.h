@@ -32,13 +32,16 @@ class Linear {
  public:
   Linear() = default;
   /// Matrices with the same type and `in`; `bias` [all outputs] or empty. `rounded_rows`: rows may be
-  /// rounded to what the machine multiplies these weights by fastest.
-  Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool rounded_rows);
+  /// rounded to what the machine multiplies these weights by fastest; integers are packed where that is
+  /// kInt8.
+  Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool rounded_rows,
+         ThreadPool* pool = nullptr);
 
   int64_t in() const { return in_; }
   int64_t out() const { return out_; }
   size_t bytes() const;  // of all matrices
-  bool bfloat16_prefill() const { return bfloat16_prefill_; }
+  /// What prefills of many rows multiply.
+  kernels::WeightType prefill_type() const { return prefill_type_; }
 
   /// y [rows, out()] = x Wᵀ + bias in float32, rows of x [rows, in()] standing x_stride numbers apart. Row by
   /// row the same bits whatever the rows beside it and the threads (kernels/cpu/few_rows.h). Allocates
@@ -55,8 +58,9 @@ class Linear {
                ThreadPool& pool);
   void prefill(const double* x, int64_t x_stride, int64_t rows, double* y, ProductScratch& scratch,
                ThreadPool& pool);
-  /// From where on a large product is the faster: dot products of rounded rows keep up with it for longer.
-  int64_t large_rows() const { return row_type_ == kernels::RowType::kFloat32 ? 16 : 65; }
+  /// From where on a large product is the faster: dot products of rounded rows keep up with it for longer,
+  /// those of integers always.
+  int64_t large_rows() const;
 
  private:
   template <class T, class Product>
@@ -66,14 +70,14 @@ class Linear {
   std::vector<float> bias_;
   int64_t in_ = 0, out_ = 0;
   kernels::RowType row_type_ = kernels::RowType::kFloat32;  // of steps
-  bool bfloat16_prefill_ = false;
+  kernels::WeightType prefill_type_ = kernels::WeightType::kFloat32;
   std::vector<kernels::LargeMatrix> large_;  // one a matrix, from the first prefill on
 };
 
 /// work(begin, end) over [0, rows) in blocks, on the pool's threads where there are enough rows to pay.
 template <class Work>
 void for_rows(int64_t rows, ThreadPool& pool, const Work& work) {
-  constexpr int64_t kBlock = kernels::kRowBlock;
+  constexpr int64_t kBlock = 16;
   if (rows < kBlock) return work(int64_t{0}, rows);
   pool.run(static_cast<size_t>((rows + kBlock - 1) / kBlock), [&](size_t block) {
     const int64_t begin = static_cast<int64_t>(block) * kBlock;

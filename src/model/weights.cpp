@@ -76,7 +76,7 @@ class Preparer {
                                    [&](const Matrix& m) { return m.type == matrices.front().type; });
     if (!alike) std::transform(matrices.begin(), matrices.end(), matrices.begin(), as_float32);
     const bool rounded = compute_ == ComputeType::kAuto || compute_ == ComputeType::kBFloat16;
-    return Linear(std::move(matrices), std::move(bias), rounded);
+    return Linear(std::move(matrices), std::move(bias), rounded, &pool_);
   }
 
  private:

@@ -9,6 +9,7 @@
 
 #include "base/bfloat16.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/packed_weights.h"
 #include "tests/kernels/numbers.h"
 #include "tests/kernels/targets.h"
 
@@ -21,8 +22,8 @@ using kernels::WeightType;
 struct Shape {
   int64_t in, out;
 };
-constexpr Shape kShapes[] = {{1, 1},    {3, 5},    {31, 7},  {32, 8},   {33, 9},  {64, 172},
-                             {172, 64}, {385, 37}, {96, 21}, {2048, 6}, {160, 9}, {608, 5}};
+constexpr Shape kShapes[] = {{1, 1},    {3, 5},   {31, 7},   {32, 8},  {33, 9},  {64, 172}, {172, 64},
+                             {385, 37}, {96, 21}, {2048, 6}, {160, 9}, {608, 5}, {1056, 70}};
 
 struct Types {
   WeightType weights;
@@ -103,10 +104,22 @@ struct RandomWeights {
       offsets[i] = float_to_bfloat16(0.1f * static_cast<float>(i % 7));
     wide.resize(static_cast<size_t>(shape.out * shape.in));
     for (int64_t o = 0; o < shape.out; ++o) kernels::read_row(view, o, wide.data() + o * shape.in);
+    if (types.rows == RowType::kInt8) pack();
+  }
+
+  void pack() {
+    kernels::Weights made = view;
+    made.packed = true, made.packed_offsets = view.offsets != nullptr;
+    packed.resize(made.bytes() + 1);
+    made.data = packed.data() + 1, made.scales = made.offsets = nullptr;
+    const int64_t tiles = kernels::tiles_of(view.out), size = static_cast<int64_t>(made.bytes()) / tiles;
+    for (int64_t tile = 0; tile < tiles; ++tile)
+      kernels::pack_tile(view, tile, packed.data() + 1 + tile * size);
+    view = made;
   }
 
   RowType rows;  // that they are multiplied with
-  std::vector<std::byte> bytes;
+  std::vector<std::byte> bytes, packed;
   std::vector<uint16_t> scales, offsets;
   kernels::Weights view;
   std::vector<double> wide;
@@ -115,11 +128,10 @@ struct RandomWeights {
 std::vector<float> product(const RandomWeights& weights, const Shape& shape, const std::vector<float>& x,
                            int64_t rows, int64_t begin, int64_t end) {
   auto prepared = poison(rows * kernels::prepared_size(weights.rows, shape.in));
-  // As callers do on several threads: in parts.
-  const int64_t size = kernels::prepared_size(weights.rows, shape.in);
-  for (int64_t r = 0; r < rows; r += kernels::kRowBlock)
-    kernels::prepare_rows(weights.view.type, weights.rows, x.data() + r * shape.in, shape.in,
-                          std::min(kernels::kRowBlock, rows - r), shape.in, prepared.data() + r * size);
+  constexpr int64_t kPart = 3;  // rows: as callers do on several threads
+  for (int64_t r = 0; r < rows; r += kPart)
+    kernels::prepare_rows(weights.view.type, weights.rows, x.data(), shape.in, r, std::min(r + kPart, rows),
+                          rows, shape.in, prepared.data());
   auto y = poison(rows * shape.out);
   kernels::few_rows_product(weights.view, weights.rows, begin, end, prepared.data(), rows, y.data(),
                             shape.out);
@@ -134,7 +146,7 @@ TEST_P(FewRows, EqualThePlainProduct) {
   for (const Types& types : every_types()) {
     for (const Shape& shape : kShapes) {
       if (!types.can_be(shape)) continue;
-      for (int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 11, 17, 18, 35, 64, 130}) {
+      for (int64_t rows : {1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 16, 17, 18, 35, 64, 130}) {
         const RandomWeights weights(shape, types);
         const auto x = random_rows(types.rows, rows * shape.in, 1);
         std::vector<double> expected(rows * shape.out);

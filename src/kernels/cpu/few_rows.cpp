@@ -187,17 +187,18 @@ int64_t prepared_size(RowType rows, int64_t in) {
   return HWY_DYNAMIC_DISPATCH(padded_size)(in);
 }
 
-void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_stride, int64_t rows,
-                  int64_t in, float* prepared) {
+void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_stride, int64_t begin,
+                  int64_t end, int64_t rows, int64_t in, float* prepared) {
   switch (type) {
     case RowType::kBFloat16:
-      return bfloat16_dot::prepare(x, x_stride, rows, in, reinterpret_cast<uint16_t*>(prepared));
+      return bfloat16_dot::prepare(x, x_stride, begin, end, rows, in, reinterpret_cast<uint16_t*>(prepared));
     case RowType::kInt8:
-      return integer_dot::prepare(weights, x, x_stride, rows, in, prepared);
+      return integer_dot::prepare(weights, x, x_stride, begin, end, rows, in, prepared);
     case RowType::kFloat32:
       break;
   }
-  HWY_DYNAMIC_DISPATCH(prepare)(weights, x, x_stride, rows, in, prepared);
+  HWY_DYNAMIC_DISPATCH(prepare)
+  (weights, x + begin * x_stride, x_stride, end - begin, in, prepared + begin * prepared_size(type, in));
 }
 
 void few_rows_product(const Weights& weights, RowType row_type, int64_t begin, int64_t end,

@@ -28,17 +28,16 @@ RowType fastest_rows(WeightType weights);
 /// Number of floats that prepare_rows takes for one row of `in` numbers.
 int64_t prepared_size(RowType rows, int64_t in);
 
-/// Rows may be prepared in parts, each of this many but for the last.
-inline constexpr int64_t kRowBlock = 16;
-
-/// Lays rows of x [rows, in] (row r at x + r * x_stride) out as the product reads them: padded with zeros to
-/// whole blocks and, as float32 for bf16 weights, with each block's even inputs before its odd ones.
+/// Lays rows [begin, end) of x [rows, in] (row r at x + r * x_stride) out as the product of all of them reads
+/// them: padded with zeros to whole blocks, interleaved with the rows that meet a weight together and, as
+/// float32 for bf16 weights, with each block's even inputs before its odd ones.
 /// `prepared` holds rows * prepared_size(type, in) floats.
-void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_stride, int64_t rows,
-                  int64_t in, float* prepared);
+void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_stride, int64_t begin,
+                  int64_t end, int64_t rows, int64_t in, float* prepared);
 
 /// y[r * y_stride + o] = Σ_i weights[o, i] x[r, i] for o in [begin, end), r < rows; of y's row nothing else
-/// is touched. `weights` are aligned to their type. Single-threaded: callers cut [0, out) into ranges.
+/// is touched. `weights` are aligned to their type, and packed (packed_weights.h) where rows are kInt8.
+/// Single-threaded: callers cut [0, out) into ranges.
 void few_rows_product(const Weights& weights, RowType row_type, int64_t begin, int64_t end,
                       const float* prepared, int64_t rows, float* y, int64_t y_stride);
 
@@ -47,7 +46,8 @@ namespace bfloat16_dot {
 // The same by AVX512_BF16's dot products, which Highway does not have (few_rows_bfloat16.cpp).
 bool on_this_machine();
 int64_t prepared_size(int64_t in);
-void prepare(const float* x, int64_t x_stride, int64_t rows, int64_t in, uint16_t* prepared);
+void prepare(const float* x, int64_t x_stride, int64_t begin, int64_t end, int64_t rows, int64_t in,
+             uint16_t* prepared);
 void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, const uint16_t* prepared,
              int64_t rows, float* y, int64_t y_stride);
 
@@ -58,7 +58,8 @@ namespace integer_dot {
 // The same for integers by AVX512_VNNI (few_rows_integer.cpp).
 bool on_this_machine();
 int64_t prepared_size(int64_t in);
-void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t rows, int64_t in, void* prepared);
+void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t begin, int64_t end, int64_t rows,
+             int64_t in, void* prepared);
 void product(const Weights& weights, int64_t begin, int64_t end, const void* prepared, int64_t rows, float* y,
              int64_t y_stride);
 

@@ -14,31 +14,49 @@
 
 #include "kernels/cpu/few_rows.h"
 
+/// Before loops over a tile's numbers: unrolled at once, or the compiler keeps them in memory.
+#ifdef __clang__
+#define LINNET_UNROLL _Pragma("unroll")
+#else
+#define LINNET_UNROLL _Pragma("GCC unroll 34")
+#endif
+
 HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq")
 namespace linnet::kernels {
 
-inline constexpr int64_t kGroup = 4;  // rows that meet a weight while it is in a register, at most
-inline constexpr int64_t kOuts = 4;   // rows of weights side by side: their sums hide each other's latency
-inline constexpr int64_t kMostGroups = 16;  // that go through the weights together
-inline constexpr int64_t kLine = 64;        // bytes
+inline constexpr int64_t kLine = 64;  // bytes
 
-/// Rows of the group that begins with `row` of `rows`. Groups end with blocks, so that these can be prepared
-/// apart; where five to seven rows are left they make two groups, as one of a single row would wait for its
-/// sums.
-HWY_INLINE int64_t group_at(int64_t row, int64_t rows) {
-  const int64_t left = std::min(rows - row, kRowBlock - row % kRowBlock);
-  if (left >= 2 * kGroup || left <= kGroup) return std::min(left, kGroup);
-  return (left + 1) / 2;
-}
+/// Rows in groups that meet a weight while it is in a register: as many, or one more.
+struct Groups {
+  int64_t rows, count;
 
-/// Memory to be asked for while tiles are summed, `pace` lines with each step: the weights that the thread
-/// comes to next.
+  int64_t smaller() const { return rows / count; }
+  int64_t larger() const { return (rows + count - 1) / count; }
+  /// The first row of a group.
+  int64_t begin(int64_t group) const { return group * rows / count; }
+  int64_t of_row(int64_t row) const { return ((row + 1) * count - 1) / rows; }
+};
+
+/// Memory to be asked for while tiles are summed, some lines with each step. In the order in which it lies:
+/// asked for by turns from several rows it arrives a quarter slower.
 struct Ahead {
   const char* at;
-  int64_t lines, pace;
+  int64_t pace;                 // lines with each step
+  int64_t left = INT64_MAX;     // lines up to the end of a segment
+  int64_t lines = 0, jump = 0;  // of the next one; bytes to it
 
+  /// Few instructions: they compete with the loads for what the processor keeps in flight.
+  template <int kMost>
   HWY_INLINE void ask() {
-    for (int64_t k = 0; k < pace && lines > 0; ++k, --lines, at += kLine) _mm_prefetch(at, _MM_HINT_T0);
+    if (pace == kMost) {
+      LINNET_UNROLL
+      for (int k = 0; k < kMost; ++k) _mm_prefetch(at + k * kLine, _MM_HINT_T0);
+    } else {
+      for (int64_t k = 0; k < pace; ++k) _mm_prefetch(at + k * kLine, _MM_HINT_T0);
+    }
+    at += pace * kLine;
+    left -= pace;
+    if (left <= 0) at += jump, left += lines;
   }
 };
 
@@ -54,6 +72,50 @@ HWY_INLINE __m128 sums_over_lanes(__m512 a, __m512 b, __m512 c, __m512 d) {
   const __m128 ab = _mm_add_ps(_mm_unpacklo_ps(qa, qb), _mm_unpackhi_ps(qa, qb));
   const __m128 cd = _mm_add_ps(_mm_unpacklo_ps(qc, qd), _mm_unpackhi_ps(qc, qd));
   return _mm_add_ps(_mm_movelh_ps(ab, cd), _mm_movehl_ps(cd, ab));
+}
+
+/// Of four vectors each number's quarters, one number per four lanes.
+HWY_INLINE __m512 quarters(__m512 a, __m512 b, __m512 c, __m512 d) {
+  const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x44), _mm512_shuffle_f32x4(a, b, 0xEE));
+  const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4(c, d, 0x44), _mm512_shuffle_f32x4(c, d, 0xEE));
+  return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xDD));
+}
+
+/// Sixteen sums over lanes from kFirst on, each in the same order; past the last the last again.
+template <int kFirst, int kCount>
+HWY_INLINE __m512 sixteen_sums(const __m512 (&sums)[kCount]) {
+  constexpr int kLast = kCount - 1 - kFirst;
+  const __m512* of = sums + kFirst;
+#define LINNET_SUM(n) of[(n) < kLast ? (n) : kLast]
+  const __m512 q0 = quarters(LINNET_SUM(0), LINNET_SUM(4), LINNET_SUM(8), LINNET_SUM(12));
+  const __m512 q1 = quarters(LINNET_SUM(1), LINNET_SUM(5), LINNET_SUM(9), LINNET_SUM(13));
+  const __m512 q2 = quarters(LINNET_SUM(2), LINNET_SUM(6), LINNET_SUM(10), LINNET_SUM(14));
+  const __m512 q3 = quarters(LINNET_SUM(3), LINNET_SUM(7), LINNET_SUM(11), LINNET_SUM(15));
+#undef LINNET_SUM
+  const __m512d low = _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(q0, q1), _mm512_unpackhi_ps(q0, q1)));
+  const __m512d high =
+      _mm512_castps_pd(_mm512_add_ps(_mm512_unpacklo_ps(q2, q3), _mm512_unpackhi_ps(q2, q3)));
+  return _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(low, high)),
+                       _mm512_castpd_ps(_mm512_unpackhi_pd(low, high)));
+}
+
+/// The numbers of a tile, sums over lanes of kOuts rows of weights by kRows rows, [row, output]; of `outs`
+/// outputs alone.
+template <int kOuts, int kRows>
+HWY_INLINE void store_sums(const __m512 (&sums)[kOuts * kRows], int64_t outs, float* y, int64_t y_stride) {
+  constexpr int kCount = kOuts * kRows;
+  static_assert(kCount <= 32);
+  const auto written = static_cast<__mmask8>((1u << outs) - 1);
+  if constexpr (kOuts == 4 && kRows == 1) {
+    _mm_mask_storeu_ps(y, written, sums_over_lanes(sums[0], sums[1], sums[2], sums[3]));
+  } else {
+    alignas(64) float numbers[32 + 8];
+    _mm512_store_ps(numbers, sixteen_sums<0>(sums));
+    if constexpr (kCount > 16) _mm512_storeu_ps(numbers + 16, sixteen_sums<16>(sums));
+    LINNET_UNROLL
+    for (int r = 0; r < kRows; ++r)
+      _mm256_mask_storeu_ps(y + r * y_stride, written, _mm256_loadu_ps(numbers + r * kOuts));
+  }
 }
 
 }  // namespace linnet::kernels

@@ -12,7 +12,10 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")
 namespace linnet::kernels::bfloat16_dot {
 namespace {
 
-constexpr int64_t kVector = 32;  // numbers
+constexpr int64_t kVector = 32;                 // numbers
+constexpr int64_t kFewest = 4, kResident = 16;  // rows, at most: one group; kept in the first cache
+constexpr int64_t kMostGroups = 16;             // of rows that go through the weights together
+constexpr int64_t kSums = 32 << 10;             // floats, in the second cache
 
 HWY_INLINE __m512bh load(const uint16_t* from) {
   return reinterpret_cast<__m512bh>(_mm512_loadu_si512(from));
@@ -23,76 +26,132 @@ HWY_INLINE __m512bh load(const uint16_t* from, int64_t count) {  // zeros past `
   return reinterpret_cast<__m512bh>(_mm512_maskz_loadu_epi16(mask, from));
 }
 
-/// What a tile adds up over one stretch of inputs.
+/// What a tile adds up: a stretch of inputs of some rows of weights and one group of rows.
 struct Stretch {
-  const uint16_t* weights;  // of its first row, at the stretch's first input
+  const uint16_t* weights;  // of the tile's first row, at the stretch's first input
   int64_t in, outs;         // numbers from row to row; rows of weights, kOuts or fewer
   int64_t count;            // inputs of the stretch
-  float* sums;              // [kOuts, rows, 16]: kept from stretch to stretch
+  const uint16_t* x;        // [count / kVector, rows of the group, kVector]
+  float* sums;              // [kOuts, rows of the group, 16]: kept from stretch to stretch
   bool first, last;
+  float* y;  // where the last stretch puts the group's first row
+  int64_t y_stride;
 };
 
-/// kOuts × kRows numbers, or of the first `outs` rows of weights alone. x: [count / kVector, kRows, kVector].
-template <int kRows>
-HWY_INLINE void tile(const Stretch& at, const uint16_t* x, Ahead& ahead, float* y, int64_t y_stride) {
-  __m512 sums[kOuts][kRows];
-  for (int o = 0; o < kOuts; ++o) {
-    for (int r = 0; r < kRows; ++r)
-      sums[o][r] = at.first ? _mm512_setzero_ps() : _mm512_loadu_ps(at.sums + (o * kRows + r) * 16);
-  }
+/// kOuts × kRows numbers, or of the first `outs` rows of weights alone; each its vector of sums in a
+/// register.
+template <int kOuts, int kRows>
+void tile(const Stretch& at, Ahead& next) {
+  Ahead ahead = next;
+  __m512 sums[kOuts * kRows];
+  LINNET_UNROLL
+  for (int n = 0; n < kOuts * kRows; ++n)
+    sums[n] = at.first ? _mm512_setzero_ps() : _mm512_loadu_ps(at.sums + n * 16);
   const uint16_t* from[kOuts];  // where there are fewer, the last stands in for the rest
+  LINNET_UNROLL
   for (int64_t o = 0; o < kOuts; ++o) from[o] = at.weights + std::min(o, at.outs - 1) * at.in;
+  const uint16_t* x = at.x;
   int64_t i = 0;
   for (; i + kVector <= at.count; i += kVector, x += kRows * kVector) {
-    ahead.ask();
-    __m512bh rows[kRows];
-    for (int r = 0; r < kRows; ++r) rows[r] = load(x + r * kVector);
-    for (int o = 0; o < kOuts; ++o) {
-      const __m512bh w = load(from[o] + i);
-      for (int r = 0; r < kRows; ++r) sums[o][r] = _mm512_dpbf16_ps(sums[o][r], w, rows[r]);
+    ahead.ask<kOuts>();
+    __m512bh weights[kOuts];
+    LINNET_UNROLL
+    for (int o = 0; o < kOuts; ++o) weights[o] = load(from[o] + i);
+    LINNET_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const __m512bh row = load(x + r * kVector);
+      LINNET_UNROLL
+      for (int o = 0; o < kOuts; ++o)
+        sums[r * kOuts + o] = _mm512_dpbf16_ps(sums[r * kOuts + o], weights[o], row);
     }
   }
   if (i < at.count) {
+    LINNET_UNROLL
     for (int o = 0; o < kOuts; ++o) {
-      const __m512bh w = load(from[o] + i, at.count - i);
-      for (int r = 0; r < kRows; ++r) sums[o][r] = _mm512_dpbf16_ps(sums[o][r], w, load(x + r * kVector));
+      const __m512bh weights = load(from[o] + i, at.count - i);
+      LINNET_UNROLL
+      for (int r = 0; r < kRows; ++r)
+        sums[r * kOuts + o] = _mm512_dpbf16_ps(sums[r * kOuts + o], weights, load(x + r * kVector));
     }
   }
-  if (!at.last) {
-    for (int o = 0; o < kOuts; ++o) {
-      for (int r = 0; r < kRows; ++r) _mm512_storeu_ps(at.sums + (o * kRows + r) * 16, sums[o][r]);
-    }
-    return;
+  next = ahead;
+  if (at.last) {
+    store_sums<kOuts, kRows>(sums, at.outs, at.y, at.y_stride);
+  } else {
+    LINNET_UNROLL
+    for (int n = 0; n < kOuts * kRows; ++n) _mm512_storeu_ps(at.sums + n * 16, sums[n]);
   }
-  const auto written = static_cast<__mmask8>((1u << at.outs) - 1);
-  for (int r = 0; r < kRows; ++r)
-    _mm_mask_storeu_ps(y + r * y_stride, written,
-                       sums_over_lanes(sums[0][r], sums[1][r], sums[2][r], sums[3][r]));
 }
 
-/// Rows [begin, end) of x, at most kMostGroups groups, by all outputs of a range.
-HWY_INLINE void product_of_groups(const uint16_t* weights, int64_t in, int64_t first_out, int64_t last_out,
-                                  const uint16_t* prepared, int64_t begin, int64_t end, int64_t rows,
-                                  float* y, int64_t y_stride) {
-  const int64_t padded = prepared_size(in) * 2, groups = (end - begin + kGroup - 1) / kGroup;
-  // Few rows: so long that weights and rows stay in the first cache from group to group.
-  const int64_t stretch = groups <= 1 ? in : groups <= 4 ? 512 : 2048;
-  float sums[kMostGroups * kOuts * kGroup * 16];
-  for (int64_t o = first_out; o < last_out; o += kOuts) {
-    Ahead ahead{reinterpret_cast<const char*>(weights + (o + kOuts) * in),
-                (kOuts * in * 2 + kLine - 1) / kLine, groups <= 1 ? kOuts : 2};
-    for (int64_t i = 0; i < in; i += stretch) {
-      Stretch at{weights + o * in + i,      in,   std::min(kOuts, last_out - o),
-                 std::min(stretch, in - i), sums, i == 0,
-                 i + stretch >= in};
-      for (int64_t r = begin, now; r < end; r += now, at.sums += kOuts * kGroup * 16) {
-        now = group_at(r, rows);
-        const uint16_t* x = prepared + r * padded + i * now;
-        float* to = y + o + r * y_stride;
-        if (now == 1) tile<1>(at, x, ahead, to, y_stride);
-        if (now == 2) tile<2>(at, x, ahead, to, y_stride);
-        if (now == 3) tile<3>(at, x, ahead, to, y_stride);
-        if (now == 4) tile<4>(at, x, ahead, to, y_stride);
+using Tile = void (*)(const Stretch&, Ahead&);
+
+Groups groups_of(int64_t rows) {
+  return {rows, rows <= kFewest ? 1 : rows <= kResident ? (rows + 7) / 8 : (rows + 3) / 4};
+}
+
+/// How a number of rows is multiplied. One to four rows: the weights' arrival bounds it, four streams of
+/// them. To sixteen rows: as many rows beside two or three of weights as registers hold, stretches so short
+/// that all rows stay in the first cache. More: the rows come from the second cache, so each meets six rows
+/// of weights.
+struct Plan {
+  Groups groups;
+  int64_t outs;          // rows of weights of a tile
+  int64_t stretch;       // inputs
+  Tile smaller, larger;  // of a group of groups.smaller() rows and of one more
+
+  Plan(int64_t rows, int64_t in) : groups(groups_of(rows)) {
+    const int64_t least = groups.smaller(), most = groups.larger();
+    outs = rows <= kFewest ? 4 : rows > kResident ? 6 : most <= 6 ? 3 : 2;
+    stretch = rows <= kFewest ? in : evenly(in, rows <= kResident ? 1024 : 2048);
+    smaller = tile_of(outs, least), larger = tile_of(outs, most);
+  }
+
+  static Tile tile_of(int64_t outs, int64_t rows) {
+    static constexpr Tile kFour[] = {tile<4, 1>, tile<4, 2>, tile<4, 3>, tile<4, 4>};
+    static constexpr Tile kThree[] = {tile<3, 4>, tile<3, 5>, tile<3, 6>};
+    static constexpr Tile kTwo[] = {tile<2, 6>, tile<2, 7>, tile<2, 8>};
+    static constexpr Tile kSix[] = {tile<6, 3>, tile<6, 4>};
+    return outs == 4   ? kFour[rows - 1]
+           : outs == 3 ? kThree[rows - 4]
+           : outs == 2 ? kTwo[rows - 6]
+                       : kSix[rows - 3];
+  }
+
+  /// `in` in stretches of one length, as near to `most` as such lengths can come.
+  static int64_t evenly(int64_t in, int64_t most) {
+    const int64_t count = (in + most - 1) / most, length = (in + count - 1) / count;
+    return (length + kVector - 1) / kVector * kVector;
+  }
+};
+
+/// Groups [from, to) of x's rows by outputs [begin, end).
+void product_of_groups(const Plan& plan, int64_t from, int64_t to, const uint16_t* weights, int64_t in,
+                       int64_t begin, int64_t end, const uint16_t* prepared, float* y, int64_t y_stride) {
+  alignas(64) thread_local float sums[kSums];
+  const Groups& groups = plan.groups;
+  const int64_t padded = prepared_size(in) * 2, rows = groups.begin(to) - groups.begin(from),
+                outs = plan.outs;
+  const bool whole = plan.stretch >= in;
+  const int64_t panel = whole ? end - begin : kSums / 16 / rows / outs * outs;
+  for (int64_t first = begin; first < end; first += panel) {
+    const int64_t last = std::min(end, first + panel);
+    for (int64_t i = 0; i < in; i += plan.stretch) {
+      const int64_t count = std::min(plan.stretch, in - i);
+      Stretch at{weights + first * in + i, in,      0,       count, nullptr, sums, i == 0,
+                 i + count >= in,          nullptr, y_stride};
+      for (int64_t o = first; o < last; o += outs, at.weights += outs * in) {
+        at.outs = std::min(outs, last - o);
+        const int64_t lines = (count * 2 + kLine - 1) / kLine, pace = (outs + to - from - 1) / (to - from);
+        Ahead ahead{reinterpret_cast<const char*>(at.weights + (whole ? 1 : 2) * outs * in), pace};
+        if (!whole) ahead.left = ahead.lines = lines, ahead.jump = in * 2 - lines * kLine;
+        for (int64_t g = from; g < to; ++g) {
+          const int64_t row = groups.begin(g), size = groups.begin(g + 1) - row;
+          if ((g - from) * pace >= outs) ahead.pace = 0;
+          at.x = prepared + row * padded + i * size;
+          at.y = y + row * y_stride + o;
+          (size == groups.smaller() ? plan.smaller : plan.larger)(at, ahead);
+          if (!whole) at.sums += outs * size * 16;
+        }
       }
     }
   }
@@ -109,28 +168,28 @@ bool on_this_machine() {
 
 int64_t prepared_size(int64_t in) { return (in + kVector - 1) / kVector * kVector / 2; }
 
-void prepare(const float* x, int64_t x_stride, int64_t rows, int64_t in, uint16_t* prepared) {
+void prepare(const float* x, int64_t x_stride, int64_t begin, int64_t end, int64_t rows, int64_t in,
+             uint16_t* prepared) {
   const int64_t padded = prepared_size(in) * 2;
-  for (int64_t first = 0, now; first < rows; first += now, prepared += now * padded) {
-    now = group_at(first, rows);
-    for (int64_t r = 0; r < now; ++r, x += x_stride) {
-      uint16_t* to = prepared + r * kVector;
-      for (int64_t i = 0; i < in; i += kVector, to += now * kVector) {
-        const int64_t count = std::min(kVector, in - i);
-        for (int64_t j = 0; j < count; ++j) to[j] = float_to_bfloat16(x[i + j]);
-        std::fill(to + count, to + kVector, uint16_t{0});
-      }
+  const Groups groups = groups_of(rows);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t g = groups.of_row(r), first = groups.begin(g), size = groups.begin(g + 1) - first;
+    const float* from = x + r * x_stride;
+    uint16_t* to = prepared + first * padded + (r - first) * kVector;
+    for (int64_t i = 0; i < in; i += kVector, to += size * kVector) {
+      const int64_t count = std::min(kVector, in - i);
+      for (int64_t j = 0; j < count; ++j) to[j] = float_to_bfloat16(from[i + j]);
+      std::fill(to + count, to + kVector, uint16_t{0});
     }
   }
 }
 
 void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, const uint16_t* prepared,
              int64_t rows, float* y, int64_t y_stride) {
-  for (int64_t first = 0, last; first < rows; first = last) {
-    last = first;
-    for (int64_t group = 0; group < kMostGroups && last < rows; ++group) last += group_at(last, rows);
-    product_of_groups(weights, in, begin, end, prepared, first, last, rows, y, y_stride);
-  }
+  const Plan plan(rows, in);
+  for (int64_t g = 0; g < plan.groups.count; g += kMostGroups)
+    product_of_groups(plan, g, std::min(g + kMostGroups, plan.groups.count), weights, in, begin, end,
+                      prepared, y, y_stride);
 }
 
 }  // namespace linnet::kernels::bfloat16_dot
@@ -142,7 +201,7 @@ namespace linnet::kernels::bfloat16_dot {
 
 bool on_this_machine() { return false; }
 int64_t prepared_size(int64_t) { return 0; }
-void prepare(const float*, int64_t, int64_t, int64_t, uint16_t*) {}
+void prepare(const float*, int64_t, int64_t, int64_t, int64_t, int64_t, uint16_t*) {}
 void product(const uint16_t*, int64_t, int64_t, int64_t, const uint16_t*, int64_t, float*, int64_t) {}
 
 }  // namespace linnet::kernels::bfloat16_dot

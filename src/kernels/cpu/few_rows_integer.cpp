@@ -1,13 +1,12 @@
-// Products of rows in 8 bits and integer weights by AVX512_VNNI: 64 multiply-adds an instruction, exact in
-// 32-bit integers. Each 64 inputs make two groups of x, whose integer sums are scaled and added in float32:
-// one vector of sums per number, in order of the blocks, so few_rows.h's promises hold. Where weights have
-// offsets, these times the sums of x are added likewise.
+// Products of rows in 8 bits and packed integer weights by AVX512_VNNI: 64 multiply-adds an instruction,
+// exact in 32-bit integers. A number is the sum of its groups of 32 inputs in their order, each an integer
+// times both scales: one order, so few_rows.h's promises hold.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
-#include "base/bfloat16.h"
 #include "kernels/cpu/few_rows.h"
+#include "kernels/cpu/packed_weights.h"
 
 #if defined(__x86_64__)
 #include "kernels/cpu/few_rows_avx512.h"
@@ -16,126 +15,169 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")
 namespace linnet::kernels::integer_dot {
 namespace {
 
-constexpr int64_t kBlock = 64;  // inputs
+constexpr int64_t kMostRows = 6;         // of a group: with two vectors of weights they fill the registers
+constexpr int64_t kMostGroups = 11;      // that go through the weights together
+constexpr int64_t kStretch = 8;          // records that stay in the first cache from group to group
+constexpr int64_t kDistance = 8 << 10;   // bytes ahead that are asked for where there is one group
+constexpr int kHalves = kTileRows / 16;  // vectors of a tile's rows
 
-/// A block of one row of x. The instruction multiplies unsigned weights by signed rows; what makes the
-/// weights unsigned is taken off before it starts. For int4 the numbers stand as its halves of bytes do:
-/// those of even places, then those of odd ones.
+Groups groups_of(int64_t rows) { return {rows, (rows + kMostRows - 1) / kMostRows}; }
+
+/// kTileInputs numbers of one row of x. The instruction multiplies unsigned weights by signed rows; what
+/// makes the weights unsigned is taken off before it starts.
 struct Prepared {
-  int8_t numbers[kBlock];
-  int32_t start[16];  // −(what makes weights unsigned) × each four numbers' sum
-  float scale[16];    // of each four numbers
-  float sum[16];      // each four numbers' sum × their scale
+  int32_t start[2];  // −(what makes weights unsigned) × the group's sum
+  float scale[2];
+  float sum[2];  // the group's × its scale
+  int8_t numbers[kTileInputs];
 };
 
-/// Lanes, of four numbers each, that hold the first of a block's two groups.
-constexpr __mmask16 first_group(bool int8) { return int8 ? 0x00FF : 0x0F0F; }
+struct Stretch {
+  const std::byte* weights;  // records
+  int64_t count;             // of them
+  const Prepared* x;         // [count, rows of the group]
+  float* sums;               // [rows of the group, kTileRows]: kept from stretch to stretch
+  bool first, last;
+  float* y;  // where the last stretch puts the group's first row
+  int64_t y_stride;
+  __mmask16 written[kHalves];
+};
 
-/// 64 weights, unsigned.
+/// Vector `at` of a group's weights, unsigned.
 template <bool kInt8>
-HWY_INLINE __m512i load(const uint8_t* from) {
-  if (kInt8) return _mm512_xor_si512(_mm512_loadu_si512(from), _mm512_set1_epi8(static_cast<char>(0x80)));
-  const __m256i both = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from));
-  const __m256i low = _mm256_set1_epi8(15);
-  const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(both, 4), low);
-  return _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_and_si256(both, low)), upper, 1);
+HWY_INLINE __m512i load(const std::byte* record, int group, int at) {
+  if (kInt8) return _mm512_loadu_si512(record + (group * 8 * kHalves + at) * kLine);
+  const __m512i both = _mm512_loadu_si512(record + at * kLine);
+  return _mm512_and_si512(group == 0 ? both : _mm512_srli_epi16(both, 4), _mm512_set1_epi8(15));
 }
 
-/// A bf16 scale for each lane: `kTwo` of them from `from` on, for the two groups, or one for all.
-template <bool kInt8, bool kTwo>
-HWY_INLINE __m512 load_scales(const uint16_t* from) {
-  if (!kTwo) return _mm512_set1_ps(bfloat16_to_float(*from));
-  uint32_t both;
-  std::memcpy(&both, from, sizeof(both));
-  const __m512i words = _mm512_set1_epi32(static_cast<int>(both));
-  return _mm512_castsi512_ps(
-      _mm512_mask_slli_epi32(_mm512_and_si512(words, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))),
-                             first_group(kInt8), words, 16));
+/// Of 16 rows of weights the bf16 scales or offsets for one of a record's groups.
+HWY_INLINE __m512 load_of_group(const std::byte* from, int group) {
+  const __m512i both = _mm512_loadu_si512(from);
+  return _mm512_castsi512_ps(group == 0
+                                 ? _mm512_slli_epi32(both, 16)
+                                 : _mm512_and_si512(both, _mm512_set1_epi32(static_cast<int>(0xFFFF0000u))));
 }
 
-/// What the instruction is made for.
-template <bool kIsInt8, bool kHasTwo, bool kHasOffsets>
-struct Form {
-  static constexpr bool kInt8 = kIsInt8;
-  static constexpr bool kTwo = kHasTwo;  // groups of weights in a block; else a group has several blocks
-  static constexpr bool kOffsets = kHasOffsets;
-};
-
-template <class Form, int kRows>
-HWY_INLINE void tile(const Weights& weights, int64_t begin, int64_t outs, const Prepared* x, Ahead ahead,
-                     float* y, int64_t y_stride) {
-  constexpr bool kInt8 = Form::kInt8, kTwo = Form::kTwo;
-  constexpr int64_t kBytes = kInt8 ? kBlock : kBlock / 2;
-  const int64_t in = weights.in, groups = weights.groups(),
-                group_blocks = (weights.group + kBlock - 1) / kBlock;
-  __m512 sums[kOuts][kRows];
-  for (auto& of_output : sums) {
-    for (__m512& sum : of_output) sum = _mm512_setzero_ps();
-  }
-  const uint8_t* from[kOuts];  // where there are fewer, the last stands in for the rest
-  int64_t first[kOuts];        // group of the row
-  for (int64_t o = 0; o < kOuts; ++o) {
-    const int64_t row = begin + std::min(o, outs - 1);
-    from[o] = reinterpret_cast<const uint8_t*>(weights.data) + row * weights.row_bytes();
-    first[o] = row * groups;
-  }
-  const auto add = [&](int o, __m512i w, __m512 scale, __m512 offset) __attribute__((always_inline)) {
+template <bool kInt8, bool kOffsets, int kRows>
+HWY_INLINE void add_group(const std::byte* record, int group, const Prepared* x, __m512* sums) {
+  constexpr RecordForm kForm{kInt8 ? WeightType::kInt8 : WeightType::kInt4, kOffsets};
+  __m512i exact[kRows * kHalves];
+  LINNET_UNROLL
+  for (int n = 0; n < kRows * kHalves; ++n) exact[n] = _mm512_set1_epi32(x[n / kHalves].start[group]);
+  LINNET_UNROLL
+  for (int i = 0; i < 8; ++i) {
+    __m512i weights[kHalves];
+    LINNET_UNROLL
+    for (int h = 0; h < kHalves; ++h) weights[h] = load<kInt8>(record, group, i * kHalves + h);
+    LINNET_UNROLL
     for (int r = 0; r < kRows; ++r) {
-      const __m512i sum =
-          _mm512_dpbusd_epi32(_mm512_loadu_si512(x[r].start), w, _mm512_loadu_si512(x[r].numbers));
-      sums[o][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), _mm512_mul_ps(scale, _mm512_loadu_ps(x[r].scale)),
-                                   sums[o][r]);
-      if (Form::kOffsets) sums[o][r] = _mm512_fmadd_ps(offset, _mm512_loadu_ps(x[r].sum), sums[o][r]);
-    }
-  };
-  const auto scales_at = [&](const uint16_t* of, int64_t at) __attribute__((always_inline)) {
-    return load_scales<kInt8, kTwo>(of + at);
-  };
-  int64_t i = 0, group = 0, left = group_blocks;
-  for (; i + kBlock <= in; i += kBlock, x += kRows) {
-    ahead.ask();
-    for (int o = 0; o < kOuts; ++o)
-      add(o, load<kInt8>(from[o] + i / kBlock * kBytes), scales_at(weights.scales, first[o] + group),
-          Form::kOffsets ? scales_at(weights.offsets, first[o] + group) : __m512());
-    if (kTwo) {
-      group += 2;
-    } else if (--left == 0) {
-      group += 1, left = group_blocks;
+      int32_t four;
+      std::memcpy(&four, x[r].numbers + group * kScaleGroup + 4 * i, sizeof(four));
+      const __m512i row = _mm512_set1_epi32(four);
+      LINNET_UNROLL
+      for (int h = 0; h < kHalves; ++h)
+        exact[r * kHalves + h] = _mm512_dpbusd_epi32(exact[r * kHalves + h], weights[h], row);
     }
   }
-  if (i < in) {  // half a block: its inputs' partners are zeros
-    for (int o = 0; o < kOuts; ++o) {
-      uint8_t last[kBlock] = {};
-      std::memcpy(last, from[o] + i / kBlock * kBytes, kBytes / 2);
-      const auto one = [&](const uint16_t* of) __attribute__((always_inline)) {
-        return load_scales<kInt8, false>(of + first[o] + group);
-      };
-      add(o, load<kInt8>(last), one(weights.scales), Form::kOffsets ? one(weights.offsets) : __m512());
+  LINNET_UNROLL
+  for (int h = 0; h < kHalves; ++h) {
+    const __m512 scale = load_of_group(record + kForm.scales_at() + h * kLine, group);
+    LINNET_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      __m512& sum = sums[r * kHalves + h];
+      sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(exact[r * kHalves + h]),
+                            _mm512_mul_ps(scale, _mm512_set1_ps(x[r].scale[group])), sum);
+    }
+    if constexpr (kOffsets) {
+      const __m512 offset = load_of_group(record + kForm.offsets_at() + h * kLine, group);
+      LINNET_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        __m512& sum = sums[r * kHalves + h];
+        sum = _mm512_fmadd_ps(offset, _mm512_set1_ps(x[r].sum[group]), sum);
+      }
     }
   }
-  const auto written = static_cast<__mmask8>((1u << outs) - 1);
-  for (int r = 0; r < kRows; ++r)
-    _mm_mask_storeu_ps(y + r * y_stride, written,
-                       sums_over_lanes(sums[0][r], sums[1][r], sums[2][r], sums[3][r]));
 }
 
-template <class Form>
-HWY_INLINE void range(const Weights& weights, int64_t begin, int64_t end, const Prepared* prepared,
-                      int64_t rows, float* y, int64_t y_stride) {
-  const int64_t blocks = (weights.in + kBlock - 1) / kBlock, groups = (rows + kGroup - 1) / kGroup;
-  const int64_t lines = (kOuts * weights.row_bytes() + kLine - 1) / kLine,
-                part = (lines + groups - 1) / groups;
-  for (int64_t o = begin; o < end; o += kOuts) {
-    const int64_t outs = std::min(kOuts, end - o);
-    const char* next = reinterpret_cast<const char*>(weights.data) + (o + kOuts) * weights.row_bytes();
-    const Prepared* x = prepared;
-    for (int64_t r = 0, now; r < rows; r += now, x += now * blocks, next += part * kLine) {
-      now = group_at(r, rows);
-      float* to = y + o + r * y_stride;
-      if (now == 1) tile<Form, 1>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
-      if (now == 2) tile<Form, 2>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
-      if (now == 3) tile<Form, 3>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
-      if (now == 4) tile<Form, 4>(weights, o, outs, x, {next, part, kOuts}, to, y_stride);
+template <bool kInt8, bool kOffsets, int kRows>
+void tile(const Stretch& at, Ahead& next) {
+  constexpr RecordForm kForm{kInt8 ? WeightType::kInt8 : WeightType::kInt4, kOffsets};
+  constexpr int kLines = (kForm.bytes() / kLine + 1) / 2;  // per group
+  Ahead ahead = next;
+  __m512 sums[kRows * kHalves];
+  LINNET_UNROLL
+  for (int n = 0; n < kRows * kHalves; ++n)
+    sums[n] = at.first ? _mm512_setzero_ps() : _mm512_loadu_ps(at.sums + n * 16);
+  const std::byte* record = at.weights;
+  const Prepared* x = at.x;
+  for (int64_t i = 0; i < at.count; ++i, x += kRows, record += kForm.bytes()) {
+    LINNET_UNROLL
+    for (int group = 0; group < 2; ++group) {
+      ahead.ask<kLines>();
+      add_group<kInt8, kOffsets, kRows>(record, group, x, sums);
+    }
+  }
+  next = ahead;
+  LINNET_UNROLL
+  for (int n = 0; n < kRows * kHalves; ++n) {
+    if (at.last) {
+      _mm512_mask_storeu_ps(at.y + n / kHalves * at.y_stride + n % kHalves * 16, at.written[n % kHalves],
+                            sums[n]);
+    } else {
+      _mm512_storeu_ps(at.sums + n * 16, sums[n]);
+    }
+  }
+}
+
+using Tile = void (*)(const Stretch&, Ahead&);
+template <bool kInt8, bool kOffsets>
+constexpr Tile kTiles[] = {tile<kInt8, kOffsets, 1>, tile<kInt8, kOffsets, 2>, tile<kInt8, kOffsets, 3>,
+                           tile<kInt8, kOffsets, 4>, tile<kInt8, kOffsets, 5>, tile<kInt8, kOffsets, 6>};
+
+/// By the number of a group's rows, from one on.
+const Tile* tiles_for(const Weights& weights) {
+  if (weights.type == WeightType::kInt8)
+    return weights.packed_offsets ? kTiles<true, true> : kTiles<true, false>;
+  return weights.packed_offsets ? kTiles<false, true> : kTiles<false, false>;
+}
+
+/// Groups [from, to) of x's rows by outputs [begin, end).
+void product_of_groups(const Groups& groups, int64_t from, int64_t to, const Weights& weights, int64_t begin,
+                       int64_t end, const Prepared* prepared, float* y, int64_t y_stride) {
+  alignas(64) float sums[kMostGroups * kMostRows * kTileRows];
+  const Tile* tiles = tiles_for(weights);
+  const int64_t records = records_of(weights.in),
+                bytes = RecordForm{weights.type, weights.packed_offsets}.bytes(), turns = to - from;
+  const int64_t stretch = turns == 1 ? records : kStretch;
+  for (int64_t t = begin / kTileRows; t * kTileRows < end; ++t) {
+    const int64_t first = t * kTileRows;
+    for (int64_t i = 0; i < records; i += stretch) {
+      const int64_t count = std::min(stretch, records - i);
+      Stretch at{weights.data + (t * records + i) * bytes,
+                 count,
+                 nullptr,
+                 sums,
+                 i == 0,
+                 i + count >= records,
+                 nullptr,
+                 y_stride,
+                 {}};
+      LINNET_UNROLL
+      for (int64_t h = 0; h < kHalves; ++h) {
+        const int64_t low = std::clamp<int64_t>(begin - first - h * 16, 0, 16);
+        const int64_t high = std::clamp<int64_t>(end - first - h * 16, 0, 16);
+        at.written[h] = static_cast<__mmask16>((1u << high) - (1u << low));
+      }
+      const int64_t lines = bytes / kLine, pace = (lines + 2 * turns - 1) / (2 * turns);
+      Ahead ahead{reinterpret_cast<const char*>(at.weights + (turns == 1 ? kDistance : count * bytes)), pace};
+      for (int64_t g = from; g < to; ++g) {
+        const int64_t row = groups.begin(g), size = groups.begin(g + 1) - row;
+        at.x = prepared + row * records + i * size;
+        at.y = y + row * y_stride + first;
+        tiles[size - 1](at, ahead);
+        at.sums += size * kTileRows;
+      }
     }
   }
 }
@@ -156,52 +198,17 @@ HWY_INLINE float prepare_group(const float* from, int8_t* to) {
   return scale;
 }
 
-/// Numbers of even places, then those of odd ones.
-HWY_INLINE void part_places(int8_t* numbers) {
-  int8_t parted[kBlock];
-  for (int64_t i = 0; i < kBlock / 2; ++i) {
-    parted[i] = numbers[2 * i];
-    parted[kBlock / 2 + i] = numbers[2 * i + 1];
-  }
-  std::memcpy(numbers, parted, sizeof(parted));
-}
-
 /// `groups` (1 or 2) groups of numbers; zeros in place of a second that is not there.
-HWY_INLINE void prepare_block(const float* from, int64_t groups, bool int8, Prepared& to) {
-  float scales[2] = {};
+HWY_INLINE void prepare_block(const float* from, int64_t groups, int shift, Prepared& to) {
   for (int64_t g = 0; g < 2; ++g) {
     int8_t* numbers = to.numbers + g * kScaleGroup;
-    if (g < groups) {
-      scales[g] = prepare_group(from + g * kScaleGroup, numbers);
-    } else {
-      std::fill_n(numbers, kScaleGroup, int8_t{0});
-    }
+    to.scale[g] = g < groups ? prepare_group(from + g * kScaleGroup, numbers) : 0.0f;
+    if (g >= groups) std::fill_n(numbers, kScaleGroup, int8_t{0});
+    int32_t sum = 0;
+    for (int64_t i = 0; i < kScaleGroup; ++i) sum += numbers[i];
+    to.start[g] = -shift * sum;
+    to.sum[g] = to.scale[g] * static_cast<float>(sum);
   }
-  if (!int8) part_places(to.numbers);
-  const __m512 scale =
-      _mm512_mask_blend_ps(first_group(int8), _mm512_set1_ps(scales[1]), _mm512_set1_ps(scales[0]));
-  const __m512i zero = _mm512_setzero_si512(), numbers = _mm512_loadu_si512(to.numbers);
-  const __m512i made = _mm512_set1_epi8(static_cast<char>(int8 ? 128 : 8));
-  const __m512i sum = _mm512_dpbusd_epi32(zero, _mm512_set1_epi8(1), numbers);
-  _mm512_storeu_si512(to.start, _mm512_sub_epi32(zero, _mm512_dpbusd_epi32(zero, made, numbers)));
-  _mm512_storeu_ps(to.scale, scale);
-  _mm512_storeu_ps(to.sum, _mm512_mul_ps(_mm512_cvtepi32_ps(sum), scale));
-}
-
-template <bool kInt8, bool kTwo>
-void range_of_groups(const Weights& weights, int64_t begin, int64_t end, const Prepared* x, int64_t rows,
-                     float* y, int64_t y_stride) {
-  if (weights.offsets == nullptr)
-    return range<Form<kInt8, kTwo, false>>(weights, begin, end, x, rows, y, y_stride);
-  range<Form<kInt8, kTwo, true>>(weights, begin, end, x, rows, y, y_stride);
-}
-
-template <bool kInt8>
-void range_of_type(const Weights& weights, int64_t begin, int64_t end, const Prepared* x, int64_t rows,
-                   float* y, int64_t y_stride) {
-  if (weights.group == kScaleGroup)
-    return range_of_groups<kInt8, true>(weights, begin, end, x, rows, y, y_stride);
-  range_of_groups<kInt8, false>(weights, begin, end, x, rows, y, y_stride);
 }
 
 }  // namespace
@@ -214,28 +221,30 @@ bool on_this_machine() {
 }
 
 int64_t prepared_size(int64_t in) {
-  return (in + kBlock - 1) / kBlock * static_cast<int64_t>(sizeof(Prepared) / sizeof(float));
+  return records_of(in) * static_cast<int64_t>(sizeof(Prepared) / sizeof(float));
 }
 
-void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t rows, int64_t in, void* prepared) {
-  const int64_t blocks = (in + kBlock - 1) / kBlock;
-  auto* to = static_cast<Prepared*>(prepared);
-  for (int64_t first = 0, now; first < rows; first += now, to += now * blocks) {
-    now = group_at(first, rows);
-    for (int64_t r = 0; r < now; ++r, x += x_stride) {
-      for (int64_t b = 0; b < blocks; ++b)
-        prepare_block(x + b * kBlock, std::min<int64_t>(2, in / kScaleGroup - 2 * b),
-                      weights == WeightType::kInt8, to[b * now + r]);
-    }
+void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t begin, int64_t end, int64_t rows,
+             int64_t in, void* prepared) {
+  const int64_t records = records_of(in);
+  const Groups groups = groups_of(rows);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t g = groups.of_row(r), first = groups.begin(g), size = groups.begin(g + 1) - first;
+    Prepared* to = static_cast<Prepared*>(prepared) + first * records + r - first;
+    const float* from = x + r * x_stride;
+    for (int64_t i = 0; i < records; ++i, to += size)
+      prepare_block(from + i * kTileInputs, std::min<int64_t>(2, in / kScaleGroup - 2 * i),
+                    unsigned_by(weights), *to);
   }
 }
 
 void product(const Weights& weights, int64_t begin, int64_t end, const void* prepared, int64_t rows, float* y,
              int64_t y_stride) {
+  const Groups groups = groups_of(rows);
   const auto* x = static_cast<const Prepared*>(prepared);
-  if (weights.type == WeightType::kInt8)
-    return range_of_type<true>(weights, begin, end, x, rows, y, y_stride);
-  range_of_type<false>(weights, begin, end, x, rows, y, y_stride);
+  for (int64_t g = 0; g < groups.count; g += kMostGroups)
+    product_of_groups(groups, g, std::min(g + kMostGroups, groups.count), weights, begin, end, x, y,
+                      y_stride);
 }
 
 }  // namespace linnet::kernels::integer_dot
@@ -247,7 +256,7 @@ namespace linnet::kernels::integer_dot {
 
 bool on_this_machine() { return false; }
 int64_t prepared_size(int64_t) { return 0; }
-void prepare(WeightType, const float*, int64_t, int64_t, int64_t, void*) {}
+void prepare(WeightType, const float*, int64_t, int64_t, int64_t, int64_t, int64_t, void*) {}
 void product(const Weights&, int64_t, int64_t, const void*, int64_t, float*, int64_t) {}
 
 }  // namespace linnet::kernels::integer_dot

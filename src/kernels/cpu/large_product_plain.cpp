@@ -49,7 +49,7 @@ void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) co
     const auto* from = static_cast<const float*>(x) + begin * in;
     std::copy(from, from + now * in, wide.begin());
   }
-  prepare_rows(impl_->weights.type, RowType::kFloat32, wide.data(), in, now, in, prepared.data());
+  prepare_rows(impl_->weights.type, RowType::kFloat32, wide.data(), in, 0, now, now, in, prepared.data());
   few_rows_product(impl_->weights, RowType::kFloat32, outputs, std::min(outputs + kPanel, impl_->weights.out),
                    prepared.data(), now, y + begin * impl_->y_stride, impl_->y_stride);
 }

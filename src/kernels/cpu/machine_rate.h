@@ -7,8 +7,8 @@
 
 namespace linnet::kernels {
 
-/// Floating-point operations a second of large products [1024, 2048] × [2048, 2048] (the best of several).
-/// bf16 where the machine has no instructions for it: 0.
+/// Operations a second of large products [1024, 2048] × [2048, 2048] (the best of several).
+/// bf16 and integers where the machine has no instructions for them: 0.
 double matrix_rate(WeightType type, ThreadPool& pool);
 
 }  // namespace linnet::kernels

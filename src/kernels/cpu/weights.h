@@ -29,6 +29,9 @@ constexpr bool is_scale_group(int64_t group, int64_t in) {
   return group == kScaleGroup || group % (2 * kScaleGroup) == 0 || group == in;
 }
 
+/// What a packed matrix takes (packed_weights.h).
+size_t packed_bytes(WeightType type, bool offsets, int64_t out, int64_t in);
+
 /// W [out, in], row-major, someone else's memory. int8: two's complement. int4: numbers from −8 to 7, eight
 /// added, number 2i of a row in the lower half of its byte i and 2i + 1 in the upper half. Number i of
 /// integers stands for q[i] · scales[i / group] + offsets[i / group].
@@ -39,16 +42,22 @@ struct Weights {
   const uint16_t* scales = nullptr;   // [out, in / group], bf16; null unless integers
   int64_t group = kScaleGroup;        // is_scale_group(group, in), of integers
   const uint16_t* offsets = nullptr;  // as scales; null: zeros
+  bool packed = false;          // integers as packed_weights.h lays them out, scales and offsets among them
+  bool packed_offsets = false;  // whether these have any
 
   int64_t row_bytes() const { return in * row_of(type).bits / 8; }
   int64_t groups() const { return row_of(type).integer ? in / group : 0; }  // of a row
   size_t bytes() const {
+    if (packed) return packed_bytes(type, packed_offsets, out, in);
     const int64_t of_groups = groups() * (offsets == nullptr ? 2 : 4);
     return static_cast<size_t>(out * (row_bytes() + of_groups));
   }
 };
 
-/// Row `index` as numbers [in], exactly.
+/// The integers of a row [in], −128 … 127 or −8 … 7; not of packed ones.
+void read_integers(const Weights& weights, int64_t index, int8_t* integers);
+
+/// Row `index` as numbers [in], exactly; not of packed ones.
 void read_row(const Weights& weights, int64_t index, float* numbers);
 void read_row(const Weights& weights, int64_t index, double* numbers);
 
