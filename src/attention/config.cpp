@@ -178,15 +178,17 @@ class Keys {
   std::string where_;
 };
 
-bool has_own_bits(const Method& method) {
-  return std::any_of(method.options.begin(), method.options.end(),
-                     [](const Option& option) { return option.key == kHashBits.key; });
+/// What a local branch brings, where the row has no option of that name itself.
+std::vector<Option> branch_options(const Method& method, LocalWeight local) {
+  const bool has_own = std::any_of(method.options.begin(), method.options.end(),
+                                   [](const Option& option) { return option.key == kHashBits.key; });
+  return local == LocalWeight::kYoso && !has_own ? std::vector{kHashBits} : std::vector<Option>{};
 }
 
 /// The row's own options and its local branch's.
 std::vector<Option> options_of(const Method& method, LocalWeight local) {
   std::vector<Option> options = method.options;
-  if (local == LocalWeight::kYoso && !has_own_bits(method)) options.push_back(kHashBits);
+  for (const Option& option : branch_options(method, local)) options.push_back(option);
   return options;
 }
 
@@ -432,8 +434,11 @@ std::vector<AttentionConfig> parse_attention(const json& object, int layers, con
     json own = changes;
     if (!changes.contains("method")) {  // changes only what it names, and what only that has a use for
       own = shared;
-      const bool loses_bits = changes.contains("local") && changes["local"] != "yoso";
-      if (loses_bits && !has_own_bits(*configs[index].method)) own.erase(std::string(kHashBits.key));
+      const AttentionConfig& now = configs[index];
+      if (changes.contains("local") && changes["local"] != shared.value("local", nlohmann::json())) {
+        for (const Option& option : branch_options(*now.method, now.local))
+          own.erase(std::string(option.key));
+      }
       own.update(changes);
     }
     configs[index] = parse_one(own, entry);
