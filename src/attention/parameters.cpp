@@ -45,7 +45,7 @@ std::vector<float> initial_parameter(const ParameterSpec& spec, const AttentionC
     for (int64_t g = 0; g < count && count > 1; ++g) logits[g] = 1.0f + 4.0f * float(g) / float(count - 1);
     return logits;
   }
-  throw Error(spec.name, fmt::format("no parameter of {}", method.name));
+  throw Error(spec.name, fmt::format("no parameter of {}", method.name), "one that it lists");
 }
 
 }  // namespace linnet

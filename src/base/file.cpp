@@ -28,8 +28,13 @@ std::filesystem::path temporary_beside(const std::filesystem::path& target) {
   return target.parent_path() / fmt::format(".{}.{}.{}.tmp", name.string(), getpid(), counter++);
 }
 
-[[noreturn]] void fail(const std::filesystem::path& where, std::string_view doing, int error) {
-  throw Error(where.string(), fmt::format("cannot {} ({})", doing, std::strerror(error)));
+[[noreturn]] void fail_to_read(const std::filesystem::path& where, std::string_view doing, int error) {
+  throw Error(where.string(), fmt::format("cannot {} ({})", doing, std::strerror(error)), "a readable file");
+}
+
+[[noreturn]] void fail_to_write(const std::filesystem::path& where, int error) {
+  throw Error(where.string(), fmt::format("cannot write ({})", std::strerror(error)),
+              "room in a folder that may be written");
 }
 
 void sync_folder(const std::filesystem::path& folder) {
@@ -48,8 +53,7 @@ std::filesystem::path without_trailing_slash(std::filesystem::path path) {
 MappedFile::MappedFile(const std::filesystem::path& path) {
   // Without O_NONBLOCK opening a pipe that stands in a folder would wait for a writer.
   const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (descriptor < 0)
-    throw Error(path.string(), fmt::format("cannot open ({})", std::strerror(errno)), "a readable file");
+  if (descriptor < 0) fail_to_read(path, "open", errno);
   struct stat status;
   const bool regular = ::fstat(descriptor, &status) == 0 && S_ISREG(status.st_mode);
   if (!regular) {
@@ -65,7 +69,7 @@ MappedFile::MappedFile(const std::filesystem::path& path) {
       const int error = errno;
       data_ = nullptr;
       ::close(descriptor);
-      fail(path, "map", error);
+      fail_to_read(path, "map", error);
     }
   }
   ::close(descriptor);
@@ -111,19 +115,19 @@ std::string read_whole(const std::string& path) {
   const std::string where = standard ? "standard input" : path;
   // Not blocking: waiting is poll's, which Ctrl-C ends.
   const int descriptor = standard ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-  if (descriptor < 0) fail(where, "read", errno);
+  if (descriptor < 0) fail_to_read(where, "read", errno);
   const std::unique_ptr<const int, void (*)(const int*)> closer(&descriptor, [](const int* opened) {
     if (*opened != STDIN_FILENO) ::close(*opened);
   });
   std::string text, buffer(1 << 16, '\0');
   while (true) {
     pollfd wait = {descriptor, POLLIN, 0};
-    if (::poll(&wait, 1, kLook) < 0 && errno != EINTR) fail(where, "read", errno);
+    if (::poll(&wait, 1, kLook) < 0 && errno != EINTR) fail_to_read(where, "read", errno);
     stop_if_interrupted();
     if (wait.revents == 0) continue;
     const ssize_t count = ::read(descriptor, buffer.data(), buffer.size());
     if (count == 0) return text;
-    if (count < 0 && errno != EINTR && errno != EAGAIN) fail(where, "read", errno);
+    if (count < 0 && errno != EINTR && errno != EAGAIN) fail_to_read(where, "read", errno);
     if (count > 0) text.append(buffer, 0, static_cast<size_t>(count));
     if (text.size() > kMost) throw Error(where, "more than 1 GiB", "a smaller text");
   }
@@ -180,7 +184,7 @@ void open_standard_files() {
 AtomicFile::AtomicFile(std::filesystem::path target)
     : target_(std::move(target)), temporary_(temporary_beside(target_)) {
   descriptor_ = ::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
-  if (descriptor_ < 0) fail(target_, "write", errno);
+  if (descriptor_ < 0) fail_to_write(target_, errno);
 }
 
 AtomicFile::~AtomicFile() {
@@ -195,7 +199,7 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
     const ssize_t written = ::write(descriptor_, bytes.data(), bytes.size());
     if (written < 0) {
       if (errno == EINTR) continue;
-      fail(target_, "write", errno);
+      fail_to_write(target_, errno);
     }
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
@@ -204,11 +208,11 @@ void AtomicFile::write(std::span<const std::byte> bytes) {
 void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(text.data(), text.size()))); }
 
 void AtomicFile::commit() {
-  if (::fsync(descriptor_) != 0) fail(target_, "flush", errno);
+  if (::fsync(descriptor_) != 0) fail_to_write(target_, errno);
   if (::close(std::exchange(descriptor_, -1)) != 0 || ::rename(temporary_.c_str(), target_.c_str()) != 0) {
     const int error = errno;
     ::unlink(temporary_.c_str());
-    fail(target_, "write", error);
+    fail_to_write(target_, error);
   }
   sync_folder(target_.parent_path());
 }
@@ -226,7 +230,7 @@ AtomicFolder::AtomicFolder(std::filesystem::path target, bool replace)
   const bool empty =
       exists && std::filesystem::is_directory(target_, error) && std::filesystem::is_empty(target_, error);
   if (exists && !empty && !replace) throw Error(target_.string(), "already exists", "a new folder's name");
-  if (!std::filesystem::create_directory(temporary_, error)) fail(target_, "write", error.value());
+  if (!std::filesystem::create_directory(temporary_, error)) fail_to_write(target_, error.value());
 }
 
 AtomicFolder::~AtomicFolder() {
@@ -240,13 +244,13 @@ void AtomicFolder::commit() {
   if (std::filesystem::exists(std::filesystem::symlink_status(target_, error))) {
     old = temporary_beside(target_);
     std::filesystem::rename(target_, old, error);
-    if (error) fail(target_, "replace", error.value());
+    if (error) fail_to_write(target_, error.value());
   }
   std::filesystem::rename(temporary_, target_, error);
   if (error) {
     std::error_code ignored;
     if (!old.empty()) std::filesystem::rename(old, target_, ignored);
-    fail(target_, "write", error.value());
+    fail_to_write(target_, error.value());
   }
   temporary_.clear();
   sync_folder(target_.parent_path());

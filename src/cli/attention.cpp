@@ -28,7 +28,6 @@ void run(const AttentionFile& file, FileForm form, FileType type, const Attentio
 ExitStatus attention(const AttentionOptions& options) {
   const FileForm form = file_form(options.form);
   const FileType type = file_type_named(options.shared.dtype);
-  check_writable_file(options.output);
   if (options.chunk > 0 && form != FileForm::kPrefill)
     throw Error("--chunk", fmt::format("given with --form {}", options.form), "--form prefill");
   const JsonResult json(options.shared);
@@ -63,7 +62,8 @@ void describe_attention(CLI::App& app, Work& run) {
   app.add_option("FILE", options->file,
                  "safetensors file: q, k, v, parameter.*, tree.*, metadata linear_attention")
       ->required();
-  app.add_option("-o,--output", options->output, "File to write: o, or tree.o in form tree")->required();
+  output_file(app.add_option("-o,--output", options->output, "File to write: o, or tree.o in form tree"))
+      ->required();
   app.add_option(
       "--form", options->form,
       "prefill, decode (token by token), tree (nodes after all tokens) or parallel (the training form)");

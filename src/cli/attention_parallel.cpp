@@ -48,7 +48,6 @@ ExitStatus attention_parallel(const ParallelAttentionOptions& options) {
     throw Error("--form", options.form, "parallel: the other forms are `linnet`'s");
   }
   const FileType type = file_type_named(options.shared.dtype);
-  check_writable_file(options.output);
   const JsonResult json(options.shared);
   train::set_threads(options.shared.threads);
   const AttentionFile file = AttentionFile::open(options.file, FileForm::kParallel);
@@ -68,7 +67,7 @@ void describe_attention_parallel(CLI::App& app, Work& run) {
   options->shared.dtype = "float64";
   app.add_option("FILE", options->file, "safetensors file: q, k, v, parameter.*, metadata linear_attention")
       ->required();
-  app.add_option("-o,--output", options->output, "File to write: o")->required();
+  output_file(app.add_option("-o,--output", options->output, "File to write: o"))->required();
   app.add_option("--form", options->form, "parallel, the training form");
   app.add_option("--dtype", options->shared.dtype,
                  "Arithmetic: float64, float32, or bfloat16 (inputs rounded, sums in float32)");

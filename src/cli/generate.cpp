@@ -85,7 +85,6 @@ void check_states(const GenerateOptions& options) {
   if (options.load_state && (speculation.report || speculation.verify))
     throw Error(speculation.report ? "--report" : "--verify-text",
                 "given with --load-state, from which a text goes on once", "one of the two");
-  if (options.save_state) check_writable_file(*options.save_state);
 }
 
 std::string prompt_text(const GenerateOptions& options) {
@@ -351,8 +350,9 @@ void describe_generate(CLI::App& app, Work& work) {
       ->type_name("FILE");
   add_sampling(app, *options, kMostTokens);
   add_speculation(app, options->speculation);
-  app.add_option("--save-state", options->save_state,
-                 "Write the text and its state to this file at the end, to go on from by --load-state")
+  output_file(
+      app.add_option("--save-state", options->save_state,
+                     "Write the text and its state to this file at the end, to go on from by --load-state"))
       ->type_name("FILE");
   app.add_option("--load-state", options->load_state,
                  "Go on from what --save-state wrote with the same model; a prompt is put behind it")

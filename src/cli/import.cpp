@@ -46,7 +46,8 @@ void describe_import(CLI::App& app, Work& work) {
   auto options = std::make_shared<ImportOptions>();
   app.add_option("FILE", options->file, "A GGUF file, version 2 or 3, of architecture llama or qwen2")
       ->required();
-  app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
+  output_folder(app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet"))
+      ->required();
   add_shard_size(app, options->shard_bytes);
   add_json(app, *options);
   app.callback([options, &work] {

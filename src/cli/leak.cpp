@@ -188,9 +188,11 @@ void describe_leak(CLI::App& app, Work& work) {
   app.add_option("--judge", training.shared.model,
                  "Model folder that scores what is written; its tokenizer is the small models' too")
       ->type_name("MODEL");
-  app.add_option("-o,--out", training.out, "Folder for the models trained on text, future-F each")
+  output_folder(
+      app.add_option("-o,--out", training.out, "Folder for the models trained on text, future-F each"))
       ->type_name("FOLDER");
-  app.add_option("--plot", options->plot, "Draw the losses into this file as SVG")->type_name("FILE");
+  output_file(app.add_option("--plot", options->plot, "Draw the losses into this file as SVG"))
+      ->type_name("FILE");
   app.add_option("--tokens", numbers.tokens, "Tokens to train each model on")
       ->transform(count(1, int64_t{1} << 40))
       ->type_name("TOKENS");

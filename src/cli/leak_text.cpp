@@ -307,7 +307,6 @@ void check_text_options(const LeakOptions& options) {
                 fmt::format("at most --context {} together", *training.numbers.context));
   check_steps(training.numbers);
   module_options(training);
-  if (!options.plot.empty()) check_writable_file(options.plot);
   check_training(training);
 }
 

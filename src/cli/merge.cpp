@@ -49,7 +49,8 @@ void merge(const MergeOptions& options) {
 void describe_merge(CLI::App& app, Work& work) {
   auto options = std::make_shared<MergeOptions>();
   add_model(app, *options);
-  app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
+  output_folder(app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet"))
+      ->required();
   add_shard_size(app, options->shard_bytes);
   add_json(app, *options);
   app.callback([options, &work] {

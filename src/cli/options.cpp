@@ -150,7 +150,8 @@ void add_checkpointing(CLI::App& app, std::optional<bool>& checkpointing, const 
 }
 
 void add_json(CLI::App& app, SharedOptions& options) {
-  app.add_option("--json", options.json, "Write the result to this file as JSON")->type_name("FILE");
+  output_file(app.add_option("--json", options.json, "Write the result to this file as JSON"))
+      ->type_name("FILE");
 }
 
 void check_new_folder(const std::filesystem::path& out) {

@@ -5,12 +5,59 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
+#include <map>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "cli/options.h"
 
 namespace linnet::cli {
+namespace {
+
+constexpr const char* kOutputFile = "output file";
+constexpr const char* kOutputFolder = "output folder";
+
+CLI::Option* marked(CLI::Option* option, const char* mark) {
+  return option->check(CLI::Validator([](std::string&) { return std::string(); }, "", mark));
+}
+
+bool is_marked(const CLI::Option& option, const char* mark) {
+  try {
+    return const_cast<CLI::Option&>(option).get_validator(mark) != nullptr;
+  } catch (const CLI::OptionNotFound&) {
+    return false;
+  }
+}
+
+/// The same for each of the names that a file or folder may be given by.
+std::filesystem::path place_of(const std::string& name) {
+  std::error_code error;
+  std::filesystem::path path = std::filesystem::absolute(name, error).lexically_normal();
+  if (!path.has_filename()) path = path.parent_path();
+  return std::filesystem::weakly_canonical(path.parent_path(), error) / path.filename();
+}
+
+}  // namespace
+
+CLI::Option* output_file(CLI::Option* option) { return marked(option, kOutputFile); }
+CLI::Option* output_folder(CLI::Option* option) { return marked(option, kOutputFolder); }
+
+void check_outputs(const CLI::App& command) {
+  std::map<std::filesystem::path, std::string> outputs;  // the option of each
+  for (const CLI::Option* option : command.get_options()) {
+    const bool file = is_marked(*option, kOutputFile);
+    if (option->empty() || (!file && !is_marked(*option, kOutputFolder))) continue;
+    const std::string name = option->results().front();
+    if (name.empty()) throw Error(option->get_name(), "\"\"", file ? "a file's name" : "a folder's name");
+    const auto [other, first] = outputs.emplace(place_of(name), option->get_name());
+    if (!first)
+      throw Error(option->get_name(),
+                  fmt::format("{} is what {} writes too", printable(name, 60), other->second),
+                  "another name");
+    if (file) check_writable_file(name);
+  }
+}
 
 void print(std::string_view text) {
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
@@ -23,9 +70,7 @@ nlohmann::ordered_json json_of(const Mean& mean) {
   return {{"mean", mean.mean}, {"standard_error", mean.error}};
 }
 
-JsonResult::JsonResult(const SharedOptions& options) : file_(options.json) {
-  if (!file_.empty()) check_writable_file(file_);
-}
+JsonResult::JsonResult(const SharedOptions& options) : file_(options.json) {}
 
 void JsonResult::write(const nlohmann::ordered_json& result) const {
   if (file_.empty()) return;

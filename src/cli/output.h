@@ -1,6 +1,7 @@
 // Where a command's results go: standard output, and the file of --json.
 #pragma once
 
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
@@ -17,8 +18,15 @@ void print(std::string_view text);
 /// {"mean": …, "standard_error": …}.
 nlohmann::ordered_json json_of(const Mean& mean);
 
-/// The result file of --json: checked for a writable place when made, so that no work is lost; written whole
-/// by write(), or not at all. Does nothing where --json is absent.
+/// Says that the option names a file, or a folder, which the command writes; check_outputs() looks at it.
+CLI::Option* output_file(CLI::Option* option);
+CLI::Option* output_folder(CLI::Option* option);
+
+/// Before any work, so that none is lost: throws Error on an output without a name, on a file that cannot be
+/// written, and on two outputs of one name.
+void check_outputs(const CLI::App& command);
+
+/// The result file of --json, written whole by write(), or not at all. Does nothing where --json is absent.
 class JsonResult {
  public:
   explicit JsonResult(const SharedOptions& options);

@@ -151,7 +151,6 @@ ExitStatus reach(const ReachCommandOptions& options) {
   refuse_repeated("--windows", run.windows);
   check_field(options, options.files);
   const JsonResult json(options);
-  if (!options.plot.empty()) check_writable_file(options.plot);
   check_device(options);
   const auto model = open_model(options);
   const auto measured = run_reach(run, options.files, options, model, "reach");
@@ -204,7 +203,8 @@ void describe_reach(CLI::App& app, Work& work) {
   app.add_option("--negligible", run.how.negligible,
                  "A head that loses no more at a window is not tried at wider ones in that row")
       ->check(from_to(0, 100));
-  app.add_option("--plot", options->plot, "Draw layers and heads as a heatmap into this file as SVG")
+  output_file(
+      app.add_option("--plot", options->plot, "Draw layers and heads as a heatmap into this file as SVG"))
       ->type_name("FILE");
   app.callback([&work, options] { work = [options] { return reach(*options); }; });
 }

@@ -128,7 +128,6 @@ void deal_rows(std::vector<Measured>& subjects, const std::vector<RecallRow>& ro
 ExitStatus recall(const RecallCommandOptions& options) {
   check_field(options, options.files);
   const JsonResult json(options);
-  if (!options.plot.empty()) check_writable_file(options.plot);
   check_device(options);
   const ComputeType compute = compute_type(options.dtype);
   const auto model = open_model(options);
@@ -193,7 +192,8 @@ void describe_recall(CLI::App& app, Work& work) {
                  "from each distance on, by every model that is compared")
       ->transform(count(1, int64_t{1} << 32))
       ->type_name("TOKENS");
-  app.add_option("--plot", options->plot, "Draw the curves into this file as SVG")->type_name("FILE");
+  output_file(app.add_option("--plot", options->plot, "Draw the curves into this file as SVG"))
+      ->type_name("FILE");
   app.callback([&work, options] { work = [options] { return recall(*options); }; });
 }
 

@@ -174,7 +174,7 @@ Error out_of_memory() {
 
 int run_commands(std::span<const Command> commands, int argc, char** argv) {
   open_standard_files();
-  ::signal(SIGPIPE, SIG_IGN);  // print() notices, and temporary files are cleaned up
+  for (const int signal : {SIGPIPE, SIGXFSZ}) ::signal(signal, SIG_IGN);  // writes fail and are cleaned up
   install_truncation_handler();
   try {
     const std::vector<std::string> arguments = arguments_of(argc, argv);
@@ -194,6 +194,7 @@ int run_commands(std::span<const Command> commands, int argc, char** argv) {
     }
     parse(app, arguments);
     if (!work) return static_cast<int>(ExitStatus::kDone);
+    check_outputs(*deepest(app).first);
     catch_interrupts();
     return static_cast<int>(work());
   } catch (const Error& error) {

@@ -101,7 +101,8 @@ void describe_train(CLI::App& app, Work& work) {
   auto options = std::make_shared<TrainOptions>();
   add_texts(app, "FILE", options->files, "Texts")->required();
   add_field(app, *options);
-  app.add_option("-o,--out", options->out, "New folder for tokenizer.json and tokenizer_config.json")
+  output_folder(
+      app.add_option("-o,--out", options->out, "New folder for tokenizer.json and tokenizer_config.json"))
       ->required();
   app.add_option("--vocabulary", options->vocabulary, "Tokens in all: special ones, 256 bytes, merges")
       ->transform(count(1, 1 << 24))

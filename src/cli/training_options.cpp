@@ -54,8 +54,9 @@ void add_training(CLI::App& app, TrainingOptions& options) {
       ->required()
       ->transform(count(0, int64_t{1} << 50))
       ->type_name("TOKENS");
-  app.add_option("-o,--out", options.out,
-                 "Folder for the model, training.jsonl, training.svg and, until it is done, checkpoints")
+  output_folder(
+      app.add_option("-o,--out", options.out,
+                     "Folder for the model, training.jsonl, training.svg and, until it is done, checkpoints"))
       ->required()
       ->type_name("FOLDER");
   app.add_flag("--resume", options.resume, "Go on from OUT's newest checkpoint, with the same options");

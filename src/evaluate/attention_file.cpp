@@ -153,7 +153,7 @@ void AttentionFile::read_tree() {
 template <class T>
 std::vector<T> AttentionFile::numbers(const std::string& name, FileType type) const {
   const auto found = file_.tensors().find(name);
-  if (found == file_.tensors().end()) throw Error(where_ + ": " + name, "missing tensor");
+  if (found == file_.tensors().end()) throw Error(where_ + ": " + name, "missing tensor", "one of that name");
   std::vector<T> out = to_numbers<T>(found->second, where_ + ": " + name);
   if (type == FileType::kBFloat16) {
     for (T& number : out) number = rounded(static_cast<float>(number));

@@ -23,7 +23,7 @@ JsonView JsonView::operator[](const char* key) const {
 
 JsonView JsonView::at(const char* key) const {
   JsonView member = (*this)[key];
-  if (member.is_null()) member.fail("missing");
+  if (member.is_null()) member.fail("missing", "a value");
   return member;
 }
 

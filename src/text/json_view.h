@@ -34,7 +34,7 @@ class JsonView {
   double number() const;
 
   /// Throws Error at this place.
-  [[noreturn]] void fail(std::string_view what, std::string_view expected = {}) const;
+  [[noreturn]] void fail(std::string_view what, std::string_view expected) const;
 
  private:
   const nlohmann::json* value_;

@@ -29,7 +29,7 @@ Unigram::Unigram(Vocabulary vocabulary, std::vector<double> scores, int64_t unk,
   unk_ = unk < 0 ? -1 : static_cast<int32_t>(unk);
   for (size_t id = 0; id < scores_.size(); ++id) {
     if (!std::isfinite(scores_[id]))
-      throw Error(where_, fmt::format("the score of token {} is no number", id));
+      throw Error(where_, fmt::format("the score of token {} is no number", id), "a number");
   }
   unk_score_ = std::ranges::min(scores_) - kUnkPenalty;
   for (int byte = 0; byte < 256; ++byte) {

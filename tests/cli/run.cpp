@@ -58,7 +58,6 @@ int open_terminal(int& master) {
   if (options.full_disk) {
     const rlimit limit = {options.room, options.room};
     ::setrlimit(RLIMIT_FSIZE, &limit);
-    ::signal(SIGXFSZ, SIG_IGN);
   }
   const std::string program = std::string(LINNET_BIN) + "/linnet";
   std::vector<char*> argv = {const_cast<char*>("linnet")};

@@ -133,7 +133,7 @@ Value arithmetic(std::string_view sign, const Value& a, const Value& b, Work& wo
     work.fail(fmt::format("{} {} {}", kind_of(a), sign, kind_of(b)), "two that this is defined for");
   }
   const bool divides = sign == "/" || sign == "//" || sign == "%";
-  if (divides && *b.number() == 0) work.fail("a division by zero");
+  if (divides && *b.number() == 0) work.fail("a division by zero", "another divisor");
   const bool is_whole = a.integer() && b.integer() && sign != "/" && !(sign == "**" && *b.integer() < 0);
   return is_whole ? whole(sign, *a.integer(), *b.integer(), work) : real(sign, *a.number(), *b.number());
 }
