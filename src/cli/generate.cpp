@@ -161,7 +161,10 @@ std::vector<std::string> read_prompts(const std::string& file) {
   if (file != "-" && has_records(file, {})) {
     for_each_document(file, {}, [&](Document&& document) { return take(std::move(document.text)); });
   } else {
-    for_each_line(file, [&](std::string_view line, size_t) { return take(std::string(line)); });
+    for_each_line(file, [&](std::string_view line, size_t) {
+      if (line.ends_with('\r')) line.remove_suffix(1);
+      return take(std::string(line));
+    });
   }
   if (prompts.empty()) throw Error(file, "no prompts", "one on each line");
   return prompts;
@@ -263,9 +266,9 @@ class GenerateRun {
 
   /// Makes the slot hold what --save-state wrote; returns the text's tokens.
   std::vector<int32_t> load() {
-    const std::string bytes = read_whole(*options_.load_state);
+    const MappedFile file(*options_.load_state);
     Decoder& decoder = *runtime_.decoder;
-    auto tokens = read_text_state(std::as_bytes(std::span(bytes)), *options_.load_state, decoder, 0);
+    auto tokens = read_text_state(file.bytes(), *options_.load_state, decoder, 0);
     engine_.hold(0, std::span(tokens).first(static_cast<size_t>(decoder.length(0))));
     return tokens;
   }

@@ -56,7 +56,7 @@ Json whole_of(const Reach& reach) {
   return whole;
 }
 
-Json result_of(const ReachCommandOptions& options, const MeasuredReach& measured) {
+Json result_of(const ReachCommandOptions& options, const Model& model, const MeasuredReach& measured) {
   const auto& [reach, how, context] = measured;
   Json layers = Json::array(), ranked = Json::array();
   for (int layer = 0; layer < reach.layers; ++layer) {
@@ -67,7 +67,9 @@ Json result_of(const ReachCommandOptions& options, const MeasuredReach& measured
   for (const HeadPlace& place : ranked_heads(reach))
     ranked.push_back(
         {{"layer", place.layer}, {"head", place.head}, {"loss", reach.loss(place.layer, place.head, 0)}});
-  return {{"context", context},
+  return {{"model", options.model},
+          {"model_hash", measured_hash(model)},
+          {"context", context},
           {"windows", reach.windows},
           {"sinks", how.sinks},
           {"near", how.near},
@@ -158,7 +160,7 @@ ExitStatus reach(const ReachCommandOptions& options) {
     note("interrupted; nothing written");
     return ExitStatus::kInterrupted;
   }
-  const Json out = result_of(options, *measured);
+  const Json out = result_of(options, *model, *measured);
   json.write(out);
   if (!options.plot.empty()) write_file(options.plot, picture_of(options, *measured));
   print(table_of(*measured, out));

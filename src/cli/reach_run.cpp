@@ -6,9 +6,12 @@
 
 #include "base/count.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/progress.h"
 #include "cli/documents.h"
+#include "format/fields.h"
+#include "model/slot_file.h"
 
 namespace linnet::cli {
 namespace {
@@ -72,6 +75,21 @@ std::optional<MeasuredReach> run_reach(const ReachRun& run, const std::vector<st
   progress.finish();
   if (measured.reach.nats.size() < rows.size()) return std::nullopt;
   return measured;
+}
+
+std::string measured_hash(const Model& model) {
+  Hash hash;
+  hash.add(fingerprint(model));
+  hash.add(to_json(model.attention()).dump());
+  return hash.text();
+}
+
+void check_measured(const nlohmann::json& reach, const Model& model, const std::string& where) {
+  const Fields fields(reach, where);
+  const std::string name = fields.string("model"), hash = fields.string("model_hash");
+  if (const std::string own = measured_hash(model); hash != own)
+    throw Error(where, fmt::format("measured on {} ({})", printable(name, 60), printable(hash, 60)),
+                fmt::format("what was measured on {} ({})", model.folder().string(), own));
 }
 
 }  // namespace linnet::cli

@@ -32,4 +32,10 @@ std::optional<MeasuredReach> run_reach(const ReachRun& run, const std::vector<st
                                        const SharedOptions& options,
                                        const std::shared_ptr<const Model>& model, const std::string& where);
 
+/// Tells what is measured on one model from what is on another: of its weights, and of all in its config that
+/// changes rows.
+std::string measured_hash(const Model& model);
+/// Refuses what `linnet reach --json` wrote (read from `where`) of another model than this.
+void check_measured(const nlohmann::json& reach, const Model& model, const std::string& where);
+
 }  // namespace linnet::cli

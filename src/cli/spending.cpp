@@ -44,9 +44,12 @@ Asked asked_of(const std::string& state, const Model& model) {
 std::optional<WindowLosses> losses_of(const Spending& spending, const TrainingOptions& training,
                                       const std::shared_ptr<const Model>& model) {
   const AttentionShape shape = model->attention_shape();
-  if (!spending.reach.empty())
-    return read_window_losses(read_json(spending.reach), static_cast<int>(model->config().layers),
-                              shape.kv_heads, spending.recall_weight, spending.reach);
+  if (!spending.reach.empty()) {
+    const nlohmann::json reach = read_json(spending.reach);
+    check_measured(reach, *model, spending.reach);
+    return read_window_losses(reach, static_cast<int>(model->config().layers), shape.kv_heads,
+                              spending.recall_weight, spending.reach);
+  }
   if (training.data.empty())
     throw Error("--state", "given without texts to measure on", "--data FILE, or --reach FILE");
   // Enough to tell heads apart, in seconds for a small model; `linnet reach` measures longer.
@@ -78,15 +81,16 @@ std::string choice_of(const Budgets& budgets, const Asked& asked) {
                    [](const Line& a, const Line& b) { return a.tokens > b.tokens; });
   std::string text = fmt::format(
       "state: {:.2f} MB of at most {:.2f} MB, {:.2f}% of the softmax cache's {:.1f} MB at {} tokens; the "
-      "least "
-      "possible is {:.2f} MB\nwindows of {} tokens in groups of {}, but of these heads:\n{:<8}{:>8}\n",
+      "least possible is {:.2f} MB\nwindows of {} tokens in groups of {}{}\n",
       static_cast<double>(budgets.bytes) * 1e-6, static_cast<double>(asked.bytes) * 1e-6,
       100.0 * static_cast<double>(budgets.bytes) / static_cast<double>(asked.cache),
       static_cast<double>(asked.cache) * 1e-6, asked.context, static_cast<double>(budgets.least_bytes) * 1e-6,
-      least, group, "head", "tokens");
-  for (const Line& line : lines)
-    if (line.tokens > least)
-      text += fmt::format("{:<8}{:>8}\n", fmt::format("{}.{}", line.layer, line.head), line.tokens);
+      least, group, lines.front().tokens == least ? " in every head" : ", but of these heads:");
+  for (const Line& line : lines) {
+    if (line.tokens == least) break;
+    if (&line == &lines.front()) text += fmt::format("{:<8}{:>8}\n", "head", "tokens");
+    text += fmt::format("{:<8}{:>8}\n", fmt::format("{}.{}", line.layer, line.head), line.tokens);
+  }
   return text + fmt::format(
                     "expected loss, windows alone and before training, heads summed: {:.4f} nats per "
                     "token; with the narrowest {:.4f}\n",

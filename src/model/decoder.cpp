@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -21,6 +22,19 @@
 
 namespace linnet {
 namespace {
+
+constexpr std::array<std::string_view, 4> kComputeTypes{"auto", "float32", "bfloat16",
+                                                        "float64"};  // as ComputeType
+
+/// The options that another would compute other numbers with; `auto` by the type that it stands for.
+std::string arithmetic_of(const Model& model, const Decoder::Options& options) {
+  ComputeType compute = options.compute;
+  if (const TensorView* stored = model.tensor(model.family().embedding, "weight");
+      compute == ComputeType::kAuto && stored != nullptr)
+    compute = stored->type == DType::kBF16 ? ComputeType::kBFloat16 : ComputeType::kFloat32;
+  return fmt::format("--dtype {} --weights {}", name_of(compute),
+                     options.weights ? kernels::row_of(*options.weights).name : "stored");
+}
 
 template <class T>
 class DecoderOf final : public Decoder {
@@ -258,8 +272,9 @@ void DecoderOf<T>::commit(int branch, std::span<const int32_t> path) {
 template <class T>
 SlotHeader DecoderOf<T>::header(int64_t length) const {
   if (!fingerprint_) fingerprint_ = fingerprint(*model_);
-  return {sizeof(T), *fingerprint_, to_json(model_->attention()).dump(), length,
-          static_cast<uint32_t>(layers().size())};
+  return {sizeof(T),     arithmetic_of(*model_, options_),
+          *fingerprint_, to_json(model_->attention()).dump(),
+          length,        static_cast<uint32_t>(layers().size())};
 }
 
 template <class T>
@@ -290,12 +305,12 @@ void DecoderOf<T>::load(int slot, std::span<const std::byte> bytes) {
 }  // namespace
 
 ComputeType compute_type(std::string_view name) {
-  if (name == "auto") return ComputeType::kAuto;
-  if (name == "float32") return ComputeType::kFloat32;
-  if (name == "bfloat16") return ComputeType::kBFloat16;
-  if (name == "float64") return ComputeType::kFloat64;
+  const auto found = std::find(kComputeTypes.begin(), kComputeTypes.end(), name);
+  if (found != kComputeTypes.end()) return static_cast<ComputeType>(found - kComputeTypes.begin());
   throw Error("--dtype", fmt::format("\"{}\"", name), "auto, float32, bfloat16 or float64");
 }
+
+std::string_view name_of(ComputeType type) { return kComputeTypes[static_cast<size_t>(type)]; }
 
 int32_t argmax(std::span<const float> logits) {
   float best = -std::numeric_limits<float>::infinity();

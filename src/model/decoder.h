@@ -31,6 +31,7 @@ enum class ComputeType {
 };
 /// "auto", "float32", "bfloat16", "float64"; throws Error on another.
 ComputeType compute_type(std::string_view name);
+std::string_view name_of(ComputeType type);
 
 class Decoder {
  public:

@@ -13,7 +13,7 @@ namespace linnet {
 namespace {
 
 constexpr std::string_view kMagic = "linnet state";
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr const char* kWhere = "state";
 
 template <class Number>
@@ -25,6 +25,12 @@ void put(const Number& number, std::vector<std::byte>& out) {
 void put(std::string_view text, std::vector<std::byte>& out) {
   const auto bytes = std::as_bytes(std::span(text));
   out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
+/// The text behind its length.
+void put_counted(std::string_view text, std::vector<std::byte>& out) {
+  put(static_cast<uint32_t>(text.size()), out);
+  put(text, out);
 }
 
 std::span<const std::byte> take(std::span<const std::byte>& in, size_t count) {
@@ -100,9 +106,9 @@ void write_header(const SlotHeader& header, std::vector<std::byte>& out) {
   put(kMagic, out);
   put(kVersion, out);
   put(header.number_bytes, out);
+  put_counted(header.arithmetic, out);
   put(header.fingerprint, out);
-  put(static_cast<uint32_t>(header.attention.size()), out);
-  put(std::string_view(header.attention), out);
+  put_counted(header.attention, out);
   put(header.length, out);
   put(header.layers, out);
 }
@@ -118,6 +124,9 @@ SlotBody read_header(std::span<const std::byte> bytes, const SlotHeader& expecte
   if (const auto size = take<uint32_t>(in); size != expected.number_bytes)
     throw Error(kWhere, fmt::format("numbers of {} bytes", size),
                 fmt::format("{} bytes (the same --dtype)", expected.number_bytes));
+  const auto arithmetic = take_text(in, take<uint32_t>(in));
+  if (arithmetic != expected.arithmetic)
+    throw Error(kWhere, "saved with " + printable(arithmetic, 60), "one saved with " + expected.arithmetic);
   const auto fingerprint = take(in, expected.fingerprint.size());
   const auto attention = take_text(in, take<uint32_t>(in));
   if (attention != expected.attention)

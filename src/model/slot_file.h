@@ -1,8 +1,9 @@
 // A sequence's state as bytes: kept, sent elsewhere, continued later, bit for bit.
 //
-// Layout, little-endian: "linnet state", uint32 version, uint32 bytes of one number of the state (4 or 8), 16
-// bytes of the model's fingerprint, uint32 length and the text of the attention's config, int64 committed
-// tokens, uint32 layers, each layer's state (State::save), 8 bytes XXH3-64 of all that stands before.
+// Layout, little-endian: "linnet state", uint32 version, uint32 bytes of one number of the state (4 or 8),
+// uint32 length and the text of the arithmetic, 16 bytes of the model's fingerprint, uint32 length and the
+// text of the attention's config, int64 committed tokens, uint32 layers, each layer's state (State::save), 8
+// bytes XXH3-64 of all that stands before.
 #pragma once
 
 #include <array>
@@ -17,6 +18,7 @@ namespace linnet {
 
 struct SlotHeader {
   uint32_t number_bytes = 4;
+  std::string arithmetic;  // options that change numbers: "--dtype float32 --weights stored"
   std::array<std::byte, 16> fingerprint{};
   std::string attention;  // JSON
   int64_t length = 0;

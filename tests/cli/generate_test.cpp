@@ -134,7 +134,7 @@ TEST_F(Program, ATextGoesOnFromItsSavedStateAsIfItHadNeverStopped) {
 }
 
 TEST_F(Program, ContinuesEachPromptOfAFileAsAlone) {
-  write_file(input("prompts.txt"), "a story\n\nanother one of them\nabc\n");
+  write_file(input("prompts.txt"), "a story\r\n\nanother one of them\n\r\nabc");
   const std::vector<std::string> how = {"-n", "12", "--ignore-eos"};
   const auto with = [&](std::vector<std::string> arguments) {
     arguments.insert(arguments.end(), how.begin(), how.end());
@@ -242,6 +242,20 @@ TEST_F(Program, RefusesAStateFileThatIsDamagedOrOfAnotherModel) {
     EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
     EXPECT_THAT(outcome.out, IsEmpty());
   }
+}
+
+TEST_F(Program, RefusesAStateThatWasComputedWithOtherWeightsOrArithmetic) {
+  const std::string state = input("float.state");
+  ASSERT_EQ(run({"generate", "{m}", "-p", "abc", "-n", "4", "--save-state", state}).status, 0);
+  const auto go_on = [&](std::vector<std::string> how) {
+    how.insert(how.begin(), {"generate", "{m}", "--load-state", state, "-n", "2"});
+    return run(how);
+  };
+  EXPECT_EQ(go_on({"--dtype", "float32"}).status, 0) << "what auto is for float32 weights";
+  EXPECT_THAT(go_on({"--dtype", "bfloat16"}).err,
+              HasSubstr("state: saved with --dtype float32 --weights stored, expected one saved with --dtype "
+                        "bfloat16 --weights stored"));
+  EXPECT_THAT(go_on({"--dtype", "float64"}).err, HasSubstr("numbers of 4 bytes, expected 8"));
 }
 
 TEST_F(Program, LaysAChatOutByTheTemplateAndItsSpecialTokensAreOneEach) {

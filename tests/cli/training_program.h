@@ -10,7 +10,9 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "cli/reach_run.h"
 #include "cli/train_commands.h"
+#include "model/model.h"
 #include "tests/cli/run.h"
 
 namespace linnet {
@@ -58,7 +60,10 @@ class TrainingProgram : public testing::Test {
   /// What `linnet reach --json` says of the model: head 1.0 alone loses anything past a few tokens.
   static nlohmann::json reach_of_the_model() {
     const nlohmann::json config = read_json(model() + "/config.json");
-    nlohmann::json reach{{"context", 64}, {"windows", {16, 32}}};
+    nlohmann::json reach{{"model", model()},
+                         {"model_hash", cli::measured_hash(*Model::open(model()))},
+                         {"context", 64},
+                         {"windows", {16, 32}}};
     for (int layer = 0; layer < config["num_hidden_layers"]; ++layer) {
       nlohmann::json heads;
       for (int head = 0; head < config["num_key_value_heads"]; ++head) {
