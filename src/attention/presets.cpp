@@ -18,6 +18,8 @@ constexpr std::array<std::string_view, 4> kBudgetKeys{"group", "local_groups", "
 void check_budget_keys(const nlohmann::json& object, const std::string& where, bool has_layers) {
   if (!object.is_object()) throw Error(where, object.type_name(), "an object");
   for (const auto& [key, value] : object.items()) {
+    if (value.is_null())
+      throw Error(where, fmt::format("{}: null", printable(key, 60)), "a value, or no such key");
     if (has_layers && key == "layers") continue;
     if (std::find(kBudgetKeys.begin(), kBudgetKeys.end(), key) == kBudgetKeys.end())
       throw Error(where, fmt::format("key \"{}\"", printable(key, 60)),
@@ -73,7 +75,7 @@ nlohmann::json with_budgets(nlohmann::json object, const nlohmann::json& budgets
   shared.erase("layers");
   object = with_changes(object, shared);
   const auto layers = budgets.find("layers");
-  if (layers == budgets.end() || layers->is_null()) return object;
+  if (layers == budgets.end()) return object;
   if (!layers->is_object()) throw Error(where + ": layers", layers->type_name(), "an object");
   nlohmann::json entries = object.value("layers", nlohmann::json());
   if (!entries.is_object() && !entries.is_null()) return object;  // parse_attention refuses it

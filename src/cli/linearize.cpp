@@ -122,6 +122,16 @@ std::vector<AttentionConfig> attention_of(const Stages& stages, const ModelConfi
   }
 }
 
+/// Whether changes say how wide a window is, of all layers or of one.
+bool sets_windows(const nlohmann::json& changes) {
+  const auto layers = changes.find("layers");
+  return changes.contains("local_groups") ||
+         (layers != changes.end() && layers->is_object() &&
+          std::any_of(layers->begin(), layers->end(), [](const nlohmann::json& own) {
+            return own.is_object() && own.contains("local_groups");
+          }));
+}
+
 /// --state, or the recommended one: where the attention is ours to choose, its windows are left open and the
 /// model's context is long enough for them to matter. Empty: none.
 std::string state_of(const LinearizeOptions& options, const Model& model) {
@@ -146,7 +156,11 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
                                                              const std::shared_ptr<const Model>& model) {
   const CLI::App& app = *options.training.shared.app;
   Spending spending = options.spending;
-  if (!spending.state.empty()) refuse_given(app, {"--budgets"}, "given with --state", "one of the two");
+  if (!spending.state.empty()) {
+    refuse_given(app, {"--budgets"}, "given with --state", "one of the two");
+    if (sets_windows(keys_of(options.set)))
+      throw Error("--set", "local_groups given with --state, which chooses them", "one of the two");
+  }
   spending.state = state_of(options, *model);
   const Stages stages = stages_of(options, static_cast<int>(model->config().layers), !spending.state.empty());
   const std::vector<AttentionConfig> layers = attention_of(stages, model->config());

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
 
 #include "base/error.h"
@@ -33,7 +34,7 @@ class Drawer {
   TensorStore store(uint64_t seed) {
     std::vector<float> numbers(kPattern);
     for (size_t i = 0; i < kPattern; ++i) numbers[i] = static_cast<float>(0.02 * normal(seed, 0, i));
-    const auto wide = from_float(numbers, DType::kF32), narrow = from_float(numbers, DType::kBF16);
+    std::map<DType, std::vector<std::byte>> patterns;
     const std::shared_ptr<std::byte[]> block(new std::byte[size_]);
     std::vector<NamedTensor> named;
     for (Placed& tensor : tensors_) {
@@ -41,7 +42,9 @@ class Drawer {
       const std::span to(block.get() + tensor.begin,
                          static_cast<size_t>(view.numbers()) * size_of(view.type));
       if (tensor.numbers.empty()) {
-        repeat(view.type == DType::kBF16 ? narrow : wide, to);
+        const auto [pattern, first] = patterns.try_emplace(view.type);
+        if (first) pattern->second = from_float(numbers, view.type);
+        repeat(pattern->second, to);
       } else {
         std::ranges::copy(from_float(tensor.numbers, view.type), to.begin());
       }
@@ -72,6 +75,16 @@ class Drawer {
   size_t size_ = 0, at_ = 0;
 };
 
+/// What the config says that weights are stored in.
+DType stored_type(const nlohmann::json& config, const std::string& where) {
+  const char* const key = config.contains("dtype") ? "dtype" : "torch_dtype";
+  const nlohmann::json type = config.value(key, nlohmann::json());
+  if (type.is_null() || type == "bfloat16") return DType::kBF16;
+  if (type == "float16") return DType::kF16;
+  if (type == "float32") return DType::kF32;
+  throw Error(fmt::format("{}: {}", where, key), printable(type.dump(), 60), "float32, float16 or bfloat16");
+}
+
 }  // namespace
 
 std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, uint64_t seed) {
@@ -87,8 +100,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
   model->attention_ =
       attention_over(config, linear == json.end() ? nlohmann::json() : *linear, file.string());
 
-  const char* const key = json.contains("dtype") ? "dtype" : "torch_dtype";
-  const DType type = json.value(key, nlohmann::json()) == "float32" ? DType::kF32 : DType::kBF16;
+  const DType type = stored_type(json, file.string());
   Drawer drawer;
   const auto add = [&](const std::string& name, std::string_view module) {
     const ModuleShape shape = module_shape(family, config, module);

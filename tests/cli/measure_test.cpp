@@ -121,6 +121,9 @@ TEST_F(Program, TurnsWeightsIntoIntegersWhereTheirRowsAreWholeGroups) {
 }
 
 TEST_F(Program, BenchTakesAModelOrAConfig) {
+  nlohmann::json config = read_json(model() / "config.json");
+  config["dtype"] = "float8";
+  write_file(input("eight.json"), config.dump());
   const std::vector<BadRow> rows = {
       {{"bench"}, "MODEL: not given, expected a model folder, or --config"},
       {{"bench", "{m}", "--config", "{m}/config.json"},
@@ -128,6 +131,8 @@ TEST_F(Program, BenchTakesAModelOrAConfig) {
       {{"bench", "--config", "{m}/config.json", "--base", "{m}"}, "--base: given with --config"},
       {{"bench", "--config", "{m}/config.json", "--verify"}, "--verify: given with --config"},
       {{"bench", "--config", "{i}/text.txt"}, "text.txt: not JSON"},
+      {{"bench", "--config", "{i}/eight.json"},
+       "eight.json: dtype: \"float8\", expected float32, float16 or bfloat16"},
       {{"bench", "{m}", "--rows", "4,4"}, "--rows: 4 twice, expected each once"},
   };
   for (const BadRow& row : rows) expect_refused(row, run(row.arguments));

@@ -15,7 +15,13 @@ using testing::Not;
 
 TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
   const auto with = [&](const std::vector<std::string>& more) { return pretrain(more); };
-  write_file(path("reach.json"), reach_of_the_model().dump());
+  nlohmann::json reach = reach_of_the_model();
+  write_file(path("reach.json"), reach.dump());
+  reach["model_hash"] = "xxh3-128:0";
+  reach["model"] = "another";
+  write_file(path("of_another.json"), reach.dump());
+  reach.erase("model_hash");
+  write_file(path("of_none.json"), reach.dump());
   const auto linearize = [&](const char* option, const char* value, const std::vector<std::string>& more) {
     std::vector<std::string> all = {"linearize", path("model"), "--tokens", "0", "-o", "out", option, value};
     all.insert(all.end(), more.begin(), more.end());
@@ -97,6 +103,9 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "--budgets: key \"taps\", expected group, local_groups, kept, sinks, layers"},
       {budgets(R"({"layers": {"0": {"method": "relu"}}})"),
        "--budgets: layers.0: key \"method\", expected group"},
+      {budgets(R"({"group": null})"), "--budgets: group: null, expected a value, or no such key"},
+      {budgets(R"({"layers": {"0": {"kept": null}}})"), "--budgets: layers.0: kept: null, expected a value"},
+      {budgets(R"({"layers": null})"), "--budgets: layers: null, expected a value"},
       {budgets("3"), "--budgets: \"3\" is no file and no JSON object"},
       {budgets(R"({"kept": 4})", {"--method", "relu"}),
        "--budgets: linear_attention.kept: kept tokens without"},
@@ -113,6 +122,13 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {state("5%%"), "--state: 5%%, expected bytes"},
       {state("-5%"), "--state: -5%, expected bytes"},
       {state("much"), "--state: much, expected bytes"},
+      {state("1MB", {"--set", "local_groups=8"}),
+       "--set: local_groups given with --state, which chooses them, expected one of the two"},
+      {state("1MB", {"--set", R"(layers={"1": {"local_groups": 8}})"}), "--set: local_groups given with"},
+      {linearize("--state", "1MB", {"--reach", path("of_another.json")}),
+       "of_another.json: measured on another (xxh3-128:0), expected what was measured on "},
+      {linearize("--state", "1MB", {"--reach", path("of_none.json")}),
+       "of_none.json: no \"model_hash\", expected a string"},
       {state("1MB", {"--method", "relu"}), "--state: relu has no local branch, so no windows to buy"},
       {state("1MB", {"--method", "softmax"}),
        "--state: layer 0 is softmax over all tokens, whose state grows"},

@@ -142,6 +142,21 @@ TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
   const auto measured =
       spend("base", {"--tokens", "0", "--state", "30KB", "--set", "group=8", "--data", path("story.txt")});
   EXPECT_NE(measured.first, given);
+  // The narrowest windows, told without a table that is empty.
+  const std::vector<std::string> group8 = {"--tokens", "0",       "--set",
+                                           "group=8",  "--reach", path("reach.json")};
+  const auto with_state = [&](const std::string& state) {
+    std::vector<std::string> more = group8;
+    more.insert(more.end(), {"--state", state});
+    return more;
+  };
+  std::vector<std::string> too_little = with_state("1");
+  too_little.insert(too_little.begin(), {"linearize", path("model"), "-o", path("out")});
+  const std::string refused = run_linnet(too_little).err, at_least = "at least ";
+  const size_t digits = refused.find(at_least) + at_least.size();
+  const auto [narrow, few] =
+      spend("model", with_state(refused.substr(digits, refused.find(',', digits) - digits)));
+  EXPECT_THAT(few.out, HasSubstr("in every head\nexpected loss"));
   // Nothing said of windows, and a long context: 5%.
   nlohmann::json config = read_json(path("base/config.json"));
   config["max_position_embeddings"] = 4096;
