@@ -4,17 +4,21 @@
 //
 //     cmake --preset release -DLINNET_BENCHMARKS=ON && ninja -C build/release bench_method_cost
 //     build/release/bin/bench_method_cost [--device cuda] [--longest 32768] [--augmented] [--threads N]
-//     [METHOD…]
+//     [--processor-time] [METHOD…]
 //
 // One layer of the shipped model's shape (6 heads of 64), float32 in the runtime, float32 (CPU) or bfloat16
-// (CUDA) in training, one sequence. Each number is the median of three runs. Prints a table of Markdown; the
-// peak memory is of the process so far (CPU) or of the device, so name one METHOD per run to read it.
+// (CUDA) in training, one sequence. Each number is the median of three runs, by the clock or, with
+// --processor-time, of what the process's threads computed: on a busy machine, with one thread. Prints a
+// table of Markdown and the page faults of training; the peak memory is of the process so far (CPU) or of the
+// device, so name one METHOD per run to read it.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
+#include <sys/resource.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <algorithm>
 #include <cmath>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -40,6 +44,7 @@ struct Arguments {
   int64_t longest = 32768;
   bool augmented = false;  // a local branch and taps beside the summary
   int threads = 0;
+  bool processor_time = false;
   std::vector<std::string_view> methods;
 };
 
@@ -54,6 +59,8 @@ Arguments parse(int count, char** given) {
       arguments.longest = std::stoll(next());
     else if (text == "--threads")
       arguments.threads = std::stoi(next());
+    else if (text == "--processor-time")
+      arguments.processor_time = true;
     else if (text == "--augmented")
       arguments.augmented = true;
     else
@@ -62,9 +69,16 @@ Arguments parse(int count, char** given) {
   return arguments;
 }
 
+int64_t page_faults() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  return used.ru_minflt;
+}
+
 class Layer {
  public:
-  Layer(const AttentionConfig& config, int64_t tokens) : config_(config) {
+  Layer(const AttentionConfig& config, int64_t tokens, bool processor_time)
+      : config_(config), processor_time_(processor_time) {
     for (const ParameterSpec& spec : parameter_specs(config, kShape)) {
       storage_[spec.name] = initial_parameter(spec, config, 1, 0);
       parameters_[spec.name] = {DType::kF32, spec.shape,
@@ -80,7 +94,7 @@ class Layer {
 
   double prefill_seconds(int64_t tokens, ThreadPool& pool) {
     const auto state = attention_->make_state();
-    return median_seconds(3, [&] {
+    return seconds_of([&] {
       state->reset();
       attention_->prefill(*state, rows(tokens), {out_.data(), 64, kRow}, pool);
     });
@@ -93,13 +107,12 @@ class Layer {
     attention_->prefill(*state, rows(tokens), {out_.data(), 64, kRow}, pool);
     const TokenTree tree = TokenTree::single(0);
     const int32_t root[] = {0};
-    return median_seconds(3,
-                          [&] {
-                            for (int i = 0; i < kSteps; ++i) {
-                              attention_->attend(*state, tree, rows(1), {out_.data(), 64, kRow}, pool);
-                              attention_->commit(*state, root, rows(1), pool);
-                            }
-                          }) /
+    return seconds_of([&] {
+             for (int i = 0; i < kSteps; ++i) {
+               attention_->attend(*state, tree, rows(1), {out_.data(), 64, kRow}, pool);
+               attention_->commit(*state, root, rows(1), pool);
+             }
+           }) /
            kSteps;
   }
 
@@ -123,7 +136,7 @@ class Layer {
       if (spec.trained) wanted.push_back(parameters[spec.name]);
     }
     const train::Documents documents({}, 1, tokens, device);
-    return median_seconds(3, [&] {
+    return seconds_of([&] {
       const at::Tensor out = train::parallel(in, documents, parameters, config_, nullptr);
       const auto gradients =
           torch::autograd::grad({out.to(at::kFloat).square().sum()}, wanted, {}, {}, false, true);
@@ -132,12 +145,26 @@ class Layer {
   }
 
  private:
+  template <class Work>
+  double seconds_of(const Work& work) const {
+    if (!processor_time_) return median_seconds(3, work);
+    work();
+    std::vector<double> seconds;
+    for (int run = 0; run < 3; ++run) {
+      const std::clock_t begin = std::clock();
+      work();
+      seconds.push_back(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC);
+    }
+    return median(seconds);
+  }
+
   Rows<float> rows(int64_t tokens) const {
     const auto part = [](const std::vector<float>& x) { return HeadRows<const float>{x.data(), 64, kRow}; };
     return {tokens, part(q_), part(k_), part(v_), part(q_), part(k_)};
   }
 
   AttentionConfig config_;
+  bool processor_time_;
   std::map<std::string, std::vector<float>> storage_;
   ParameterTensors parameters_;
   std::unique_ptr<Attention<float>> attention_;
@@ -159,25 +186,27 @@ void run(const Arguments& arguments) {
   const int64_t longest = arguments.longest, half = longest / 2;
   fmt::print(
       "| method | state, KB | prefill {}, µs/token | ×2 | decode at {}, {}, µs | training {}, µs/token | ×2 "
-      "| peak memory, MB |\n",
+      "| peak memory, MB | page faults per step |\n",
       longest, half / 16, longest, longest);
-  fmt::print("| --- | --- | --- | --- | --- | --- | --- | --- |\n");
+  fmt::print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n");
   for (const Method* method : methods()) {
     const auto& wanted = arguments.methods;
     if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), method->name) == wanted.end()) continue;
     if (method->grows) continue;
-    Layer layer(config_of(*method, arguments.augmented), longest);
+    Layer layer(config_of(*method, arguments.augmented), longest, arguments.processor_time);
     const double before = layer.prefill_seconds(half, pool), all = layer.prefill_seconds(longest, pool);
     const double short_decode = layer.decode_seconds(half / 16, pool),
                  decode = layer.decode_seconds(longest, pool);
     const double half_training = layer.training_seconds(half, arguments.device);
+    const int64_t faults = page_faults();
     const double training = layer.training_seconds(longest, arguments.device);
     fmt::print(
-        "| {} | {:.1f} | {:.2f} | {:.2f} | {:.1f}, {:.1f} | {:.2f} | {:.2f} | {} |\n", method->name,
+        "| {} | {:.1f} | {:.2f} | {:.2f} | {:.1f}, {:.1f} | {:.2f} | {:.2f} | {} | {} |\n", method->name,
         static_cast<double>(layer.state_bytes()) / 1024, all / longest * 1e6, all / before,
         short_decode * 1e6, decode * 1e6, training / longest * 1e6, training / half_training,
         (arguments.device.is_cpu() ? peak_memory() : train::compat::peak_device_memory(arguments.device)) >>
-            20);
+            20,
+        (page_faults() - faults) / 4);
     std::fflush(stdout);
   }
 }

@@ -5,13 +5,14 @@
 #include <c10/core/CPUAllocator.h>
 #include <c10/core/impl/alloc_cpu.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <bit>
+#include <map>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "train/compat.h"
 
@@ -20,16 +21,71 @@ namespace {
 
 constexpr size_t kLarge = size_t{1} << 20;  // what is smaller is malloc's
 
-/// Sizes in steps of a quarter of a power of two: tensors of about one size share blocks, and pages that none
-/// of them writes cost nothing.
-size_t block_size(size_t bytes) {
-  const size_t step = std::bit_floor(bytes) / 4;
-  return (bytes + step - 1) / step * step;
+size_t whole_pages(size_t bytes) {
+  static const auto page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  return (bytes + page - 1) / page * page;
 }
 
 struct Block {
-  void* start;
+  char* start;
   size_t size;
+};
+
+/// Free memory by address: neighbours are one range, whatever blocks they were.
+class Ranges {
+ public:
+  void add(char* start, size_t size) {
+    bytes_ += static_cast<int64_t>(size);
+    const auto next = sizes_.lower_bound(start);
+    if (next != sizes_.end() && start + size == next->first) size += erase(next);
+    const auto after = sizes_.lower_bound(start);
+    if (after != sizes_.begin()) {
+      const auto before = std::prev(after);
+      if (before->first + before->second == start) start = before->first, size += erase(before);
+    }
+    insert(start, size);
+  }
+
+  /// The beginning of the smallest range that holds `size` bytes; nullptr where none does.
+  char* take(size_t size) {
+    const auto fits = by_size_.lower_bound({size, nullptr});
+    if (fits == by_size_.end()) return nullptr;
+    const auto [all, start] = *fits;
+    erase(sizes_.find(start));
+    if (all > size) insert(start + size, all - size);
+    bytes_ -= static_cast<int64_t>(size);
+    return start;
+  }
+
+  /// The smallest range, or its end, of at most `most` bytes.
+  Block take_smallest(size_t most) {
+    const auto [size, start] = *by_size_.begin();
+    const size_t taken = std::min(size, most);
+    erase(sizes_.find(start));
+    if (size > taken) insert(start, size - taken);
+    bytes_ -= static_cast<int64_t>(taken);
+    return {start + size - taken, taken};
+  }
+
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  using Sizes = std::map<char*, size_t>;
+
+  void insert(char* start, size_t size) {
+    sizes_.emplace(start, size);
+    by_size_.emplace(size, start);
+  }
+  size_t erase(Sizes::const_iterator range) {
+    const size_t size = range->second;
+    by_size_.erase({size, range->first});
+    sizes_.erase(range);
+    return size;
+  }
+
+  Sizes sizes_;
+  std::set<std::pair<size_t, char*>> by_size_;
+  int64_t bytes_ = 0;
 };
 
 /// Hands out and takes back blocks, from any thread.
@@ -37,16 +93,11 @@ class Blocks {
  public:
   /// nullptr where there is no memory.
   void* take(size_t bytes) {
-    const size_t size = block_size(bytes);
+    const size_t size = whole_pages(bytes);
     const std::lock_guard lock(mutex_);
-    const auto fits =
-        std::find_if(kept_.rbegin(), kept_.rend(), [&](const Block& b) { return b.size == size; });
-    void* start = nullptr;
-    if (fits != kept_.rend()) {
-      start = fits->start;
-      kept_bytes_ -= static_cast<int64_t>(size);
-      kept_.erase(std::next(fits).base());
-    } else if (start = map(size); start == nullptr) {
+    char* start = kept_.take(size);
+    if (start == nullptr) start = map(size);
+    if (start == nullptr) {
       release(0);
       start = map(size);
     }
@@ -54,6 +105,7 @@ class Blocks {
     taken_.emplace(start, size);
     taken_bytes_ += static_cast<int64_t>(size);
     most_taken_ = std::max(most_taken_, taken_bytes_);
+    release(most_kept());
     return start;
   }
 
@@ -65,38 +117,37 @@ class Blocks {
     const size_t size = found->second;
     taken_.erase(found);
     taken_bytes_ -= static_cast<int64_t>(size);
-    kept_.push_back({start, size});
-    kept_bytes_ += static_cast<int64_t>(size);
-    release(std::max(kMostKept, most_taken_ - taken_bytes_));
+    kept_.add(static_cast<char*>(start), size);
+    release(most_kept());
     return true;
   }
 
   int64_t kept_bytes() {
     const std::lock_guard lock(mutex_);
-    return kept_bytes_;
+    return kept_.bytes();
   }
 
  private:
   /// nullptr where the system has none.
-  static void* map(size_t size) {
+  static char* map(size_t size) {
     void* const start = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return start == MAP_FAILED ? nullptr : start;
+    return start == MAP_FAILED ? nullptr : static_cast<char*>(start);
   }
 
-  /// Gives back to the system what has lain longest, until no more than `most` bytes are kept.
+  int64_t most_kept() const { return std::max(kMostKept, most_taken_ - taken_bytes_); }
+
+  /// Gives the smallest ranges back to the system, which fit least, until no more than `most` bytes are kept.
   void release(int64_t most) {
-    size_t count = 0;
-    for (; kept_bytes_ > most; ++count) {
-      munmap(kept_[count].start, kept_[count].size);
-      kept_bytes_ -= static_cast<int64_t>(kept_[count].size);
+    while (kept_.bytes() > most) {
+      const Block block = kept_.take_smallest(static_cast<size_t>(kept_.bytes() - most));
+      munmap(block.start, block.size);
     }
-    kept_.erase(kept_.begin(), kept_.begin() + static_cast<std::ptrdiff_t>(count));
   }
 
   std::mutex mutex_;
   std::unordered_map<void*, size_t> taken_;
-  std::vector<Block> kept_;  // the oldest first
-  int64_t kept_bytes_ = 0, taken_bytes_ = 0, most_taken_ = 0;
+  Ranges kept_;
+  int64_t taken_bytes_ = 0, most_taken_ = 0;
 };
 
 /// Lives as long as the process: tensors may be freed at its very end.

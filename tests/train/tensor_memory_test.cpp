@@ -13,7 +13,7 @@ namespace {
 
 at::Tensor tensor_of(int64_t megabytes) { return at::empty({megabytes << 20}, at::kByte); }
 
-TEST(TensorMemory, KeepsLargeFreedBlocksForTheNextTensorOfAboutTheirSize) {
+TEST(TensorMemory, KeepsLargeFreedBlocksForTheNextTensor) {
   keep_tensor_memory();
   const void* first;
   {
@@ -28,6 +28,17 @@ TEST(TensorMemory, KeepsLargeFreedBlocksForTheNextTensorOfAboutTheirSize) {
   EXPECT_EQ(next[5].item<int>(), 7);  // nothing cleared its pages
 }
 
+TEST(TensorMemory, NeighboursThatAreFreeServeOneTensorAsLargeAsBoth) {
+  keep_tensor_memory();
+  at::Tensor whole = tensor_of(700);  // pages that nobody writes cost nothing
+  whole[0].fill_(7);
+  whole.reset();
+  at::Tensor first = tensor_of(300), second = tensor_of(400);
+  first.reset();
+  second.reset();
+  EXPECT_EQ(tensor_of(700)[0].item<int>(), 7);
+}
+
 TEST(TensorMemory, NeverKeepsMoreThanItsLimitBeyondWhatTensorsHeldAtMost) {
   keep_tensor_memory();
   std::vector<at::Tensor> held(10);
@@ -38,7 +49,7 @@ TEST(TensorMemory, NeverKeepsMoreThanItsLimitBeyondWhatTensorsHeldAtMost) {
   }
   EXPECT_GT(kept_tensor_memory(), kMostKept);
   for (int64_t size = 65; size < 200; size += 20) {
-    tensor_of(size);  // of another size each: the oldest blocks make room
+    tensor_of(size);
     EXPECT_LE(kept_tensor_memory(), int64_t{640} << 20) << size;
   }
 }
