@@ -1,9 +1,12 @@
 #include "model/slot_file.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cstring>
+#include <set>
+#include <string>
 #include <string_view>
 
 #include "base/error.h"
@@ -59,6 +62,17 @@ std::string from_difference(std::string_view text, std::string_view other) {
       std::mismatch(text.begin(), text.end(), other.begin(), other.end()).first - text.begin());
   const size_t begin = at > kBefore ? at - kBefore : 0;
   return (begin > 0 ? "…" : "") + printable(text.substr(begin), kShown);
+}
+
+/// The methods that the text of an attention's config names, each once.
+std::string methods_in(std::string_view config) {
+  constexpr std::string_view kKey = R"("method":")";
+  std::set<std::string> names;
+  for (size_t at = config.find(kKey); at != config.npos; at = config.find(kKey, at)) {
+    at += kKey.size();
+    names.emplace(config.substr(at, config.find('"', at) - at));
+  }
+  return names.empty() ? "softmax" : fmt::format("{}", fmt::join(names, ", "));
 }
 
 std::string hexadecimal(std::span<const std::byte> bytes) {
@@ -129,6 +143,8 @@ SlotBody read_header(std::span<const std::byte> bytes, const SlotHeader& expecte
     throw Error(kWhere, "saved with " + printable(arithmetic, 60), "one saved with " + expected.arithmetic);
   const auto fingerprint = take(in, expected.fingerprint.size());
   const auto attention = take_text(in, take<uint32_t>(in));
+  if (const auto methods = methods_in(attention), own = methods_in(expected.attention); methods != own)
+    throw Error(kWhere, "of attention by " + printable(methods), "one by " + own);
   if (attention != expected.attention)
     throw Error(kWhere, "attention " + from_difference(attention, expected.attention),
                 from_difference(expected.attention, attention));

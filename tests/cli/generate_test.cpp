@@ -219,6 +219,7 @@ TEST_F(Program, RefusesAStateFileThatIsDamagedOrOfAnotherModel) {
   const std::string state = input("good.state"), bad = input("bad.state");
   ASSERT_EQ(run({"generate", "{i}/sidecar", "-p", "abc", "-n", "9", "--save-state", state}).status, 0);
   const std::string good(MappedFile(state).text());
+  make_sidecar(input("wider"), {{"method", "relu"}, {"group", 16}});
   std::string flipped = good, version = good;
   flipped[good.size() / 2] ^= 4;
   version[11] = 9;
@@ -232,7 +233,8 @@ TEST_F(Program, RefusesAStateFileThatIsDamagedOrOfAnotherModel) {
                          {"{i}/sidecar", good.substr(0, good.size() - 1), "checksum differs"},
                          {"{i}/sidecar", flipped, "checksum differs: bytes are missing or changed, expected"},
                          {"{i}/sidecar", version, "version 9, expected version 1"},
-                         {"{m}", good, "attention {\"decay\""},
+                         {"{m}", good, "state: of attention by relu, expected one by softmax"},
+                         {"{i}/wider", good, "attention …"},
                          {"{i}/gpt2", good, ", expected "}}) {
     write_file(bad, row.bytes);
     const Outcome outcome = run({"generate", row.model, "--load-state", bad, "-n", "2"});
