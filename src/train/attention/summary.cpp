@@ -188,6 +188,14 @@ Features apply(FeatureMap map, const at::Tensor& x, const ParameterMap& paramete
   return features;
 }
 
+/// Of keys, nothing where none is read.
+Features key_features(FeatureMap map, const at::Tensor& keys, const SummaryPass& pass) {
+  Features k = apply(map, keys, pass.parameters, "k.");
+  k.phi = pass.without_unread(k.phi);
+  if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
+  return k;
+}
+
 Features first_groups(const Features& x, int64_t count) {
   return {x.phi.narrow(2, 0, count), x.exponent.defined() ? x.exponent.narrow(2, 0, count) : x.exponent};
 }
@@ -269,10 +277,8 @@ SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, Feat
 
   // Only groups that read, and only groups that are read.
   const Features q = apply(map, rows.q.narrow(2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
-  Features k = apply(map, own ? rows.k : rows.k.narrow(2, 0, read_groups), pass.parameters, "k.");
+  const Features k = key_features(map, own ? rows.k : rows.k.narrow(2, 0, read_groups), pass);
   const at::Tensor fq = share_heads(q.phi, kv_heads);
-  k.phi = pass.without_unread(k.phi);
-  if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
   SummaryRead read = read_others(fq, first_groups(k, read_groups), rows.v.narrow(2, 0, read_groups), pass);
   if (own) read = joined(read_own(fq, k, rows.v, divides_by_sum(pass.config)), read);
   if (q.exponent.defined()) read.exponent = read.exponent + share_heads(q.exponent, kv_heads);
@@ -284,9 +290,7 @@ at::Tensor surprises(const SummaryRows& rows, const SummaryPass& pass, FeatureMa
   const int64_t groups = pass.read_groups(), earlier = groups - 1;
   const auto type = sum_type(rows.v.scalar_type());  // the runtime's: both are to choose alike
   const at::Tensor v = rows.v.narrow(2, 0, groups).to(type);
-  Features k = apply(map, rows.k.narrow(2, 0, groups).to(type), pass.parameters, "k.");
-  k.phi = pass.without_unread(k.phi);
-  if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
+  const Features k = key_features(map, rows.k.narrow(2, 0, groups).to(type), pass);
   at::Tensor missed = v.square().sum(-1, true);  // of a document's first group, of which nothing is recalled
   if (earlier > 0) {
     const SummaryRead read = read_others(k.phi.narrow(2, 1, earlier), first_groups(k, earlier),
