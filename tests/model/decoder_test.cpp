@@ -450,7 +450,9 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
     EXPECT_EQ(decoder->save(0), good);
   };
   const size_t version = 12, attention = to_json(model.get()->attention()).dump().size();
-  const size_t length = version + 28 + attention, body = length + 12;
+  uint32_t arithmetic = 0;  // the length of its text
+  std::memcpy(&arithmetic, good.data() + version + 8, sizeof(arithmetic));
+  const size_t weights = version + 12 + arithmetic, length = weights + 20 + attention, body = length + 12;
   for (size_t cut = 0; cut < good.size(); cut += 97)
     rejected(std::span(good).first(cut), cut < body + sizeof(uint64_t) ? "ends too early" : "checksum");
   rejected(std::span(good).first(good.size() - 1), "checksum");
@@ -458,11 +460,13 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
     if (flipped < version) return "is no saved state";
     if (flipped < version + 4) return "version";
     if (flipped < version + 8) return "numbers of";
-    if (flipped < version + 24) return "belongs to other weights";
-    if (flipped < version + 28) {  // the size of what follows
-      const size_t size = attention ^ (size_t{0x10} << 8 * (flipped - version - 24));
-      return version + 28 + size > good.size() ? "ends too early" : "attention";
-    }
+    const auto counted = [&](size_t begin, size_t count, const char* text) {  // a size and what follows
+      const size_t size = flipped < begin + 4 ? count ^ (size_t{0x10} << 8 * (flipped - begin)) : count;
+      return begin + 4 + size > good.size() ? "ends too early" : text;
+    };
+    if (flipped < weights) return counted(version + 8, arithmetic, "saved with");
+    if (flipped < weights + 16) return "belongs to other weights";
+    if (flipped < weights + 20) return counted(weights + 16, attention, "attention");
     if (flipped < length) return "attention";
     return flipped >= length + 8 && flipped < body ? "layers" : "checksum";
   };
@@ -479,7 +483,7 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
     return bytes;
   };
   rejected(changed([](auto& bytes) { bytes.push_back(std::byte{0}); }), "1 bytes too many");
-  rejected(changed([&](auto& bytes) { bytes[version] = std::byte{2}; }), "version 2, expected version 1");
+  rejected(changed([&](auto& bytes) { bytes[version] = std::byte{1}; }), "version 1, expected version 2");
   rejected(changed([&](auto& bytes) { bytes[length] = std::byte{22}; }),
            "layers of different lengths, expected 22 tokens in each");
   const auto of = [&](RandomModel other, ComputeType compute = ComputeType::kAuto) {
@@ -501,6 +505,8 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
   other.attention = {{"method", "elu1"}};
   rejected(of(other), "elu1");
   rejected(of(spec, ComputeType::kFloat64), "8 bytes");
+  rejected(of(spec, ComputeType::kBFloat16),
+           "saved with --dtype bfloat16 --weights stored, expected one saved");
 }
 
 TEST(DecoderErrors, NameTheLimit) {
