@@ -33,9 +33,10 @@ Scorer::Scorer(Decoder& decoder, int64_t vocabulary, ThreadPool& pool)
       pool_(pool),
       logits_(static_cast<size_t>(rows_ * vocabulary)) {}
 
-bool Scorer::read(int slot, std::span<const int32_t> inputs, size_t first, std::vector<double>& scores,
-                  const std::function<bool(int64_t)>& progress) {
-  const auto all = static_cast<int64_t>(inputs.size()) - 1, first_scored = static_cast<int64_t>(first);
+size_t Scorer::visit(int slot, std::span<const int32_t> inputs, size_t first,
+                     const std::function<void(size_t, std::span<const float>)>& row,
+                     const std::function<bool(int64_t)>& progress) {
+  const auto all = static_cast<int64_t>(inputs.size()), first_scored = static_cast<int64_t>(first);
   for (int64_t at = 0; at < all;) {
     const bool scored = at >= first_scored;
     // What fits is one piece; its first rows may be unscored.
@@ -47,17 +48,29 @@ bool Scorer::read(int slot, std::span<const int32_t> inputs, size_t first, std::
     const auto count = static_cast<size_t>(end - from), width = static_cast<size_t>(vocabulary_);
     decoder_.prefill(slot, inputs.subspan(static_cast<size_t>(at), static_cast<size_t>(end - at)),
                      static_cast<size_t>(from - at), std::span(logits_).first(count * width));
-    const size_t done = scores.size();
-    scores.resize(done + count);
-    pool_.run(count, [&](size_t row) {
-      scores[done + row] =
-          negative_log_likelihood(std::span<const float>(logits_).subspan(row * width, width),
-                                  inputs[static_cast<size_t>(from) + row + 1]);
+    pool_.run(count, [&](size_t i) {
+      row(static_cast<size_t>(from) + i, std::span<const float>(logits_).subspan(i * width, width));
     });
-    if (progress && !progress(end - at)) return false;
+    const bool go_on = !progress || progress(end - at);
     at = end;
+    if (!go_on) return static_cast<size_t>(at);
   }
-  return true;
+  return inputs.size();
+}
+
+bool Scorer::read(int slot, std::span<const int32_t> inputs, size_t first, std::vector<double>& scores,
+                  const std::function<bool(int64_t)>& progress) {
+  const size_t all = inputs.size() - 1, done = scores.size();
+  scores.resize(done + all - std::min(first, all));
+  bool whole = true;
+  const size_t read = visit(
+      slot, inputs.first(all), first,
+      [&](size_t at, std::span<const float> logits) {
+        scores[done + at - first] = negative_log_likelihood(logits, inputs[at + 1]);
+      },
+      [&](int64_t more) { return whole = !progress || progress(more); });
+  scores.resize(done + std::max(read, first) - first);
+  return whole;
 }
 
 std::vector<double> score_windows(Decoder& decoder, int64_t vocabulary, std::span<const int32_t> inputs,

@@ -17,6 +17,13 @@ class Scorer {
  public:
   Scorer(Decoder& decoder, int64_t vocabulary, ThreadPool& pool);
 
+  /// Reads `inputs` on from the slot's state and calls `row`, in parallel, with the place and the logits of
+  /// each from `first` on. `progress`, where there is one, hears how many inputs were read since it was last
+  /// called and says whether to go on. Returns how many were read: all, unless it said no.
+  size_t visit(int slot, std::span<const int32_t> inputs, size_t first,
+               const std::function<void(size_t, std::span<const float>)>& row,
+               const std::function<bool(int64_t)>& progress = {});
+
   /// Reads all of `inputs` but the last on from the slot's state, and appends −ln p of each token that
   /// follows one of those from `first` on. `progress`, where there is one, hears how many inputs were read
   /// since it was last called and says whether to go on; false after a no.

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <sstream>
+#include <string>
 
 #include "base/file.h"
 #include "base/json.h"
@@ -66,6 +68,41 @@ TEST_F(Program, UnpacksStandardInputByItsFirstBytes) {
     EXPECT_EQ(outcome.out, plain);
     expect_refused({{}, "standard input: the "}, encode(bytes.substr(0, bytes.size() - 3)));
     expect_refused({{}, "standard input:1: not JSON"}, encode(bytes, {"--field", "body"}));
+  }
+}
+
+TEST_F(Program, EvaluatesTasksAlikeHoweverTheirRequestsAreRead) {
+  const auto evaluate = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"evaluate",      "--tasks",  "piqa",   "--data",   "{i}/tasks",
+                                          "--json",        "out.json", "--html", "out.html", "--samples",
+                                          "samples.jsonl", "--shots",  "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("acc_norm"));
+    return outcome.files;
+  };
+  for (const std::vector<std::string>& model :
+       {std::vector<std::string>{"{m}"}, {"{i}/sidecar"}, {"{i}/bos"}}) {
+    auto files = evaluate(model);
+    std::vector<std::string> alone = model;
+    alone.push_back("--alone");
+    auto others = evaluate(alone);
+    const nlohmann::json result = parse_json(files["out.json"], "out.json");
+    EXPECT_EQ(result["results"], parse_json(others["out.json"], "out.json")["results"]);
+    EXPECT_TRUE(result["results"]["piqa"]["acc_norm_stderr,none"].is_number());
+    EXPECT_EQ(result["n-samples"]["piqa"], (nlohmann::json{{"original", 2}, {"effective", 2}}));
+    EXPECT_EQ(result["n-shot"]["piqa"], 1);
+    EXPECT_THAT(files["out.html"], HasSubstr("<td>piqa<td>1<td>2<td>acc_norm<td>"));
+    EXPECT_LT(result["reading"]["tokens"], result["reading"]["tokens_alone"]);
+    std::istringstream lines(files["samples.jsonl"]), other_lines(others["samples.jsonl"]);
+    for (std::string line, other; std::getline(lines, line) && std::getline(other_lines, other);) {
+      const auto one = parse_json(line, "a line"), two = parse_json(other, "a line");
+      EXPECT_EQ(one["arguments"], two["arguments"]);
+      for (size_t i = 0; i < 2; ++i)
+        EXPECT_NEAR(one["filtered_resps"][i][0].get<double>(), two["filtered_resps"][i][0].get<double>(),
+                    1e-3);
+    }
   }
 }
 

@@ -17,20 +17,11 @@ namespace {
 
 using testing::StartsWith;
 
-const std::vector<std::string> kCommands[] = {{"generate"},
-                                              {"chat"},
-                                              {"perplexity"},
-                                              {"reach"},
-                                              {"inspect"},
-                                              {"check"},
-                                              {"recall"},
-                                              {"import"},
-                                              {"bench"},
-                                              {"merge"},
-                                              {"tokenizer", "train"},
-                                              {"methods"},
-                                              {"attention"},
-                                              {"tokenizer", "encode"}};
+const std::vector<std::string> kCommands[] = {{"generate"}, {"chat"},      {"perplexity"},
+                                              {"evaluate"}, {"reach"},     {"inspect"},
+                                              {"check"},    {"recall"},    {"import"},
+                                              {"bench"},    {"merge"},     {"tokenizer", "train"},
+                                              {"methods"},  {"attention"}, {"tokenizer", "encode"}};
 
 TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
   size_t options = 0;
@@ -97,6 +88,7 @@ TEST_F(Program, BlamesTheOptionWhoseValueIsNone) {
   const std::vector<std::string> commands[] = {{"generate", "{m}"},
                                                {"chat", "{m}"},
                                                {"perplexity", "{m}", "{i}/text.txt"},
+                                               {"evaluate", "{m}", "--tasks", "piqa", "--data", "{i}/tasks"},
                                                {"reach", "{m}", "{i}/text.txt"},
                                                {"inspect", "{m}"},
                                                {"check", "{m}"},
@@ -162,6 +154,7 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
       {"generate", "{m}", "-p", "a", "-n", "2"},
       {"chat", "{m}", "--template", "{i}/line.jinja", "-n", "2"},
       {"perplexity", "{m}", "{i}/text.txt"},
+      {"evaluate", "{m}", "--tasks", "piqa", "--data", "{i}/tasks"},
       {"reach", "{m}", "{i}/text.txt", "--near", "8"},
       {"recall", "{m}", "{i}/stories.txt", "--context", "160", "--passage", "8", "--distances", "32"},
       {"inspect", "{m}"},

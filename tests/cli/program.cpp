@@ -41,6 +41,10 @@ void Program::SetUpTestSuite() {
   write_file(inputs_->path() / "empty.txt", "");
   write_file(inputs_->path() / "text.txt", "a story about nothing. it is short, and it ends.");
   write_file(inputs_->path() / "broken.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}\n");
+  fs::create_directory(inputs_->path() / "tasks");
+  write_file(inputs_->path() / "tasks/piqa-validation.jsonl",
+             "{\"goal\": \"a\", \"sol1\": \"b c\", \"sol2\": \"b d\", \"label\": 0}\n"
+             "{\"goal\": \"e\", \"sol1\": \"f\", \"sol2\": \"g\", \"label\": \"1\"}\n");
   fs::create_directory(inputs_->path() / "nothing");
   fs::copy(model(), inputs_->path() / "bos");
   write_file(inputs_->path() / "bos/tokenizer_config.json", R"({"bos_token": "<s>", "add_bos_token": true})");

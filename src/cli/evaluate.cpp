@@ -1,0 +1,186 @@
+// linnet evaluate: a model's scores on tasks by the log-likelihoods of their choices (docs/evaluate.md says
+// exactly what is computed).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
+#include "base/log.h"
+#include "base/progress.h"
+#include "base/timing.h"
+#include "cli/commands.h"
+#include "cli/evaluate_result.h"
+#include "cli/options.h"
+#include "cli/output.h"
+#include "evaluate/likelihood.h"
+#include "evaluate/perplexity.h"
+#include "evaluate/task_prompts.h"
+
+namespace linnet::cli {
+namespace {
+
+std::vector<TaskSet> read_sets(const EvaluateOptions& options) {
+  std::vector<TaskSet> sets;
+  for (const TaskChoice& choice : choose_tasks(options.tasks))
+    for (TaskSet& set : read_task(choice, options.how)) sets.push_back(std::move(set));
+  return sets;
+}
+
+int64_t requests_of(const std::vector<TaskSet>& sets) {
+  int64_t requests = 0;
+  for (const TaskSet& set : sets)
+    for (const TaskExample& example : set.examples) requests += std::ssize(example.choices);
+  return requests;
+}
+
+/// The requests of each example, one a choice, one example after the other.
+std::vector<LikelihoodRequest> encode(const TaskSet& set, const PromptEncoder& encoder, ThreadPool& pool) {
+  std::vector<size_t> begins = {0};
+  for (const TaskExample& example : set.examples) begins.push_back(begins.back() + example.choices.size());
+  std::vector<LikelihoodRequest> requests(begins.back());
+  pool.run(set.examples.size(), [&](size_t i) {
+    const auto prompts = prompts_of(set, i);
+    for (size_t choice = 0; choice < prompts.size(); ++choice)
+      requests[begins[i] + choice] =
+          encoder.encode(prompts[choice], fmt::format("{}, example {}", set.name, i + 1));
+  });
+  return requests;
+}
+
+void check_memory(const std::vector<LikelihoodRequest>& requests, int64_t memory, const std::string& name) {
+  size_t longest = 0;
+  for (const LikelihoodRequest& request : requests) longest = std::max(longest, request.tokens.size());
+  if (const int64_t most = memory / LikelihoodReader::kSlots; static_cast<int64_t>(longest) > most)
+    throw Error(name, fmt::format("a prompt of {} tokens, whose states do not fit into memory", longest),
+                fmt::format("at most {} (--shots)", most));
+}
+
+/// Asks what one set asks.
+class Asker {
+ public:
+  Asker(const EvaluateOptions& options, Runtime& runtime, int64_t requests)
+      : options_(options),
+        runtime_(runtime),
+        tokenizer_(Tokenizer::load(runtime.model->tokenizer_folder())),
+        encoder_(tokenizer_, first_input(*runtime.model, tokenizer_), runtime.model->config().positions),
+        reader_(*runtime.decoder, *runtime.pool, !options.alone),
+        progress_("evaluate", "requests", static_cast<double>(requests)) {
+    if (!options.samples.empty()) samples_.emplace(options.samples);
+  }
+
+  /// Nothing: interrupted.
+  std::optional<SetResult> ask(const TaskSet& set) {
+    const auto requests = encode(set, encoder_, *runtime_.pool);
+    check_memory(requests, runtime_.decoder->info().memory, set.name);
+    const auto likelihoods = reader_.read(requests, [&](int64_t more) {
+      progress_.update(static_cast<double>(answered_ += more), set.name);
+      return !interrupted();
+    });
+    if (likelihoods.size() != requests.size() || interrupted()) return {};
+    std::vector<TaskAnswer> answers;
+    size_t begin = 0;
+    for (size_t i = 0; i < set.examples.size(); ++i) {
+      const size_t count = set.examples[i].choices.size();
+      const std::vector<Likelihood> choices(likelihoods.begin() + static_cast<ptrdiff_t>(begin),
+                                            likelihoods.begin() + static_cast<ptrdiff_t>(begin + count));
+      answers.push_back(answer_of(set.examples[i], choices));
+      if (samples_) {
+        const auto sample = sample_json(set, i, choices, answers.back());
+        samples_->write(sample.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+      }
+      begin += count;
+    }
+    SetResult result{.set = &set, .values = {}};
+    for (const Metric metric : set.task->metrics)
+      result.values.push_back(value_of(metric, answers, options_.bootstrap, *runtime_.pool));
+    return result;
+  }
+
+  const LikelihoodReader::Counts& finish() {
+    progress_.finish();
+    if (samples_) samples_->commit();
+    return reader_.counts();
+  }
+  Progress& progress() { return progress_; }
+
+ private:
+  const EvaluateOptions& options_;
+  Runtime& runtime_;
+  Tokenizer tokenizer_;
+  PromptEncoder encoder_;
+  LikelihoodReader reader_;
+  Progress progress_;
+  std::optional<AtomicFile> samples_;
+  int64_t answered_ = 0;
+};
+
+ExitStatus evaluate(const EvaluateOptions& options) {
+  const JsonResult json(options);
+  for (const std::string& file : {options.samples, options.html})
+    if (!file.empty()) check_writable_file(file);
+  const std::vector<TaskSet> sets = read_sets(options);
+  Runtime runtime = open_runtime(options, {.slots = LikelihoodReader::kSlots});
+  const Stopwatch watch;
+  Asker asker(options, runtime, requests_of(sets));
+  std::vector<SetResult> results;
+  for (const TaskSet& set : sets) {
+    auto result = asker.ask(set);
+    if (!result) {
+      asker.progress().finish();
+      note("interrupted; nothing written");
+      return ExitStatus::kInterrupted;
+    }
+    results.push_back(std::move(*result));
+  }
+  const LikelihoodReader::Counts& counts = asker.finish();
+  const auto out = evaluation_json(options, results, counts, watch.seconds());
+  json.write(out);
+  if (!options.html.empty()) write_file(options.html, evaluation_page(out));
+  print(evaluation_table(out));
+  return ExitStatus::kDone;
+}
+
+}  // namespace
+
+void describe_evaluate(CLI::App& app, Work& work) {
+  const auto options = std::make_shared<EvaluateOptions>();
+  add_evaluation(app, *options);
+  add_weights(app, *options);
+  std::string known;
+  for (const Task& task : all_tasks()) known += fmt::format("{}{}", known.empty() ? "" : ", ", task.name);
+  comma_list(app.add_option("--tasks", options->tasks,
+                            fmt::format("Tasks, such as piqa,copa: {}; glue is five of them, mmlu_SUBJECT "
+                                        "one subject",
+                                        known)))
+      ->type_name("NAMES,…")
+      ->required();
+  app.add_option("--data", options->how.data, "Folder with the task files (docs/evaluate.md)")
+      ->type_name("FOLDER")
+      ->capture_default_str();
+  app.add_option("--shots", options->how.shots,
+                 "Examples before each prompt, the first N there are (default: 5 of mmlu, else 0)")
+      ->transform(count(0, 1000))
+      ->type_name("N");
+  app.add_option("--limit", options->how.limit,
+                 "Examples of each task, and of each subject of mmlu, at most (default: all)")
+      ->transform(count(1))
+      ->type_name("N");
+  app.add_option("--bootstrap", options->bootstrap, "Resamples for the errors of f1 and mcc; 0: none")
+      ->transform(count(0, 10000000))
+      ->type_name("N")
+      ->capture_default_str();
+  app.add_option("--samples", options->samples,
+                 "Write each example's prompts and log-likelihoods, one JSON object a line")
+      ->type_name("FILE");
+  app.add_option("--html", options->html, "Write the table with bars as a page of its own")
+      ->type_name("FILE");
+  app.add_flag("--alone", options->alone,
+               "Read each request by itself, not what several share once: to see what sharing saves");
+  app.callback([&work, options] { work = [options] { return evaluate(*options); }; });
+}
+
+}  // namespace linnet::cli

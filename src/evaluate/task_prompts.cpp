@@ -1,0 +1,82 @@
+#include "evaluate/task_prompts.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "text/unicode.h"
+
+namespace linnet {
+namespace {
+
+constexpr std::string_view kDelimiter = " ", kShotDelimiter = "\n\n";
+
+std::string joined(const Task& task, const TaskExample& example) {
+  const std::string& choice = example.choices[example.gold];
+  return task.choices_first ? fmt::format("{}{}{}", choice, kDelimiter, example.text)
+                            : fmt::format("{}{}{}", example.text, kDelimiter, choice);
+}
+
+}  // namespace
+
+std::vector<TaskPrompt> prompts_of(const TaskSet& set, size_t index) {
+  const TaskExample& example = set.examples[index];
+  std::string before = example.description;
+  int shots = 0;
+  for (const TaskExample& shot : set.shot_pool) {
+    if (shots == set.shots) break;
+    if (set.shots_from_examples && shot.record == example.record) continue;
+    before += joined(*set.task, shot);
+    before += kShotDelimiter;
+    ++shots;
+  }
+  std::vector<TaskPrompt> prompts;
+  for (const std::string& choice : example.choices) {
+    const bool first = set.task->choices_first;
+    prompts.push_back({before + (first ? choice : example.text),
+                       std::string(kDelimiter) + (first ? example.text : choice)});
+  }
+  return prompts;
+}
+
+PromptEncoder::PromptEncoder(const Tokenizer& tokenizer, int32_t prefix, int64_t positions)
+    : tokenizer_(tokenizer),
+      prefix_(prefix),
+      bos_(tokenizer.text_of(prefix)),
+      positions_(static_cast<size_t>(positions)) {}
+
+std::vector<int32_t> PromptEncoder::ids_of(std::string_view text) const {
+  return tokenizer_.encode(text, bos_.empty() || !text.starts_with(bos_));
+}
+
+LikelihoodRequest PromptEncoder::encode(const TaskPrompt& prompt, const std::string& where) const {
+  LikelihoodRequest request;
+  std::vector<int32_t>& tokens = request.tokens;
+  if (prompt.context.empty()) {
+    tokens = tokenizer_.encode(prompt.continuation);
+    if (tokens.empty() || tokens.front() != prefix_) tokens.insert(tokens.begin(), prefix_);
+    request.first = 1;
+  } else {
+    const size_t spaces = space_suffix(prompt.context);
+    const std::string_view context(prompt.context.data(), prompt.context.size() - spaces);
+    tokens = ids_of(prompt.context + prompt.continuation);
+    const std::vector<int32_t> alone = ids_of(context);
+    std::copy_n(alone.begin(), std::min(alone.size(), tokens.size()), tokens.begin());
+    request.first = alone.size();
+  }
+  const size_t all = tokens.size();
+  if (request.first == 0 || request.first >= all || all - request.first > positions_)
+    throw Error(
+        where,
+        fmt::format("{} tokens after {} of context", all - std::min(request.first, all), request.first),
+        fmt::format("1 to {} after at least one", positions_));
+  if (all > positions_ + 1) {
+    const size_t lost = all - positions_ - 1;
+    tokens.erase(tokens.begin(), tokens.begin() + static_cast<ptrdiff_t>(lost));
+    request.first -= lost;
+  }
+  return request;
+}
+
+}  // namespace linnet

@@ -1,0 +1,309 @@
+#include "evaluate/task_records.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "base/json.h"
+#include "base/nearest.h"
+#include "text/corpus.h"
+#include "text/unicode.h"
+#include "text/utf8.h"
+
+namespace linnet {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr size_t kRecordBytes = size_t{1} << 24;  // far more than any task's longest
+constexpr size_t kMostChoices = 256;              // of our own choice
+
+std::vector<std::string> split(std::string_view text, char by) {
+  std::vector<std::string> parts;
+  for (size_t at = 0;;) {
+    const size_t end = std::min(text.find(by, at), text.size());
+    parts.emplace_back(text.substr(at, end - at));
+    if (end == text.size()) return parts;
+    at = end + 1;
+  }
+}
+
+std::string_view strip(std::string_view text) {
+  text.remove_prefix(space_prefix(text));
+  text.remove_suffix(space_suffix(text));
+  return text;
+}
+
+char ascii_case(char c, char from, char to, int by) {
+  return c >= from && c <= to ? static_cast<char>(c + by) : c;
+}
+char upper(char c) { return ascii_case(c, 'a', 'z', -32); }
+char lower(char c) { return ascii_case(c, 'A', 'Z', 32); }
+
+std::string lower_all(std::string_view text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) append_utf8(out, lower_case(next_code_point(text, at)));
+  return out;
+}
+
+std::string change(std::string text, std::string_view how, const std::string& field,
+                   const std::string& where) {
+  if (how == "strip") return std::string(strip(text));
+  if (how == "chop") return text.empty() ? text : text.substr(0, last_code_point(text));
+  if (how == "uncapitalize" && !text.empty()) text[0] = lower(text[0]);
+  if (how == "capitalize" && !text.empty()) {
+    text = lower_all(text);
+    text[0] = upper(text[0]);
+  }
+  if (how == "words") std::replace(text.begin(), text.end(), '_', ' ');
+  if (how == "connector") {
+    if (text == "cause") return "because";
+    if (text == "effect") return "therefore";
+    throw Error(where, fmt::format("the field `{}` is \"{}\"", field, printable(text, 60)),
+                "cause or effect");
+  }
+  if (how == "before_blank" || how == "after_blank") {
+    const size_t blank = text.find('_');
+    if (blank == text.npos)
+      throw Error(where, fmt::format("no blank in the field `{}`", field), "a `_` in its place");
+    return how == "before_blank" ? text.substr(0, blank) : text.substr(blank + 1);
+  }
+  return text;
+}
+
+/// A member of an object or an element of a list; null where there is none.
+const json* member(const json& value, const std::string& name) {
+  if (value.is_object()) {
+    const auto found = value.find(name);
+    return found == value.end() ? nullptr : &*found;
+  }
+  if (value.is_array() && name.size() == 1 && name[0] >= '0' && name[0] <= '9') {
+    const auto index = static_cast<size_t>(name[0] - '0');
+    return index < value.size() ? &value[index] : nullptr;
+  }
+  return nullptr;
+}
+
+const json* find(const json& record, std::span<const std::string> names) {
+  const json* value = &record;
+  for (const std::string& name : names)
+    if ((value = member(*value, name)) == nullptr) return nullptr;
+  return value;
+}
+
+std::string text_of(const json& value, const std::string& field, const std::string& where) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_integer()) return value.dump();
+  throw Error(where, fmt::format("the field `{}` is {}", field, value.type_name()), "a string or an integer");
+}
+
+/// Every value that a path with at most one `*` stands for.
+std::vector<std::string> values_of(const json& record, const std::string& field, const std::string& where) {
+  const std::vector<std::string> names = split(field, '.');
+  const auto star = std::find(names.begin(), names.end(), "*");
+  const std::span all(names);
+  const auto before = static_cast<size_t>(star - names.begin());
+  const json* value = find(record, all.first(before));
+  const auto missing = [&] { return Error(where, fmt::format("no field `{}`", field), "a record with it"); };
+  if (value == nullptr) throw missing();
+  if (star == names.end()) return {text_of(*value, field, where)};
+  if (!value->is_array() || value->empty() || value->size() > kMostChoices)
+    throw Error(where, fmt::format("the field `{}` is no list of choices", field.substr(0, field.find(".*"))),
+                fmt::format("a list of 1 to {}", kMostChoices));
+  std::vector<std::string> values;
+  for (const json& element : *value) {
+    const json* inner = find(element, all.subspan(before + 1));
+    if (inner == nullptr) throw missing();
+    values.push_back(text_of(*inner, field, where));
+  }
+  return values;
+}
+
+/// As render_template(), once for each value of a list.
+std::vector<std::string> render_all(std::string_view text, const json& record, const std::string& where) {
+  std::vector<std::string> out = {""};
+  for (size_t at = 0; at < text.size();) {
+    const size_t open = std::min(text.find('{', at), text.size());
+    for (std::string& one : out) one += text.substr(at, open - at);
+    if (open == text.size()) break;
+    const size_t close = text.find('}', open);
+    const auto parts = split(text.substr(open + 1, close - open - 1), '|');
+    std::vector<std::string> values = values_of(record, parts[0], where);
+    for (std::string& value : values)
+      for (size_t i = 1; i < parts.size(); ++i) value = change(std::move(value), parts[i], parts[0], where);
+    if (values.size() > 1 && out.size() == 1) out.assign(values.size(), out[0]);
+    for (size_t i = 0; i < out.size(); ++i) out[i] += values[std::min(i, values.size() - 1)];
+    at = close + 1;
+  }
+  return out;
+}
+
+std::vector<std::string> render_each(const std::vector<std::string_view>& templates, const json& record,
+                                     const std::string& where) {
+  std::vector<std::string> out;
+  for (const std::string_view text : templates)
+    for (std::string& one : render_all(text, record, where)) out.push_back(std::move(one));
+  return out;
+}
+
+std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
+  std::string out;
+  for (size_t at; (at = text.find(from)) != text.npos; text.remove_prefix(at + from.size()))
+    out.append(text.substr(0, at)).append(to);
+  return out.append(text);
+}
+
+/// Brackets are artifacts of HellaSwag's WikiHow part.
+std::string without_wikihow(std::string_view text) {
+  const std::string titled = replaced(strip(text), " [title]", ". ");
+  std::string out;
+  for (size_t at = 0; at < titled.size();) {
+    const size_t open = std::min(titled.find('[', at), titled.size());
+    out += titled.substr(at, open - at);
+    const size_t close = titled.find(']', open);
+    if (open == titled.size()) break;
+    if (close == titled.npos || titled.find('\n', open) < close) {  // `.` is no line end
+      out += '[';
+      at = open + 1;
+    } else {
+      at = close + 1;
+    }
+  }
+  return replaced(out, "  ", " ");
+}
+
+const Layout& layout_of(const Task& task, const json& record, const std::string& where) {
+  std::string fields;
+  for (const Layout& layout : task.layouts) {
+    if (find(record, split(layout.field, '.')) != nullptr) return layout;
+    fields += fmt::format("{}`{}`", fields.empty() ? "" : " or ", layout.field);
+  }
+  throw Error(where, fmt::format("no record of {}", task.title), "one with the field " + fields);
+}
+
+/// The file `name`, packed or not. Nothing where there is none.
+std::optional<fs::path> file_of(const fs::path& folder, std::string_view name) {
+  for (const char* ending : {".jsonl.xz", ".jsonl", ".jsonl.gz", ".jsonl.zst"}) {
+    const fs::path file = folder / (std::string(name) + ending);
+    std::error_code ignored;
+    if (fs::exists(file, ignored)) return file;
+  }
+  return {};
+}
+
+std::vector<TaskExample> read_examples(const Task& task, const fs::path& file) {
+  std::vector<TaskExample> examples;
+  for_each_line(
+      file,
+      [&](std::string_view line, size_t number) {
+        if (strip(line).empty()) return true;
+        const std::string where = fmt::format("{}:{}", file.string(), number);
+        examples.push_back(example_of(task, parse_json(line, where, {.bytes = kRecordBytes}), where));
+        return true;
+      },
+      kRecordBytes);
+  return examples;
+}
+
+std::vector<TaskExample> read_scored(const Task& task, const fs::path& data) {
+  std::vector<TaskExample> examples;
+  for (const std::string_view name : task.files) {
+    const auto file = file_of(data, name);
+    if (!file)
+      throw Error((data / std::string(name)).string() + ".jsonl.xz", "not there",
+                  fmt::format("the records of {} (--data FOLDER; .jsonl, .jsonl.gz and .jsonl.zst will do)",
+                              task.title));
+    for (TaskExample& example : read_examples(task, *file)) examples.push_back(std::move(example));
+  }
+  if (examples.empty()) throw Error((data / std::string(task.files[0])).string(), "no record", "one a line");
+  return examples;
+}
+
+/// The few-shot examples of a set; throws Error if there are too few.
+void add_shots(TaskSet& set, const std::vector<TaskExample>& pool, bool own, const fs::path& data) {
+  set.shots_from_examples = own;
+  for (const TaskExample& example : pool)
+    if (example.subject == set.subject) set.shot_pool.push_back(example);
+  const size_t most = set.shot_pool.size() - (own ? 1 : 0);
+  if (static_cast<size_t>(set.shots) > most)
+    throw Error("--shots", fmt::format("{} examples before each prompt of {}", set.shots, set.name),
+                fmt::format("at most {}, which {} has", most,
+                            (data / std::string(own ? set.task->files[0] : set.task->shots_file)).string()));
+  if (!own) set.shot_pool.resize(static_cast<size_t>(set.shots));
+}
+
+}  // namespace
+
+std::string render_template(std::string_view text, const json& record, const std::string& where) {
+  return render_all(text, record, where).front();
+}
+
+TaskExample example_of(const Task& task, const json& record, const std::string& where) {
+  if (!record.is_object()) throw Error(where, "no JSON object", fmt::format("a record of {}", task.title));
+  const Layout& layout = layout_of(task, record, where);
+  TaskExample example;
+  example.text = render_template(layout.text, record, where);
+  example.choices = render_each(layout.choices, record, where);
+  if (task.wikihow) {
+    example.text = without_wikihow(example.text);
+    for (std::string& choice : example.choices) choice = without_wikihow(choice);
+  }
+  const std::string gold = render_template(layout.gold, record, where);
+  std::vector<std::string> labels = render_each(layout.labels, record, where);
+  if (labels.empty())
+    for (size_t i = 0; i < example.choices.size(); ++i) labels.push_back(std::to_string(i));
+  const auto found = std::find(labels.begin(), labels.end(), gold);
+  if (found == labels.end()) {
+    const std::vector<std::string_view> known(labels.begin(), labels.end());
+    throw Error(where, fmt::format("the label is \"{}\"", printable(gold, 60)), one_of(gold, known));
+  }
+  if (labels.size() % example.choices.size() != 0)
+    throw Error(where, fmt::format("{} labels of {} choices", labels.size(), example.choices.size()),
+                "as many of both");
+  example.gold = static_cast<size_t>(found - labels.begin()) % example.choices.size();
+  example.description = render_template(task.description, record, where);
+  if (!task.subject.empty())
+    example.subject = render_template(fmt::format("{{{}}}", task.subject), record, where);
+  example.record = record;
+  return example;
+}
+
+std::vector<TaskSet> read_task(const TaskChoice& choice, const TaskOptions& options) {
+  const Task& task = *choice.task;
+  const auto examples = read_scored(task, options.data);
+  std::vector<std::string> subjects;
+  for (const TaskExample& example : examples) {
+    const bool wanted = choice.subject.empty() || choice.subject == example.subject;
+    if (wanted && std::find(subjects.begin(), subjects.end(), example.subject) == subjects.end())
+      subjects.push_back(example.subject);
+  }
+  if (subjects.empty())
+    throw Error(
+        "--tasks", fmt::format("no record of {}_{}", task.name, printable(choice.subject, 60)),
+        fmt::format("a `{}` of {}", task.subject, (options.data / std::string(task.files[0])).string()));
+  const int shots = options.shots.value_or(task.shots);
+  const auto shots_file = shots > 0 ? file_of(options.data, task.shots_file) : std::nullopt;
+  if (shots > 0 && !shots_file && task.shots > 0)  // a task that always has them has its own file
+    throw Error((options.data / std::string(task.shots_file)).string() + ".jsonl.xz", "not there",
+                fmt::format("the few-shot examples of {} (--shots 0: none)", task.title));
+  const auto pool = shots_file ? read_examples(task, *shots_file) : std::vector<TaskExample>();
+  std::vector<TaskSet> sets;
+  for (const std::string& subject : subjects) {
+    TaskSet set{.task = &task,
+                .name = std::string(task.name) + (subject.empty() ? "" : "_" + subject),
+                .subject = subject,
+                .shots = shots};
+    if (shots > 0) add_shots(set, shots_file ? pool : examples, !shots_file, options.data);
+    for (const TaskExample& example : examples) {
+      if (example.subject != subject) continue;
+      if (set.documents < options.limit.value_or(INT64_MAX)) set.examples.push_back(example);
+      ++set.documents;
+    }
+    sets.push_back(std::move(set));
+  }
+  return sets;
+}
+
+}  // namespace linnet
