@@ -46,13 +46,14 @@ struct Rotation;  // attention/rotation.h
 
 /// What a layer's state holds for one sequence, in numbers; bytes are what is allocated.
 struct StateLayout {
-  int64_t summary = 0;  // numbers of all key-value heads
-  int64_t waiting = 0;  // tokens that may wait to be folded; as `kept`, of the head that has most
-  int64_t sinks = 0;    // tokens
-  int64_t kept = 0;     // tokens
-  int64_t recent = 0;   // values kept for the convolution
-  int64_t numbers = 0;  // in all: the above of all key-value heads, without what pads them
-  int64_t bytes = 0;    // 0 for `softmax`, whose state grows: see State::bytes()
+  int64_t summary = 0;        // numbers of all key-value heads
+  int64_t waiting = 0;        // tokens that may wait to be folded; as `kept`, of the head that has most
+  int64_t sinks = 0;          // tokens
+  int64_t kept = 0;           // tokens
+  int64_t recent = 0;         // values kept for the convolution
+  int64_t numbers = 0;        // in all: the above of all key-value heads, without what pads them
+  int64_t token_numbers = 0;  // of these: keys and values that are held in the shape's StateType
+  int64_t bytes = 0;          // 0 for `softmax`, whose state grows: see State::bytes()
 };
 
 /// One layer of one sequence. Copying is called clone, because it is not free.
@@ -142,7 +143,8 @@ template <class T>
 std::unique_ptr<Attention<T>> make_attention(const AttentionConfig& config, const AttentionShape& shape,
                                              const ParameterTensors& parameters, const Rotation* rotation,
                                              const std::string& where);
-/// What a sequence's state is in float32, from the config alone, in a model: one that says how its keys turn.
+/// What a sequence's state is under float32 arithmetic, from the config alone, in a model: one that says how
+/// its keys turn.
 StateLayout state_layout(const AttentionConfig& config, const AttentionShape& shape);
 
 template <class T>

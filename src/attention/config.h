@@ -105,12 +105,28 @@ struct AttentionConfig : Augmentation {
   bool operator==(const AttentionConfig&) const = default;
 };
 
+/// The type in which a state holds keys and values: windows, sinks, waiting and kept tokens, softmax's cache.
+enum class StateType {
+  kComputed,  // as they are computed: float32, or float64 under --dtype float64
+  kBFloat16,  // rounded to bf16 where they enter a layer, so that 16 bits hold them exactly
+};
+
 struct AttentionShape {
   int heads = 0;       // H query heads
   int kv_heads = 0;    // G key-value heads; H is a multiple
   int head_size = 0;   // d
   int value_size = 0;  // e
+  StateType state = StateType::kComputed;
 };
+
+/// Bytes of a number of a key or a value in a state, where arithmetic is in float32.
+constexpr int64_t held_bytes(const AttentionShape& shape) {
+  return shape.state == StateType::kBFloat16 ? 2 : 4;
+}
+/// "float32" or "bf16", as --state-type has it.
+constexpr std::string_view name_of(StateType type) {
+  return type == StateType::kBFloat16 ? "bf16" : "float32";
+}
 
 /// Key-value heads of equal budgets, and the config that is each one's.
 struct BudgetClass {

@@ -5,16 +5,26 @@
 #include <cmath>
 #include <vector>
 
+#include "attention/held_rows.h"
 #include "attention/linear_layer.h"
 
 namespace linnet {
 
 /// A caller's rows as a layer takes them: the summary's own where it has some, of unit length where the row
-/// wants that. What is computed for it is held here. Rows that a form does not read may be null.
+/// wants that, keys and values rounded where a state holds them so. What is computed for it is held here.
 template <class T>
 class EnteredRows {
  public:
+  /// For a state.
   const Rows<T>& enter(const LinearLayer<T>& layer, const Rows<T>& rows) {
+    const bool own = layer.config.feature_position == FeaturePosition::kNone;
+    rows_ = held_.enter(layer.shape, enter_stateless(layer, rows), own && !layer.turns_back());
+    if (!own) rows_.summary_k = rows_.k;
+    return rows_;
+  }
+
+  /// For a form without one. Rows that it does not read may be null.
+  const Rows<T>& enter_stateless(const LinearLayer<T>& layer, const Rows<T>& rows) {
     rows_ = rows;
     const bool own = layer.config.feature_position == FeaturePosition::kNone;
     if (layer.config.method->unit_rows) {
@@ -49,6 +59,7 @@ class EnteredRows {
 
   Rows<T> rows_;
   std::vector<T> numbers_;
+  HeldRows<T> held_;
 };
 
 }  // namespace linnet

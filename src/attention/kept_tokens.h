@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "attention/attention.h"
@@ -17,11 +18,27 @@
 
 namespace linnet {
 
-/// Where kept tokens stand, in numbers from where they begin.
+/// What a state holds of one key-value head, or its kept tokens: numbers in the type of sums, and keys and
+/// values of tokens in the type S that the state holds them in (StateType).
+template <class T, class S>
+struct Part {
+  T* numbers = nullptr;
+  S* tokens = nullptr;
+
+  Part from(int64_t number, int64_t token) const { return {numbers + number, tokens + token}; }
+  operator Part<const T, const S>() const  // NOLINT: as of pointers
+      requires(!std::is_const_v<T>) {
+    return {numbers, tokens};
+  }
+};
+
+/// Where kept tokens stand, from where they begin: keys and values among a part's tokens, the rest among its
+/// numbers.
 struct KeptLayout {
   int64_t tokens = 0;  // M
   int64_t key_row = 0, value_row = 0;
-  int64_t values = 0, surprises = 0, upper = 0, lower = 0, size = 0;
+  int64_t values = 0, token_size = 0;
+  int64_t surprises = 0, upper = 0, lower = 0, size = 0;
 
   KeptLayout() = default;
   KeptLayout(int64_t kept, const AttentionShape& shape)
@@ -31,26 +48,28 @@ struct KeptLayout {
     if (key_row % 64 == 0) key_row += kernels::kPad;  // as the ring's
     const int64_t row = kernels::padded(tokens);
     values = shape.head_size * key_row;
-    surprises = values + tokens * value_row;
+    token_size = values + tokens * value_row;
     upper = surprises + row;
     lower = upper + row;
     size = lower + row;
   }
 
-  /// Adds the matrices of a part in which kept tokens begin at `begin`.
-  void append_matrices(int64_t begin, const AttentionShape& shape, std::vector<PaddedMatrix>& to) const {
+  /// Adds the matrices of a part in which kept tokens begin at `begin` of its numbers and `token_begin` of
+  /// its tokens.
+  void append_matrices(int64_t begin, int64_t token_begin, const AttentionShape& shape,
+                       std::vector<PaddedMatrix>& numbers, std::vector<PaddedMatrix>& held) const {
     if (tokens == 0) return;
-    to.push_back({begin, shape.head_size, tokens, key_row});
-    to.push_back({begin + values, tokens, shape.value_size, value_row});
+    held.push_back({token_begin, shape.head_size, tokens, key_row});
+    held.push_back({token_begin + values, tokens, shape.value_size, value_row});
     for (const int64_t row : {surprises, upper, lower}) {
-      to.push_back({begin + row, 1, tokens, kernels::padded(tokens)});
+      numbers.push_back({begin + row, 1, tokens, kernels::padded(tokens)});
     }
   }
 
   /// The position of kept token i. Stored as two numbers that a float holds exactly: what stands in a saved
   /// file is a position or 0.
   template <class T>
-  int64_t position(const T* kept, int64_t i) const {
+  int64_t position(const T* kept, int64_t i) const {  // the kept tokens' numbers
     const T high = kept[upper + i], low = kept[lower + i];
     const bool sound = high >= T(0) && high <= T(kRadix) && low >= T(0) && low < T(kRadix);
     return sound ? static_cast<int64_t>(high) * kRadix + static_cast<int64_t>(low) : 0;
@@ -68,8 +87,8 @@ struct KeptLayout {
 /// Takes a block's tokens among the kept ones, of which there are `held`, and drops those of least surprise
 /// beyond M. `block` are the tokens with their keys as the local branch reads them, `surprises` [block.count]
 /// theirs. Returns how many of those that were held before still are.
-template <class T>
-int64_t keep_most_surprising(const KeptLayout& layout, int64_t head_size, T* kept, int64_t held,
-                             const TokenBlock<T>& block, const T* surprises);
+template <class T, class S>
+int64_t keep_most_surprising(const KeptLayout& layout, int64_t head_size, const Part<T, S>& kept,
+                             int64_t held, const TokenBlock<T, S>& block, const T* surprises);
 
 }  // namespace linnet

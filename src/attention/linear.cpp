@@ -13,7 +13,8 @@ namespace {
 
 constexpr int64_t kChain = 64;  // tokens of a prefill that are attended to together
 
-template <class T>
+/// S: the type in which states hold keys and values.
+template <class T, class S>
 class LinearAttention final : public Attention<T> {
  public:
   LinearAttention(const AttentionConfig& config, const AttentionShape& shape, const Parameters<T>& parameters,
@@ -38,11 +39,14 @@ class LinearAttention final : public Attention<T> {
             first.sinks,
             parts_->most([](const LinearLayout& x) { return x.kept.tokens; }),
             first.recent,
-            parts_->numbers(),
-            parts_->size() * int64_t{sizeof(T)}};
+            parts_->numbers() + parts_->token_numbers(),
+            parts_->token_numbers(),
+            static_cast<int64_t>(LinearState<T, S>::bytes_of(*parts_))};
   }
 
-  std::unique_ptr<State<T>> make_state() const override { return std::make_unique<LinearState<T>>(parts_); }
+  std::unique_ptr<State<T>> make_state() const override {
+    return std::make_unique<LinearState<T, S>>(parts_);
+  }
 
   void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
               ThreadPool& pool) const override {
@@ -66,11 +70,11 @@ class LinearAttention final : public Attention<T> {
     pool.run(heads * branches.size(), [&](size_t item) {
       const auto g = static_cast<size_t>(parts_->by_size[item / branches.size()]);
       const size_t b = item % branches.size();
-      const auto& own = static_cast<const LinearState<T>&>(*branches[b].state);
+      const auto& own = static_cast<const LinearState<T, S>&>(*branches[b].state);
       const NodePlan& nodes = plans[b];
-      attend_nodes<T>(layer(g), g, own.head(g), own.length(), nodes.paths, nodes.order, nodes.buckets,
-                      part_of(rows, nodes.first_row, branches[b].tree->size()),
-                      from_row(out, nodes.first_row));
+      attend_nodes<T, S>(layer(g), g, own.head(g), own.length(), nodes.paths, nodes.order, nodes.buckets,
+                         part_of(rows, nodes.first_row, branches[b].tree->size()),
+                         from_row(out, nodes.first_row));
     });
   }
 
@@ -78,7 +82,7 @@ class LinearAttention final : public Attention<T> {
               ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
     const Rows<T>& rows = entered.enter(layers_[0], given);
-    auto& own = static_cast<LinearState<T>&>(state);
+    auto& own = static_cast<LinearState<T, S>&>(state);
     const int64_t begin = own.length(), end = begin + static_cast<int64_t>(path.size());
     const auto commit_head = [&](size_t g) {
       for (int64_t n = begin; n < end; ++n) layer(g).append(g, own.head(g), rows, path[n - begin], n);
@@ -94,7 +98,7 @@ class LinearAttention final : public Attention<T> {
   void prefill(State<T>& state, const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
     const Rows<T>& rows = entered.enter(layers_[0], given);
-    auto& own = static_cast<LinearState<T>&>(state);
+    auto& own = static_cast<LinearState<T, S>&>(state);
     const int64_t begin = own.length(), end = begin + rows.count;
     each_head(pool, [&](size_t g) {
       for (int64_t n = begin; n < end;) {
@@ -102,8 +106,8 @@ class LinearAttention final : public Attention<T> {
         const int64_t count = std::min({kChain, (group + 1) * group_ - n, end - n});
         const Rows<T> some = part_of(rows, n - begin, count);
         const NodePlan::Bucket bucket{group, 0, static_cast<int32_t>(count)};
-        attend_nodes<T>(layer(g), g, own.head(g), n, chain_.paths, chain_.order, {&bucket, 1}, some,
-                        from_row(out, n - begin));
+        attend_nodes<T, S>(layer(g), g, own.head(g), n, chain_.paths, chain_.order, {&bucket, 1}, some,
+                           from_row(out, n - begin));
         for (int64_t i = 0; i < count; ++i, ++n) layer(g).append(g, own.head(g), some, i, n);
       }
     });
@@ -112,14 +116,14 @@ class LinearAttention final : public Attention<T> {
 
   void encode(const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layers_[0], given);
+    const Rows<T>& rows = entered.enter_stateless(layers_[0], given);
     each_head(pool, [&](size_t g) { encode_head<T>(layer(g), g, rows, out); });
   }
 
   std::unique_ptr<Memory<T>> summarize(const Rows<T>& given, ThreadPool& pool) const override {
     check_cross(layers_[0].config);
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layers_[0], given);
+    const Rows<T>& rows = entered.enter_stateless(layers_[0], given);
     auto memory = std::make_unique<LinearMemory<T>>(layers_[0], rows.count);
     each_head(pool, [&](size_t g) { summarize_head<T>(layer(g), g, rows, memory->head(g)); });
     return memory;
@@ -128,7 +132,7 @@ class LinearAttention final : public Attention<T> {
   void read_memory(const Memory<T>& memory, const Rows<T>& given, HeadRows<T> out,
                    ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;
-    const Rows<T>& rows = entered.enter(layers_[0], given);
+    const Rows<T>& rows = entered.enter_stateless(layers_[0], given);
     const auto& own = static_cast<const LinearMemory<T>&>(memory);
     each_head(pool, [&](size_t g) { read_head<T>(layer(g), g, own.head(g), own.length(), rows, out); });
   }
@@ -153,7 +157,9 @@ class LinearAttention final : public Attention<T> {
 template <class T>
 std::unique_ptr<Attention<T>> make_linear(const AttentionConfig& config, const AttentionShape& shape,
                                           const Parameters<T>& parameters, const Rotation* rotation) {
-  return std::make_unique<LinearAttention<T>>(config, shape, parameters, rotation);
+  if (shape.state == StateType::kBFloat16)
+    return std::make_unique<LinearAttention<T, BFloat16>>(config, shape, parameters, rotation);
+  return std::make_unique<LinearAttention<T, T>>(config, shape, parameters, rotation);
 }
 template std::unique_ptr<Attention<float>> make_linear(const AttentionConfig&, const AttentionShape&,
                                                        const Parameters<float>&, const Rotation*);

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "attention/rows.h"
 
@@ -22,6 +23,18 @@ std::vector<T> padded_rows(const std::vector<T>& from, int64_t size) {
   std::vector<T> to(rows * row, T(0));
   for (int64_t r = 0; r < rows; ++r) std::copy_n(from.begin() + r * size, size, to.begin() + r * row);
   return to;
+}
+
+/// Tokens in the type of sums, in scratch: their keys [d, padded count].
+template <class T, class S>
+TokenBlock<T> widened(const TokenBlock<T, S>& tokens, int64_t head_size, Scratch& scratch) {
+  const int64_t key_row = kernels::padded(tokens.count), values = tokens.count * tokens.value_row;
+  T* keys = scratch.take<T>(head_size * key_row);
+  for (int64_t x = 0; x < head_size; ++x)
+    gather_row(tokens.keys + x * tokens.key_row, tokens.count, key_row, keys + x * key_row);
+  T* wide = scratch.take<T>(values);
+  gather_row(tokens.values, values, values, wide);
+  return {keys, key_row, wide, tokens.value_row, tokens.count, tokens.position, tokens.weight};
 }
 
 std::unique_ptr<Summary<float>> make_summary(const AttentionConfig& config, const AttentionShape& shape,
@@ -86,8 +99,22 @@ int64_t LinearLayer<T>::folded_end(int64_t group, int64_t committed) const {
 }
 
 template <class T>
-void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, T* kept, const T* part, int64_t group,
-                                 int64_t committed) const {
+template <class S>
+TokenBlock<T> LinearLayer<T>::summary_tokens(const TokenBlock<T, S>& tokens, Scratch& scratch) const {
+  const auto turned = [&](const TokenBlock<T>& wide) {
+    return turns_back() ? rotation_->before_rotary(wide, scratch) : wide;
+  };
+  if constexpr (std::is_same_v<S, T>) {
+    return turned(tokens);
+  } else {
+    return turned(widened(tokens, shape.head_size, scratch));
+  }
+}
+
+template <class T>
+template <class S>
+void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, const Part<T, S>& kept,
+                                 const Part<const T, const S>& part, int64_t group, int64_t committed) const {
   if (!summary) return;
   if (decays[kv_head] != T(1)) summary->scale(sums, decays[kv_head]);
   const int64_t block = group - layout.blocks, begin = std::max(block * config.group, first_global());
@@ -96,32 +123,36 @@ void LinearLayer<T>::enter_group(int64_t kv_head, T* sums, T* kept, const T* par
   const int64_t slot = layout.slot(begin);
   Scratch& scratch = Scratch::of_thread();
   const Scratch::Scope scope(scratch);
-  const TokenBlock<T> tokens = summary_tokens(
-      {part + layout.feature_keys + slot, layout.key_row, part + layout.values + slot * layout.value_row,
-       layout.value_row, end - begin, begin, fading(kv_head, group, block)},
-      scratch);
-  if (layout.kept.tokens > 0) fold_kept(kv_head, sums, kept, tokens, part + layout.local_keys + slot, group);
+  TokenBlock<T, S> held_block{part.tokens + layout.feature_keys + slot,
+                              layout.key_row,
+                              part.tokens + layout.values + slot * layout.value_row,
+                              layout.value_row,
+                              end - begin,
+                              begin,
+                              fading(kv_head, group, block)};
+  const TokenBlock<T> tokens = summary_tokens(held_block, scratch);
+  held_block.keys = part.tokens + layout.local_keys + slot;
+  if (layout.kept.tokens > 0) fold_kept(kv_head, sums, kept, tokens, held_block, group);
   summary->add(kv_head, sums, tokens);
 }
 
 template <class T>
-void LinearLayer<T>::fold_kept(int64_t kv_head, const T* sums, T* kept, TokenBlock<T> block,
-                               const T* local_keys, int64_t group) const {
+template <class S>
+void LinearLayer<T>::fold_kept(int64_t kv_head, const T* sums, const Part<T, S>& kept, TokenBlock<T> block,
+                               const TokenBlock<T, S>& held_block, int64_t group) const {
   Scratch& scratch = Scratch::of_thread();
   const Scratch::Scope scope(scratch);
   T* surprises = scratch.take<T>(block.count);
   block.weight = T(1);
   summary->surprises(kv_head, sums, block, surprises);
-  block.keys = local_keys;
-  block.key_row = layout.key_row;
   const int64_t stay =
-      keep_most_surprising(layout.kept, shape.head_size, kept, held(group - 1), block, surprises);
+      keep_most_surprising(layout.kept, shape.head_size, kept, held(group - 1), held_block, surprises);
   const int64_t before = horizon(group - 1), now = horizon(group);
   for (int64_t i = 0; i < held(group); ++i) {  // those that these readers are the first to see too far back
-    const int64_t position = layout.kept.position(kept, i);
+    const int64_t position = layout.kept.position(kept.numbers, i);
     if (position >= now) break;
     if (i < stay && position < before) continue;
-    turn(layout.sinks - position, kept + i, layout.kept.key_row);
+    rotation_->turn(layout.sinks - position, kept.tokens + i, layout.kept.key_row);
   }
 }
 
@@ -186,36 +217,41 @@ void LinearLayer<T>::mix(int64_t head, const T* query, T* near, T near_denominat
 }
 
 template <class T>
-void LinearLayer<T>::store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index,
+template <class S>
+void LinearLayer<T>::store(int64_t kv_head, const Part<T, S>& part, const Rows<T>& rows, int64_t index,
                            int64_t position) const {
   const int64_t slot = layout.slot(position), d = shape.head_size;
   const T* value = rows.v.row(kv_head, index);
-  const auto put = [&](const T* key, T* columns, int64_t stride) {
-    for (int64_t x = 0; x < d; ++x) columns[x * stride] = key[x];
+  const auto put = [&](const T* key, S* columns, int64_t stride) {
+    for (int64_t x = 0; x < d; ++x) columns[x * stride] = S(key[x]);
   };
-  gather_row(value, shape.value_size, layout.value_row, part + layout.values + slot * layout.value_row);
-  if (local) put(rows.k.row(kv_head, index), part + layout.local_keys + slot, layout.key_row);
+  S* const tokens = part.tokens;
+  gather_row(value, shape.value_size, layout.value_row, tokens + layout.values + slot * layout.value_row);
+  if (local) put(rows.k.row(kv_head, index), tokens + layout.local_keys + slot, layout.key_row);
   if (!local || layout.separate_keys) {
-    put(rows.summary_k.row(kv_head, index), part + layout.feature_keys + slot, layout.key_row);
+    put(rows.summary_k.row(kv_head, index), tokens + layout.feature_keys + slot, layout.key_row);
   }
   if (position < layout.sinks) {
-    put(rows.k.row(kv_head, index), part + layout.sink_keys + position, layout.sink_row);
+    put(rows.k.row(kv_head, index), tokens + layout.sink_keys + position, layout.sink_row);
     gather_row(value, shape.value_size, layout.value_row,
-               part + layout.sink_values + position * layout.value_row);
+               tokens + layout.sink_values + position * layout.value_row);
   }
   if (layout.recent > 0) {
     gather_row(value, shape.value_size, layout.value_row,
-               part + layout.recents + position % layout.recent * layout.value_row);
+               part.numbers + layout.recents + position % layout.recent * layout.value_row);
   }
 }
 
 template <class T>
-void LinearLayer<T>::append(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index,
+template <class S>
+void LinearLayer<T>::append(int64_t kv_head, const Part<T, S>& part, const Rows<T>& rows, int64_t index,
                             int64_t position) const {
   store(kv_head, part, rows, index, position);
   const int64_t next = position + 1;
-  if (next % config.group == 0)
-    enter_group(kv_head, part, part + layout.kept_begin, part, next / config.group, next);
+  if (next % config.group == 0) {
+    enter_group<S>(kv_head, part.numbers, part.from(layout.kept_begin, layout.kept_token_begin), part,
+                   next / config.group, next);
+  }
 }
 
 template <class T>
@@ -226,5 +262,16 @@ int64_t LinearLayer<T>::turn_of(int64_t group) const {
 
 template class LinearLayer<float>;
 template class LinearLayer<double>;
+
+#define LINNET_HELD_IN(T, S)                                                                                \
+  template void LinearLayer<T>::append(int64_t, const Part<T, S>&, const Rows<T>&, int64_t, int64_t) const; \
+  template void LinearLayer<T>::enter_group(int64_t, T*, const Part<T, S>&, const Part<const T, const S>&,  \
+                                            int64_t, int64_t) const;                                        \
+  template TokenBlock<T> LinearLayer<T>::summary_tokens(const TokenBlock<T, S>&, Scratch&) const;
+LINNET_HELD_IN(float, float)
+LINNET_HELD_IN(double, double)
+LINNET_HELD_IN(float, BFloat16)
+LINNET_HELD_IN(double, BFloat16)
+#undef LINNET_HELD_IN
 
 }  // namespace linnet

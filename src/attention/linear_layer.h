@@ -49,8 +49,9 @@ class LinearLayer {
   int64_t folded_end(int64_t group, int64_t committed) const;
   /// Makes the summary and the kept tokens that readers of group − 1 use those of `group`: the summary fades,
   /// then both take in the block that folds now, out of the ring in `part`.
-  void enter_group(int64_t kv_head, T* summary, T* kept, const T* part, int64_t group,
-                   int64_t committed) const;
+  template <class S>
+  void enter_group(int64_t kv_head, T* summary, const Part<T, S>& kept, const Part<const T, const S>& part,
+                   int64_t group, int64_t committed) const;
   /// How many tokens readers of `group` find kept.
   int64_t held(int64_t group) const;
   /// Whether the block that folds last for readers of `group` is not all committed while tokens are kept:
@@ -67,9 +68,13 @@ class LinearLayer {
            int64_t r) const;
 
   /// Writes row `index` into a head's part as the token at `position`.
-  void store(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index, int64_t position) const;
+  template <class S>
+  void store(int64_t kv_head, const Part<T, S>& part, const Rows<T>& rows, int64_t index,
+             int64_t position) const;
   /// The token at `position`, row `index`, enters a head's part; a new group folds what is due.
-  void append(int64_t kv_head, T* part, const Rows<T>& rows, int64_t index, int64_t position) const;
+  template <class S>
+  void append(int64_t kv_head, const Part<T, S>& part, const Rows<T>& rows, int64_t index,
+              int64_t position) const;
 
   /// How far readers of `group` are past the trained positions, where anything turns for it: sinks stand so
   /// many positions further on, and kept tokens no further back than the end of the sinks; 0 while all is
@@ -83,19 +88,20 @@ class LinearLayer {
   /// Turns a rotated vector on by `turn` positions (KeyRotation::turn).
   void turn(int64_t turn, T* vector, int64_t stride) const { rotation_->turn(turn, vector, stride); }
 
-  /// Tokens of one block out of the ring as the summary reads them: with keys that are turned back, in
-  /// scratch, where the ring holds rotated ones and the summary reads those before.
-  TokenBlock<T> summary_tokens(const TokenBlock<T>& tokens, Scratch& scratch) const {
-    return turns_back() ? rotation_->before_rotary(tokens, scratch) : tokens;
-  }
+  /// Tokens of one block out of the ring as the summary reads them: in scratch where they are held in 16
+  /// bits, or where the ring holds rotated keys and the summary reads those before, turned back.
+  template <class S>
+  TokenBlock<T> summary_tokens(const TokenBlock<T, S>& tokens, Scratch& scratch) const;
   /// Whether the summary's keys are made from the local branch's.
   bool turns_back() const { return reads_before_ && layout.has_local && !layout.separate_keys; }
   const KeyRotation<T>& rotation() const { return *rotation_; }
 
  private:
-  /// `block` enters the kept tokens of readers of `group`, as the summary without it recalls its tokens.
-  void fold_kept(int64_t kv_head, const T* summary, T* kept, TokenBlock<T> block, const T* local_keys,
-                 int64_t group) const;
+  /// `block` enters the kept tokens of readers of `group`, as the summary without it recalls its tokens;
+  /// `held_block` are the same as the local branch reads them.
+  template <class S>
+  void fold_kept(int64_t kv_head, const T* summary, const Part<T, S>& kept, TokenBlock<T> block,
+                 const TokenBlock<T, S>& held_block, int64_t group) const;
   /// α of a head's query: a share (convex), or what the summary is added with (additive).
   T alpha_of(int64_t head, const T* query) const;
 

@@ -33,12 +33,12 @@ void NodePlan::assign(const TokenTree& tree, int64_t length, int64_t group) {
 
 namespace {
 
-/// One key-value head's pass over all nodes.
-template <class T>
+/// One key-value head's pass over all nodes. S: the type in which the state holds keys and values.
+template <class T, class S>
 class HeadPass {
  public:
-  HeadPass(const LinearLayer<T>& layer, int64_t kv_head, const T* part, int64_t length, const Paths& paths,
-           const Rows<T>& rows, HeadRows<T> out)
+  HeadPass(const LinearLayer<T>& layer, int64_t kv_head, const Part<const T, const S>& part, int64_t length,
+           const Paths& paths, const Rows<T>& rows, HeadRows<T> out)
       : layer_(layer),
         layout_(layer.layout),
         kv_head_(kv_head),
@@ -57,9 +57,10 @@ class HeadPass {
   void run(std::span<const int32_t> order, std::span<const NodePlan::Bucket> buckets) {
     gather_nodes();
     int64_t group = length_ / layer_.config.group;
-    summary_ = part_;
-    kept_ = part_ + layout_.kept_begin;
+    summary_ = part_.numbers;
+    kept_ = part_.from(layout_.kept_begin, layout_.kept_token_begin);
     T* version = nullptr;  // summary and kept tokens as later groups read them: committed blocks folded
+    Part<T, S> kept;
     for (const auto& bucket : buckets) {
       const auto nodes = order.subspan(bucket.first, bucket.count);
       if (layer_.keeps_uncommitted(bucket.group, length_)) {
@@ -68,12 +69,12 @@ class HeadPass {
       }
       if (layer_.summary && bucket.group > group) {
         if (!version) {
-          version = scratch_.take<T>(layout_.summary + layout_.kept.size);
-          std::copy_n(kept_, layout_.kept.size, std::copy_n(part_, layout_.summary, version));
+          version = scratch_.take<T>(layout_.summary);
+          std::copy_n(summary_, layout_.summary, version);
+          kept = copied(kept_, layout_.kept.size, layout_.kept.token_size);
           summary_ = version;
-          kept_ = version + layout_.summary;
+          kept_ = kept;
         }
-        T* kept = version + layout_.summary;
         while (group < bucket.group) layer_.enter_group(kv_head_, version, kept, part_, ++group, length_);
       }
       const Scratch::Scope scope(scratch_);
@@ -92,14 +93,20 @@ class HeadPass {
     const Scratch::Scope scope(scratch_);
     const auto path = paths_.path(node);
     const auto depth = static_cast<int64_t>(path.size()) - 1;
-    T* part = scratch_.take<T>(layout_.size);
-    std::copy_n(part_, layout_.size, part);
+    const Part<T, S> part = copied(part_, layout_.size, layout_.token_size);
     for (int64_t j = 0; j < depth; ++j) layer_.append(kv_head_, part, rows_, path[j], length_ + j);
     NodePlan single;
     single.assign_chain(1, (length_ + depth) / layer_.config.group);
     const Rows<T> row = part_of(rows_, node, 1);
     HeadPass(layer_, kv_head_, part, length_ + depth, single.paths, row, from_row(out_, node))
         .run(single.order, single.buckets);
+  }
+
+  Part<T, S> copied(const Part<const T, const S>& from, int64_t numbers, int64_t tokens) const {
+    const Part<T, S> to{scratch_.take<T>(numbers), scratch_.take<S>(tokens)};
+    std::copy_n(from.numbers, numbers, to.numbers);
+    std::copy_n(from.tokens, tokens, to.tokens);
+    return to;
   }
 
   // The nodes' keys as columns.
@@ -145,14 +152,19 @@ class HeadPass {
     const int64_t sinks = std::min(layout_.sinks, length_);
     turn_ = layer_.turn_of(group_);
     near_count_ = 0;
-    near_[near_count_++] = {
-        part_ + layout_.sink_keys, layout_.sink_row, part_ + layout_.sink_values, value_row_, sinks, 0, T(1)};
+    near_[near_count_++] = {part_.tokens + layout_.sink_keys,
+                            layout_.sink_row,
+                            part_.tokens + layout_.sink_values,
+                            value_row_,
+                            sinks,
+                            0,
+                            T(1)};
     const int64_t held = layer_.held(group_), back = too_far_back(held);
     add_kept(0, back);
     turned_count_ = turn_ > 0 ? near_count_ : 0;
     add_kept(back, held);
     const int64_t begin = std::max(layer_.window_begin(group_), layout_.sinks);
-    add_ring(part_ + layout_.local_keys, begin, length_, T(1), near_.data(), near_count_);
+    add_ring(part_.tokens + layout_.local_keys, begin, length_, T(1), near_.data(), near_count_);
     near_tokens_ = 0;
     for (int64_t i = 0; i < near_count_; ++i) near_tokens_ += near_[i].count;
     if (layer_.local->needs_lengths()) {
@@ -174,7 +186,7 @@ class HeadPass {
     int64_t first = 0, last = held;
     while (first < last) {
       const int64_t middle = (first + last) / 2;
-      const bool back = layout_.kept.position(kept_, middle) < horizon;
+      const bool back = layout_.kept.position(kept_.numbers, middle) < horizon;
       (back ? first : last) = back ? middle + 1 : middle;
     }
     return first;
@@ -183,17 +195,21 @@ class HeadPass {
   void add_kept(int64_t begin, int64_t end) {
     const KeptLayout& kept = layout_.kept;
     if (begin == end) return;
-    near_[near_count_++] = {kept_ + begin, kept.key_row, kept_ + kept.values + begin * value_row_,
-                            value_row_,    end - begin,  0,
+    near_[near_count_++] = {kept_.tokens + begin,
+                            kept.key_row,
+                            kept_.tokens + kept.values + begin * value_row_,
+                            value_row_,
+                            end - begin,
+                            0,
                             T(1)};
   }
 
   // Positions [begin, end) of the ring: two pieces where it wraps.
-  void add_ring(const T* keys, int64_t begin, int64_t end, T weight, TokenBlock<T>* to,
+  void add_ring(const S* keys, int64_t begin, int64_t end, T weight, TokenBlock<T, S>* to,
                 int64_t& count) const {
     while (begin < end) {
       const int64_t slot = layout_.slot(begin), piece = std::min(end - begin, layout_.tokens - slot);
-      to[count++] = {keys + slot, layout_.key_row, part_ + layout_.values + slot * value_row_,
+      to[count++] = {keys + slot, layout_.key_row, part_.tokens + layout_.values + slot * value_row_,
                      value_row_,  piece,           begin,
                      weight};
       begin += piece;
@@ -207,9 +223,10 @@ class HeadPass {
     // One block where anything fades: older ones are folded, and without a local branch nothing does.
     const int64_t begin = std::max(layer_.folded_end(group_, length_), first);
     folded_ = begin - first;
-    add_ring(part_ + layout_.feature_keys, begin, std::min(end, length_),
-             layer_.fading(kv_head_, group_, begin / group), far_.data(), far_count_);
-    for (int64_t i = 0; i < far_count_; ++i) far_[i] = layer_.summary_tokens(far_[i], scratch_);
+    std::array<TokenBlock<T, S>, 2> waiting;
+    add_ring(part_.tokens + layout_.feature_keys, begin, std::min(end, length_),
+             layer_.fading(kv_head_, group_, begin / group), waiting.data(), far_count_);
+    for (int64_t i = 0; i < far_count_; ++i) far_[i] = layer_.summary_tokens(waiting[i], scratch_);
     path_begin_ = std::max<int64_t>(0, first - length_);
     path_end_ = std::clamp<int64_t>(end - length_, 0, paths_.longest());
     if (path_end_ > path_begin_) feature_keys_ = summary_key_columns();
@@ -378,8 +395,9 @@ class HeadPass {
     const int64_t depth = static_cast<int64_t>(path.size()) - 1, position = length_ + depth;
     const T* tap = layer_.taps.data() + head * taps * value_row_;
     for (int64_t j = 0; j < taps && j <= position; ++j, tap += value_row_) {
-      const T* value = j <= depth ? values_ + path[depth - j] * value_row_
-                                  : part_ + layout_.recents + (position - j) % layout_.recent * value_row_;
+      const T* value = j <= depth
+                           ? values_ + path[depth - j] * value_row_
+                           : part_.numbers + layout_.recents + (position - j) % layout_.recent * value_row_;
       for (int64_t i = 0; i < value_row_; ++i) row[i] += tap[i] * value[i];
     }
   }
@@ -387,7 +405,7 @@ class HeadPass {
   const LinearLayer<T>& layer_;
   const LinearLayout& layout_;
   const int64_t kv_head_;
-  const T* const part_;
+  const Part<const T, const S> part_;
   const int64_t length_;
   const Paths& paths_;
   const Rows<T>& rows_;
@@ -397,12 +415,13 @@ class HeadPass {
   const Scratch::Scope scope_;
 
   const T *local_keys_ = nullptr, *values_ = nullptr;  // of the nodes
-  const T *summary_ = nullptr, *kept_ = nullptr;       // as the bucket at hand reads them
+  const T* summary_ = nullptr;                         // as the bucket at hand reads it
+  Part<const T, const S> kept_;                        // and them
 
   // Of the bucket at hand.
   int64_t group_ = 0;
   // Sinks, kept tokens that are too far back and others, and the window in at most two pieces.
-  std::array<TokenBlock<T>, 5> near_;
+  std::array<TokenBlock<T, S>, 5> near_;
   int64_t near_count_ = 0, near_tokens_ = 0;
   int64_t turn_ = 0, turned_count_ = 0;  // the first of them are read by queries that are turned back
   T *near_squares_ = nullptr, *node_squares_ = nullptr;
@@ -415,18 +434,21 @@ class HeadPass {
 
 }  // namespace
 
-template <class T>
-void attend_nodes(const LinearLayer<T>& layer, int64_t kv_head, const T* part, int64_t length,
-                  const Paths& paths, std::span<const int32_t> order,
+template <class T, class S>
+void attend_nodes(const LinearLayer<T>& layer, int64_t kv_head, const Part<const T, const S>& part,
+                  int64_t length, const Paths& paths, std::span<const int32_t> order,
                   std::span<const NodePlan::Bucket> buckets, const Rows<T>& rows, HeadRows<T> out) {
-  HeadPass<T>(layer, kv_head, part, length, paths, rows, out).run(order, buckets);
+  HeadPass<T, S>(layer, kv_head, part, length, paths, rows, out).run(order, buckets);
 }
 
-template void attend_nodes(const LinearLayer<float>&, int64_t, const float*, int64_t, const Paths&,
-                           std::span<const int32_t>, std::span<const NodePlan::Bucket>, const Rows<float>&,
-                           HeadRows<float>);
-template void attend_nodes(const LinearLayer<double>&, int64_t, const double*, int64_t, const Paths&,
-                           std::span<const int32_t>, std::span<const NodePlan::Bucket>, const Rows<double>&,
-                           HeadRows<double>);
+#define LINNET_HELD_IN(T, S)                                                                            \
+  template void attend_nodes(const LinearLayer<T>&, int64_t, const Part<const T, const S>&, int64_t,    \
+                             const Paths&, std::span<const int32_t>, std::span<const NodePlan::Bucket>, \
+                             const Rows<T>&, HeadRows<T>);
+LINNET_HELD_IN(float, float)
+LINNET_HELD_IN(double, double)
+LINNET_HELD_IN(float, BFloat16)
+LINNET_HELD_IN(double, BFloat16)
+#undef LINNET_HELD_IN
 
 }  // namespace linnet

@@ -31,9 +31,9 @@ struct NodePlan {
 /// Row i of `rows` and `out` is node i; `order` and `buckets` list the nodes by group, `paths` their
 /// ancestors (of more nodes than there are rows, where it is a chain that is longer). `part` is the head's
 /// part of the state at committed length `length`.
-template <class T>
-void attend_nodes(const LinearLayer<T>& layer, int64_t kv_head, const T* part, int64_t length,
-                  const Paths& paths, std::span<const int32_t> order,
+template <class T, class S>
+void attend_nodes(const LinearLayer<T>& layer, int64_t kv_head, const Part<const T, const S>& part,
+                  int64_t length, const Paths& paths, std::span<const int32_t> order,
                   std::span<const NodePlan::Bucket> buckets, const Rows<T>& rows, HeadRows<T> out);
 
 }  // namespace linnet

@@ -55,14 +55,15 @@ KeyRotation<T>::KeyRotation(const Rotation& rotation, int64_t head_size, int64_t
 
 // A vector at position p turned on by `positions` is that at p + positions: the angles add.
 template <class T>
-void KeyRotation<T>::turn(int64_t positions, T* vector, int64_t stride) const {
+template <class S>
+void KeyRotation<T>::turn(int64_t positions, S* vector, int64_t stride) const {
   const Turn& angles = Turn::of(positions, rotation_.inverse_frequencies);
   for (int64_t i = 0; i < half_; ++i) {
     const T cosine = T(angles.cosines[i]), sine = T(angles.sines[i]);
-    T &first = vector[i * stride], &second = vector[(i + half_) * stride];
-    const T before = first;
-    first = before * cosine - second * sine;
-    second = second * cosine + before * sine;
+    S &first = vector[i * stride], &second = vector[(i + half_) * stride];
+    const T before = T(first), other = T(second);
+    first = S(before * cosine - other * sine);
+    second = S(other * cosine + before * sine);
   }
 }
 
@@ -124,5 +125,9 @@ const T* KeyRotation<T>::before_rotary(int64_t count, const int64_t* positions, 
 
 template class KeyRotation<float>;
 template class KeyRotation<double>;
+template void KeyRotation<float>::turn(int64_t, float*, int64_t) const;
+template void KeyRotation<float>::turn(int64_t, BFloat16*, int64_t) const;
+template void KeyRotation<double>::turn(int64_t, double*, int64_t) const;
+template void KeyRotation<double>::turn(int64_t, BFloat16*, int64_t) const;
 
 }  // namespace linnet

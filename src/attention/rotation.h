@@ -35,8 +35,9 @@ class KeyRotation {
   int64_t trained_positions() const { return rotation_.trained_positions; }
 
   /// Moves a rotated vector on by so many positions, back where that is below 0: number x is
-  /// vector[x * stride].
-  void turn(int64_t positions, T* vector, int64_t stride) const;
+  /// vector[x * stride]. S: T, or the type in which a state holds it, to which it is rounded.
+  template <class S>
+  void turn(int64_t positions, S* vector, int64_t stride) const;
 
   /// Consecutive tokens of one block with their keys before rotary, which stand in scratch.
   TokenBlock<T> before_rotary(TokenBlock<T> rotated, Scratch& scratch) const;

@@ -9,11 +9,11 @@
 
 namespace linnet {
 
-/// One row of `size` numbers, zero from there to `row`.
-template <class T>
-void gather_row(const T* from, int64_t size, int64_t row, T* to) {
-  std::copy_n(from, size, to);
-  std::fill(to + size, to + row, T(0));
+/// One row of `size` numbers, zero from there to `row`. S: T, or the type in which a state holds it.
+template <class T, class S>
+void gather_row(const T* from, int64_t size, int64_t row, S* to) {
+  std::transform(from, from + size, to, [](T number) { return S(number); });
+  std::fill(to + size, to + row, S(T(0)));
 }
 
 /// to[x * stride + s] = from(s)[x]: rows as columns, for products over tokens.

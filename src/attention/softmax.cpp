@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "attention/held_rows.h"
 #include "attention/method.h"
 #include "attention/paths.h"
 #include "attention/rows.h"
@@ -22,8 +23,8 @@ constexpr int64_t kRowsATile = 32;  // queries that read a block together
 constexpr int64_t kPrefill = 512;   // tokens that enter the cache before they are attended to
 
 /// The cache: blocks of kBlock tokens by absolute position. A block holds for each key-value head the keys as
-/// columns [d, kBlock] and the values [kBlock, padded e].
-template <class T>
+/// columns [d, kBlock] and the values [kBlock, padded e], in type S.
+template <class T, class S>
 class SoftmaxState final : public State<T> {
  public:
   SoftmaxState(const AttentionShape& shape, int64_t window) : shape_(shape), window_(window) {}
@@ -32,7 +33,7 @@ class SoftmaxState final : public State<T> {
   size_t bytes() const override {
     return static_cast<size_t>((length_ - first()) * shape_.kv_heads *
                                (shape_.head_size + shape_.value_size)) *
-           sizeof(T);
+           sizeof(S);
   }
   void reset() override {
     for (auto& block : blocks_) spare_.push_back(std::move(block));
@@ -45,7 +46,7 @@ class SoftmaxState final : public State<T> {
     copy->length_ = length_;
     copy->first_block_ = first_block_;
     for (const auto& block : blocks_) {
-      copy->blocks_.push_back(zeroed<T>(block_size()));
+      copy->blocks_.push_back(zeroed<S>(block_size()));
       std::copy_n(block.get(), block_size(), copy->blocks_.back().get());
     }
     return copy;
@@ -53,10 +54,10 @@ class SoftmaxState final : public State<T> {
 
   void save(std::vector<std::byte>& out) const override {
     append_signature(out, signature(), length_);
-    std::vector<T> key(shape_.head_size);
+    std::vector<S> key(shape_.head_size);
     for (int g = 0; g < shape_.kv_heads; ++g) {
       for (int64_t s = first(); s < length_; ++s) {
-        const T* column = keys(g, s / kBlock) + s % kBlock;
+        const S* column = keys(g, s / kBlock) + s % kBlock;
         for (size_t x = 0; x < key.size(); ++x) key[x] = column[x * kBlock];
         append_numbers(out, key.data(), shape_.head_size);
         append_numbers(out, values(g, s / kBlock) + s % kBlock * value_row(), shape_.value_size);
@@ -72,12 +73,12 @@ class SoftmaxState final : public State<T> {
     const int64_t held = aside.length_ - aside.first();
     const int64_t numbers = shape_.kv_heads * (shape_.head_size + shape_.value_size);
     if (held > static_cast<int64_t>(rest.size()) / numbers) read_bytes(rest, nullptr, rest.size() + 1);
-    std::vector<T> key(shape_.head_size);
+    std::vector<S> key(shape_.head_size);
     for (int64_t b = aside.first_block_; b * kBlock < aside.length_; ++b) aside.add_block();
     for (int g = 0; g < shape_.kv_heads; ++g) {
       for (int64_t s = aside.first(); s < aside.length_; ++s) {
         read_numbers(rest, key.data(), shape_.head_size);
-        T* column = aside.keys(g, s / kBlock) + s % kBlock;
+        S* column = aside.keys(g, s / kBlock) + s % kBlock;
         for (size_t x = 0; x < key.size(); ++x) column[x * kBlock] = key[x];
         read_numbers(rest, aside.values(g, s / kBlock) + s % kBlock * value_row(), shape_.value_size);
       }
@@ -87,16 +88,16 @@ class SoftmaxState final : public State<T> {
   }
 
   int64_t value_row() const { return padded(shape_.value_size); }
-  T* keys(int64_t kv_head, int64_t block) {  // [d, kBlock]
+  S* keys(int64_t kv_head, int64_t block) {  // [d, kBlock]
     return blocks_[block - first_block_].get() + kv_head * head_size();
   }
-  const T* keys(int64_t kv_head, int64_t block) const {
+  const S* keys(int64_t kv_head, int64_t block) const {
     return blocks_[block - first_block_].get() + kv_head * head_size();
   }
-  T* values(int64_t kv_head, int64_t block) {  // [kBlock, padded e]
+  S* values(int64_t kv_head, int64_t block) {  // [kBlock, padded e]
     return keys(kv_head, block) + shape_.head_size * kBlock;
   }
-  const T* values(int64_t kv_head, int64_t block) const {
+  const S* values(int64_t kv_head, int64_t block) const {
     return keys(kv_head, block) + shape_.head_size * kBlock;
   }
 
@@ -106,10 +107,10 @@ class SoftmaxState final : public State<T> {
   }
   /// Stores row `index` of a key-value head as the token at `position`.
   void store(const Rows<T>& rows, int64_t index, int64_t kv_head, int64_t position) {
-    T* column = keys(kv_head, position / kBlock) + position % kBlock;
+    S* column = keys(kv_head, position / kBlock) + position % kBlock;
     const T* key = rows.k.row(kv_head, index);
-    for (int64_t x = 0; x < shape_.head_size; ++x) column[x * kBlock] = key[x];
-    T* value = values(kv_head, position / kBlock) + position % kBlock * value_row();
+    for (int64_t x = 0; x < shape_.head_size; ++x) column[x * kBlock] = S(key[x]);
+    S* value = values(kv_head, position / kBlock) + position % kBlock * value_row();
     gather_row(rows.v.row(kv_head, index), shape_.value_size, value_row(), value);
   }
   /// The stored tokens count; blocks that no later token sees are taken back.
@@ -132,7 +133,7 @@ class SoftmaxState final : public State<T> {
   int64_t block_size() const { return shape_.kv_heads * head_size(); }
   Signature signature() const {
     return {std::string(softmax_method().name),
-            {{"number size", sizeof(T)},
+            {{"size of keys and values", sizeof(S)},
              {"key-value heads", shape_.kv_heads},
              {"head size", shape_.head_size},
              {"value size", shape_.value_size},
@@ -140,7 +141,7 @@ class SoftmaxState final : public State<T> {
   }
   void add_block() {
     if (spare_.empty()) {
-      blocks_.push_back(zeroed<T>(block_size()));
+      blocks_.push_back(zeroed<S>(block_size()));
     } else {
       blocks_.push_back(std::move(spare_.back()));
       spare_.pop_back();
@@ -149,7 +150,7 @@ class SoftmaxState final : public State<T> {
 
   AttentionShape shape_;
   int64_t window_ = 0, length_ = 0, first_block_ = 0;
-  std::vector<AlignedArray<T>> blocks_, spare_;
+  std::vector<AlignedArray<S>> blocks_, spare_;
 };
 
 /// Tokens that are not in the cache: a tree's nodes with one key-value head's keys and values.
@@ -160,7 +161,7 @@ struct Branches {
   const T* values = nullptr;  // [nodes, padded e]
 };
 
-template <class T>
+template <class T, class S>
 class SoftmaxAttention final : public Attention<T> {
  public:
   SoftmaxAttention(const AttentionConfig& config, const AttentionShape& shape)
@@ -168,7 +169,7 @@ class SoftmaxAttention final : public Attention<T> {
 
   StateLayout layout() const override { return {}; }
   std::unique_ptr<State<T>> make_state() const override {
-    return std::make_unique<SoftmaxState<T>>(shape_, window_);
+    return std::make_unique<SoftmaxState<T, S>>(shape_, window_);
   }
 
   void attend(const State<T>& state, const TokenTree& tree, const Rows<T>& rows, HeadRows<T> out,
@@ -177,8 +178,10 @@ class SoftmaxAttention final : public Attention<T> {
     attend_all({&branch, 1}, rows, out, pool);
   }
 
-  void attend_all(std::span<const StateTree<T>> branches, const Rows<T>& rows, HeadRows<T> out,
+  void attend_all(std::span<const StateTree<T>> branches, const Rows<T>& given, HeadRows<T> out,
                   ThreadPool& pool) const override {
+    thread_local HeldRows<T> held;
+    const Rows<T>& rows = held.enter(shape_, given);
     thread_local std::vector<Paths> paths;
     if (paths.size() < branches.size()) paths.resize(branches.size());
     for (size_t b = 0; b < branches.size(); ++b) paths[b].assign(*branches[b].tree);
@@ -187,14 +190,14 @@ class SoftmaxAttention final : public Attention<T> {
       const size_t b = item % branches.size();
       int64_t first = 0;
       for (size_t before = 0; before < b; ++before) first += all[before].size();
-      attend_head(static_cast<const SoftmaxState<T>&>(*branches[b].state), all[b], item / branches.size(),
+      attend_head(static_cast<const SoftmaxState<T, S>&>(*branches[b].state), all[b], item / branches.size(),
                   part_of(rows, first, all[b].size()), from_row(out, first));
     });
   }
 
-  void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& rows,
+  void commit(State<T>& state, std::span<const int32_t> path, const Rows<T>& rows,  // store() rounds
               ThreadPool&) const override {
-    auto& cache = static_cast<SoftmaxState<T>&>(state);
+    auto& cache = static_cast<SoftmaxState<T, S>&>(state);
     const auto count = static_cast<int64_t>(path.size());
     cache.reserve(count);
     for (int64_t i = 0; i < count; ++i) {
@@ -203,8 +206,10 @@ class SoftmaxAttention final : public Attention<T> {
     cache.advance(count);
   }
 
-  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
-    auto& cache = static_cast<SoftmaxState<T>&>(state);
+  void prefill(State<T>& state, const Rows<T>& given, HeadRows<T> out, ThreadPool& pool) const override {
+    thread_local HeldRows<T> held;
+    const Rows<T>& rows = held.enter(shape_, given);
+    auto& cache = static_cast<SoftmaxState<T, S>&>(state);
     const int64_t tile = tile_tokens();
     for (int64_t first = 0; first < rows.count; first += kPrefill) {
       const int64_t count = std::min(kPrefill, rows.count - first), start = cache.length();
@@ -243,7 +248,7 @@ class SoftmaxAttention final : public Attention<T> {
 
   int64_t tile_tokens() const { return std::max<int64_t>(1, kRowsATile / repeat_); }
 
-  void attend_head(const SoftmaxState<T>& cache, const Paths& paths, int64_t kv_head, const Rows<T>& rows,
+  void attend_head(const SoftmaxState<T, S>& cache, const Paths& paths, int64_t kv_head, const Rows<T>& rows,
                    HeadRows<T> out) const {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
@@ -262,7 +267,7 @@ class SoftmaxAttention final : public Attention<T> {
     }
   }
 
-  void attend_tile(const SoftmaxState<T>& cache, const Branches<T>& branches, int64_t kv_head,
+  void attend_tile(const SoftmaxState<T, S>& cache, const Branches<T>& branches, int64_t kv_head,
                    const Tile& tile, const Rows<T>& rows, HeadRows<T> out) const {
     Scratch& scratch = Scratch::of_thread();
     const Scratch::Scope scope(scratch);
@@ -344,7 +349,9 @@ size_t windowed_state_bytes(const AttentionShape& shape, int64_t window, size_t 
 
 template <class T>
 std::unique_ptr<Attention<T>> make_softmax(const AttentionConfig& config, const AttentionShape& shape) {
-  return std::make_unique<SoftmaxAttention<T>>(config, shape);
+  if (shape.state == StateType::kBFloat16)
+    return std::make_unique<SoftmaxAttention<T, BFloat16>>(config, shape);
+  return std::make_unique<SoftmaxAttention<T, T>>(config, shape);
 }
 template std::unique_ptr<Attention<float>> make_softmax(const AttentionConfig&, const AttentionShape&);
 template std::unique_ptr<Attention<double>> make_softmax(const AttentionConfig&, const AttentionShape&);

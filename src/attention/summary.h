@@ -36,12 +36,12 @@ inline int64_t numbers_in(std::span<const PaddedMatrix> matrices) {
   return numbers;
 }
 
-/// Consecutive tokens of one key-value head.
-template <class T>
+/// Consecutive tokens of one key-value head. S: the type in which a state holds them, where they lie in one.
+template <class T, class S = T>
 struct TokenBlock {
-  const T* keys;  // [d, key_row], one column a token; readable to padded(count)
+  const S* keys;  // [d, key_row], one column a token; readable to padded(count)
   int64_t key_row;
-  const T* values;  // [count, value_row]
+  const S* values;  // [count, value_row]
   int64_t value_row;
   int64_t count;
   int64_t position;  // of the first token

@@ -16,4 +16,14 @@ inline uint16_t float_to_bfloat16(float x) {
   return static_cast<uint16_t>((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
+/// One of them, as a type: where code is written once for numbers of several.
+struct BFloat16 {
+  uint16_t bits = 0;
+
+  BFloat16() = default;
+  explicit BFloat16(float x) : bits(float_to_bfloat16(x)) {}
+  explicit operator float() const { return bfloat16_to_float(bits); }
+  explicit operator double() const { return static_cast<double>(bfloat16_to_float(bits)); }
+};
+
 }  // namespace linnet

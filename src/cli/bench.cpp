@@ -301,8 +301,9 @@ ExitStatus bench(const BenchOptions& options) {
   const ComputeType compute = compute_type(options.dtype);
 
   const Stopwatch start;
-  const auto model =
-      options.config.empty() ? open_model(options) : Model::random(options.config, options.seed);
+  const auto model = options.config.empty()
+                         ? open_model(options)
+                         : Model::random(options.config, options.seed, state_type(options));
   const int slots = static_cast<int>(std::max<size_t>(1, options.contexts.size()));
   const int64_t nodes =
       options.rows.empty() ? 1 : *std::max_element(options.rows.begin(), options.rows.end());
@@ -317,12 +318,14 @@ ExitStatus bench(const BenchOptions& options) {
   const double first_token = start.seconds();
 
   const std::vector<int64_t> contexts = usable_contexts(options, *model);
-  Json result = {{"model", options.config.empty() ? options.model : options.config},
-                 {"dtype", options.dtype},
-                 {"weights", options.weights},
-                 {"threads", pool.size()},
-                 {"load_to_first_token_seconds", first_token},
-                 {"step_weight_bytes", decoder->cost().step_weight_bytes}};
+  Json result = {
+      {"model", options.config.empty() ? options.model : options.config},
+      {"dtype", options.dtype},
+      {"weights", options.weights},
+      {"state_type", compute == ComputeType::kFloat64 ? "float64" : name_of(model->attention_shape().state)},
+      {"threads", pool.size()},
+      {"load_to_first_token_seconds", first_token},
+      {"step_weight_bytes", decoder->cost().step_weight_bytes}};
   Ruler ruler(pool);
   {
     ShownWork work(options, *model, contexts);
@@ -346,6 +349,7 @@ void describe_bench(CLI::App& app, Work& work) {
   options->app = &app;
   add_runtime(app, *options);
   add_weights(app, *options);
+  add_state_type(app, *options);
   app.get_option("MODEL")->required(false);
   app.add_option("--config", options->config,
                  "A config.json in place of MODEL: its shape with random weights, which are not written")

@@ -156,6 +156,7 @@ void describe_chat(CLI::App& app, Work& work) {
   add_model(app, *options);
   add_device(app, *options);
   add_dtype(app, *options);
+  add_state_type(app, *options);
   add_threads(app, *options);
   add_seed(app, *options);
   add_json(app, *options);

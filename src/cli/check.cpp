@@ -62,6 +62,7 @@ void describe_check(CLI::App& app, Work& work) {
   const auto options = std::make_shared<CheckCommandOptions>();
   options->dtype = "float32";
   add_runtime(app, *options);
+  add_state_type(app, *options);
   app.add_option("--tokens", options->tokens,
                  "Length of the sequence that is tried, at least 8; 0: past every fold, at most 2048")
       ->transform(count(0))

@@ -338,6 +338,7 @@ void describe_generate(CLI::App& app, Work& work) {
   const auto options = std::make_shared<GenerateOptions>();
   add_runtime(app, *options);
   add_weights(app, *options);
+  add_state_type(app, *options);
   app.add_option("-p,--prompt", options->prompt,
                  "Text to continue; \"\": from the token that begins a text (default: piped standard input)")
       ->type_name("TEXT");

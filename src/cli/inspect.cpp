@@ -91,16 +91,17 @@ Json attention_of(const Model& model) {
   return layers;
 }
 
-// Bytes of one sequence's state in float32: what it reaches, and what each token adds in layers whose
+// Bytes of one sequence's state: what it reaches, and what each token adds in layers whose
 // state grows.
 Json state_of(const Model& model) {
-  int64_t fixed = constant_state_bytes(model.attention(), model.attention_shape());
+  const AttentionShape shape = model.attention_shape();
+  int64_t fixed = constant_state_bytes(model.attention(), shape);
   for (const AttentionConfig& config : model.attention()) {
     if (config.window > 0)
-      fixed +=
-          static_cast<int64_t>(windowed_state_bytes(model.attention_shape(), config.window, sizeof(float)));
+      fixed += static_cast<int64_t>(
+          windowed_state_bytes(shape, config.window, static_cast<size_t>(held_bytes(shape))));
   }
-  return {{"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
+  return {{"type", name_of(shape.state)}, {"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
 }
 
 std::string tokenizer_problem(const Model& model) {
@@ -221,7 +222,8 @@ std::string description(const Json& out) {
   if (state["bytes_a_token"] > 0) {
     text += fmt::format("{}{} a token", text.empty() ? "" : " and ", bytes_text(state["bytes_a_token"]));
   }
-  rows += row("state", text + ", a sequence");
+  rows += row("state",
+              fmt::format("{}, a sequence, keys and values in {}", text, state["type"].get<std::string>()));
   if (!out["unused_tensors"].empty()) {
     rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
                                       out["unused_tensors"][0].dump()));
@@ -235,6 +237,7 @@ std::string description(const Json& out) {
 void describe_inspect(CLI::App& app, Work& work) {
   auto options = std::make_shared<SharedOptions>();
   add_model(app, *options);
+  add_state_type(app, *options);
   add_json(app, *options);
   app.callback([options, &work] {
     work = [options] {

@@ -166,7 +166,7 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
   const std::vector<AttentionConfig> layers = attention_of(stages, model->config());
   const nlohmann::json& object = stages.back().second;
   if (spending.state.empty()) {
-    refuse_given(app, {"--reach", "--recall-weight"}, "given without --state", "--state too");
+    refuse_given(app, {"--reach", "--recall-weight", "--state-type"}, "given without --state", "--state too");
     return layers;
   }
   check_spendable(layers);
@@ -243,7 +243,9 @@ ExitStatus linearize(const LinearizeOptions& options) {
   const TrainingOptions& training = options.training;
   check_training(training);
   train::set_threads(training.shared.threads);
-  const auto model = open_model(training.shared);
+  SharedOptions opened = training.shared;
+  opened.dtype = "auto";  // its state is that of the model as it will be run; --dtype is training's
+  const auto model = open_model(opened);
   if (model->config().raw.contains("linear_attention") || !model->base_hash().empty())
     throw Error(training.shared.model, "is linearized already",
                 "a softmax model (finetune trains this one on)");
@@ -313,6 +315,7 @@ void describe_linearize(CLI::App& app, Work& work) {
   app.add_option("--set", options->set, "Sets keys of that object: group=32 local_groups=2 …")
       ->type_name("KEY=VALUE");
   add_spending(app, options->spending);
+  add_state_type(app, options->training.shared);
   app.add_option(
          "--budgets", options->budgets,
          "Windows and kept tokens by hand instead: group, local_groups, kept and sinks of that object, "

@@ -120,6 +120,14 @@ void add_weights(CLI::App& app, SharedOptions& options) {
       ->check(one_of_words({"stored", "int8", "int4"}));
 }
 
+void add_state_type(CLI::App& app, SharedOptions& options) {
+  app.add_option(
+         "--state-type", options.state,
+         "Type in which a state holds keys and values (windows, kept tokens, softmax's cache), rounded "
+         "where they enter (default: as --dtype; under auto as the weights)")
+      ->check(one_of_words({"float32", "bf16"}));
+}
+
 void add_threads(CLI::App& app, SharedOptions& options) {
   app.add_option("--threads", options.threads, "Threads; 0 is one for each processor")
       ->transform(whole(0, 1024));
@@ -219,6 +227,7 @@ void check_device(const SharedOptions& options) { linnet::check_device(options.d
 
 Model::OpenOptions open_options(const SharedOptions& options) {
   Model::OpenOptions how;
+  how.state = state_type(options);
   if (!options.base.empty()) how.base = options.base;
   how.reading = {.threads = options.threads, .verify = options.verify, .cache = cache_folder()};
   how.reading.report = [bar = std::shared_ptr<Progress>()](double done, double total) mutable {
@@ -241,6 +250,13 @@ std::shared_ptr<const Model> open_model(const SharedOptions& options) {
                      model->base_folder().string(), counted(std::ssize(unused), "tensor is", "tensors are"),
                      printable(unused.front(), 100), unused.size() == 1 ? "" : ", …"));
   return model;
+}
+
+std::optional<StateType> state_type(const SharedOptions& options) {
+  const bool given = !options.state.empty();
+  if (!given && options.dtype == "auto") return {};
+  const bool narrow = given ? options.state == "bf16" : options.dtype == "bfloat16";
+  return narrow ? StateType::kBFloat16 : StateType::kComputed;
 }
 
 std::optional<kernels::WeightType> weight_type(const SharedOptions& options) {

@@ -31,6 +31,7 @@ struct SharedOptions {
   std::string device = "cpu";      // --device
   std::string dtype = "auto";      // --dtype; a command may set its own default before add_dtype
   std::string weights = "stored";  // --weights
+  std::string state;               // --state-type; empty: as --dtype
   int threads = 0;                 // --threads; 0: every processor
   uint64_t seed = 0;               // --seed
   std::string json;                // --json; empty: none
@@ -41,7 +42,8 @@ struct SharedOptions {
 void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify
 void add_device(CLI::App& app, SharedOptions& options);
 void add_dtype(CLI::App& app, SharedOptions& options);
-void add_weights(CLI::App& app, SharedOptions& options);  // --weights
+void add_weights(CLI::App& app, SharedOptions& options);     // --weights
+void add_state_type(CLI::App& app, SharedOptions& options);  // --state-type
 void add_threads(CLI::App& app, SharedOptions& options);
 void add_instructions(CLI::App& app);  // --instructions
 void add_seed(CLI::App& app, SharedOptions& options);
@@ -104,6 +106,8 @@ Model::OpenOptions open_options(const SharedOptions& options);
 /// Opens MODEL so; one warning where weights in it are not used.
 std::shared_ptr<const Model> open_model(const SharedOptions& options);
 
+/// What --state-type asks for, else as --dtype; empty: as the weights.
+std::optional<StateType> state_type(const SharedOptions& options);
 /// What --weights asks for; empty: as they are stored.
 std::optional<kernels::WeightType> weight_type(const SharedOptions& options);
 

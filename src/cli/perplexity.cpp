@@ -118,6 +118,7 @@ void describe_perplexity(CLI::App& app, Work& work) {
   const auto options = std::make_shared<PerplexityCommandOptions>();
   add_evaluation(app, *options);
   add_weights(app, *options);
+  add_state_type(app, *options);
   add_texts(app, "FILE", options->files, "Texts")->required();
   add_field(app, *options);
   app.add_option(

@@ -75,7 +75,9 @@ std::vector<Measured> subjects_of(const std::shared_ptr<const Model>& model) {
     const bool beside = model->lora().has_value() && model->is_sidecar();
     subjects.push_back(
         {.name = "base",
-         .model = beside ? Model::open(model->base_folder(), {.check_hash = false}) : softmax_of(*model)});
+         .model = beside ? Model::open(model->base_folder(),
+                                       {.check_hash = false, .state = model->attention_shape().state})
+                         : softmax_of(*model)});
     subjects.push_back({.name = "window alone", .model = window_alone(*model)});
   }
   subjects.push_back({.name = "model", .model = model});
@@ -172,6 +174,7 @@ ExitStatus recall(const RecallCommandOptions& options) {
 void describe_recall(CLI::App& app, Work& work) {
   const auto options = std::make_shared<RecallCommandOptions>();
   add_runtime(app, *options);
+  add_state_type(app, *options);
   add_texts(app, "FILE", options->files, "Texts")->required();
   add_field(app, *options);
   app.add_option("--context", options->context,

@@ -36,8 +36,11 @@ double tolerance_of(ComputeType compute, const AttentionConfig& layer) {
 }
 
 /// In which forms are held to each other. The rounding of bfloat16 takes so many keys to the other side of a
-/// step that nothing but their values would be measured.
-ComputeType compute_of_forms(ComputeType compute, const std::vector<AttentionConfig>& layers) {
+/// step that nothing but their values would be measured. Rounding to a state's bf16 is such a step too, which
+/// float32's takes here and there: in float64 none lies so near.
+ComputeType compute_of_forms(ComputeType compute, const std::vector<AttentionConfig>& layers,
+                             StateType state) {
+  if (compute == ComputeType::kFloat32 && state == StateType::kBFloat16) return ComputeType::kFloat64;
   const bool jumps =
       std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return layer.jumps(); });
   return is_narrow(compute) && jumps ? ComputeType::kFloat32 : compute;
@@ -55,8 +58,10 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
   double growth = 0;
   int64_t window = 0, reach = 0;  // of one layer, of all together where every layer has a window
   bool windows_alone = true;
-  const size_t number_size = options.compute == ComputeType::kFloat64 ? sizeof(double) : sizeof(float);
-  const ComputeType compute_forms = compute_of_forms(options.compute, model->attention());
+  const AttentionShape shape = model->attention_shape();
+  const bool wide = options.compute == ComputeType::kFloat64 && shape.state == StateType::kComputed;
+  const auto number_size = wide ? sizeof(double) : static_cast<size_t>(held_bytes(shape));
+  const ComputeType compute_forms = compute_of_forms(options.compute, model->attention(), shape.state);
   double tolerance = tolerance_of(compute_forms);
   for (const AttentionConfig& layer : model->attention()) {
     tolerance = std::max(tolerance, tolerance_of(compute_forms, layer));
@@ -66,7 +71,7 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
         growth = std::numeric_limits<double>::infinity();
         continue;
       }
-      const size_t most = windowed_state_bytes(model->attention_shape(), layer.window, number_size);
+      const size_t most = windowed_state_bytes(shape, layer.window, number_size);
       growth += static_cast<double>(most);
       // Until a state that keeps every token would be too large.
       enough = std::max<int64_t>(enough, 2 * layer.window + 135);

@@ -222,7 +222,10 @@ std::shared_ptr<const Model> window_alone(const Model& model) {
     const auto exact = [&](int head) -> int64_t {
       return own.has_local() ? int64_t{own.local_groups.of(head)} * own.group + own.kept.of(head) : 0;
     };
-    int64_t rest = state_layout(own, shape).numbers / token - heads * sinks;
+    const StateLayout layout = state_layout(own, shape);
+    const int64_t float32 = layout.numbers - layout.token_numbers;
+    const auto size = static_cast<int64_t>(sizeof(float)) / held_bytes(shape);  // in numbers of keys
+    int64_t rest = (layout.token_numbers + float32 * size) / token - heads * sinks;
     for (int head = 0; head < heads; ++head) rest -= exact(head);
     std::vector<int64_t> groups;
     for (int head = 0; head < heads; ++head)

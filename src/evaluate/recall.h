@@ -106,7 +106,7 @@ RecallRow last_of(const RecallRow& row, int64_t inputs);
 
 /// The model's weights under the softmax that they were trained with.
 std::shared_ptr<const Model> softmax_of(const Model& model);
-/// The same weights under local branches alone that hold no more numbers than the model's state, layer by
+/// The same weights under local branches alone that hold no more bytes than the model's state, layer by
 /// layer: softmax over the last groups and the sinks. Layers that are softmax stay so.
 std::shared_ptr<const Model> window_alone(const Model& model);
 

@@ -32,8 +32,9 @@ std::string arithmetic_of(const Model& model, const Decoder::Options& options) {
   if (const TensorView* stored = model.tensor(model.family().embedding, "weight");
       compute == ComputeType::kAuto && stored != nullptr)
     compute = stored->type == DType::kBF16 ? ComputeType::kBFloat16 : ComputeType::kFloat32;
-  return fmt::format("--dtype {} --weights {}", name_of(compute),
-                     options.weights ? kernels::row_of(*options.weights).name : "stored");
+  return fmt::format("--dtype {} --weights {} --state-type {}", name_of(compute),
+                     options.weights ? kernels::row_of(*options.weights).name : "stored",
+                     name_of(model.attention_shape().state));
 }
 
 template <class T>

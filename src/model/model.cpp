@@ -80,6 +80,7 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   model->check_head();
   model->check_added();
   model->check_adapter();
+  model->set_state(options.state);
   if (options.check_hash) model->check_hash();
   if (options.check_numbers) {
     const auto broken = model->broken_tensors();
@@ -165,9 +166,15 @@ void Model::check_hash() const {
   }
 }
 
+void Model::set_state(std::optional<StateType> type) {
+  const TensorView* weights = tensor(family_->embedding, "weight");
+  const bool narrow = weights != nullptr && weights->type == DType::kBF16;
+  state_ = type.value_or(narrow ? StateType::kBFloat16 : StateType::kComputed);
+}
+
 AttentionShape Model::attention_shape() const {
   const auto head_size = static_cast<int>(config_.head_size);
-  return {static_cast<int>(config_.heads), static_cast<int>(config_.kv_heads), head_size, head_size};
+  return {static_cast<int>(config_.heads), static_cast<int>(config_.kv_heads), head_size, head_size, state_};
 }
 
 std::string Model::full_name(std::string_view module) const {

@@ -34,6 +34,8 @@ class Model {
     bool check_numbers = true;  // weights that are not sound are an error that names the tensor
     bool check_hash = true;     // a sidecar's base_hash (commands that load weights)
     ReadingOptions reading;     // how the base's weights are read for these two
+    /// Of sequences that it reads; empty: bf16 where the weights are in bf16.
+    std::optional<StateType> state = StateType::kComputed;
   };
 
   /// Throws Error on whatever is wrong with the folder or its base.
@@ -42,7 +44,8 @@ class Model {
 
   /// A model of this config.json's shape with random weights, which are in memory alone: for measuring speed.
   /// In bf16 unless the file's dtype is float32; what linear attention adds starts as linearize starts it.
-  static std::shared_ptr<const Model> random(const std::filesystem::path& config, uint64_t seed);
+  static std::shared_ptr<const Model> random(const std::filesystem::path& config, uint64_t seed,
+                                             std::optional<StateType> state = StateType::kComputed);
 
   /// The same weights under other attentions, one config a layer.
   std::shared_ptr<const Model> with_attention(std::vector<AttentionConfig> layers) const;
@@ -51,6 +54,7 @@ class Model {
   const GenerationConfig& generation() const { return generation_; }
   const Family& family() const { return *family_; }
   const std::vector<AttentionConfig>& attention() const { return attention_; }
+  /// Of a layer, with the type in which states hold keys and values.
   AttentionShape attention_shape() const;
 
   /// Where the tokenizer lies: the folder, or a sidecar's base.
@@ -112,6 +116,7 @@ class Model {
  private:
   Model() = default;
   void open_plain(const std::filesystem::path& folder);
+  void set_state(std::optional<StateType> type);
   void open_sidecar(const nlohmann::json& config, const OpenOptions& options);
   void open_lora(const OpenOptions& options);
   void read_adapter();
@@ -133,6 +138,7 @@ class Model {
   std::vector<AttentionConfig> attention_;
   std::filesystem::path folder_, base_folder_, tokenizer_folder_;
   std::string base_hash_;
+  StateType state_ = StateType::kComputed;
   bool is_sidecar_ = false;
   std::string_view prefix_;  // of the base's names: the family's, or "" where the folder goes without
   TensorStore base_;

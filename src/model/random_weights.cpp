@@ -87,7 +87,8 @@ DType stored_type(const nlohmann::json& config, const std::string& where) {
 
 }  // namespace
 
-std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, uint64_t seed) {
+std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, uint64_t seed,
+                                           std::optional<StateType> state) {
   std::shared_ptr<Model> model(new Model);
   const nlohmann::json json = read_json(file, {.bytes = 10'000'000, .depth = 32});
   model->config_ = ModelConfig::parse(json, file.string());
@@ -127,6 +128,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
   model->check_base();
   model->check_head();
   model->check_added();
+  model->set_state(state);
   return model;
 }
 

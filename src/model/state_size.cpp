@@ -19,11 +19,11 @@ int64_t state_bytes_a_token(const Model& model) {
   for (const AttentionConfig& config : model.attention()) {
     layers += config.grows() && config.window == 0;
   }
-  return layers * shape.kv_heads * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
+  return layers * shape.kv_heads * (shape.head_size + shape.value_size) * held_bytes(shape);
 }
 
 int64_t softmax_state_bytes(const ModelConfig& config, const AttentionShape& shape, int64_t tokens) {
-  const int64_t each = shape.kv_heads * (shape.head_size + shape.value_size) * int64_t{sizeof(float)};
+  const int64_t each = shape.kv_heads * (shape.head_size + shape.value_size) * held_bytes(shape);
   int64_t bytes = 0;
   for (const int window : config.windows)
     bytes += each * (window > 0 ? std::min<int64_t>(window, tokens) : tokens);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "attention/held_rows.h"
 #include "attention/linear.h"
 #include "attention/linear_nodes.h"
 #include "attention/rows.h"
@@ -44,6 +45,23 @@ class PassedOn : public Attention<T> {
 
  protected:
   std::unique_ptr<Attention<T>> sound_;
+};
+
+/// Keys and values are rounded to bf16 in a prefill alone.
+template <class T>
+class RoundsInPrefill final : public PassedOn<T> {
+ public:
+  RoundsInPrefill(std::unique_ptr<Attention<T>> sound, AttentionShape shape)
+      : PassedOn<T>(std::move(sound)), shape_(shape) {
+    shape_.state = StateType::kBFloat16;
+  }
+  void prefill(State<T>& state, const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
+    HeldRows<T> held;
+    this->sound_->prefill(state, held.enter(shape_, rows), out, pool);
+  }
+
+ private:
+  AttentionShape shape_;
 };
 
 /// Every token but the last brings the next one's value.
@@ -187,12 +205,17 @@ class KeptTooEarly final : public PassedOn<T> {
       const int64_t group = own.length() / layer_.config.group;
       plan.assign_chain(1, group);
       for (int g = 0; g < layer_.shape.kv_heads; ++g) {
-        std::vector<T> part(own.head(g), own.head(g) + layer_.layout.size);
-        std::vector<T> summary(part.begin(), part.begin() + layer_.layout.summary);
-        layer_.enter_group(g, summary.data(), part.data() + layer_.layout.kept_begin, part.data(), group + 1,
-                           own.length());
-        attend_nodes<T>(layer_, g, part.data(), own.length(), plan.paths, plan.order, plan.buckets, one,
-                        from_row(out, t));
+        const LinearLayout& layout = layer_.layout;
+        const Part<const T, const T> before = own.head(g);
+        std::vector<T> numbers(before.numbers, before.numbers + layout.size);
+        std::vector<T> tokens(before.tokens, before.tokens + layout.token_size);
+        std::vector<T> summary(numbers.begin(), numbers.begin() + layout.summary);
+        const Part<T, T> part{numbers.data(), tokens.data()};
+        layer_.template enter_group<T>(g, summary.data(),
+                                       part.from(layout.kept_begin, layout.kept_token_begin), part, group + 1,
+                                       own.length());
+        attend_nodes<T, T>(layer_, g, part, own.length(), plan.paths, plan.order, plan.buckets, one,
+                           from_row(out, t));
       }
       const int32_t root[] = {0};
       this->sound_->commit(state, root, one, pool);

@@ -235,7 +235,7 @@ TYPED_TEST(AttentionForms, ASavedStateHoldsWhatItsLayoutSaysAndNoPadding) {
     EXPECT_EQ(layout.numbers, layout.summary + heads) << name;
     int64_t name_size = 0;
     std::memcpy(&name_size, saved.data() + sizeof(name_size), sizeof(name_size));
-    const size_t signature = 13 * sizeof(int64_t) + static_cast<size_t>(name_size);
+    const size_t signature = 14 * sizeof(int64_t) + static_cast<size_t>(name_size);
     EXPECT_EQ(saved.size(), signature + layout.numbers * sizeof(T)) << name;
   }
 }
@@ -381,7 +381,7 @@ TYPED_TEST(AttentionForms, ALengthThatNoSequenceHasIsRefusedBeforeAnythingIsAllo
   for (const AttentionConfig& config : rows) {
     const auto good = saved<T>(config, kShape);
     const size_t place =
-        (config.grows() ? 7 : 12) * sizeof(int64_t) + config.name().size();  // past the signature
+        (config.grows() ? 7 : 13) * sizeof(int64_t) + config.name().size();  // past the signature
     for (const int64_t length : {int64_t{-1}, INT64_MIN, (int64_t{1} << 48) + 1, INT64_MAX}) {
       auto bytes = good;
       std::memcpy(bytes.data() + place, &length, sizeof(length));

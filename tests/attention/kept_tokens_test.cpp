@@ -14,7 +14,10 @@ const AttentionShape kShape{1, 1, 2, 3};
 /// The kept tokens of a head, each with its position in every number of its key and value.
 class Kept {
  public:
-  explicit Kept(int64_t most) : layout_(most, kShape), numbers_(static_cast<size_t>(layout_.size)) {}
+  explicit Kept(int64_t most)
+      : layout_(most, kShape),
+        numbers_(static_cast<size_t>(layout_.size)),
+        tokens_(static_cast<size_t>(layout_.token_size)) {}
 
   /// Offers tokens from `position` on, one for each surprise; how many of the old ones stay.
   int64_t offer(int64_t position, const std::vector<float>& surprises) {
@@ -25,8 +28,8 @@ class Kept {
       for (int64_t x = 0; x < kShape.value_size; ++x)
         values[i * layout_.value_row + x] = static_cast<float>(position + i);
     }
-    const int64_t stay = keep_most_surprising<float>(
-        layout_, kShape.head_size, numbers_.data(), held_,
+    const int64_t stay = keep_most_surprising<float, float>(
+        layout_, kShape.head_size, {numbers_.data(), tokens_.data()}, held_,
         {keys.data(), 16, values.data(), layout_.value_row, count, position, 1}, surprises.data());
     held_ = std::min(held_ + count, layout_.tokens);
     return stay;
@@ -37,16 +40,16 @@ class Kept {
     for (int64_t i = 0; i < held_; ++i) {
       positions.push_back(layout_.position(numbers_.data(), i));
       const auto number = static_cast<float>(positions.back());
-      for (int64_t x = 0; x < kShape.head_size; ++x) EXPECT_EQ(numbers_[x * layout_.key_row + i], number);
+      for (int64_t x = 0; x < kShape.head_size; ++x) EXPECT_EQ(tokens_[x * layout_.key_row + i], number);
       for (int64_t x = 0; x < kShape.value_size; ++x)
-        EXPECT_EQ(numbers_[layout_.values + i * layout_.value_row + x], number);
+        EXPECT_EQ(tokens_[layout_.values + i * layout_.value_row + x], number);
     }
     return positions;
   }
 
  private:
   KeptLayout layout_;
-  std::vector<float> numbers_;
+  std::vector<float> numbers_, tokens_;
   int64_t held_ = 0;
 };
 

@@ -59,6 +59,7 @@ TEST_F(Program, InspectsAModel) {
   EXPECT_EQ(json["layers"], 2);
   EXPECT_EQ(json["vocabulary"], 160);
   EXPECT_EQ(json["state"]["bytes_a_token"], 2 * 2 * (8 + 8) * 4);  // layers, key-value heads, sizes, bytes
+  EXPECT_EQ(json["state"]["type"], "float32");                     // as the weights
   EXPECT_THAT(json["problems"], IsEmpty());
 }
 

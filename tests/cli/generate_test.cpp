@@ -244,6 +244,10 @@ TEST_F(Program, RefusesAStateFileThatIsDamagedOrOfAnotherModel) {
     EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 1) << outcome.err;
     EXPECT_THAT(outcome.out, IsEmpty());
   }
+  const Outcome other =
+      run({"generate", "{i}/sidecar", "--load-state", state, "--state-type", "bf16", "-n", "2"});
+  EXPECT_EQ(other.status, 2);
+  EXPECT_THAT(other.err, HasSubstr("--state-type float32, expected one saved with "));
 }
 
 TEST_F(Program, RefusesAStateThatWasComputedWithOtherWeightsOrArithmetic) {
@@ -255,7 +259,8 @@ TEST_F(Program, RefusesAStateThatWasComputedWithOtherWeightsOrArithmetic) {
   };
   EXPECT_EQ(go_on({"--dtype", "float32"}).status, 0) << "what auto is for float32 weights";
   EXPECT_THAT(go_on({"--dtype", "bfloat16"}).err,
-              HasSubstr("state: saved with --dtype float32 --weights stored, expected one saved with --dtype "
+              HasSubstr("state: saved with --dtype float32 --weights stored --state-type float32, expected "
+                        "one saved with --dtype "
                         "bfloat16 --weights stored"));
   EXPECT_THAT(go_on({"--dtype", "float64"}).err, HasSubstr("numbers of 4 bytes, expected 8"));
 }

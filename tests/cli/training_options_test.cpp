@@ -136,6 +136,7 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "--state: given without texts to measure on, expected --data FILE, or --reach FILE"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--reach", "nowhere.json"},
        "--reach: given without --state"},
+      {linearize("--state-type", "bf16", {}), "--state-type: given without --state"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--state", "1MB", "--reach",
         "nowhere.json"},
        "nowhere.json: "},

@@ -164,7 +164,7 @@ TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
   const auto [chosen, recommended] =
       spend("base", {"--data", path("story.txt"), "--tokens", "64", "--batch", "1", "--context", "1024"});
   EXPECT_THAT(recommended.err, HasSubstr("--state 5% as no window is given"));
-  EXPECT_THAT(recommended.out, HasSubstr("% of the softmax cache's 1.0 MB at 4096 tokens"));
+  EXPECT_THAT(recommended.out, HasSubstr("% of the softmax cache's 0.5 MB at 4096 tokens"));
   EXPECT_EQ(chosen["method"], "t2r");
 }
 

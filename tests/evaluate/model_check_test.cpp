@@ -46,6 +46,31 @@ TEST(ModelCheck, HoldsForEveryKindOfLayer) {
   }
 }
 
+// Forms are held to each other in float64 then: of a number that float32 rounds otherwise in another form,
+// now and then one falls to the other side of a step of bf16.
+TEST(ModelCheck, HoldsForStatesInBFloat16) {
+  ThreadPool pool(1);
+  for (const nlohmann::json& attention :
+       {nlohmann::json{},
+        {{"method", "softmax"}, {"window", 5}},
+        {{"method", "grouped"}, {"group", 8}, {"layers", {{"1", {{"method", "softmax"}, {"window", 16}}}}}},
+        {{"method", "grouped"}, {"group", 8}, {"local_groups", 2}, {"layers", {{"0", {{"kept", 12}}}}}}}) {
+    RandomModel spec;
+    spec.attention = attention;
+    spec.state = StateType::kBFloat16;
+    const TemporaryModel model(spec);
+    for (const ComputeType compute : {ComputeType::kFloat32, ComputeType::kFloat64, ComputeType::kBFloat16}) {
+      for (const CheckResult& result : check_model(model.get(), {.compute = compute}, pool)) {
+        EXPECT_TRUE(result.holds()) << attention << ": " << result.name << ", " << result.measured << " "
+                                    << result.unit << ", allowed " << result.limit;
+        if (result.unit == "relative RMS" && compute != ComputeType::kBFloat16) {
+          EXPECT_EQ(result.limit, 1e-6) << attention;
+        }
+      }
+    }
+  }
+}
+
 TEST(ModelCheck, HoldsForEveryRowOfTheRegistry) {
   ThreadPool pool(1);
   for (const Method* method : methods()) {

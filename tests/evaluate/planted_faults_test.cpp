@@ -72,6 +72,17 @@ TEST(PlantedInAModel, AFutureTapIsFound) {
               Contains("causality"));
 }
 
+TEST(PlantedInAModel, AFormThatRoundsKeysAndValuesBesideOneThatDoesNotIsFound) {
+  const MakeAttention<float> make = [](const AttentionConfig& config, const AttentionShape& shape,
+                                       const ParameterTensors& tensors, const Rotation* rotation,
+                                       const std::string& where) -> std::unique_ptr<Attention<float>> {
+    return std::make_unique<RoundsInPrefill<float>>(
+        make_attention<float>(config, shape, tensors, rotation, where), shape);
+  };
+  EXPECT_THAT(broken(kAugmented, make), Contains("forms"));
+  EXPECT_THAT(broken({{"method", "softmax"}, {"window", 16}}, make), Contains("forms"));
+}
+
 TEST(PlantedInAModel, AGroupBoundaryOffByOneIsFound) {
   EXPECT_THAT(broken(kAugmented, around([](auto sound, auto layer) {
                        return std::make_unique<BoundaryOffByOne<float>>(std::move(sound), std::move(layer));

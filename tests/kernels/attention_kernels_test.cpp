@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -53,6 +54,34 @@ TYPED_TEST(AttentionKernels, AProductIsTheSumsAndARowOfItHasTheSameBitsAlone) {
             }
             ASSERT_EQ(c[i * (n + 1) + n], start[i * (n + 1) + n]);  // nothing past the row
           }
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(AttentionKernels, OfNumbersInBFloat16GiveTheBitsOfTheSameOnesWider) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t m : {1, 2, 3, 5, 6, 7, 13, 64}) {
+      for (int64_t n : {16, 32, 48, 80, 144}) {
+        for (int64_t k : {0, 1, 7, 64, 200}) {
+          const auto a = normals<T>(m * (k + 3), 1), drawn = normals<T>(k * (n + 5) + n, 2);
+          std::vector<BFloat16> held;
+          std::vector<T> wide;
+          for (const T x : drawn) held.emplace_back(x), wide.push_back(T(held.back()));
+          for (const bool accumulate : {false, true}) {
+            auto c = accumulate ? normals<T>(m * (n + 1), 3) : std::vector<T>(m * (n + 1), T(NAN));
+            auto expected = c;
+            kernels::matmul(m, n, k, a.data(), k + 3, held.data(), n + 5, c.data(), n + 1, accumulate);
+            kernels::matmul(m, n, k, a.data(), k + 3, wide.data(), n + 5, expected.data(), n + 1, accumulate);
+            ASSERT_EQ(std::memcmp(c.data(), expected.data(), c.size() * sizeof(T)), 0)
+                << m << " " << n << " " << k;
+          }
+          std::vector<T> squares(n, T(NAN)), expected = squares;
+          kernels::column_squares(k, n, held.data(), n + 5, squares.data());
+          kernels::column_squares(k, n, wide.data(), n + 5, expected.data());
+          ASSERT_EQ(squares, expected) << n << " " << k;
         }
       }
     }

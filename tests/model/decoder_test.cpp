@@ -496,6 +496,9 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
   other.seed = 2;
   rejected(of(other), "other weights");
   other = spec;
+  other.state = StateType::kBFloat16;
+  rejected(of(other), "--state-type bf16, expected one saved with");
+  other = spec;
   other.theta = 500000.0;  // the same tensors, other keys
   rejected(of(other), "other weights");
   other = spec;
@@ -506,7 +509,7 @@ TEST(DecoderStates, OneOfAnotherModelOrDamagedIsRejectedAndTheRunningOneStays) {
   rejected(of(other), "elu1");
   rejected(of(spec, ComputeType::kFloat64), "8 bytes");
   rejected(of(spec, ComputeType::kBFloat16),
-           "saved with --dtype bfloat16 --weights stored, expected one saved");
+           "saved with --dtype bfloat16 --weights stored --state-type float32, expected one saved");
 }
 
 TEST(DecoderErrors, NameTheLimit) {

@@ -145,7 +145,7 @@ TemporaryModel::TemporaryModel(const RandomModel& spec) {
   static std::atomic<int> counter{0};
   folder_ = std::filesystem::temp_directory_path() / fmt::format("linnet-model-{}-{}", getpid(), counter++);
   write_random_model(spec, folder_);
-  model_ = Model::open(folder_);
+  model_ = Model::open(folder_, {.state = spec.state});
 }
 
 TemporaryModel::~TemporaryModel() {

@@ -20,6 +20,7 @@ struct RandomModel {
   nlohmann::json attention;  // the `linear_attention` object; null: plain
   uint64_t seed = 1;
   double theta = 10000.0;  // rope_theta
+  StateType state = StateType::kComputed;
 };
 
 /// Writes config.json and model.safetensors into `folder`, which is made.

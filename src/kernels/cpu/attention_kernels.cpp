@@ -31,8 +31,25 @@ constexpr int kWide = 2;
 constexpr int kWide = 4;
 #endif
 
-template <int rows, int vectors, class T>
-HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c, int64_t c_row,
+template <class D>
+HWY_INLINE hn::Vec<D> load(D d, const hn::TFromD<D>* x) {
+  return hn::LoadU(d, x);
+}
+// Of bf16: the upper half of a float's bits.
+template <class D>
+HWY_INLINE hn::Vec<D> load_bfloat16(D d, const BFloat16* x) {
+  const hn::RebindToUnsigned<D> whole;
+  const hn::Rebind<uint16_t, D> half;
+  const auto bits = hn::LoadU(half, reinterpret_cast<const uint16_t*>(x));
+  return hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(whole, bits)));
+}
+HWY_INLINE Vector<float> load(Tag<float> d, const BFloat16* x) { return load_bfloat16(d, x); }
+HWY_INLINE Vector<double> load(Tag<double> d, const BFloat16* x) {
+  return hn::PromoteTo(d, load_bfloat16(hn::Rebind<float, Tag<double>>(), x));
+}
+
+template <int rows, int vectors, class T, class B>
+HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c, int64_t c_row,
                      bool accumulate) {
   const Tag<T> d;
   const int64_t lanes = hn::Lanes(d);
@@ -44,7 +61,7 @@ HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const T* b, int64_t b
   }
   for (int64_t step = 0; step < k; ++step, ++a, b += b_row) {
     Vector<T> columns[vectors];
-    for (int j = 0; j < vectors; ++j) columns[j] = hn::LoadU(d, b + j * lanes);
+    for (int j = 0; j < vectors; ++j) columns[j] = load(d, b + j * lanes);
     for (int i = 0; i < rows; ++i) {
       const auto x = hn::Set(d, a[i * a_row]);
       for (int j = 0; j < vectors; ++j) sums[i][j] = hn::MulAdd(x, columns[j], sums[i][j]);
@@ -56,8 +73,8 @@ HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const T* b, int64_t b
 }
 
 // All rows of a panel of `vectors` vectors: the panel of b stays in the first cache.
-template <int vectors, class T>
-HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+template <int vectors, class T, class B>
+HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
                         int64_t c_row, bool accumulate) {
   int64_t i = 0;
   for (; i + 6 <= m; i += 6) {
@@ -73,8 +90,8 @@ HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, const T
   if (i < m) tile<1, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
 }
 
-template <class T>
-void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+template <class T, class B>
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
             int64_t c_row, bool accumulate) {
   const int64_t lanes = hn::Lanes(Tag<T>());
   int64_t j = 0;
@@ -187,13 +204,13 @@ T dot_of(const T* a, const T* b, int64_t count) {
   return hn::GetLane(hn::SumOfLanes(d, sums));
 }
 
-template <class T>
-void squares(int64_t rows, int64_t n, const T* a, int64_t a_row, T* out) {
+template <class T, class B>
+void squares(int64_t rows, int64_t n, const B* a, int64_t a_row, T* out) {
   const Tag<T> d;
   for (int64_t s = 0; s < n; s += hn::Lanes(d)) {
     auto sums = hn::Zero(d);
     for (int64_t x = 0; x < rows; ++x) {
-      const auto number = hn::LoadU(d, a + x * a_row + s);
+      const auto number = load(d, a + x * a_row + s);
       sums = hn::MulAdd(number, number, sums);
     }
     hn::StoreU(sums, d, out + s);
@@ -336,13 +353,11 @@ void elu1_of(int64_t n, const T* x, T* y) {
 
 template <class T>
 constexpr AttentionKernels<T> table() {
-  return {matmul<T>,
-          add_weighted<T>,
+  return {add_weighted<T>,
           exponentials<T>,
           scaled_to_largest<T>,
           sum_of<T>,
           dot_of<T>,
-          squares<T>,
           hedgehog_of_rows<T>,
           hedgehog_of_columns<T>,
           favor_of_rows<T>,
@@ -359,6 +374,15 @@ const AttentionKernels<double>* table_f64() {
   static constexpr AttentionKernels<double> kTable = table<double>();
   return &kTable;
 }
+template <class T, class B>
+const HeldKernels<T, B>* held_table() {
+  static constexpr HeldKernels<T, B> kTable = {matmul<T, B>, squares<T, B>};
+  return &kTable;
+}
+const HeldKernels<float, float>* held_f32() { return held_table<float, float>(); }
+const HeldKernels<double, double>* held_f64() { return held_table<double, double>(); }
+const HeldKernels<float, BFloat16>* held_bf16_f32() { return held_table<float, BFloat16>(); }
+const HeldKernels<double, BFloat16>* held_bf16_f64() { return held_table<double, BFloat16>(); }
 
 }  // namespace linnet::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -368,11 +392,19 @@ namespace linnet::kernels {
 
 HWY_EXPORT(table_f32);
 HWY_EXPORT(table_f64);
+HWY_EXPORT(held_f32);
+HWY_EXPORT(held_f64);
+HWY_EXPORT(held_bf16_f32);
+HWY_EXPORT(held_bf16_f64);
 
 namespace {
 
 const AttentionKernels<float>& best(float) { return *HWY_DYNAMIC_DISPATCH(table_f32)(); }
 const AttentionKernels<double>& best(double) { return *HWY_DYNAMIC_DISPATCH(table_f64)(); }
+const HeldKernels<float, float>& held(float, float) { return *HWY_DYNAMIC_DISPATCH(held_f32)(); }
+const HeldKernels<double, double>& held(double, double) { return *HWY_DYNAMIC_DISPATCH(held_f64)(); }
+const HeldKernels<float, BFloat16>& held(float, BFloat16) { return *HWY_DYNAMIC_DISPATCH(held_bf16_f32)(); }
+const HeldKernels<double, BFloat16>& held(double, BFloat16) { return *HWY_DYNAMIC_DISPATCH(held_bf16_f64)(); }
 
 /// A padded row as its reader needs it: of use in assertions alone.
 template <class T>
@@ -382,11 +414,11 @@ template <class T>
 
 }  // namespace
 
-template <class T>
-void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+template <class T, class B>
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
             int64_t c_row, bool accumulate) {
   assert(n == padded(n));
-  best(T()).matmul(m, n, k, a, a_row, b, b_row, c, c_row, accumulate);
+  held(T(), B()).matmul(m, n, k, a, a_row, b, b_row, c, c_row, accumulate);
 }
 
 template <class T>
@@ -418,10 +450,10 @@ T dot(const T* a, const T* b, int64_t count) {
   return best(T()).dot(a, b, count);
 }
 
-template <class T>
-void column_squares(int64_t rows, int64_t n, const T* a, int64_t a_row, T* out) {
+template <class T, class B>
+void column_squares(int64_t rows, int64_t n, const B* a, int64_t a_row, T* out) {
   assert(n == padded(n));
-  best(T()).column_squares(rows, n, a, a_row, out);
+  held(T(), B()).column_squares(rows, n, a, a_row, out);
 }
 
 template <class T>
@@ -464,10 +496,14 @@ void elu1(int64_t n, const T* x, T* y) {
   best(T()).elu1(n, x, y);
 }
 
-template void matmul<float>(int64_t, int64_t, int64_t, const float*, int64_t, const float*, int64_t, float*,
-                            int64_t, bool);
-template void matmul<double>(int64_t, int64_t, int64_t, const double*, int64_t, const double*, int64_t,
-                             double*, int64_t, bool);
+template void matmul(int64_t, int64_t, int64_t, const float*, int64_t, const float*, int64_t, float*, int64_t,
+                     bool);
+template void matmul(int64_t, int64_t, int64_t, const double*, int64_t, const double*, int64_t, double*,
+                     int64_t, bool);
+template void matmul(int64_t, int64_t, int64_t, const float*, int64_t, const BFloat16*, int64_t, float*,
+                     int64_t, bool);
+template void matmul(int64_t, int64_t, int64_t, const double*, int64_t, const BFloat16*, int64_t, double*,
+                     int64_t, bool);
 template void add_weighted_rows<float>(const float*, const int32_t*, int64_t, const float*, int64_t, int64_t,
                                        float*);
 template void add_weighted_rows<double>(const double*, const int32_t*, int64_t, const double*, int64_t,
@@ -480,8 +516,10 @@ template float sum<float>(const float*, int64_t);
 template double sum<double>(const double*, int64_t);
 template float dot<float>(const float*, const float*, int64_t);
 template double dot<double>(const double*, const double*, int64_t);
-template void column_squares<float>(int64_t, int64_t, const float*, int64_t, float*);
-template void column_squares<double>(int64_t, int64_t, const double*, int64_t, double*);
+template void column_squares(int64_t, int64_t, const float*, int64_t, float*);
+template void column_squares(int64_t, int64_t, const double*, int64_t, double*);
+template void column_squares(int64_t, int64_t, const BFloat16*, int64_t, float*);
+template void column_squares(int64_t, int64_t, const BFloat16*, int64_t, double*);
 template void hedgehog_rows<float>(int64_t, int64_t, const float*, int64_t, float*, int64_t);
 template void hedgehog_rows<double>(int64_t, int64_t, const double*, int64_t, double*, int64_t);
 template void hedgehog_columns<float>(int64_t, int64_t, const float*, int64_t, float*, int64_t);

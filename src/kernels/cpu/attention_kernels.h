@@ -8,15 +8,18 @@
 
 #include <cstdint>
 
+#include "base/bfloat16.h"
+
 namespace linnet::kernels {
 
 constexpr int64_t kPad = 16;
 constexpr int64_t padded(int64_t count) { return (count + kPad - 1) / kPad * kPad; }
 
 /// c[i, j] (+)= Σ_k a[i * a_row + k] · b[k * b_row + j] for i < m, j < n; n is padded. In order of k,
-/// starting from c where `accumulate`, else from 0.
-template <class T>
-void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row, T* c,
+/// starting from c where `accumulate`, else from 0. B is T or BFloat16: then the bits are those of the
+/// same numbers as T.
+template <class T, class B>
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
             int64_t c_row, bool accumulate);
 
 /// out[j] += Σ_i weights[i] · rows[indices[i] * row + j] for j < n, in order of i: matmul's bits. n is
@@ -42,9 +45,9 @@ T sum(const T* x, int64_t count);
 template <class T>
 T dot(const T* a, const T* b, int64_t count);
 
-/// out[s] = Σ_x a[x * a_row + s]² for s < n: squared lengths of columns. n is padded.
-template <class T>
-void column_squares(int64_t rows, int64_t n, const T* a, int64_t a_row, T* out);
+/// out[s] = Σ_x a[x * a_row + s]² for s < n: squared lengths of columns. n is padded. B as in matmul.
+template <class T, class B>
+void column_squares(int64_t rows, int64_t n, const B* a, int64_t a_row, T* out);
 
 /// [softmax(y), softmax(−y)] of each of `rows` rows y of `size` numbers; phi's rows hold 2 size numbers and
 /// are zero from there to padded(2 size).
