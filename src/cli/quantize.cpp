@@ -208,7 +208,8 @@ void describe_quantize(CLI::App& app, Work& work) {
   auto options = std::make_shared<QuantizeCommandOptions>();
   options->weights = "int8";
   add_model(app, *options);
-  app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet")->required();
+  output_folder(app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet"))
+      ->required();
   app.add_option("--weights", options->weights,
                  "What the layers' matrices become; embedding and vocabulary matrix are int8 under both")
       ->check(one_of_words({"int8", "int4"}));
