@@ -48,7 +48,8 @@ struct TrainingRun {
   std::vector<train::Phase> phases;
   std::string attention_option;  // what set the model's attention in this command; empty: nothing
   nlohmann::json identity;       // what makes it another run: the model, the attention, …
-  /// Where something else than the module is trained: makes it of the text, which it may change. May be empty.
+  /// Where something else than the module is trained: makes it of the text, which it may change. May be
+  /// empty.
   std::function<train::Learner(train::TokenizedText& text, const Tokenizer& tokenizer, ThreadPool& pool)>
       learner;
   /// Writes the model into OUT, after some steps or none; returns lines to print.

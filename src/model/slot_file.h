@@ -18,7 +18,8 @@ namespace linnet {
 
 struct SlotHeader {
   uint32_t number_bytes = 4;
-  std::string arithmetic;  // options that change numbers: "--dtype float32 --weights stored --state-type bf16"
+  std::string
+      arithmetic;  // options that change numbers: "--dtype float32 --weights stored --state-type bf16"
   std::array<std::byte, 16> fingerprint{};
   std::string attention;  // JSON
   int64_t length = 0;

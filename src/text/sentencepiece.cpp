@@ -123,7 +123,8 @@ ModelFile read_model_file(std::string_view bytes, const std::string& where) {
   for_each_field(bytes, where, [&](const Field& field) {
     if (field.number == 1) {
       const std::string place = fmt::format("{}: piece {}", where, model.pieces.size());
-      if (model.pieces.size() >= size_t{kMaxVocabulary}) throw Error(place, "too many pieces", fmt::format("at most {}", kMaxVocabulary));
+      if (model.pieces.size() >= size_t{kMaxVocabulary})
+        throw Error(place, "too many pieces", fmt::format("at most {}", kMaxVocabulary));
       model.pieces.push_back(read_piece(field.bytes, place));
       unknown += model.pieces.back().type == PieceType::kUnknown;
       if (!seen.insert(model.pieces.back().text).second) {

@@ -341,7 +341,8 @@ Value Interpreter::call_macro(const Callable& callable, const Arguments& argumen
   for (const auto& [name, value] : arguments.named) {
     bool known = false;
     for (size_t i = 0; i < count; ++i) known = known || macro.nodes[2 * i]->text == name;
-    if (!known) work_.fail(fmt::format("macro {} has no argument \"{}\"", macro.text, name), "one that it has");
+    if (!known)
+      work_.fail(fmt::format("macro {} has no argument \"{}\"", macro.text, name), "one that it has");
   }
   for (size_t i = 0; i < count; ++i) {
     const std::string& name = macro.nodes[2 * i]->text;
