@@ -113,6 +113,8 @@ std::string read_whole(const std::string& path) {
   constexpr int kLook = 100;  // ms: a signal that comes just before poll does not end it
   const bool standard = path == "-";
   const std::string where = standard ? "standard input" : path;
+  static std::atomic<bool> taken = false;
+  if (standard && taken.exchange(true)) throw Error(where, "named twice", "it once");
   // Not blocking: waiting is poll's, which Ctrl-C ends.
   const int descriptor = standard ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
   if (descriptor < 0) fail_to_read(where, "read", errno);

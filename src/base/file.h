@@ -45,7 +45,8 @@ void read_ahead(std::span<const std::byte> bytes);
 bool is_lfs_pointer(std::string_view text);
 
 /// All of a file, or of standard input where `path` is "-"; of a pipe, until its writers are gone. For what
-/// is no regular file, or small. Throws Error if it cannot be read, is larger than 1 GiB, or upon Ctrl-C.
+/// is no regular file, or small. Throws Error if it cannot be read, is larger than 1 GiB, or
+/// upon Ctrl-C; and the second time that standard input is asked for.
 std::string read_whole(const std::string& path);
 
 /// Makes SIGBUS (a mapped file was truncated) one error line and exit status 2. Called once, by main.

@@ -38,6 +38,9 @@ Json parse_json(std::string_view text, const std::string& where, const JsonLimit
     throw Error(where, fmt::format("JSON of {} bytes", text.size()), fmt::format("at most {}", limits.bytes));
   }
   if (text.substr(0, 3) == "\xEF\xBB\xBF") throw Error(where, "begins with a byte-order mark", "plain UTF-8");
+  // The parser takes NUL for the end of its input, whatever comes behind it.
+  if (const size_t nul = text.find('\0'); nul != text.npos)
+    throw Error(where, fmt::format("not JSON at byte {}: NUL", nul + 1), "one JSON document in UTF-8");
   // An object with fewer members than keys has one twice. Counting is quick where a set of a tokenizer's
   // hundred thousand keys is not; the key is looked for only when it is known to be there.
   std::vector<size_t> keys;  // of the objects that are open

@@ -120,8 +120,6 @@ class Asker {
 
 ExitStatus evaluate(const EvaluateOptions& options) {
   const JsonResult json(options);
-  for (const std::string& file : {options.samples, options.html})
-    if (!file.empty()) check_writable_file(file);
   const std::vector<TaskSet> sets = read_sets(options);
   Runtime runtime = open_runtime(options, {.slots = LikelihoodReader::kSlots});
   const Stopwatch watch;
@@ -173,10 +171,10 @@ void describe_evaluate(CLI::App& app, Work& work) {
       ->transform(count(0, 10000000))
       ->type_name("N")
       ->capture_default_str();
-  app.add_option("--samples", options->samples,
-                 "Write each example's prompts and log-likelihoods, one JSON object a line")
+  output_file(app.add_option("--samples", options->samples,
+                             "Write each example's prompts and log-likelihoods, one JSON object a line"))
       ->type_name("FILE");
-  app.add_option("--html", options->html, "Write the table with bars as a page of its own")
+  output_file(app.add_option("--html", options->html, "Write the table with bars as a page of its own"))
       ->type_name("FILE");
   app.add_flag("--alone", options->alone,
                "Read each request by itself, not what several share once: to see what sharing saves");

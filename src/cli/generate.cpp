@@ -246,6 +246,8 @@ class GenerateRun {
     Request request = request_of(options_, *runtime_.model, tokenizer_, kMostTokens, options_.is_chat());
     request.logprobs = options_.logprobs;
     request.typical = options_.speculation.accept == "typical";
+    if (request.typical && request.sampling.temperature == 0)
+      throw Error("--accept", "typical, and the likeliest token is always taken", "--temperature above 0");
     request.prompt_logprobs = options_.logprobs && options_.echo;
     if (options_.load_state) request.prompt = load();
     const std::vector<int32_t> before = request.prompt;

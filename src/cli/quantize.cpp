@@ -130,10 +130,20 @@ std::optional<double> bits_per_byte(const QuantizeCommandOptions& options, const
   return meter.totals().bits_per_byte();
 }
 
+ExitStatus interrupted_saying(const std::string& what) {
+  note("interrupted; " + what);
+  return ExitStatus::kInterrupted;
+}
+
 void check_usage(const QuantizeCommandOptions& options) {
   std::vector<std::filesystem::path> texts = options.valid;
   texts.insert(texts.end(), options.calibrate.begin(), options.calibrate.end());
   check_field(options, texts);
+  if (std::find(options.valid.begin(), options.valid.end(), "-") != options.valid.end())
+    throw Error("--valid", "standard input, and it is read before and after", "a file");
+  for (auto name = options.how.int8.begin(); name != options.how.int8.end(); ++name)
+    if (std::find(options.how.int8.begin(), name, *name) != name)
+      throw Error("--int8", printable(*name, 60) + " twice", "each once");
   if (options.how.type == kernels::WeightType::kInt8)
     refuse_given(*options.app, {"--offsets", "--int8", "--calibrate"}, "given with --weights int8",
                  "--weights int4");
@@ -152,12 +162,12 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   if (model->is_quantized()) throw Error(options.model, "is quantized already", "the model it was made from");
   if (!options.calibrate.empty()) {
     const auto inputs = moments_of(options);
-    if (!inputs) return ExitStatus::kInterrupted;
+    if (!inputs) return interrupted_saying("nothing written");
     options.how.importance = importance_of(*model, *inputs);
   }
   std::optional<double> before;
   if (!options.valid.empty() && !(before = bits_per_byte(options, options.model)))
-    return ExitStatus::kInterrupted;
+    return interrupted_saying("nothing written");
   std::optional<Progress> progress;
   options.how.report = [&](double done, double total) {
     if (!progress)
@@ -190,7 +200,7 @@ ExitStatus quantize(QuantizeCommandOptions options) {
                     all.worst->name));
   if (before) {
     const auto after = bits_per_byte(options, options.out);
-    if (!after) return ExitStatus::kInterrupted;
+    if (!after) return interrupted_saying(fmt::format("wrote {}, which is not scored", options.out));
     result["bits_per_byte"] = *after;
     result["bits_per_byte_before"] = *before;
     print(fmt::format("bits per byte {:.4f}, before {:.4f} ({:+.2f}%)\n", *after, *before,

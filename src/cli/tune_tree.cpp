@@ -175,7 +175,7 @@ void describe_tune_tree(CLI::App& app, Work& work) {
       ->transform(count(1, int64_t{1} << 30));
   app.add_option("--temperature", options->temperature, "Of what is written (default 0: greedy)")
       ->check(from_to(0, 100));
-  app.add_option("-o,--out", options->out, "File for the tree, as --tree reads it")
+  output_file(app.add_option("-o,--out", options->out, "File for the tree, as --tree reads it"))
       ->type_name("FILE")
       ->required();
   app.callback([&work, options] { work = [options] { return tune_tree(*options); }; });

@@ -259,7 +259,12 @@ TaskExample example_of(const Task& task, const json& record, const std::string& 
     const std::vector<std::string_view> known(labels.begin(), labels.end());
     throw Error(where, fmt::format("the label is \"{}\"", printable(gold, 60)), one_of(gold, known));
   }
-  if (labels.size() % example.choices.size() != 0)
+  // A list of a task's own may name each choice twice, as A or as 1; a record's names each once.
+  const bool of_record = std::any_of(layout.labels.begin(), layout.labels.end(),
+                                     [](std::string_view text) { return text.find('*') != text.npos; });
+  if (std::find(found + 1, labels.end(), gold) != labels.end())
+    throw Error(where, fmt::format("two choices have the label \"{}\"", printable(gold, 60)), "one");
+  if (of_record ? labels.size() != example.choices.size() : labels.size() % example.choices.size() != 0)
     throw Error(where, fmt::format("{} labels of {} choices", labels.size(), example.choices.size()),
                 "as many of both");
   example.gold = static_cast<size_t>(found - labels.begin()) % example.choices.size();

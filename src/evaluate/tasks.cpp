@@ -184,9 +184,9 @@ std::vector<TaskChoice> choices_of(const std::string& name) {
   std::vector<TaskChoice> chosen;
   for (const Task& task : kTasks) {
     const std::string before = std::string(task.name) + "_";
-    if (task.name == name || task.group == name) {
+    if (task.name == name || (!task.group.empty() && task.group == name)) {
       chosen.push_back({&task, {}});
-    } else if (!task.subject.empty() && name.starts_with(before)) {
+    } else if (!task.subject.empty() && name.size() > before.size() && name.starts_with(before)) {
       chosen.push_back({&task, name.substr(before.size())});
     }
   }

@@ -7,7 +7,6 @@
 #include <zstd_errors.h>
 
 #include <algorithm>
-#include <atomic>
 #include <new>
 #include <utility>
 
@@ -185,12 +184,6 @@ Make unpacker_of_bytes(std::string_view bytes) {
   return unpacker_where([&](const Packing& packing) { return bytes.starts_with(packing.magic); });
 }
 
-std::string read_standard_input() {
-  static std::atomic<bool> read = false;
-  if (read.exchange(true)) throw Error("standard input", "named twice", "it once");
-  return read_whole("-");
-}
-
 }  // namespace
 
 bool is_packed(const std::filesystem::path& file) { return unpacker_of(file) != nullptr; }
@@ -198,7 +191,7 @@ bool is_packed(const std::filesystem::path& file) { return unpacker_of(file) != 
 TextBytes::TextBytes(const std::filesystem::path& file) {
   const bool is_input = file == "-";
   if (is_input) {
-    standard_input_ = read_standard_input();
+    standard_input_ = read_whole("-");
     bytes_ = standard_input_;
   } else {
     mapped_ = MappedFile(file);

@@ -23,6 +23,7 @@ TEST(Json, RejectsWhatIsNotOneBoundedDocument) {
       {"\xEF\xBB\xBF{}", "byte-order mark"},
       {"{", "not JSON at byte"},
       {"{} {}", "not JSON at byte"},
+      {std::string("{}\0 {}", 6), "not JSON at byte 3: NUL"},
       {"{\"a\": \"\xff\"}", "not JSON at byte"},
       {"{\"a\": 1, \"a\": 2}", "key \"a\" stands twice"},
       {std::string(1000000, '['), "nested too deeply"},

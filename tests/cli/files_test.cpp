@@ -156,6 +156,10 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
   const std::vector<BadRow> rows = {
       {{"quantize", "{i}/integers", "-o", "out"}, "integers: is quantized already, expected the model"},
       {{"quantize", "{i}/whole", "-o", "out", "--group", "128"}, "model.embed_tokens: rows of 64 numbers"},
+      {{"quantize", "{i}/whole", "-o", "out", "--valid", "-"},
+       "--valid: standard input, and it is read before"},
+      {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--int8", "v_proj,v_proj"},
+       "--int8: v_proj twice"},
       {{"quantize", "{i}/whole", "-o", "out", "--group", "48"}, "--group: \"48\", expected"},
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "stored"}, "--weights: \"stored\", expected"},
       {{"quantize", "{i}/whole", "-o", "out", "--offsets"}, "--offsets: given with --weights int8"},

@@ -130,6 +130,12 @@ TEST(Tasks, RefuseRecordsThatAreNotTheirs) {
        "here: the field `endings` is no list of choices"},
       {"arc_easy", R"({"question": {"stem": "a", "choices": [{"text": "b"}]}, "answerKey": "A"})",
        "here: no field `question.choices.*.label`"},
+      {"arc_easy",
+       R"({"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "B", "C", "D"]}, "answerKey": "C"})",
+       "here: 4 labels of 2 choices, expected as many of both"},
+      {"arc_easy",
+       R"({"question": "q", "choices": {"text": ["a", "b"], "label": ["A", "A"]}, "answerKey": "A"})",
+       "here: two choices have the label \"A\", expected one"},
       {"mmlu", R"({"question": "a", "A": "b", "B": "c", "C": "d", "D": "e", "answer": "E"})",
        "here: the label is \"E\""},
       {"mmlu", R"({"question": "a", "A": "b", "B": "c", "C": "d", "D": "e", "answer": "A"})",
@@ -144,6 +150,8 @@ TEST(Tasks, SayWhatIsKnownAndWhereFilesAreExpected) {
   using Names = std::vector<std::string>;
   expect_error([] { choose_tasks(Names{"piqua"}); },
                "--tasks: unknown task \"piqua\", expected one of piqa, copa");
+  for (const char* none : {"", "mmlu_"})
+    expect_error([&] { choose_tasks(Names{none}); }, "--tasks: unknown task");
   expect_error([] { choose_tasks(Names{"piqua"}); }, "did you mean piqa?");
   expect_error([] { choose_tasks(Names{"rte", "glue"}); }, "--tasks: rte twice");
   EXPECT_EQ(choose_tasks(Names{"glue"}).size(), 5u);
