@@ -135,7 +135,6 @@ ExitStatus tune_tree(const TuneOptions& options) {
   if (options.speculation.drafter == "none" || options.speculation.drafter == "auto")
     throw Error("--speculative", options.speculation.drafter,
                 "one drafter, whose guesses the tree is to hold");
-  check_writable_file(options.out);
   const Runtime runtime = open_runtime(options, {.max_nodes = kTriedNodes});
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
   const auto drafters = drafters_of(options.speculation, options, runtime, tokenizer, 1);

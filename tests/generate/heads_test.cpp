@@ -50,7 +50,31 @@ struct HeadsTest : testing::Test {
     }
   }
 
+  /// Prompts of 1, 1 + longer, 1 + 2 longer … tokens, every second sampled.
+  std::vector<Request> requests_of(uint64_t count, int longer, int64_t new_tokens) const {
+    std::vector<Request> requests;
+    for (uint64_t i = 0; i < count; ++i) {
+      Request request{.prompt = random_tokens(1 + longer * i, spec.vocabulary, i),
+                      .max_new_tokens = new_tokens};
+      if (i % 2 == 1) request.sampling = {.temperature = 0.4};
+      requests.push_back(request);
+    }
+    return requests;
+  }
+  /// What each request becomes; its steps and tokens are counted.
+  std::vector<std::vector<int32_t>> texts(const std::vector<Request>& requests, Drafter& drafter, int slots,
+                                          int nodes) {
+    const auto decoder = Decoder::make(
+        model->get(), {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = slots * nodes}, pool);
+    Engine engine(*decoder, letters(spec.vocabulary), drafter, {slots, slots * nodes});
+    std::vector<std::vector<int32_t>> all;
+    for (const Generation& result : engine.run(requests)) all.push_back(result.tokens);
+    steps += engine.report().steps, tokens += engine.report().tokens;
+    return all;
+  }
+
   RandomModel spec;
+  int64_t steps = 0, tokens = 0;
   std::unique_ptr<TemporaryModel> model;
   ThreadPool pool{2};
 };
@@ -69,31 +93,16 @@ std::vector<RandomHeads> kinds_of_heads() {
 TEST_F(HeadsTest, ChangeNoTokenWhateverTheyGuess) {
   const nlohmann::json attentions[] = {
       nullptr, {{"method", "grouped"}, {"group", 4}}, {{"method", "elu1"}, {"group", 5}, {"taps", 3}}};
-  int64_t steps = 0, tokens = 0;
   for (const auto& attention : attentions) {
     spec.attention = attention;
     make();
-    std::vector<Request> requests;
-    for (uint64_t i = 0; i < 4; ++i) {
-      Request request{.prompt = random_tokens(1 + 5 * i, spec.vocabulary, i), .max_new_tokens = 40};
-      if (i % 2 == 1) request.sampling = {.temperature = 0.4};
-      requests.push_back(request);
-    }
-    const auto texts = [&](Drafter& drafter, int slots, int nodes) {
-      const auto decoder = Decoder::make(
-          model->get(), {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = slots * nodes}, pool);
-      Engine engine(*decoder, letters(spec.vocabulary), drafter, {slots, slots * nodes});
-      std::vector<std::vector<int32_t>> all;
-      for (const Generation& result : engine.run(requests)) all.push_back(result.tokens);
-      steps += engine.report().steps, tokens += engine.report().tokens;
-      return all;
-    };
-    const auto expected = texts(*make_no_drafter(), 1, 1);
+    const auto requests = requests_of(4, 5, 40);
+    const auto expected = texts(requests, *make_no_drafter(), 1, 1);
     steps = tokens = 0;
     for (const RandomHeads& heads : kinds_of_heads()) {
       for (const int slots : {1, 3}) {
         const auto drafter = make_heads_drafter(model->get(), written(heads), ComputeType::kFloat32, pool);
-        EXPECT_EQ(texts(*drafter, slots, 12), expected) << attention.dump() << slots;
+        EXPECT_EQ(texts(requests, *drafter, slots, 12), expected) << attention.dump() << slots;
       }
     }
     remove_folder(folder());
@@ -111,28 +120,14 @@ TEST_F(HeadsTest, ASmallerModelChangesNoTokenWhateverItsStateAndGroups) {
   few.gpt2 = true, few.positions = 20;  // ends before the texts do
   few.attention = nullptr;
   RandomModel twin = spec;
-  std::vector<Request> requests;
-  for (uint64_t i = 0; i < 5; ++i) {
-    Request request{.prompt = random_tokens(1 + 7 * i, spec.vocabulary, i), .max_new_tokens = 30};
-    if (i % 2 == 1) request.sampling = {.temperature = 0.4};
-    requests.push_back(request);
-  }
-  int64_t steps = 0, tokens = 0;
-  const auto texts = [&](Drafter& drafter, int slots, int nodes) {
-    const auto decoder = Decoder::make(
-        model->get(), {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = slots * nodes}, pool);
-    Engine engine(*decoder, letters(spec.vocabulary), drafter, {slots, slots * nodes});
-    std::vector<std::vector<int32_t>> all;
-    for (const Generation& result : engine.run(requests)) all.push_back(result.tokens);
-    steps = engine.report().steps, tokens = engine.report().tokens;
-    return all;
-  };
-  const auto expected = texts(*make_no_drafter(), 1, 1);
+  const auto requests = requests_of(5, 7, 30);
+  const auto expected = texts(requests, *make_no_drafter(), 1, 1);
   for (const RandomModel& each : {small, few, twin}) {
     const TemporaryModel draft(each);
     for (const int slots : {1, 3}) {
       const auto drafter = make_model_drafter(draft.get(), ComputeType::kFloat32, slots, pool);
-      EXPECT_EQ(texts(*drafter, slots, 16), expected) << slots;
+      steps = tokens = 0;
+      EXPECT_EQ(texts(requests, *drafter, slots, 16), expected) << slots;
     }
   }
   EXPECT_LT(steps, tokens / 2) << "what the same model guesses is right";
