@@ -42,10 +42,4 @@ void TokenTree::clear() {
   depths_.clear();
 }
 
-void TokenTree::keep_first(int32_t nodes) {
-  tokens_.resize(nodes);
-  depths_.resize(nodes);
-  parents_.resize(nodes);
-}
-
 }  // namespace linnet

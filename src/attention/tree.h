@@ -21,8 +21,6 @@ class TokenTree {
   /// Adds a node and returns its index.
   int32_t add(int32_t token, int32_t parent);
   void clear();
-  /// Drops all nodes but the first `nodes`.
-  void keep_first(int32_t nodes);
 
   int32_t size() const { return static_cast<int32_t>(parents_.size()); }
   int32_t token(int32_t node) const { return tokens_[node]; }
