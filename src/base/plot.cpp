@@ -65,12 +65,23 @@ std::string escaped(const std::string& text) {
 }
 
 /// "12M", "340K", "0.0015".
-std::string label(double value) {
+std::string label(double value, int digits) {
   const double size = std::fabs(value);
-  if (size >= 1e9) return fmt::format("{:.4g}B", value / 1e9);
-  if (size >= 1e6) return fmt::format("{:.4g}M", value / 1e6);
-  if (size >= 1e4) return fmt::format("{:.4g}K", value / 1e3);
-  return fmt::format("{:.4g}", value);
+  if (size >= 1e9) return fmt::format("{:.{}g}B", value / 1e9, digits);
+  if (size >= 1e6) return fmt::format("{:.{}g}M", value / 1e6, digits);
+  if (size >= 1e4) return fmt::format("{:.{}g}K", value / 1e3, digits);
+  return fmt::format("{:.{}g}", value, digits);
+}
+
+/// Each tick's number, with as many digits as tell it from the next.
+std::vector<std::string> labels(const std::vector<double>& values) {
+  std::vector<std::string> result;
+  for (int digits = 4; digits < 10; ++digits) {
+    result.clear();
+    for (const double value : values) result.push_back(label(value, digits));
+    if (std::adjacent_find(result.begin(), result.end()) == result.end()) break;
+  }
+  return result;
 }
 
 bool drawable(const Curve::Point& point, bool logarithmic) {
@@ -156,21 +167,32 @@ std::string head_of(const std::string& title, double height) {
 /// The y axis: a line across at each tick, its number at the left.
 std::string draw_heights(const Axis& y) {
   std::string out;
-  for (const double value : ticks(y))
+  const std::vector<double> values = ticks(y);
+  const std::vector<std::string> texts = labels(values);
+  for (size_t i = 0; i < values.size(); ++i)
     out += fmt::format(
         "<line x1=\"{0}\" x2=\"{1}\" y1=\"{2:.1f}\" y2=\"{2:.1f}\" stroke=\"#ddd\"/>"
         "<text x=\"{3}\" y=\"{4:.1f}\" text-anchor=\"end\">{5}</text>\n",
-        kLeft, kWidth - kRight, y.at(value), kLeft - 6, y.at(value) + 4, label(value));
+        kLeft, kWidth - kRight, y.at(values[i]), kLeft - 6, y.at(values[i]) + 4, texts[i]);
+  return out;
+}
+
+/// The x axis: a line down at each tick, its number beneath.
+std::string draw_widths(const Axis& x, const Axis& y) {
+  std::string out;
+  const std::vector<double> values = ticks(x);
+  const std::vector<std::string> texts = labels(values);
+  for (size_t i = 0; i < values.size(); ++i)
+    out += fmt::format(
+        "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"#eee\"/>"
+        "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4}</text>\n",
+        x.at(values[i]), y.to, y.from, y.from + 16, texts[i]);
   return out;
 }
 
 std::string draw_panel(const Panel& panel, const Axis& x, const Axis& y) {
   std::string out = draw_heights(y);
-  for (const double value : ticks(x))
-    out += fmt::format(
-        "<line x1=\"{0:.1f}\" x2=\"{0:.1f}\" y1=\"{1}\" y2=\"{2}\" stroke=\"#eee\"/>"
-        "<text x=\"{0:.1f}\" y=\"{3}\" text-anchor=\"middle\">{4}</text>\n",
-        x.at(value), y.to, y.from, y.from + 16, label(value));
+  out += draw_widths(x, y);
   out += fmt::format(
       "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#999\"/>"
       "<text x=\"{}\" y=\"{}\" font-weight=\"600\">{}</text>\n",
@@ -257,6 +279,92 @@ std::string bars_svg(const Bars& bars) {
     legend += 40 + 7.0 * static_cast<double>(bars.series[i].size());
   }
   return out + "</svg>\n";
+}
+
+namespace {
+
+/// Colours that are told apart, as far as there are any.
+constexpr const char* kManyColours[] = {"#1f6feb", "#d1570a", "#2a9d5c", "#8250df", "#c4314b", "#7a5c1e",
+                                        "#0b8a9e", "#b0458f", "#5a6672", "#9aa800", "#223a8f", "#e08a00"};
+
+/// From the least to the greatest of the numbers, with a margin.
+Axis axis_of(const std::vector<double>& values, bool logarithmic, double from, double to) {
+  Axis axis{.low = 0, .high = 1, .logarithmic = logarithmic, .from = from, .to = to};
+  if (values.empty()) return axis;
+  const auto [least, greatest] = std::minmax_element(values.begin(), values.end());
+  axis.low = *least, axis.high = *greatest;
+  if (logarithmic) {
+    axis.low /= 1.15, axis.high *= 1.15;
+  } else {
+    const double margin =
+        axis.high > axis.low ? 0.05 * (axis.high - axis.low) : std::max(0.05 * std::fabs(axis.high), 1e-9);
+    axis.low -= margin, axis.high += margin;
+  }
+  return axis;
+}
+
+std::string draw_series(const Scatter::Series& series, const Axis& x, const Axis& y, const char* colour) {
+  std::string line, marks;
+  for (size_t i = 0; i < series.points.size(); ++i) {
+    const auto& point = series.points[i];
+    if (!std::isfinite(point.x) || !std::isfinite(point.y) || (x.logarithmic && point.x <= 0)) continue;
+    line += fmt::format("{:.1f},{:.1f} ", x.at(point.x), y.at(point.y));
+    marks += fmt::format(
+        "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\" "
+        "fill-opacity=\"0.75\"><title>{}</title></circle>\n",
+        x.at(point.x), y.at(point.y), series.joined ? 2.5 : 5, colour,
+        escaped(i < series.texts.size() ? series.texts[i] : series.name));
+  }
+  if (series.joined)
+    marks = fmt::format(
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.4\" "
+                "stroke-opacity=\"0.7\"/>\n",
+                line, colour) +
+            marks;
+  return marks;
+}
+
+}  // namespace
+
+std::string scatter_svg(const Scatter& scatter) {
+  constexpr double kTall = 360, kRow = 18;
+  std::vector<std::string> names;
+  std::vector<double> xs, ys;
+  for (const auto& series : scatter.series) {
+    if (std::find(names.begin(), names.end(), series.name) == names.end()) names.push_back(series.name);
+    for (const auto& point : series.points) {
+      if (!std::isfinite(point.x) || !std::isfinite(point.y) || (scatter.logarithmic && point.x <= 0))
+        continue;
+      xs.push_back(point.x);
+      ys.push_back(point.y);
+    }
+  }
+  const Axis x = axis_of(xs, scatter.logarithmic, kLeft, kWidth - kRight);
+  const Axis y = axis_of(ys, false, kTop + kTall, kTop);
+  std::string legend;
+  double left = kLeft, row = kTop + kTall + 58;
+  for (size_t i = 0; i < names.size(); ++i) {
+    const double wide = 26 + 7.0 * static_cast<double>(names[i].size());
+    if (left + wide > kWidth - kRight && left > kLeft) left = kLeft, row += kRow;
+    legend += fmt::format(
+        "<circle cx=\"{:.0f}\" cy=\"{:.0f}\" r=\"5\" fill=\"{}\"/><text x=\"{:.0f}\" "
+        "y=\"{:.0f}\">{}</text>\n",
+        left + 5, row - 4, kManyColours[i % std::size(kManyColours)], left + 14, row, escaped(names[i]));
+    left += wide;
+  }
+  std::string out = head_of(scatter.title, row + 14) + draw_heights(y);
+  out += draw_widths(x, y);
+  out += fmt::format(
+      "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#999\"/>"
+      "<text x=\"{}\" y=\"{}\" font-weight=\"600\">{}</text>"
+      "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
+      kLeft, y.to, kInner, kTall, kLeft, y.to - 8, escaped(scatter.up), kLeft + kInner / 2, y.from + 34,
+      escaped(scatter.across));
+  for (const auto& series : scatter.series) {
+    const auto at = std::find(names.begin(), names.end(), series.name) - names.begin();
+    out += draw_series(series, x, y, kManyColours[static_cast<size_t>(at) % std::size(kManyColours)]);
+  }
+  return out + legend + "</svg>\n";
 }
 
 std::string heatmap_svg(const Heatmap& map) {

@@ -50,6 +50,20 @@ struct Bars {
 };
 std::string bars_svg(const Bars& bars);
 
+/// Points over two axes of numbers, each with a text that a browser shows over it.
+struct Scatter {
+  struct Series {
+    std::string name;  // in the legend; series of one name have one colour
+    std::vector<Curve::Point> points;
+    std::vector<std::string> texts;  // one for each point
+    bool joined = false;             // by lines
+  };
+  std::string title, across, up;  // with the units
+  bool logarithmic = false;       // x, from the least on; else from the least to the greatest
+  std::vector<Series> series;
+};
+std::string scatter_svg(const Scatter& scatter);
+
 /// Cells of a table, the darker the greater; what is not above 0 stays white.
 struct Heatmap {
   std::string title;                      // with the unit

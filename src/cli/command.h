@@ -23,6 +23,10 @@ struct Command {
       nullptr;  // an option, or OPTION=VALUE, with which the workshop's executable runs it
 };
 
+/// What is left to do of a command line, `arguments` without the program's name, once its options and outputs
+/// are found to be good; empty where --help or --version was all. Throws Error.
+Work parse_command(std::span<const Command> commands, std::vector<std::string> arguments);
+
 /// Parses, runs, prints errors as `linnet: error: WHERE: WHAT, expected WHAT`; returns the exit status.
 int run_commands(std::span<const Command> commands, int argc, char** argv);
 

@@ -22,6 +22,7 @@ constexpr Command kCommands[] = {
     {"pretrain", "a model from nothing", nullptr},
     {"finetune", "next-token loss on a model, softmax or linear", nullptr},
     {"linearize", "a softmax model with linear attention", nullptr},
+    {"compare", "methods, variants and recipes trained alike, as one table", nullptr},
     {"train-heads", "draft heads for a model, which speculation guesses with", nullptr},
     {"leak", "what a model that sees the future looks like", nullptr},
     {"import", "a Hugging Face folder from a GGUF file", describe_import},

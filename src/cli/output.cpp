@@ -17,6 +17,7 @@ namespace {
 
 constexpr const char* kOutputFile = "output file";
 constexpr const char* kOutputFolder = "output folder";
+int quiet = 0;  // how many QuietOutput live
 
 CLI::Option* marked(CLI::Option* option, const char* mark) {
   return option->check(CLI::Validator([](std::string&) { return std::string(); }, "", mark));
@@ -59,7 +60,11 @@ void check_outputs(const CLI::App& command) {
   }
 }
 
+QuietOutput::QuietOutput() { ++quiet; }
+QuietOutput::~QuietOutput() { --quiet; }
+
 void print(std::string_view text) {
+  if (quiet > 0) return;
   if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
     throw Error("standard output", fmt::format("cannot write ({})", std::strerror(errno)), "room to write",
                 errno == EPIPE ? ExitStatus::kNoReader : ExitStatus::kBadInput);

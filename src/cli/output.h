@@ -15,6 +15,15 @@ struct SharedOptions;
 /// Writes to standard output now; throws Error if that fails: a full disk, or nobody who reads (kNoReader).
 void print(std::string_view text);
 
+/// While one lives, print() does nothing: a command that runs as a part of another.
+class QuietOutput {
+ public:
+  QuietOutput();
+  ~QuietOutput();
+  QuietOutput(const QuietOutput&) = delete;
+  QuietOutput& operator=(const QuietOutput&) = delete;
+};
+
 /// {"mean": …, "standard_error": …}.
 nlohmann::ordered_json json_of(const Mean& mean);
 

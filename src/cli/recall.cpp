@@ -33,6 +33,7 @@ struct RecallCommandOptions : SharedOptions {
   std::vector<int64_t> distances;
   int64_t passage = 64, tokens = 262144;
   std::string plot;
+  bool alone = false;  // neither base nor windows beside it
 };
 
 bool reads_past_training(const Model& model) {
@@ -67,10 +68,10 @@ std::vector<int64_t> distances_that_fit(const std::vector<RecallRow>& rows, cons
 }
 
 /// The model, before it what it is held to: its base, and its windows alone at as many bytes.
-std::vector<Measured> subjects_of(const std::shared_ptr<const Model>& model) {
+std::vector<Measured> subjects_of(const std::shared_ptr<const Model>& model, bool alone) {
   std::vector<Measured> subjects;
   const auto& layers = model->attention();
-  if (std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return !layer.grows(); })) {
+  if (!alone && std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return !layer.grows(); })) {
     // The softmax model that a sidecar came from: its base as it is, without a LoRA.
     const bool beside = model->lora().has_value() && model->is_sidecar();
     subjects.push_back(
@@ -154,7 +155,7 @@ ExitStatus recall(const RecallCommandOptions& options) {
                 fmt::format("from --passage ({}) to less than the row without both", options.passage));
   how.distances = fitting;
 
-  std::vector<Measured> subjects = subjects_of(model);
+  std::vector<Measured> subjects = subjects_of(model, options.alone);
   deal_rows(subjects, rows, how, context);
   ThreadPool pool(options.threads);
   if (!measure(subjects, compute, pool)) {
@@ -195,6 +196,7 @@ void describe_recall(CLI::App& app, Work& work) {
                  "from each distance on, by every model that is compared")
       ->transform(count(1, int64_t{1} << 32))
       ->type_name("TOKENS");
+  app.add_flag("--alone", options->alone, "Measure the model alone, without its base and windows beside it");
   output_file(app.add_option("--plot", options->plot, "Draw the curves into this file as SVG"))
       ->type_name("FILE");
   app.callback([&work, options] { work = [options] { return recall(*options); }; });

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -172,6 +173,29 @@ Error out_of_memory() {
 
 }  // namespace
 
+Work parse_command(std::span<const Command> commands, std::vector<std::string> arguments) {
+  // Kept as long as the work, which asks it what was given.
+  const auto kept =
+      std::make_shared<CLI::App>("Linnet: pretrained language models with linear attention", "linnet");
+  CLI::App& app = *kept;
+  app.formatter(help_formatter());
+  app.require_subcommand(1);
+  app.set_version_flag("--version", "linnet " LINNET_VERSION, "The program's version");
+  app.set_help_flag("-h,--help", "This text; also `linnet help COMMAND`");
+  app.get_formatter()->label("SUBCOMMAND", "COMMAND");
+  Work work;
+  for (const Command& command : commands) {
+    CLI::App* sub = app.add_subcommand(command.name, command.summary)->group("Commands");
+    if (command.describe == nullptr) continue;
+    sub->option_defaults()->always_capture_default();
+    command.describe(*sub, work);
+  }
+  parse(app, std::move(arguments));
+  if (!work) return {};
+  check_outputs(*deepest(app).first);
+  return [kept, work] { return work(); };
+}
+
 int run_commands(std::span<const Command> commands, int argc, char** argv) {
   open_standard_files();
   for (const int signal : {SIGPIPE, SIGXFSZ}) ::signal(signal, SIG_IGN);  // writes fail and are cleaned up
@@ -179,22 +203,8 @@ int run_commands(std::span<const Command> commands, int argc, char** argv) {
   try {
     const std::vector<std::string> arguments = arguments_of(argc, argv);
     if (is_the_workshops(commands, arguments)) start_workshop(arguments);
-    CLI::App app("Linnet: pretrained language models with linear attention", "linnet");
-    app.formatter(help_formatter());
-    app.require_subcommand(1);
-    app.set_version_flag("--version", "linnet " LINNET_VERSION, "The program's version");
-    app.set_help_flag("-h,--help", "This text; also `linnet help COMMAND`");
-    app.get_formatter()->label("SUBCOMMAND", "COMMAND");
-    Work work;
-    for (const Command& command : commands) {
-      CLI::App* sub = app.add_subcommand(command.name, command.summary)->group("Commands");
-      if (command.describe == nullptr) continue;
-      sub->option_defaults()->always_capture_default();
-      command.describe(*sub, work);
-    }
-    parse(app, arguments);
+    const Work work = parse_command(commands, arguments);
     if (!work) return static_cast<int>(ExitStatus::kDone);
-    check_outputs(*deepest(app).first);
     catch_interrupts();
     return static_cast<int>(work());
   } catch (const Error& error) {

@@ -12,6 +12,7 @@ constexpr Command kCommands[] = {
     {"pretrain", "a model from nothing", describe_pretrain},
     {"finetune", "next-token loss on a model, softmax or linear", describe_finetune},
     {"linearize", "a softmax model with linear attention", describe_linearize},
+    {"compare", "methods, variants and recipes trained alike, as one table", describe_compare},
     {"train-heads", "draft heads for a model, which speculation guesses with", describe_train_heads},
     {"leak", "what a model that sees the future looks like", describe_leak},
 };

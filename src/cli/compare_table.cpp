@@ -1,0 +1,426 @@
+#include "cli/compare_table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <map>
+#include <optional>
+
+#include "base/plot.h"
+#include "base/progress.h"
+#include "base/statistics.h"
+
+namespace linnet::cli {
+namespace {
+
+using Json = nlohmann::ordered_json;
+using Number = std::optional<double>;
+
+/// The number at a path of keys and indices such as /rows/bits_per_byte, if there is one.
+Number number_at(const Json& object, const std::string& path) {
+  const Json::json_pointer pointer(path);
+  if (!object.contains(pointer) || !object[pointer].is_number()) return std::nullopt;
+  return object[pointer].get<double>();
+}
+
+const Json* entry_of(const Json& result, int64_t distance) {
+  const Json::json_pointer list("/recall/models/model/distances");
+  if (!result.contains(list)) return nullptr;
+  for (const Json& entry : result[list])
+    if (entry["distance"] == distance) return &entry;
+  return nullptr;
+}
+
+/// Nats per token that the base gains at a distance, and what share of it another keeps.
+Number kept(const Json& result, const Json* base, int64_t distance) {
+  if (base == nullptr) return std::nullopt;
+  const Json *own = entry_of(result, distance), *whole = entry_of(*base, distance);
+  if (own == nullptr || whole == nullptr) return std::nullopt;
+  const Number gain = number_at(*own, "/gain/mean"), most = number_at(*whole, "/gain/mean"),
+               error = number_at(*whole, "/gain/standard_error");
+  // Of nothing but noise no share is kept.
+  if (!gain || !most || *most <= 2 * error.value_or(0)) return std::nullopt;
+  return *gain / *most;
+}
+
+/// Nats of all tokens whose pair stood far back.
+Number far_nats(const Json& result) {
+  const Json::json_pointer list("/recall/far_pairs");
+  if (!result.contains(list)) return std::nullopt;
+  double nats = 0, tokens = 0;
+  for (const Json& bin : result[list]) {
+    const Number mean = number_at(bin, "/model/mean"), count = number_at(bin, "/tokens");
+    if (!mean || !count) return std::nullopt;
+    nats += *mean * *count, tokens += *count;
+  }
+  return tokens > 0 ? Number(nats / tokens) : std::nullopt;
+}
+
+Number won_back(const Number& base, const Number& window, const Number& model) {
+  if (!base || !window || !model || *window - *base <= 0) return std::nullopt;
+  return (*window - *model) / (*window - *base);
+}
+
+/// What one cell says, beside the base and its window alone (null where these are not there).
+std::map<std::string, Number> values_of(const Json& result, const Json* base, const Json* window,
+                                        const std::vector<int64_t>& distances) {
+  const auto at = [](const Json* from, const char* path) { return from ? number_at(*from, path) : Number(); };
+  std::map<std::string, Number> values;
+  values["bits"] = at(&result, "/rows/bits_per_byte");
+  values["stream"] = at(&result, "/stream/bits_per_byte");
+  values["state_bytes"] = at(&result, "/recall/models/model/state_bytes");
+  if (!values["state_bytes"]) values["state_bytes"] = at(&result, "/decode/decode/0/state_bytes");
+  values["decode"] = at(&result, "/decode/decode/0/decode_tokens_per_second");
+  values["trained_parameters"] = at(&result, "/training/trained_parameters");
+  values["train_rate"] = at(&result, "/training/tokens_per_second");
+  values["window_bits"] = at(window, "/rows/bits_per_byte");
+  values["window_stream"] = at(window, "/stream/bits_per_byte");
+  if (const Number own = values["bits"], whole = at(base, "/rows/bits_per_byte"); own && whole)
+    values["bits_change"] = *own / *whole - 1;
+  if (base != nullptr && window != nullptr)
+    values["far_won_back"] = won_back(far_nats(*base), far_nats(*window), far_nats(result));
+  for (const int64_t distance : distances) {
+    const std::string name = fmt::format("kept_{}", distance);
+    values[name] = kept(result, base, distance);
+    if (window != nullptr) values["window_" + name] = kept(*window, base, distance);
+    if (const Json* entry = entry_of(result, distance))
+      values[fmt::format("needle_{}", distance)] = number_at(*entry, "/needle/exact/mean");
+  }
+  return values;
+}
+
+std::vector<int64_t> distances_of(const Json& results) {
+  std::vector<int64_t> distances;
+  for (const Json& result : results) {
+    const Json::json_pointer list("/recall/models/model/distances");
+    if (!result.contains(list)) continue;
+    for (const Json& entry : result[list]) {
+      const auto distance = entry["distance"].get<int64_t>();
+      if (std::find(distances.begin(), distances.end(), distance) == distances.end())
+        distances.push_back(distance);
+    }
+  }
+  std::sort(distances.begin(), distances.end());
+  return distances;
+}
+
+const Json* named(const Json& results, const std::string& name) {
+  for (const Json& result : results)
+    if (result["cell"] == name && !result.contains("failed")) return &result;
+  return nullptr;
+}
+
+/// What cells of one row share: all but the seed.
+std::string key_of(const Json& result) {
+  Json about = result["about"];
+  about.erase("seed");
+  return about["method"] == "window" ? result["cell"].get<std::string>() : about.dump();
+}
+
+Json mean_json(const std::vector<double>& values) {
+  const Mean mean = mean_of(values);
+  return {{"mean", mean.mean}, {"standard_error", mean.error}, {"count", values.size()}};
+}
+
+/// One row of several seeds' results.
+Json row_of(const std::vector<const Json*>& results, const Json& all, const std::vector<int64_t>& distances) {
+  Json row = results.front()->at("about");
+  row.erase("seed");
+  std::map<std::string, std::vector<double>> numbers;
+  for (const Json* result : results) {
+    if (result->at("about").contains("seed")) row["seeds"].push_back(result->at("about")["seed"]);
+    row["cells"].push_back(result->at("cell"));
+    const std::string window = result->value("window", std::string());
+    for (const auto& [name, value] : values_of(*result, named(all, "base"), named(all, window), distances))
+      if (value && std::isfinite(*value)) numbers[name].push_back(*value);
+  }
+  const Json& first = *results.front();
+  if (first.contains("window")) row["window"] = first["window"];
+  for (const auto& [name, values] : numbers) row["values"][name] = mean_json(values);
+  if (first.contains("training") && !first["training"]["curve"].empty())
+    row["curve"] = first["training"]["curve"];
+  return row;
+}
+
+// Text.
+
+std::string mean_text(const Json& row, const std::string& name,
+                      const std::function<std::string(double)>& text) {
+  const Json::json_pointer at("/values/" + name);
+  if (!row.contains(at)) return "–";
+  const Json& value = row[at];
+  std::string out = text(value["mean"].get<double>());
+  if (value["count"] > 1) out += " ± " + text(value["standard_error"].get<double>());
+  return out;
+}
+
+std::string plain_mean(const Json& row, const std::string& name, int digits) {
+  return mean_text(row, name, [&](double x) { return fmt::format("{:.{}f}", x, digits); });
+}
+std::string percent(const Json& row, const std::string& name) {
+  return mean_text(row, name, [](double x) { return fmt::format("{:.0f}%", 100 * x); });
+}
+std::string change(const Json& row) {
+  const Json::json_pointer at("/values/bits_change/mean");
+  return row.contains(at) ? fmt::format("{:+.2f}%", 100 * row[at].get<double>()) : "–";
+}
+
+std::string name_of(const Json& row) {
+  if (row["method"] == "base") return "base";
+  if (row["method"] == "window") return "window alone";
+  return row["method"].get<std::string>();
+}
+
+/// What was trained, of how many numbers, by what, on how many tokens.
+std::string trained_text(const Json& row) {
+  if (!row.contains("tokens")) return "nothing";
+  std::string text = row["train"].get<std::string>();
+  const Json::json_pointer at("/values/trained_parameters/mean");
+  if (row.contains(at)) text += fmt::format(" ({})", short_number(row[at].get<double>()));
+  text += fmt::format(", {} tokens", short_number(row["tokens"].get<double>()));
+  return text;
+}
+
+struct Column {
+  std::string title;
+  bool is_number;
+  std::function<std::string(const Json&)> text;
+};
+
+std::vector<Column> columns_of(const Json& comparison) {
+  const auto word = [](const char* key) {
+    return [key](const Json& row) { return row.value(key, std::string("–")); };
+  };
+  const auto mean = [](std::string name, int digits) {
+    return [name, digits](const Json& row) { return plain_mean(row, name, digits); };
+  };
+  std::vector<Column> columns = {
+      {"method", false, name_of},
+      {"variant", false,
+       [](const Json& row) {
+         const std::string label = row.value("label", std::string());
+         return row.value("variant", std::string("–")) + (label.empty() ? "" : ", " + label);
+       }},
+      {"recipe", false, word("recipe")},
+      {"trained", false, trained_text},
+      {"seeds", true,
+       [](const Json& row) { return row.contains("seeds") ? fmt::format("{}", row["seeds"].size()) : "–"; }},
+      {"bits per byte", true, mean("bits", 4)},
+      {"against base", true, change},
+      {"window alone", true, mean("window_bits", 4)},
+      {"stream", true, mean("stream", 4)},
+      {"its window", true, mean("window_stream", 4)},
+  };
+  for (const Json& distance : comparison["distances"]) {
+    const std::string name = "kept_" + distance.dump();
+    columns.push_back({fmt::format("recalled after {}", distance.dump()), true,
+                       [name](const Json& row) { return percent(row, name); }});
+    columns.push_back(
+        {"window alone", true, [name](const Json& row) { return percent(row, "window_" + name); }});
+  }
+  columns.push_back(
+      {"far pairs won back", true, [](const Json& row) { return percent(row, "far_won_back"); }});
+  columns.push_back({"state, MB", true, [](const Json& row) {
+                       return mean_text(row, "state_bytes",
+                                        [](double x) { return fmt::format("{:.2f}", x * 1e-6); });
+                     }});
+  columns.push_back({"decode, tokens/s", true, mean("decode", 0)});
+  return columns;
+}
+
+std::string description(const Json& comparison) {
+  const Json& about = comparison["about"];
+  const auto list = [](const Json& names) {
+    std::string text;
+    for (const Json& name : names) text += (text.empty() ? "" : ", ") + name.get<std::string>();
+    return text;
+  };
+  std::string text = fmt::format("Base {}, trained on {}, measured on {}.", about["base"].get<std::string>(),
+                                 list(about["data"]), list(about["valid"]));
+  const Json& measures = about["measures"];
+  if (measures["rows"] != false)
+    text += fmt::format(" Bits per byte: windows of {} tokens, the first {} of each text.",
+                        measures["rows"]["window"].dump(), measures["rows"]["to"].dump());
+  if (measures["stream"] != false)
+    text += fmt::format(" Stream: bits per byte of tokens {} to {} of each text, read as one context.",
+                        measures["stream"]["from"].dump(), measures["stream"]["to"].dump());
+  if (measures["recall"] != false)
+    text += fmt::format(
+        " Recalled: of what the base gains on a passage of {} tokens that comes again in rows of {}; far "
+        "pairs: "
+        "of what the window alone loses on them.",
+        measures["recall"]["passage"].dump(), measures["recall"]["context"].dump());
+  if (measures["decode"] != false)
+    text += fmt::format(" Decoding after {} tokens, beside whatever else the machine did.",
+                        measures["decode"]["context"].dump());
+  text +=
+      " The window alone: the base's own weights with exact attention over as many last tokens as the row's "
+      "state has bytes for. ± is one standard error over seeds.";
+  return text;
+}
+
+std::string footnotes(const Json& comparison, const char* begin, const char* end) {
+  std::string text;
+  const auto say = [&](const std::string& line) { text += begin + line + end; };
+  if (comparison["about"]["missing"] > 0)
+    say(fmt::format("{} cells of the grid are not there yet.", comparison["about"]["missing"].dump()));
+  for (const Json& failure : comparison["failed"])
+    say(fmt::format("{} failed: {}", failure["cell"].get<std::string>(),
+                    failure["error"].get<std::string>()));
+  for (const Json& left : comparison["about"].value("left_out", Json::array()))
+    say(fmt::format("{} is left out: {}.", left[0].get<std::string>(), left[1].get<std::string>()));
+  return text;
+}
+
+std::string escaped(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        out += "&amp;";
+        break;
+      case '<':
+        out += "&lt;";
+        break;
+      case '>':
+        out += "&gt;";
+        break;
+      default:
+        out += c;
+    }
+  }
+  return out;
+}
+
+// Plots.
+
+std::string series_name(const Json& row) { return name_of(row); }
+
+std::string hover(const Json& row) {
+  std::string text = name_of(row);
+  for (const char* key : {"variant", "recipe", "train", "label"})
+    if (const std::string word = row.value(key, std::string()); !word.empty()) text += " " + word;
+  return text;
+}
+
+Number mean_at(const Json& row, const std::string& name) {
+  return number_at(row, "/values/" + name + "/mean");
+}
+
+Scatter points_of(const Json& comparison, const std::string& across, const std::string& up) {
+  Scatter scatter;
+  for (const Json& row : comparison["rows"]) {
+    const Number x = mean_at(row, across), y = mean_at(row, up);
+    if (!x || !y) continue;
+    scatter.series.push_back({.name = series_name(row),
+                              .points = {{*x, *y}},
+                              .texts = {fmt::format("{}: {:.4g}, {:.4g}", hover(row), *x, *y)}});
+  }
+  return scatter;
+}
+
+std::vector<Scatter> plots_of(const Json& comparison) {
+  std::vector<Scatter> plots;
+  Scatter curves{.title = "Bits per byte against tokens trained",
+                 .across = "tokens trained",
+                 .up = "bits per byte, held-out text while training",
+                 .series = {}};
+  for (const Json& row : comparison["rows"]) {
+    if (!row.contains("curve")) continue;
+    Scatter::Series series{.name = series_name(row), .points = {}, .texts = {}, .joined = true};
+    for (const Json& point : row["curve"]) {
+      series.points.push_back({point[0].get<double>(), point[1].get<double>()});
+      series.texts.push_back(fmt::format("{}: {:.4f}", hover(row), point[1].get<double>()));
+    }
+    curves.series.push_back(std::move(series));
+  }
+  plots.push_back(std::move(curves));
+  for (const Json& distance : comparison["distances"]) {
+    Scatter recall = points_of(comparison, "state_bytes", "kept_" + distance.dump());
+    recall.title = fmt::format("Recall after {} tokens against state bytes", distance.dump());
+    recall.across = "bytes of state", recall.up = "share of what the base gains", recall.logarithmic = true;
+    plots.push_back(std::move(recall));
+  }
+  Scatter speed = points_of(comparison, "decode", "bits");
+  speed.title = "Quality against decode speed";
+  speed.across = "tokens decoded a second", speed.up = "bits per byte";
+  plots.push_back(std::move(speed));
+  std::erase_if(plots, [](const Scatter& plot) { return plot.series.empty(); });
+  return plots;
+}
+
+}  // namespace
+
+Json compare_json(const Json& about, const Json& results) {
+  Json comparison = {{"about", about},
+                     {"distances", distances_of(results)},
+                     {"rows", Json::array()},
+                     {"failed", Json::array()},
+                     {"cells", results}};
+  std::vector<std::pair<std::string, std::vector<const Json*>>> rows;
+  for (const Json& result : results) {
+    if (result.contains("failed")) {
+      comparison["failed"].push_back({{"cell", result["cell"]}, {"error", result["failed"]}});
+      continue;
+    }
+    const std::string key = key_of(result);
+    const auto at = std::find_if(rows.begin(), rows.end(), [&](const auto& row) { return row.first == key; });
+    if (at == rows.end()) {
+      rows.push_back({key, {&result}});
+    } else {
+      at->second.push_back(&result);
+    }
+  }
+  const auto distances = comparison["distances"].get<std::vector<int64_t>>();
+  for (const auto& [key, own] : rows) comparison["rows"].push_back(row_of(own, results, distances));
+  return comparison;
+}
+
+std::string compare_markdown(const Json& comparison) {
+  const std::vector<Column> columns = columns_of(comparison);
+  std::string head = "|", line = "|";
+  for (const Column& column : columns) {
+    head += " " + column.title + " |";
+    line += column.is_number ? " ---: |" : " --- |";
+  }
+  std::string text = description(comparison) + "\n\n" + head + "\n" + line + "\n";
+  for (const Json& row : comparison["rows"]) {
+    text += "|";
+    for (const Column& column : columns) text += " " + column.text(row) + " |";
+    text += "\n";
+  }
+  const std::string notes = footnotes(comparison, "- ", "\n");
+  return notes.empty() ? text : text + "\n" + notes;
+}
+
+std::string compare_page(const Json& comparison) {
+  const std::vector<Column> columns = columns_of(comparison);
+  std::string table = "<table><thead><tr>";
+  for (const Column& column : columns)
+    table += fmt::format("<th{}>{}", column.is_number ? "" : " class=t", escaped(column.title));
+  table += "</tr></thead>\n<tbody>\n";
+  for (const Json& row : comparison["rows"]) {
+    table += "<tr>";
+    for (const Column& column : columns)
+      table += fmt::format("<td{}>{}", column.is_number ? "" : " class=t", escaped(column.text(row)));
+    table += "</tr>\n";
+  }
+  table += "</tbody></table>\n";
+  std::string plots;
+  for (const Scatter& plot : plots_of(comparison)) plots += scatter_svg(plot);
+  const std::string notes = footnotes(comparison, "<li>", "\n");
+  return fmt::format(
+      "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" "
+      "content=\"width=device-width\"><title>linnet compare</title>\n"
+      "<style>body{{font:14px system-ui,sans-serif;margin:2em;color:#222}}p{{max-width:60em}}"
+      "table{{border-collapse:collapse}}th,td{{padding:3px 9px;text-align:right;border-bottom:1px solid #ddd;"
+      "white-space:nowrap}}th{{position:sticky;top:0;background:#fff;white-space:normal;vertical-align:"
+      "bottom}}"
+      ".t{{text-align:left}}tbody tr:hover{{background:#f3f6fb}}svg{{display:block;margin:1.5em 0}}</style>\n"
+      "<h1>linnet compare</h1>\n<p>{}</p>\n{}{}{}</html>\n",
+      escaped(description(comparison)), table, plots, notes.empty() ? "" : "<ul>\n" + notes + "</ul>\n");
+}
+
+}  // namespace linnet::cli
