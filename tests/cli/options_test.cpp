@@ -171,8 +171,8 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
   };
   // Each that `linnet --help` lists stands here, or trains (training_test.cpp), or wants files
   // (files_test.cpp).
-  std::set<std::string> named = {"pretrain", "finetune", "linearize", "train-heads",
-                                 "leak",     "import",   "quantize"};
+  std::set<std::string> named = {"pretrain",    "finetune", "linearize", "compare",
+                                 "train-heads", "leak",     "import",    "quantize"};
   for (const auto& arguments : commands) named.insert(arguments[0]);
   std::istringstream help(run({"--help"}).out);
   size_t listed = 0;
