@@ -61,9 +61,14 @@ std::optional<int64_t> integer_at(GgufType type, const std::byte* from) {
       if (value > static_cast<uint64_t>(std::numeric_limits<int64_t>::max())) return std::nullopt;
       return static_cast<int64_t>(value);
     }
-    default:
-      return std::nullopt;
+    case GgufType::kF32:
+    case GgufType::kF64:
+    case GgufType::kBool:
+    case GgufType::kString:
+    case GgufType::kArray:
+      break;
   }
+  return std::nullopt;
 }
 
 double shortest(float value) {

@@ -45,36 +45,88 @@ bool all_below(std::span<const std::byte> bytes, Bits exponent, Bits least) {
   return true;
 }
 
-// A file's tensor may begin at any byte: numbers are copied out, never read through a cast pointer.
-template <class Stored, class T, class Convert>
-void convert(std::span<const std::byte> bytes, std::vector<T>& out, Convert&& one) {
-  for (size_t i = 0; i < out.size(); ++i) {
-    Stored stored;
-    std::memcpy(&stored, bytes.data() + i * sizeof(Stored), sizeof(Stored));
-    out[i] = static_cast<T>(one(stored));
+// Floating types as files hold them: the bits of a number, what it is, what is nearest to one, and the bits
+// of its exponent with the least ones that are not sound: 2^kPower, or of a half, which float32 holds whole,
+// infinity.
+constexpr int kPower = 63;
+
+struct StoredDouble {
+  using Bits = uint64_t;
+  static constexpr Bits kExponent = uint64_t{0x7FF} << 52, kLeast = uint64_t{1023 + kPower} << 52;
+  static double number(Bits bits) { return std::bit_cast<double>(bits); }
+  static Bits bits(float x) { return std::bit_cast<Bits>(static_cast<double>(x)); }
+};
+
+struct StoredFloat {
+  using Bits = uint32_t;
+  static constexpr Bits kExponent = 0x7F800000, kLeast = uint32_t{127 + kPower} << 23;
+  static float number(Bits bits) { return std::bit_cast<float>(bits); }
+  static Bits bits(float x) { return std::bit_cast<Bits>(x); }
+};
+
+struct StoredHalf {
+  using Bits = uint16_t;
+  static constexpr Bits kExponent = 0x7C00, kLeast = kExponent;
+  static float number(Bits bits) { return half_to_float(bits); }
+  static Bits bits(float x) { return float_to_half(x); }
+};
+
+struct StoredBFloat16 {
+  using Bits = uint16_t;
+  static constexpr Bits kExponent = 0x7F80, kLeast = (127 + kPower) << 7;
+  static float number(Bits bits) { return bfloat16_to_float(bits); }
+  static Bits bits(float x) { return float_to_bfloat16(x); }
+};
+
+/// Calls visit(…) with the floating type that `type` is; false where it is none that a module reads.
+template <class Visit>
+bool visit_floating(DType type, Visit&& visit) {
+  switch (type) {
+    case DType::kF64:
+      visit(StoredDouble());
+      return true;
+    case DType::kF32:
+      visit(StoredFloat());
+      return true;
+    case DType::kF16:
+      visit(StoredHalf());
+      return true;
+    case DType::kBF16:
+      visit(StoredBFloat16());
+      return true;
+    case DType::kI64:
+    case DType::kI32:
+    case DType::kI16:
+    case DType::kI8:
+    case DType::kU8:
+    case DType::kBool:
+    case DType::kF8E4M3:
+    case DType::kF8E5M2:
+    case DType::kU16:
+    case DType::kU32:
+    case DType::kU64:
+      break;
   }
+  return false;
 }
 
+[[noreturn]] void fail_floating(std::string_view where, DType type) {
+  throw Error(where, fmt::format("numbers of type {}", name_of(type)), "F64, F32, F16 or BF16");
+}
+
+// A file's tensor may begin at any byte: numbers are copied out, never read through a cast pointer.
 template <class T>
 std::vector<T> to_floating(const TensorView& tensor, std::string_view where) {
   std::vector<T> out(static_cast<size_t>(tensor.numbers()));
-  const auto same = [](auto x) { return x; };
-  switch (tensor.type) {
-    case DType::kF64:
-      convert<double>(tensor.bytes, out, same);
-      return out;
-    case DType::kF32:
-      convert<float>(tensor.bytes, out, same);
-      return out;
-    case DType::kF16:
-      convert<uint16_t>(tensor.bytes, out, half_to_float);
-      return out;
-    case DType::kBF16:
-      convert<uint16_t>(tensor.bytes, out, bfloat16_to_float);
-      return out;
-    default:
-      throw Error(where, fmt::format("numbers of type {}", name_of(tensor.type)), "F64, F32, F16 or BF16");
-  }
+  const bool floating = visit_floating(tensor.type, [&]<class Stored>(Stored) {
+    for (size_t i = 0; i < out.size(); ++i) {
+      typename Stored::Bits bits;
+      std::memcpy(&bits, tensor.bytes.data() + i * sizeof(bits), sizeof(bits));
+      out[i] = static_cast<T>(Stored::number(bits));
+    }
+  });
+  if (!floating) fail_floating(where, tensor.type);
+  return out;
 }
 
 }  // namespace
@@ -91,19 +143,11 @@ float half_to_float(uint16_t half) {
 }
 
 bool is_sound(DType type, std::span<const std::byte> bytes) {
-  constexpr int kPower = 63;  // of the least number that is not
-  switch (type) {
-    case DType::kF64:
-      return all_below<uint64_t>(bytes, uint64_t{0x7FF} << 52, uint64_t{1023 + kPower} << 52);
-    case DType::kF32:
-      return all_below<uint32_t>(bytes, 0x7F800000, uint32_t{127 + kPower} << 23);
-    case DType::kF16:
-      return all_below<uint16_t>(bytes, 0x7C00, 0x7C00);
-    case DType::kBF16:
-      return all_below<uint16_t>(bytes, 0x7F80, uint16_t{127 + kPower} << 7);
-    default:
-      return true;
-  }
+  bool sound = true;
+  visit_floating(type, [&]<class Stored>(Stored) {
+    sound = all_below<typename Stored::Bits>(bytes, Stored::kExponent, Stored::kLeast);
+  });
+  return sound;
 }
 
 size_t size_of(DType type) { return kDTypes[static_cast<size_t>(type)].size; }
@@ -138,28 +182,14 @@ std::vector<double> to_double(const TensorView& tensor, std::string_view where) 
 
 std::vector<std::byte> from_float(std::span<const float> numbers, DType type) {
   std::vector<std::byte> out(numbers.size() * size_of(type));
-  const auto store = [&](auto&& one) {
+  const bool floating = visit_floating(type, [&]<class Stored>(Stored) {
     for (size_t i = 0; i < numbers.size(); ++i) {
-      const auto stored = one(numbers[i]);
-      std::memcpy(out.data() + i * sizeof(stored), &stored, sizeof(stored));
+      const typename Stored::Bits bits = Stored::bits(numbers[i]);
+      std::memcpy(out.data() + i * sizeof(bits), &bits, sizeof(bits));
     }
-  };
-  switch (type) {
-    case DType::kF64:
-      store([](float x) { return static_cast<double>(x); });
-      return out;
-    case DType::kF32:
-      store([](float x) { return x; });
-      return out;
-    case DType::kF16:
-      store(float_to_half);
-      return out;
-    case DType::kBF16:
-      store(float_to_bfloat16);
-      return out;
-    default:
-      throw Error("tensor", fmt::format("numbers of type {}", name_of(type)), "F64, F32, F16 or BF16");
-  }
+  });
+  if (!floating) fail_floating("tensor", type);
+  return out;
 }
 
 }  // namespace linnet

@@ -59,9 +59,11 @@ class PartsJoiner {
         return !matched && last_matched_;
       case Behavior::kContiguous:
         return matched == last_matched_;
-      default:
-        return false;
+      case Behavior::kRemoved:
+      case Behavior::kIsolated:
+        break;
     }
+    return false;
   }
 
   Behavior behavior_;

@@ -130,16 +130,9 @@ class Zstd : public Unpacker {
 
  private:
   static Fault fault_of(ZSTD_ErrorCode code) {
-    switch (code) {
-      case ZSTD_error_prefix_unknown:
-        return Fault::kAnother;
-      case ZSTD_error_frameParameter_windowTooLarge:
-        return Fault::kTooLarge;
-      case ZSTD_error_memory_allocation:
-        throw std::bad_alloc();
-      default:
-        return Fault::kDamaged;
-    }
+    if (code == ZSTD_error_memory_allocation) throw std::bad_alloc();
+    if (code == ZSTD_error_prefix_unknown) return Fault::kAnother;
+    return code == ZSTD_error_frameParameter_windowTooLarge ? Fault::kTooLarge : Fault::kDamaged;
   }
 
   ZSTD_inBuffer input_;

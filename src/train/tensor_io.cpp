@@ -1,42 +1,37 @@
 #include "train/tensor_io.h"
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 
 namespace linnet::train {
 
+namespace {
+
+/// What a file and libtorch call the same type.
+struct SameType {
+  at::ScalarType tensor;
+  DType file;
+};
+
+constexpr SameType kSameTypes[] = {{at::kDouble, DType::kF64},    {at::kFloat, DType::kF32},
+                                   {at::kBFloat16, DType::kBF16}, {at::kHalf, DType::kF16},
+                                   {at::kLong, DType::kI64},      {at::kInt, DType::kI32}};
+
+}  // namespace
+
 DType dtype_of(at::ScalarType type) {
-  switch (type) {
-    case at::kDouble:
-      return DType::kF64;
-    case at::kFloat:
-      return DType::kF32;
-    case at::kBFloat16:
-      return DType::kBF16;
-    case at::kHalf:
-      return DType::kF16;
-    case at::kLong:
-      return DType::kI64;
-    case at::kInt:
-      return DType::kI32;
-    default:
-      throw Error("tensor", at::toString(type), "a type that safetensors files hold");
+  for (const SameType& same : kSameTypes) {
+    if (same.tensor == type) return same.file;
   }
+  throw Error("tensor", at::toString(type), "a type that safetensors files hold");
 }
 
 at::ScalarType floating_type(const TensorView& view, const std::string& where) {
-  switch (view.type) {
-    case DType::kF64:
-      return at::kDouble;
-    case DType::kF32:
-      return at::kFloat;
-    case DType::kF16:
-      return at::kHalf;
-    case DType::kBF16:
-      return at::kBFloat16;
-    default:
-      throw Error(where, std::string("stored as ") + std::string(name_of(view.type)),
-                  "F64, F32, F16 or BF16");
+  for (const SameType& same : kSameTypes) {
+    if (same.file == view.type && at::isFloatingType(same.tensor)) return same.tensor;
   }
+  throw Error(where, fmt::format("stored as {}", name_of(view.type)), "F64, F32, F16 or BF16");
 }
 
 TensorView view_of(const at::Tensor& tensor) {

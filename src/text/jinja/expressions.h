@@ -199,7 +199,13 @@ class ExpressionParser {
       case TokenKind::kInteger:
       case TokenKind::kFloat:
         return constant(number());
-      default:
+      case TokenKind::kText:
+      case TokenKind::kOutput:
+      case TokenKind::kOutputEnd:
+      case TokenKind::kTag:
+      case TokenKind::kTagEnd:
+      case TokenKind::kSign:
+      case TokenKind::kEnd:
         break;
     }
     if (skip_sign("(")) {
