@@ -11,6 +11,15 @@
 
 namespace linnet {
 
+// Attentions with small groups, so that a short sequence crosses many of their ends.
+inline const nlohmann::json kGrouped = {
+    {"method", "grouped"}, {"group", 8}, {"local_groups", 2}, {"sinks", 3}};
+inline const nlohmann::json kHybrid = {{"method", "elu1"},
+                                       {"group", 5},
+                                       {"local", "softmax"},
+                                       {"taps", 3},
+                                       {"layers", {{"1", {{"method", "softmax"}}}}}};
+
 struct RandomModel {
   bool gpt2 = false;
   int64_t hidden = 48, layers = 3, heads = 6, kv_heads = 2, head_size = 8, intermediate = 72, vocabulary = 61;
