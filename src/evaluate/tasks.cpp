@@ -222,11 +222,17 @@ std::vector<TaskChoice> choose_tasks(std::span<const std::string> names) {
       throw Error("--tasks", "unknown task \"" + printable(name, 60) + "\"", one_of(name, known));
     }
     for (const TaskChoice& choice : choices) {
-      const bool twice = std::any_of(chosen.begin(), chosen.end(), [&](const TaskChoice& other) {
+      const auto same = std::find_if(chosen.begin(), chosen.end(), [&](const TaskChoice& other) {
         return other.task == choice.task &&
                (other.subject.empty() || choice.subject.empty() || other.subject == choice.subject);
       });
-      if (twice) throw Error("--tasks", std::string(choice.task->name) + " twice", "each once");
+      if (same != chosen.end()) {
+        const std::string& subject = choice.subject.empty() ? same->subject : choice.subject;
+        throw Error(
+            "--tasks",
+            printable(std::string(choice.task->name) + (subject.empty() ? "" : "_" + subject), 60) + " twice",
+            "each once");
+      }
       chosen.push_back(choice);
     }
   }

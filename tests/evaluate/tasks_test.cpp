@@ -154,6 +154,9 @@ TEST(Tasks, SayWhatIsKnownAndWhereFilesAreExpected) {
     expect_error([&] { choose_tasks(Names{none}); }, "--tasks: unknown task");
   expect_error([] { choose_tasks(Names{"piqua"}); }, "did you mean piqa?");
   expect_error([] { choose_tasks(Names{"rte", "glue"}); }, "--tasks: rte twice");
+  expect_error([] { choose_tasks(Names{"mmlu_anatomy", "mmlu"}); }, "--tasks: mmlu_anatomy twice");
+  expect_error([] { choose_tasks(Names{"mmlu", "mmlu_anatomy"}); }, "--tasks: mmlu_anatomy twice");
+  expect_error([] { choose_tasks(Names{"mmlu", "mmlu"}); }, "--tasks: mmlu twice");
   EXPECT_EQ(choose_tasks(Names{"glue"}).size(), 5u);
   EXPECT_EQ(choose_tasks(Names{"mmlu_anatomy"}).front().subject, "anatomy");
 
