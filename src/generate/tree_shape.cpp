@@ -104,14 +104,14 @@ TreeShape from_parents(const nlohmann::json& json, const std::string& where) {
   return shape;
 }
 
-/// The widths of a name like "4x2x1"; nothing where it is none.
+/// The widths of a name like "4x2x1", whatever their size; nothing where it is none.
 std::optional<std::vector<int32_t>> widths_of(std::string_view name) {
   std::vector<int32_t> widths;
   while (true) {
     int32_t width = 0;
     const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), width);
-    if (error != std::errc() || width < 1 || width > kMostRanks) return {};
-    widths.push_back(width);
+    if (error == std::errc::invalid_argument || name.front() == '-') return {};
+    widths.push_back(error == std::errc() ? width : INT32_MAX);
     name.remove_prefix(static_cast<size_t>(end - name.data()));
     if (name.empty()) return widths;
     if (name.front() != 'x') return {};
@@ -127,6 +127,7 @@ TreeShape TreeShape::open(const std::string& name_or_file) {
   TreeShape shape;
   int32_t begin = 0, end = 1;  // of the nodes of a depth
   for (const int32_t width : *widths) {
+    if (width == 0) throw Error(name_or_file, "a width of 0", "at least one node at every depth");
     check_size(static_cast<size_t>(end) + static_cast<size_t>(end - begin) * static_cast<size_t>(width) - 1,
                name_or_file);
     for (int32_t node = begin; node < end; ++node) {
