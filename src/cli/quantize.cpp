@@ -150,7 +150,7 @@ void check_usage(const QuantizeCommandOptions& options) {
   if (options.calibrate.empty())
     refuse_given(*options.app, {"--calibrate-tokens"}, "given without --calibrate", "texts to read");
   if (texts.empty())
-    refuse_given(*options.app, {"--window", "--field"}, "given without --valid or --calibrate", "texts");
+    refuse_given(*options.app, {"--window", "--field", "--dtype"}, "given without --valid or --calibrate", "texts");
 }
 
 ExitStatus quantize(QuantizeCommandOptions options) {

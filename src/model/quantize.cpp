@@ -94,7 +94,8 @@ void Writer::add(int layer, std::string_view module) {
   source.form.type = int8 ? WeightType::kInt8 : WeightType::kInt4;
   source.form.out = shape.out, source.form.in = shape.in;
   source.form.group = options_.group == 0 ? shape.in : options_.group;
-  check_scale_group(source.form, source.name, "another --group, or a model whose rows divide");
+  const bool can_divide = shape.in % kernels::kScaleGroup == 0;
+  check_scale_group(source.form, source.name, can_divide ? "another --group" : "another model");
   total_ += static_cast<double>(shape.out * shape.in);
   const std::string name = source.name;
   const int64_t groups = source.form.groups();
@@ -164,11 +165,10 @@ nlohmann::json Writer::config() const {
 
 void check_scale_group(const kernels::Weights& form, const std::string& where, const std::string& instead) {
   if (kernels::is_scale_group(form.group, form.in)) return;
+  const int64_t group = form.in % kernels::kScaleGroup != 0 ? kernels::kScaleGroup : form.group;
   throw Error(
-      where,
-      fmt::format("rows of {} numbers, which {} makes groups of {} of", form.in,
-                  kernels::row_of(form.type).name, form.group == form.in ? kernels::kScaleGroup : form.group),
-      "a multiple of that, or " + instead);
+      where, fmt::format("rows of {} numbers, no multiple of {}", form.in, group),
+      fmt::format("a multiple, of which {} makes groups, or {}", kernels::row_of(form.type).name, instead));
 }
 
 Integers::Integers(const kernels::Weights& form, bool with_offsets) : view_(form) {

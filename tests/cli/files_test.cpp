@@ -155,7 +155,9 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
   EXPECT_EQ(calibrated.status, 0) << calibrated.err;
   const std::vector<BadRow> rows = {
       {{"quantize", "{i}/integers", "-o", "out"}, "integers: is quantized already, expected the model"},
-      {{"quantize", "{i}/whole", "-o", "out", "--group", "128"}, "model.embed_tokens: rows of 64 numbers"},
+      {{"quantize", "{i}/whole", "-o", "out", "--group", "128"},
+       "model.embed_tokens: rows of 64 numbers, no multiple of 128, expected a multiple, of which int8 makes "
+       "groups, or another --group"},
       {{"quantize", "{i}/whole", "-o", "out", "--valid", "-"},
        "--valid: standard input, and it is read before"},
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--int8", "v_proj,v_proj"},
@@ -172,7 +174,9 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
        "--calibrate-tokens: given without"},
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--calibrate", "{i}/empty.txt"},
        "no token"},
-      {{"quantize", "{m}", "-o", "out"}, "which int8 makes groups of 32 of"},
+      {{"quantize", "{i}/whole", "-o", "out", "--dtype", "float64"}, "--dtype: given without --valid"},
+      {{"quantize", "{m}", "-o", "out", "--group", "row"},
+       " numbers, no multiple of 32, expected a multiple, of which int8 makes groups, or another model"},
       {{"quantize", "{i}/whole", "-o", "{i}/integers"}, "already exists"},
       {{"perplexity", "{i}/integers", "{i}/text.txt", "--weights", "int8"}, "is in integers already"},
   };

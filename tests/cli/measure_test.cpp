@@ -149,8 +149,9 @@ TEST(Bench, CallsMoreThanAllOfALimitAnErrorOfTheRuler) {
 }
 
 TEST_F(Program, TurnsWeightsIntoIntegersWhereTheirRowsAreWholeGroups) {
-  const BadRow row = {{"generate", "{m}", "-p", "a", "--weights", "int8"},
-                      "which int8 makes groups of 32 of, expected a multiple of that, or --weights stored"};
+  const BadRow row = {
+      {"generate", "{m}", "-p", "a", "--weights", "int8"},
+      "no multiple of 32, expected a multiple, of which int8 makes groups, or --weights stored"};
   expect_refused(row, run(row.arguments));
   expect_refused(
       {{"perplexity", "{m}", "{i}/text.txt", "--weights", "int3"}, "--weights: \"int3\", expected"},
