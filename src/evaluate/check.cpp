@@ -84,37 +84,41 @@ class Checker {
   }
 
   CheckResult forms() {
-    if (subject_.forms) decoder_ = subject_.forms;
-    const CheckResult result = forms_of_decoder();
+    if (!subject_.forms)
+      return forms(tokens_, "prefill in any pieces gives what decoding token by token gives");
+    decoder_ = subject_.forms;
+    const int64_t count = std::min(subject_.tokens, subject_.forms_tokens);
+    CheckResult result =
+        forms(std::span(tokens_).first(static_cast<size_t>(count)),
+              fmt::format("prefill of {} tokens, in any pieces, gives what decoding gives", count));
     decoder_ = subject_.decoder;
     return result;
   }
 
-  CheckResult forms_of_decoder() {
-    const int64_t first = std::max<int64_t>(0, subject_.tokens - kRows);
+  CheckResult forms(std::span<const int32_t> tokens, std::string claim) {
+    const int64_t length = std::ssize(tokens), first = std::max<int64_t>(0, length - kRows);
     decoder_->reset(0);
     Logits reference;
-    for (int64_t t = 0; t < subject_.tokens; ++t) {
-      const auto logits = decode(0, tokens_[static_cast<size_t>(t)]);
+    for (int64_t t = 0; t < length; ++t) {
+      const auto logits = decode(0, tokens[static_cast<size_t>(t)]);
       if (t >= first) reference.insert(reference.end(), logits.begin(), logits.end());
     }
-    double worst = relative_rms(prefill(tokens_, first), reference);
+    double worst = relative_rms(prefill(tokens, first), reference);
     for (const int64_t piece :
          {int64_t{1}, int64_t{7}, int64_t{subject_.group}, int64_t{subject_.group} + 1}) {
       decoder_->reset(0);
       Logits all;
-      for (int64_t at = 0; at < subject_.tokens; at += piece) {
-        const int64_t count = std::min(piece, subject_.tokens - at);
+      for (int64_t at = 0; at < length; at += piece) {
+        const int64_t count = std::min(piece, length - at);
         const int64_t from = std::clamp<int64_t>(first - at, 0, count);
         const size_t before = all.size();
         all.resize(before + static_cast<size_t>(count - from) * size_);
-        read(0, std::span(tokens_).subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
+        read(0, tokens.subspan(static_cast<size_t>(at), static_cast<size_t>(count)),
              static_cast<size_t>(from), std::span(all).subspan(before));
       }
       worst = std::max(worst, relative_rms(all, reference));
     }
-    return {now_, "prefill in any pieces gives what decoding token by token gives", worst, subject_.tolerance,
-            "relative RMS"};
+    return {now_, std::move(claim), worst, subject_.tolerance, "relative RMS"};
   }
 
   CheckResult state() {

@@ -52,6 +52,7 @@ struct CheckSubject {
   int64_t reach = 0;            // tokens before a token that its logits can depend on; 0: all
   CheckProgress progress = {};  // may be empty
   Decoder* forms = nullptr;     // whose forms are held to each other; null: the decoder's
+  int64_t forms_tokens = 0;     // of the sequence, with a decoder of their own
 };
 std::vector<CheckResult> check_decoder(const CheckSubject& subject,
                                        const std::function<void(const CheckResult&)>& report = {});
