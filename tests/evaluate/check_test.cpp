@@ -42,6 +42,18 @@ TEST(Check, TellsOfItsWorkInEveryCheck) {
   EXPECT_GE(read["forms"], 61 * 6);  // token by token, whole, and in four kinds of pieces
 }
 
+TEST(Check, HoldsFormsOfAnotherDecoderOnSoManyTokensAlone) {
+  Sound decoder, slow;
+  int64_t read = 0;
+  CheckSubject subject = {&decoder, 29, 61, 8, 0, 1e-6, 3};
+  subject.progress = [&](std::string_view check, int64_t tokens) { read += check == "forms" ? tokens : 0; };
+  subject.forms = &slow;
+  subject.forms_tokens = 20;
+  const auto results = check_decoder(subject);
+  EXPECT_EQ(read, 20 * 6);
+  EXPECT_EQ(results[1].claim, "prefill of 20 tokens, in any pieces, gives what decoding gives");
+}
+
 /// Logits know the last token of the piece they were computed in.
 struct Leaks : Sound {
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {

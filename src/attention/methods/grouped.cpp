@@ -7,8 +7,8 @@
 //
 // The grouped linear attention with local augmentation of You et al. 2024 ("When Linear Attention Meets
 // Autoregressive Decoding", sections 3 and 4), its parts chosen by our own runs (docs/methods/grouped.md).
-// State: 2d(e + 1) + (256 + 4)(2d + e) + 3e numbers a key-value head. Cost of a token: about 230(d + e)
-// multiply-adds a query head in the local branch, d² + 2de in the summary.
+// State: 2d(e + 1) + (256 + 4)(d + e) + 3e numbers a key-value head, keys being held once, rotated. Cost of a
+// token: about 230(d + e) multiply-adds a query head in the local branch, d² + 2de in the summary.
 #include "attention/method.h"
 
 namespace linnet {
