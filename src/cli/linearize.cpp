@@ -132,8 +132,8 @@ bool sets_windows(const nlohmann::json& changes) {
           }));
 }
 
-/// --state, or the recommended one: where the attention is ours to choose, its windows are left open and the
-/// model's context is long enough for them to matter. Empty: none.
+/// --state, or the recommended one: where no attention is named, its windows are left open and the model's
+/// context is long enough for them to matter. A method that is named is taken as it stands. Empty: none.
 std::string state_of(const LinearizeOptions& options, const Model& model) {
   constexpr int64_t kLongContext = 4096;
   if (!options.spending.state.empty()) return options.spending.state;
@@ -142,8 +142,7 @@ std::string state_of(const LinearizeOptions& options, const Model& model) {
   const nlohmann::json keys = keys_of(options.set);
   const bool is_open = std::none_of(kWindowKeys.begin(), kWindowKeys.end(),
                                     [&](const char* key) { return keys.contains(key); });
-  const bool is_ours = options.method.empty() || options.method == "grouped";
-  if (!is_ours || !options.attention.empty() || !options.budgets.empty() || !can_measure ||
+  if (!options.method.empty() || !options.attention.empty() || !options.budgets.empty() || !can_measure ||
       model.config().positions < kLongContext || !is_open)
     return {};
   note(fmt::format("--state {} as no window is given (--set local_groups=4: the same for every head)",
@@ -170,6 +169,7 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
     return layers;
   }
   check_spendable(layers);
+  if (options.training.numbers.tokens > 0) check_data(options.training);
   const bool is_fixed = object.contains("group") || !options.attention.empty();
   if (is_fixed) return spend(spending, options.training, model, {0}, [&](int) { return layers; });
   return spend(spending, options.training, model, {16, 32, 64}, [&](int group) {
@@ -306,8 +306,8 @@ void describe_linearize(CLI::App& app, Work& work) {
   const auto options = std::make_shared<LinearizeOptions>();
   add_model(app, options->training.shared);
   app.add_option("--method", options->method,
-                 "Attention of every layer (`linnet methods` lists them) [grouped; where --state buys "
-                 "windows, t2r with softmax over them]");
+                 "Attention of every layer as it stands (`linnet methods` lists them) [where windows are "
+                 "bought, t2r with softmax over them; else grouped]");
   app.add_option(
          "--attention", options->attention,
          "The whole linear_attention object instead: JSON text, or a file with it such as a config.json")

@@ -37,12 +37,20 @@ struct Prepared {
   std::optional<train::Learner> learner;
 };
 
+/// A row that is longer than all of the text holds it again and again, and teaches to repeat it.
+void warn_of_short_text(int64_t tokens, const std::vector<train::Phase>& phases) {
+  int64_t longest = 0;
+  for (const train::Phase& phase : phases) longest = std::max(longest, phase.rows.context);
+  if (tokens < longest)
+    warn(
+        fmt::format("--data has {}, and a row of {} holds them again and again; more text, or a smaller "
+                    "--context",
+                    counted(tokens, "token"), longest));
+}
+
 /// Reads and encodes --valid and --data. The pool's threads are gone when libtorch's begin.
 Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const train::Module& module) {
-  if (options.data.empty()) throw Error("--data", "is missing", "at least one file of text");
-  for (const fs::path& file : options.valid)
-    if (std::find(options.data.begin(), options.data.end(), file) != options.data.end())
-      throw Error(file.string(), "stands in --data and in --valid", "held-out text in --valid alone");
+  check_data(options);
   const Tokenizer tokenizer = Tokenizer::load(run.tokenizer);
   if (tokenizer.vocabulary() > module.config().vocabulary)
     throw Error(run.tokenizer.string(), fmt::format("{} tokens", tokenizer.vocabulary()),
@@ -64,6 +72,7 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   note(fmt::format("{}, {} bytes, {} tokens", counted(prepared.text.documents(), "document"),
                    short_number(static_cast<double>(prepared.text.bytes)),
                    short_number(static_cast<double>(prepared.text.tokens.size()))));
+  warn_of_short_text(std::ssize(prepared.text.tokens), run.phases);
   if (run.learner) prepared.learner = run.learner(prepared.text, tokenizer, pool);
   return prepared;
 }
@@ -215,6 +224,13 @@ void check_training(const TrainingOptions& options) {
   if (options.numbers.long_share <= 0)
     refuse_given(app, {"--long-context"}, "given without --long-share", "--long-share too");
   check_out(options);
+}
+
+void check_data(const TrainingOptions& options) {
+  if (options.data.empty()) throw Error("--data", "is missing", "at least one file of text");
+  for (const fs::path& file : options.valid)
+    if (std::find(options.data.begin(), options.data.end(), file) != options.data.end())
+      throw Error(file.string(), "stands in --data and in --valid", "held-out text in --valid alone");
 }
 
 void check_lora(const TrainingOptions& options, const std::string& train, bool has_lora) {

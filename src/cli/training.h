@@ -59,6 +59,8 @@ struct TrainingRun {
 /// Checks that OUT can be written and that every option does something, before anything long is begun. Throws
 /// Error.
 void check_training(const TrainingOptions& options);
+/// Refuses texts that cannot be trained on: none, or held-out ones among them.
+void check_data(const TrainingOptions& options);
 /// Refuses LoRA's numbers where --train is another, or the model has a LoRA already.
 void check_lora(const TrainingOptions& options, const std::string& train, bool has_lora);
 /// Refuses --shard-size where no full folder is written.

@@ -166,6 +166,22 @@ TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
   EXPECT_THAT(recommended.err, HasSubstr("--state 5% as no window is given"));
   EXPECT_THAT(recommended.out, HasSubstr("% of the softmax cache's 0.5 MB at 4096 tokens"));
   EXPECT_EQ(chosen["method"], "t2r");
+  // A method that is named is taken as it stands.
+  const Outcome named =
+      run_linnet({"linearize", path("base"), "--method", "grouped", "--data", path("story.txt"), "--tokens",
+                  "64", "--batch", "1", "--context", "512", "-o", path("named")});
+  EXPECT_EQ(named.status, 0) << named.err;
+  EXPECT_THAT(named.err, testing::Not(HasSubstr("--state 5%")));
+  const auto as_it_stands = read_json(path("named/config.json"))["linear_attention"];
+  EXPECT_EQ(as_it_stands["method"], "grouped");
+  EXPECT_EQ(as_it_stands["local_groups"], 4);
+  EXPECT_FALSE(as_it_stands.contains("layers"));
+  // Nothing is chosen for a training that has no text.
+  const Outcome without = run_linnet({"linearize", path("model"), "--state", "30KB", "--set", "group=8",
+                                      "--reach", path("reach.json"), "--tokens", "64", "-o", path("out")});
+  EXPECT_EQ(without.status, 2);
+  EXPECT_THAT(without.err, HasSubstr("--data: is missing"));
+  EXPECT_EQ(without.out, "");
 }
 
 /// What inspect calls a folder, with the first layer's method: "sidecar grouped"; what it says where it
