@@ -134,7 +134,9 @@ class Blocks {
     return start == MAP_FAILED ? nullptr : static_cast<char*>(start);
   }
 
-  int64_t most_kept() const { return std::max(kMostKept, most_taken_ - taken_bytes_); }
+  /// Nothing goes back as tensors are freed: a step that comes again finds what the last one had, gaps
+  /// between its tensors included.
+  int64_t most_kept() const { return kMostKept + most_taken_ - taken_bytes_; }
 
   /// Gives the smallest ranges back to the system, which fit least, until no more than `most` bytes are kept.
   void release(int64_t most) {

@@ -8,15 +8,15 @@
 
 namespace linnet::train {
 
-/// Freed memory that is kept whatever else is in use, in bytes.
+/// Freed memory that is kept beside what tensors held at most, in bytes.
 constexpr int64_t kMostKept = int64_t{256} << 20;
 
 /// From here on libtorch's large tensors on the CPU are of kept memory. Called before other threads make
 /// tensors; tensors made before are unaffected. Does nothing elsewhere than on Linux.
 void keep_tensor_memory();
 
-/// Bytes of freed tensors that are kept now: never more than kMostKept or, if that is more, than what large
-/// tensors hold now falls short of what they held at most.
+/// Bytes of freed tensors that are kept now: never more than kMostKept and what large tensors hold now falls
+/// short of what they held at most.
 int64_t kept_tensor_memory();
 
 }  // namespace linnet::train
