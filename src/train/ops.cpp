@@ -142,6 +142,12 @@ struct WithGradients : Function<WithGradients> {
 
 }  // namespace
 
+at::Tensor part_of(const at::Tensor& x, int64_t dim, int64_t first, int64_t count) {
+  const int64_t rest = x.size(dim) - first - count;
+  if (first == 0 && rest == 0) return x;
+  return at::split_with_sizes(x, {first, count, rest}, dim)[1];
+}
+
 at::Tensor with_gradients(const at::Tensor& value, const Tensors& inputs) {
   if (!at::GradMode::is_enabled() || !value.requires_grad()) return value;
   Tensors wanted, reached, gradients;

@@ -20,6 +20,10 @@ at::ScalarType sum_type(at::ScalarType compute);
 /// and nothing else that f may hold. Without gradients it is f(inputs).
 at::Tensor checkpoint(std::function<at::Tensor(const Tensors&)> f, const Tensors& inputs);
 
+/// `count` places of x's dimension `dim`, from `first` on; x itself where that is all. narrow's gradient is
+/// x's size of zeros into which the part's is copied, of the whole x too; this one's is joined.
+at::Tensor part_of(const at::Tensor& x, int64_t dim, int64_t first, int64_t count);
+
 /// The scalar `value`, with its gradients in `inputs` computed at once: nothing else that it came from is
 /// kept for the backward pass. Gradients reach `inputs` alone.
 at::Tensor with_gradients(const at::Tensor& value, const Tensors& inputs);

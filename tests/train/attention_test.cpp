@@ -8,6 +8,7 @@
 #include "format/safetensors.h"
 #include "tests/attention/golden.h"
 #include "tests/train/random_rows.h"
+#include "train/ops.h"
 #include "train/weights.h"
 
 namespace linnet::train {
@@ -186,6 +187,18 @@ TEST(TrainingForms, GiveLaterTokensNoGradient) {
       }
     }
   }
+}
+
+TEST(PartOf, IsNarrowAndItsGradient) {
+  const at::Tensor x = at::randn({3, 7, 2}, at::kDouble).set_requires_grad(true);
+  for (const auto& [first, count] : {std::pair<int64_t, int64_t>(0, 7), {0, 4}, {2, 3}, {5, 2}, {1, 0}}) {
+    const at::Tensor part = part_of(x, 1, first, count), expected = x.narrow(1, first, count);
+    EXPECT_TRUE(part.equal(expected));
+    const at::Tensor weight = at::randn_like(expected);
+    EXPECT_TRUE(torch::autograd::grad({part}, {x}, {weight})[0].equal(
+        torch::autograd::grad({expected}, {x}, {weight})[0]));
+  }
+  EXPECT_TRUE(part_of(x, 1, 0, 7).is_same(x));
 }
 
 }  // namespace

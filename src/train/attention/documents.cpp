@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "base/error.h"
+#include "train/ops.h"
 
 namespace linnet::train {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
-using Tensors = std::vector<at::Tensor>;
 
 Documents::Documents(const at::Tensor& documents, int64_t rows, int64_t length, at::Device device)
     : rows_(rows), length_(length), longest_(length), device_(device) {
@@ -118,7 +118,7 @@ at::Tensor to_groups(const at::Tensor& x, const GroupLayout& layout) {
 
 at::Tensor from_groups(const at::Tensor& x, const GroupLayout& layout, int64_t length) {
   const int64_t heads = x.size(0), rows = x.size(1), d = x.size(3);
-  if (!layout.inverse.defined()) return x.narrow(2, 0, length);
+  if (!layout.inverse.defined()) return part_of(x, 2, 0, length);
   // The gradient of a place without a token is 0: index_select's backward adds into zeros.
   return x.reshape({heads, -1, d}).index_select(1, layout.inverse).view({heads, rows, length, d});
 }

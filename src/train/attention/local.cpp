@@ -305,7 +305,7 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
   }
   const auto all = [&](const Tensors& blocks) {
     const at::Tensor out = blocks.size() == 1 ? blocks[0] : at::cat(blocks, 2);
-    return out.view({heads, batch, count * span, in_group, -1}).narrow(2, 0, layout.groups);
+    return part_of(out.view({heads, batch, count * span, in_group, -1}), 2, 0, layout.groups);
   };
   LocalOutput out{all(numerators), {}};
   if (parts) {

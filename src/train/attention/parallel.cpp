@@ -50,9 +50,11 @@ at::Tensor summary_alone(const SummaryRows& rows, const SummaryPass& pass) {
   };
   if (pass.readers() <= 0) return nothing(pass.layout.groups);
   const Form& form = form_of(*pass.config.method);
-  const at::Tensor out = form.finish(form.read(rows, pass), pass);
+  at::Tensor out = form.finish(form.read(rows, pass), pass);
   if (pass.own_group()) return out;
-  return at::cat({nothing(pass.first_reader()), at::where(pass.seen() > 0, out, at::zeros({}, options))}, 2);
+  if (pass.layout.index.defined())  // of packed documents each has groups that see nothing
+    out = at::where(pass.seen() > 0, out, at::zeros({}, options));
+  return at::cat({nothing(pass.first_reader()), out}, 2);
 }
 
 at::Tensor linear_attention(const Rows& given, const Documents& documents, const ParameterMap& parameters,
@@ -88,10 +90,10 @@ at::Tensor linear_attention(const Rows& given, const Documents& documents, const
     if (config.has_summary() && pass.readers() > 0) {
       const Form& form = form_of(*config.method);
       const int64_t lag = pass.lag(), readers = pass.readers();
-      const at::Tensor alpha = mixing(summary.q.narrow(2, lag, readers), parameters, config, kv_heads);
-      LocalOutput near{local.numerator.narrow(2, lag, readers), {}};
-      if (parts) near.denominator = local.denominator.narrow(2, lag, readers);
-      out = at::cat({out.narrow(2, 0, lag), mix(near, form.read(summary, pass), alpha, form, pass)}, 2);
+      const at::Tensor alpha = mixing(part_of(summary.q, 2, lag, readers), parameters, config, kv_heads);
+      LocalOutput near{part_of(local.numerator, 2, lag, readers), {}};
+      if (parts) near.denominator = part_of(local.denominator, 2, lag, readers);
+      out = at::cat({part_of(out, 2, 0, lag), mix(near, form.read(summary, pass), alpha, form, pass)}, 2);
     }
   }
   if (config.taps > 0) out = convolve(out, v, parameters.find("taps")->second, layout);

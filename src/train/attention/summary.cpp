@@ -17,8 +17,8 @@ at::Tensor sum_others(const at::Tensor& x, const GroupLayout& layout, const at::
                       const at::Tensor& exponent, at::Tensor* largest) {
   const int64_t others = x.size(2) - 1;
   const auto before = [&](const at::Tensor& sums, const at::Tensor& exponents, at::Tensor* most) {
-    const at::Tensor scanned = scan_groups(sums.narrow(2, 0, others), layout, log_decay,
-                                           exponents.defined() ? exponents.narrow(2, 0, others) : exponents,
+    const at::Tensor scanned = scan_groups(part_of(sums, 2, 0, others), layout, log_decay,
+                                           exponents.defined() ? part_of(exponents, 2, 0, others) : exponents,
                                            exponents.defined() ? most : nullptr);
     if (exponents.defined()) *most = at::constant_pad_nd(*most, {1, 0}, kLeastExponent);
     return at::constant_pad_nd(scanned, {0, 0, 1, 0});  // the first has none
@@ -91,7 +91,7 @@ at::Tensor SummaryPass::seen_sums(const at::Tensor& x, const at::Tensor& exponen
     return at::zeros({x.size(0), x.size(1), readers(), x.size(3)}, x.options());
   }
   const auto read = [&](const at::Tensor& all) {
-    return all.defined() ? all.narrow(2, 0, read_groups()) : all;
+    return all.defined() ? part_of(all, 2, 0, read_groups()) : all;
   };
   at::Tensor seen = sums(read(x), read(exponent), largest);
   if (missing > 0) seen = at::constant_pad_nd(seen, {0, 0, missing, 0});
@@ -116,7 +116,8 @@ at::Tensor share_heads(const at::Tensor& q, int64_t kv_heads) {
 // x, and there are as many blocks as x is long.
 at::Tensor scan_groups(const at::Tensor& x, const GroupLayout& layout, const at::Tensor& log_decay,
                        const at::Tensor& exponent, at::Tensor* largest) {
-  if (!layout.index.defined() && !log_decay.defined() && !exponent.defined()) return at::cumsum(x, 2);
+  if (!layout.index.defined() && !log_decay.defined() && !exponent.defined())
+    return at::cumsum(x, 2);
   constexpr int64_t kBlock = 32;
   const int64_t heads = x.size(0), rows = x.size(1);
   const Tensors blocks = at::split(x, kBlock, 2);
@@ -197,7 +198,7 @@ Features key_features(FeatureMap map, const at::Tensor& keys, const SummaryPass&
 }
 
 Features first_groups(const Features& x, int64_t count) {
-  return {x.phi.narrow(2, 0, count), x.exponent.defined() ? x.exponent.narrow(2, 0, count) : x.exponent};
+  return {part_of(x.phi, 2, 0, count), x.exponent.defined() ? part_of(x.exponent, 2, 0, count) : x.exponent};
 }
 
 bool divides_by_sum(const AttentionConfig& config) {
@@ -276,10 +277,11 @@ SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, Feat
   const bool own = pass.own_group();
 
   // Only groups that read, and only groups that are read.
-  const Features q = apply(map, rows.q.narrow(2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
-  const Features k = key_features(map, own ? rows.k : rows.k.narrow(2, 0, read_groups), pass);
+  const Features q =
+      apply(map, part_of(rows.q, 2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
+  const Features k = key_features(map, own ? rows.k : part_of(rows.k, 2, 0, read_groups), pass);
   const at::Tensor fq = share_heads(q.phi, kv_heads);
-  SummaryRead read = read_others(fq, first_groups(k, read_groups), rows.v.narrow(2, 0, read_groups), pass);
+  SummaryRead read = read_others(fq, first_groups(k, read_groups), part_of(rows.v, 2, 0, read_groups), pass);
   if (own) read = joined(read_own(fq, k, rows.v, divides_by_sum(pass.config)), read);
   if (q.exponent.defined()) read.exponent = read.exponent + share_heads(q.exponent, kv_heads);
   return read;

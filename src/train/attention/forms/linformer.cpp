@@ -19,7 +19,7 @@ SummaryRead read_slots(const SummaryRows& rows, const SummaryPass& pass) {
   const int64_t kv_heads = rows.k.size(0), batch = rows.k.size(1), c = pass.layout.size;
   const int64_t d = rows.k.size(4), e = rows.v.size(4), readers = pass.readers(), groups = pass.layout.groups;
   const auto compute = rows.v.scalar_type(), type = sum_type(compute);
-  const at::Tensor q = share_heads(rows.q.narrow(2, pass.first_reader(), readers), kv_heads);
+  const at::Tensor q = share_heads(part_of(rows.q, 2, pass.first_reader(), readers), kv_heads);
   const at::Tensor k = pass.without_unread(rows.k), v = pass.without_unread(rows.v);
   const auto weights = [&](const char* name) {  // [G, 1, 1, r, C]
     return pass.parameters.find(name)->second.to(compute).unsqueeze(1).unsqueeze(1);

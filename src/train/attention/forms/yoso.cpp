@@ -363,10 +363,10 @@ SummaryRead read_tables(const SummaryRows& rows, const SummaryPass& pass) {
   const auto type = sum_type(rows.v.scalar_type());
   const at::Tensor& planes = pass.parameters.find("planes")->second;
   const int64_t groups = pass.sees == Sees::kAll ? rows.k.size(2) : pass.readers();  // those that are read
-  const at::Tensor q = share_heads(rows.q.narrow(2, pass.first_reader(), pass.readers()), kv_heads);
+  const at::Tensor q = share_heads(part_of(rows.q, 2, pass.first_reader(), pass.readers()), kv_heads);
   const auto flat = [&](const at::Tensor& x) { return x.reshape({heads, -1, x.size(4)}); };
-  const at::Tensor queries = flat(q), keys = flat(rows.k.narrow(2, 0, groups)),
-                   values = flat(pass.without_unread(rows.v.narrow(2, 0, groups)));
+  const at::Tensor queries = flat(q), keys = flat(part_of(rows.k, 2, 0, groups)),
+                   values = flat(pass.without_unread(part_of(rows.v, 2, 0, groups)));
   at::Tensor number = at::empty({0}, pass.layout.number.options());  // Function takes no undefined tensor
   if (pass.sees == Sees::kEarlier && pass.layout.index.defined())
     number = pass.layout.number.unsqueeze(0).expand({kv_heads, batch, -1}).reshape({heads, -1});
