@@ -7,10 +7,10 @@
 //     [--processor-time] [METHOD…]
 //
 // One layer of the shipped model's shape (6 heads of 64), float32 in the runtime, float32 (CPU) or bfloat16
-// (CUDA) in training, one sequence. Each number is the median of three runs, by the clock or, with
-// --processor-time, of what the process's threads computed: on a busy machine, with one thread. Prints a
+// (CUDA) in training, one sequence. Each number is the median of three runs (of prefill 15), by the clock or,
+// with --processor-time, of what the process's threads computed: on a busy machine, with one thread. Prints a
 // table of Markdown and the page faults of training; the peak memory is of the process so far (CPU) or of the
-// device, so name one METHOD per run to read it.
+// device, so name one METHOD per run to read it. Training: from the outputs' gradient to those of all inputs.
 #include <ATen/ATen.h>
 #include <fmt/format.h>
 #include <sys/resource.h>
@@ -93,11 +93,14 @@ class Layer {
   }
 
   double prefill_seconds(int64_t tokens, ThreadPool& pool) {
+    constexpr int kRuns = 15;  // they are short
     const auto state = attention_->make_state();
-    return seconds_of([&] {
-      state->reset();
-      attention_->prefill(*state, rows(tokens), {out_.data(), 64, kRow}, pool);
-    });
+    return seconds_of(
+        [&] {
+          state->reset();
+          attention_->prefill(*state, rows(tokens), {out_.data(), 64, kRow}, pool);
+        },
+        kRuns);
   }
 
   /// Of one token at the end of `tokens`.
@@ -136,21 +139,21 @@ class Layer {
       if (spec.trained) wanted.push_back(parameters[spec.name]);
     }
     const train::Documents documents({}, 1, tokens, device);
+    const auto forward = [&] { return train::parallel(in, documents, parameters, config_, nullptr); };
+    const at::Tensor of_outputs = at::randn_like(forward().detach());  // what the next layer would hand back
     return seconds_of([&] {
-      const at::Tensor out = train::parallel(in, documents, parameters, config_, nullptr);
-      const auto gradients =
-          torch::autograd::grad({out.to(at::kFloat).square().sum()}, wanted, {}, {}, false, true);
+      const auto gradients = torch::autograd::grad({forward()}, wanted, {of_outputs}, {}, false, true);
       gradients[2].sum().item<float>();  // waits for the device
     });
   }
 
  private:
   template <class Work>
-  double seconds_of(const Work& work) const {
-    if (!processor_time_) return median_seconds(3, work);
+  double seconds_of(const Work& work, int runs = 3) const {
+    if (!processor_time_) return median_seconds(runs, work);
     work();
     std::vector<double> seconds;
-    for (int run = 0; run < 3; ++run) {
+    for (int run = 0; run < runs; ++run) {
       const std::clock_t begin = std::clock();
       work();
       seconds.push_back(static_cast<double>(std::clock() - begin) / CLOCKS_PER_SEC);
