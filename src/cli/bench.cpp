@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/count.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -40,6 +41,7 @@ struct BenchOptions : SharedOptions {
   std::string config;         // a config.json in place of MODEL
   std::vector<int64_t> rows;  // nodes of a step that are measured beside one
   bool profile = false;
+  std::string plot;
   BenchTrainingOptions training;
 };
 
@@ -338,6 +340,7 @@ ExitStatus bench(const BenchOptions& options) {
   measure_reading(result["decode"], ruler);
   hold_against_machine(decoder->cost(), pool, ruler, result);
   print(bench_text(result));
+  if (!options.plot.empty()) write_file(options.plot, bench_picture(result));
   json.write(result);
   return ExitStatus::kDone;
 }
@@ -373,6 +376,8 @@ void describe_bench(CLI::App& app, Work& work) {
       ->transform(whole(1, 64))
       ->type_name("ROWS,…");
   app.add_flag("--profile", options->profile, "Where a step's time goes, by operation and layer");
+  output_file(app.add_option("--plot", options->plot, "Draw decode by context into this file as SVG"))
+      ->type_name("FILE");
   add_bench_training(app, options->training);
   app.callback([options, &work] {
     work = [options] {

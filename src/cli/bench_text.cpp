@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/count.h"
+#include "base/plot.h"
 #include "cli/bench_profile.h"
 
 namespace linnet::cli {
@@ -56,6 +57,23 @@ std::string bench_text(const Json& result) {
   if (result.contains("profile")) text += profile_text(result["profile"]);
   return text + fmt::format("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
                             number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
+}
+
+std::string bench_picture(const Json& result) {
+  Curve decode{.name = "decode", .points = {}}, reading{.name = "reading alone", .points = {}};
+  Curve all{.name = "weights and state", .points = {}}, state{.name = "state", .points = {}};
+  for (const Json& row : result["decode"]) {
+    const double context = row["context"], bytes = row["bytes_per_token"];
+    decode.points.push_back({context, row["decode_tokens_per_second"]});
+    reading.points.push_back({context, row["roofline_bytes_per_second"].get<double>() / bytes});
+    all.points.push_back({context, bytes * 1e-6});
+    state.points.push_back({context, row["state_bytes"].get<double>() * 1e-6});
+  }
+  return plot_svg(
+      fmt::format("{}, {}", result["model"].get<std::string>(), counted(result["threads"], "thread")),
+      {.title = "tokens before"},
+      {{.title = "tokens/s", .curves = {decode, reading}, .dots = true},
+       {.title = "MB that a token reads", .curves = {all, state}, .dots = true}});
 }
 
 }  // namespace linnet::cli

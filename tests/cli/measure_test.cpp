@@ -107,8 +107,9 @@ TEST_F(Program, EvaluatesTasksAlikeHoweverTheirRequestsAreRead) {
 }
 
 TEST_F(Program, MeasuresTheEmptyContextBesideOthers) {
-  const Outcome outcome = run({"bench", "{m}", "--contexts", "0,5", "--prefill-tokens", "8,3", "--windows",
-                               "2", "--window-tokens", "3", "--threads", "1", "--json", "out.json"});
+  const Outcome outcome =
+      run({"bench", "{m}", "--contexts", "0,5", "--prefill-tokens", "8,3", "--windows", "2",
+           "--window-tokens", "3", "--threads", "1", "--json", "out.json", "--plot", "out.svg"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   const nlohmann::json rows = parse_json(outcome.files.at("out.json"), "out.json")["decode"];
   ASSERT_EQ(rows.size(), 2u);
@@ -118,6 +119,8 @@ TEST_F(Program, MeasuresTheEmptyContextBesideOthers) {
   EXPECT_EQ(rows[1]["state_bytes"], 5 * kTokenBytes);
   EXPECT_GT(rows[0]["decode_tokens_per_second"].get<double>(), 0);
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("after BOS alone"), HasSubstr("over 3 tokens")));
+  EXPECT_THAT(outcome.files.at("out.svg"),
+              AllOf(HasSubstr("<svg"), HasSubstr("tokens/s"), HasSubstr("MB that a token reads")));
 }
 
 TEST_F(Program, MeasuresAShapeWithoutWeightsAndSaysWhereAStepsTimeGoes) {
