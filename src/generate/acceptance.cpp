@@ -20,14 +20,6 @@ double said(const Draft& draft, int32_t node) {
 
 }  // namespace
 
-void Acceptance::Kind::add(bool is_right) {
-  tried += 1;
-  right += is_right;
-  if (tried < kGuesses) return;
-  tried /= 2;
-  right /= 2;
-}
-
 size_t Acceptance::kind_of(const Draft& draft, int32_t node) {
   static_assert(std::size(kBegins) == kRanges - 1);
   const int depth = std::min(draft.tree.depth(node), kDepths) - 1;
@@ -38,8 +30,7 @@ size_t Acceptance::kind_of(const Draft& draft, int32_t node) {
 std::vector<double> Acceptance::reached(const Draft& draft) const {
   std::vector<double> reached(static_cast<size_t>(draft.tree.size()), 1);
   for (int32_t node = 1; node < draft.tree.size(); ++node) {
-    const Kind& kind = kinds_[kind_of(draft, node)];
-    const double right = (kind.right + kSaidCounts * said(draft, node)) / (kind.tried + kSaidCounts);
+    const double right = kinds_[kind_of(draft, node)].probability(said(draft, node), kSaidCounts);
     reached[static_cast<size_t>(node)] = right * reached[static_cast<size_t>(draft.tree.parent(node))];
   }
   return reached;
@@ -52,7 +43,7 @@ void Acceptance::followed(const Draft& draft, std::span<const int32_t> tokens) {
     for (int32_t child = node + 1; child < draft.tree.size(); ++child) {
       if (draft.tree.parent(child) != node) continue;
       const bool right = draft.tree.token(child) == tokens[i];
-      kinds_[kind_of(draft, child)].add(right);
+      kinds_[kind_of(draft, child)].add(right, kGuesses);
       if (right && next < 0) next = child;
     }
     node = next;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "generate/drafter.h"
+#include "generate/hit_record.h"
 
 namespace linnet {
 
@@ -19,14 +20,10 @@ class Acceptance {
   void followed(const Draft& draft, std::span<const int32_t> tokens);
 
  private:
-  struct Kind {
-    double tried = 0, right = 0;
-    void add(bool is_right);
-  };
   static constexpr int kDepths = 4, kRanges = 10;
   static size_t kind_of(const Draft& draft, int32_t node);
 
-  std::array<Kind, kDepths * kRanges> kinds_{};
+  std::array<Hits, kDepths * kRanges> kinds_{};
 };
 
 }  // namespace linnet

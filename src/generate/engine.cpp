@@ -35,6 +35,8 @@ double Engine::now() const { return options_.clock ? options_.clock() : steady_s
 DecodeReport Engine::report() const {
   DecodeReport report = report_;
   report.drafters = speculator_.reports();
+  report.costs = speculator_.budget().known();
+  report.lost = speculator_.budget().lost();
   return report;
 }
 

@@ -36,6 +36,8 @@ struct DecodeReport {
   std::vector<Guesses> depths;               // [d]: of any guess at depth d + 1
   std::vector<Guesses> places;               // [i]: of the i-th likeliest node of a tree
   std::vector<Speculator::Report> drafters;  // in their order
+  std::vector<TreeBudget::Known> costs;      // by sequences of a step
+  double lost = 0;                           // by its own account: plain steps; negative: gained
 };
 
 class Engine {

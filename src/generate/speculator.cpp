@@ -11,8 +11,8 @@ namespace linnet {
 namespace {
 
 constexpr int64_t kFirstCalls = 4;  // of a drafter, before what it gained is asked for
-constexpr int64_t kAgain = 16;      // steps after which one that did not gain is asked again
-constexpr int64_t kCalls = 32;      // calls that an average remembers
+constexpr double kAgain = 0.006;    // of the time, that asking those costs again which did not gain
+constexpr int64_t kCalls = 8;       // calls that an average remembers
 
 void check_draft(const Draft& draft, const Drafter::Context& context) {
   const TokenTree& tree = draft.tree;
@@ -77,12 +77,9 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
     if (!asked.now) continue;
     const double start = clock_();
     ask(asked, contexts);
-    const double seconds = clock_() - start;
     merge(asked);
     const auto next = choose(sequences);
-    asked.report.seconds += seconds;
-    const double cost = budget_.in_plain_steps(sequences, seconds);
-    if (cost > 0) asked.cost.add(cost);
+    asked.seconds = clock_() - start;
     asked.gains[range_of(choice.saved)].add(next.saved - choice.saved - asked.cost.cut_mean(), kCalls);
     choice = next;
   }
@@ -93,7 +90,9 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
 bool Speculator::is_worth_asking(const Asked& asked, double saved, int sequences) const {
   if (!budget_.may_guess(sequences, asked.cost.cut_mean())) return false;
   const Average& gain = asked.gains[range_of(saved)];
-  return gain.count < kFirstCalls || gain.value > 0 || step_ - asked.last >= kAgain;
+  if (gain.count < kFirstCalls || gain.value > 0) return true;
+  const double cost = asked.cost.cut_mean() + budget_.slows(sequences);
+  return static_cast<double>(step_ - asked.last) * kAgain >= cost;
 }
 
 void Speculator::ask(Asked& asked, std::span<const Drafter::Context> contexts) {
@@ -166,17 +165,26 @@ void Speculator::followed(int slot, std::span<const int32_t> tokens) {
   const size_t i = static_cast<size_t>(std::find(slots_.begin(), slots_.end(), slot) - slots_.begin());
   for (Asked& asked : asked_) {
     if (!asked.now) continue;
+    const double start = clock_();
     asked.acceptance.followed(asked.drafts[i], tokens);
     asked.drafter->followed(slot, asked.drafts[i], tokens);
+    asked.seconds += clock_() - start;
   }
 }
 
 void Speculator::measured(int nodes, int tokens, double seconds) {
+  const auto sequences = static_cast<int>(slots_.size());
   double drafting = 0;
-  for (const Asked& asked : asked_) {
-    if (asked.now) drafting += asked.cost.cut_mean();
+  bool drafted = false;
+  for (Asked& asked : asked_) {
+    if (!asked.now) continue;
+    asked.report.seconds += asked.seconds;
+    const double cost = budget_.in_plain_steps(sequences, asked.seconds);
+    if (cost > 0) asked.cost.add(cost);
+    drafting += asked.cost.cut_mean();
+    drafted = true;
   }
-  budget_.measured({static_cast<int>(slots_.size()), nodes, tokens, drafting, seconds});
+  budget_.measured({sequences, nodes, tokens, drafted, drafting, seconds});
 }
 
 }  // namespace linnet

@@ -43,6 +43,7 @@ class Speculator {
     double seconds = 0;
   };
   std::vector<Report> reports() const;
+  const TreeBudget& budget() const { return budget_; }
 
  private:
   struct Average {
@@ -56,7 +57,8 @@ class Speculator {
     Recent cost;                   // of a call, plain steps
     std::array<Average, 4> gains;  // of a call in plain steps, by what was expected without it
     int64_t last = 0;              // the step in which it was asked last
-    bool now = false;              // and whether in this one
+    bool now = false;              // and whether in this one,
+    double seconds = 0;            // which has taken so long
     std::vector<Draft> drafts;
     Report report;
   };

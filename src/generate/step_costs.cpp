@@ -1,6 +1,7 @@
 #include "generate/step_costs.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace linnet {
 namespace {
@@ -11,8 +12,10 @@ constexpr double kSpike = 2.0;        // times what was expected: another progra
 constexpr int64_t kSure = 32;     // steps that a size's cost is sure for, for each time that it was measured
 constexpr int64_t kSurest = 512;  // and at most
 constexpr int64_t kNear = 4;      // steps for which a plain one tells what a plain one takes
-constexpr int64_t kPlainEvery = 32;  // steps after which a plain one is made to measure by
-constexpr int64_t kKnown = 6;        // measurements; until then a plain step follows each one
+constexpr int64_t kPlainEvery = 32;   // steps after which a plain one is made to measure by
+constexpr int64_t kKnown = 6;         // measurements; until then a plain step follows each one
+constexpr int64_t kKnownAfter = 3;    // of what follows drafting; until then two plain steps do
+constexpr int64_t kAfterAgain = 256;  // steps after which that is measured again
 
 }  // namespace
 
@@ -33,14 +36,21 @@ double Recent::cut_mean() const {
   return size() > 0 ? sum / static_cast<double>(size()) : 0;
 }
 
-void StepCosts::add(int extra, double seconds) {
+void StepCosts::add(int extra, bool drafted, double seconds) {
   ++step_;
   last_ = extra;
-  if (extra == 0) {
+  const bool follows = std::exchange(drafted_, drafted);
+  if (!drafted) {
+    if (!follows && after_drafted_ > 0) {
+      after_step_ = step_;
+      after_.add(std::clamp(after_drafted_ / seconds, 1.0, kSpike));
+    }
+    after_drafted_ = follows ? seconds : 0;
     plain_step_ = step_;
-    plain_ = seconds;
+    plain_ = follows ? seconds / after() : seconds;
     return;
   }
+  after_drafted_ = 0;
   const double ratio = std::max(1.0, in_plain_steps(seconds));
   if (in_plain_steps(seconds) <= 0) return;
   if (std::ssize(sizes_) <= extra) sizes_.resize(static_cast<size_t>(extra) + 1);
@@ -56,15 +66,18 @@ double StepCosts::in_plain_steps(double seconds) const {
 
 bool StepCosts::needs_plain() const {
   if (plain_ <= 0 || step_ - plain_step_ >= kPlainEvery) return true;
+  const bool sure = after_.count() >= kKnownAfter && step_ - after_step_ < kAfterAgain;
+  if (after_drafted_ > 0 && !sure) return true;
   return last_ > 0 && (!knows(last_) || sizes_[static_cast<size_t>(last_)].ratio.count() < kKnown);
 }
 
 bool StepCosts::knows(int extra) const {
-  return extra > 0 && extra < std::ssize(sizes_) && sizes_[static_cast<size_t>(extra)].ratio.count() > 0;
+  return extra >= 0 && extra < std::ssize(sizes_) && sizes_[static_cast<size_t>(extra)].ratio.count() > 0;
 }
 
 bool StepCosts::is_sure(int extra) const {
-  if (!knows(extra)) return extra == 0;
+  if (extra == 0) return true;
+  if (!knows(extra)) return false;
   const Size& size = sizes_[static_cast<size_t>(extra)];
   return step_ - size.step < std::min(kSure * size.ratio.count(), kSurest);
 }
@@ -83,15 +96,23 @@ int StepCosts::known_above(int extra) const {
 }
 
 double StepCosts::at(int extra) const {
-  return extra == 0 ? 1 : sizes_[static_cast<size_t>(extra)].ratio.median();
+  return knows(extra) ? sizes_[static_cast<size_t>(extra)].ratio.median() : 1;
 }
 
 double StepCosts::expected(int extra) const {
   const int below = known_below(extra), above = known_above(extra);
   if (below == extra) return at(below);
   if (above > 0) return at(below) + (at(above) - at(below)) * (extra - below) / (above - below);
-  const double slope = below > 0 ? std::max(kLeastNode, (at(below) - 1) / below) : kNode;
+  const double slope = below > 0 ? std::max(kLeastNode, (at(below) - at(0)) / below) : kNode;
   return at(below) + slope * (extra - below);
+}
+
+std::vector<std::pair<int, double>> StepCosts::measured() const {
+  std::vector<std::pair<int, double>> all;
+  for (int extra = 0; extra < std::ssize(sizes_); ++extra) {
+    if (knows(extra)) all.emplace_back(extra, at(extra));
+  }
+  return all;
 }
 
 double StepCosts::least(int extra) const {

@@ -1,11 +1,13 @@
-// What a step of more nodes takes over a plain one, on this machine. Others may use the machine too, for
-// moments or for minutes: times are held against the plain step just before alone, and medians are taken.
-// Sizes that were not computed yet are taken to lie on a line, and may turn out as cheap as smaller ones.
+// What steps take over a plain one, on this machine. Others may use the machine too, for moments or for
+// minutes: times are held against the plain step just before alone, and medians are taken. Drafting drives
+// weights out of the caches: a step after it takes longer, and so does a plain one that follows. Sizes that
+// were not computed yet are taken to lie on a line, and may turn out as cheap as smaller ones.
 #pragma once
 
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 namespace linnet {
@@ -28,8 +30,9 @@ class Recent {
 
 class StepCosts {
  public:
-  /// A step took so many seconds with `extra` nodes beside its roots.
-  void add(int extra, double seconds);
+  /// A step took so many seconds with `extra` nodes beside its roots; `drafted`: somebody was asked before
+  /// it.
+  void add(int extra, bool drafted, double seconds);
   /// So many seconds in plain steps; 0 where no plain step is near enough to say.
   double in_plain_steps(double seconds) const;
   /// Whether a plain step is needed to measure by.
@@ -37,8 +40,12 @@ class StepCosts {
 
   /// The largest size that may be tried: hardly more than twice what was computed, however cheap it looks.
   int next() const { return 2 * known_below(static_cast<int>(sizes_.size())) + 1; }
-  /// What a step of so many extra nodes takes, in plain steps.
+  /// What a step of so many extra nodes takes after drafting, in plain steps.
   double expected(int extra) const;
+  /// What a plain step takes that follows such a step.
+  double after() const { return after_.count() > 0 ? after_.median() : 1; }
+  /// What was measured: nodes beside the roots, and plain steps.
+  std::vector<std::pair<int, double>> measured() const;
   /// The least that it may take: what fewer nodes took. The same as `expected` where that is sure: measured
   /// lately, and the oftener the longer ago.
   double least(int extra) const;
@@ -56,9 +63,12 @@ class StepCosts {
   double at(int extra) const;
 
   std::vector<Size> sizes_;  // [extra]
-  double plain_ = 0;         // seconds of the last plain step
-  int64_t step_ = 0, plain_step_ = 0;
-  int last_ = 0;  // extra nodes of the last step
+  Recent after_;
+  double plain_ = 0;          // seconds of the last plain step, as if no drafted one had been before it
+  double after_drafted_ = 0;  // and of the last step, if it was plain and the one before it drafted
+  int64_t step_ = 0, plain_step_ = 0, after_step_ = 0;
+  int last_ = 0;          // extra nodes of the last step
+  bool drafted_ = false;  // the last step
 };
 
 }  // namespace linnet

@@ -1,6 +1,7 @@
 #include "generate/tree_budget.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace linnet {
 namespace {
@@ -17,13 +18,13 @@ void TreeBudget::measured(const Step& step) {
   const int extra = step.nodes - step.sequences;
   for (auto& [sequences, ledger] : ledgers_) {
     for (double& steps : ledger.steps) steps *= kFading;
-    ledger.tokens *= kFading;
-    ledger.drafting *= kFading;
+    for (double* sum : {&ledger.after, &ledger.others, &ledger.tokens, &ledger.drafting}) *sum *= kFading;
   }
   Ledger& ledger = ledgers_[step.sequences];
-  ledger.costs.add(extra, step.seconds);
+  ledger.costs.add(extra, step.drafted, step.seconds);
   if (std::ssize(ledger.steps) <= extra) ledger.steps.resize(static_cast<size_t>(extra) + 1);
-  ++ledger.steps[static_cast<size_t>(extra)];
+  const bool follows = std::exchange(ledger.drafted, step.drafted);
+  ++(step.drafted ? ledger.steps[static_cast<size_t>(extra)] : follows ? ledger.after : ledger.others);
   ledger.tokens += static_cast<double>(step.tokens) / step.sequences;
   ledger.drafting += step.drafting;
   weigh();
@@ -33,7 +34,7 @@ void TreeBudget::measured(const Step& step) {
 void TreeBudget::weigh() {
   plainly_ = lost_ = 0;
   for (const auto& [sequences, ledger] : ledgers_) {
-    double took = ledger.drafting;
+    double took = ledger.drafting + ledger.others + ledger.after * ledger.costs.after();
     for (size_t extra = 0; extra < ledger.steps.size(); ++extra) {
       if (ledger.steps[extra] > 0)
         took += ledger.steps[extra] * ledger.costs.expected(static_cast<int>(extra));
@@ -47,9 +48,16 @@ bool TreeBudget::may_lose(double plain_steps) const {
   return lost_ + plain_steps <= kFirstLoss + kLoss * plainly_;
 }
 
+double TreeBudget::slows(int sequences) const {
+  const auto found = ledgers_.find(sequences);
+  return found == ledgers_.end() ? 0 : found->second.costs.expected(0) + found->second.costs.after() - 2;
+}
+
 bool TreeBudget::may_guess(int sequences, double drafting) const {
   const auto found = ledgers_.find(sequences);
-  return found != ledgers_.end() && may_lose(drafting + found->second.costs.expected(1) - 1);
+  if (found == ledgers_.end()) return false;
+  const StepCosts& costs = found->second.costs;
+  return may_lose(drafting + costs.expected(1) + costs.after() - 2);
 }
 
 bool TreeBudget::needs_plain(int sequences) const {
@@ -62,13 +70,21 @@ double TreeBudget::in_plain_steps(int sequences, double seconds) const {
   return found == ledgers_.end() ? 0 : found->second.costs.in_plain_steps(seconds);
 }
 
+std::vector<TreeBudget::Known> TreeBudget::known() const {
+  std::vector<Known> all;
+  for (const auto& [sequences, ledger] : ledgers_)
+    all.push_back({sequences, ledger.costs.measured(), ledger.costs.after()});
+  return all;
+}
+
 TreeBudget::Choice TreeBudget::choose(int sequences, std::span<const double> reached) const {
   const auto found = ledgers_.find(sequences);
   if (found == ledgers_.end()) return {};
   const StepCosts& costs = found->second.costs;
-  Choice choice;
-  double tokens = 1, best = kWorthIt, allowed = kWorthIt,
-         hoped = 0;  // for each sequence; rates to that of plain steps
+  const double now = costs.expected(0);  // the drafting is done
+  Choice choice{.saved = 1 - now};
+  // For each sequence; rates to that of plain steps.
+  double tokens = 1, best = kWorthIt / now, allowed = best, hoped = 0;
   int unknown = 0;
   for (size_t i = 0; i < reached.size(); ++i) {
     const int extra = static_cast<int>(i) + 1;
