@@ -20,7 +20,7 @@ class TreeShape {
   /// The root alone.
   TreeShape() = default;
   /// "4x2x1": each node has four guesses at depth 1, two below each of these, one below each of those (the
-  /// Cartesian trees of the Medusa paper). Anything else is a file.
+  /// Cartesian trees of the Medusa paper). "mc_sim_7b_63": the tree of its code. Anything else is a file.
   static TreeShape open(const std::string& name_or_file);
   /// A list of paths as Medusa's, [[0], [1], [0, 0]]: ranks from the root on, 0 the likeliest; or
   /// {"parents": […], "ranks": […]} of the nodes 1, 2, …, of which 0, the root, is none. Throws Error (where:

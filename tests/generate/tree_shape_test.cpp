@@ -18,6 +18,22 @@ TEST(TreeShape, IsReadFromPathsFromParentsAndFromNames) {
   const auto parents = TreeShape::from_json(R"({"parents": [0, 4, 4, 0], "ranks": [1, 0, 1, 0]})", "tree");
   EXPECT_EQ(parents.to_json(), "[[1],[0],[0,0],[0,1]]");
   EXPECT_EQ(TreeShape::open("2x1").to_json(), "[[0],[1],[0,0],[1,0]]");
+  const TreeShape medusa = TreeShape::open("mc_sim_7b_63");
+  EXPECT_EQ(medusa.size(), 64) << "with its root";
+  EXPECT_EQ(medusa.depth(), 4);
+  for (const std::vector<int32_t>& path : {std::vector<int32_t>{9},
+                                           {9, 0},
+                                           {1, 6},
+                                           {2, 2},
+                                           {0, 7, 0},
+                                           {1, 0, 1},
+                                           {2, 0, 0},
+                                           {0, 0, 9},
+                                           {0, 0, 0, 1}}) {
+    int32_t node = 0;
+    for (const int32_t rank : path) node = node < 0 ? -1 : medusa.child(node, rank);
+    EXPECT_GE(node, 0) << testing::PrintToString(path);
+  }
   EXPECT_EQ(TreeShape::from_json("[]", "tree"), TreeShape());
   for (const auto& shape : {paths, parents, TreeShape::open("3x2x1")})
     EXPECT_EQ(TreeShape::from_json(shape.to_json(), "tree").size(), shape.size());
