@@ -1,17 +1,19 @@
 """What guessing is worth, and what nodes cost: every figure of docs/speculation.md, in one run.
 
 speculation.py LINNET PROSE MODEL… [--configs c1.json,c2.json] [--drafters lookup] [--contexts 1024,16384] [--rounds 3]
-               [--tokens 512] [--threads 2] [--markdown FILE]
+               [--tokens 512] [--temperatures 0,0.8] [--threads 2] [--markdown FILE] [--costs]
 
 PROSE is a .jsonl or .jsonl.xz of held-out text. Each case runs `generate --report` (with guesses, then plainly on the
 same decoder) --rounds times in turns with the others, and the median counts: prose goes on from passages; repeating
 text is a passage, a table of records that names come from, and the same again with one word changed, to be continued.
-`--configs` are shapes with random weights in bf16 beside the models, for the cost of nodes alone (`bench --rows`).
-Needs Python alone.
+`--configs` are shapes (config.json files, or 1.1B: TinyLlama's) with random weights in bf16 beside the models, for the cost of nodes and of sequences side by side
+alone (`bench --rows --sequences`); `--costs` measures nothing else. Needs Python alone.
 """
 import argparse, json, lzma, os, statistics, subprocess, sys, tempfile
 
-ROWS = (4, 8, 16, 32, 64)
+from compare_llama_cpp import TINY_LLAMA
+
+ROWS, SEQUENCES = (4, 8, 16, 32, 64), (4, 16)
 
 
 def run_json(command):
@@ -44,14 +46,14 @@ def measure(options, cases):
         for model in options.models:
             for drafter in options.drafters.split(","):
                 for name, prompt in cases.items():
-                    for temperature in ("0", "0.8"):
+                    for temperature in options.temperatures.split(","):
                         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
                             file.write(prompt)
                             file.flush()
                             report = run_json([options.linnet, "generate", model, "--prompt-file", file.name, "--ignore-eos",
                                                "--max-new-tokens", str(options.tokens), "--temperature", temperature,
                                                "--threads", str(options.threads), "--speculative", drafter, "--report",
-                                               "--verify-text"])["speculation"]
+                                               "--verify"])["speculation"]
                         rows.setdefault((os.path.basename(os.path.normpath(model)), drafter, name, temperature), []).append(report)
     return rows
 
@@ -68,15 +70,21 @@ def speed_table(rows):
 
 
 def cost_table(options):
-    lines = ["| model or shape | a plain step, ms | " + " | ".join(f"{n} nodes" for n in ROWS) + " |",
-             "| --- | --- |" + " --- |" * len(ROWS)]
+    lines = ["| model or shape | a plain step, ms | " + " | ".join([f"{n} nodes" for n in ROWS] +
+                                                                 [f"tokens/s of {n} sequences" for n in SEQUENCES]) + " |",
+             "| --- | --- |" + " --- |" * len(ROWS + SEQUENCES)]
     shapes = [[model] for model in options.models] + [["--config", c] for c in options.configs.split(",") if c]
+    folder = tempfile.TemporaryDirectory()
     for shape in shapes:
-        rows = run_json([options.linnet, "bench", *shape, "--contexts", "0", "--prefill-tokens", "64", "--threads",
-                         str(options.threads), "--rows", ",".join(map(str, ROWS))])["rows"]
-        times = {row["rows"]: row["of_one_row"] for row in rows}
-        plain = 1000 * rows[0]["seconds_per_step"]
-        lines.append(f"| {os.path.basename(os.path.normpath(shape[-1]))} | {plain:.2f} | " + " | ".join(f"{times[n]:.2f}" for n in ROWS) + " |")
+        if shape[-1] == "1.1B":
+            shape[-1] = os.path.join(folder.name, "1.1B")
+            with open(shape[-1], "w", encoding="utf-8") as out: json.dump(TINY_LLAMA, out)
+        measured = run_json([options.linnet, "bench", *shape, "--contexts", "0", "--prefill-tokens", "64", "--threads",
+                             str(options.threads), "--rows", ",".join(map(str, ROWS)), "--sequences", ",".join(map(str, SEQUENCES))])
+        nodes = {row["rows"]: row["of_one_row"] for row in measured["rows"]}
+        side = {row["sequences"]: row["sequences"] / row["of_one_row"] for row in measured["sequences"]}
+        lines.append(f"| {os.path.basename(os.path.normpath(shape[-1]))} | {1000 * measured['rows'][0]['seconds_per_step']:.2f} | " +
+                     " | ".join([f"{nodes[n]:.2f}×" for n in ROWS] + [f"{side[n]:.2f}×" for n in SEQUENCES]) + " |")
     return "\n".join(lines)
 
 
@@ -90,10 +98,15 @@ def main():
     parser.add_argument("--contexts", default="1024,16384")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=512)
+    parser.add_argument("--temperatures", default="0,0.8")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--costs", action="store_true", help="what nodes and sequences cost, and no texts")
     parser.add_argument("--markdown", help="write the tables to this file too")
     options = parser.parse_args()
-    text = cost_table(options) + "\n\n" + speed_table(measure(options, cases_of(options.prose, [int(c) for c in options.contexts.split(",")]))) + "\n"
+    text = cost_table(options) + "\n"
+    if not options.costs:
+        cases = cases_of(options.prose, [int(context) for context in options.contexts.split(",")])
+        text += "\n" + speed_table(measure(options, cases)) + "\n"
     print(text)
     if options.markdown:
         with open(options.markdown, "w", encoding="utf-8") as out: out.write(text)

@@ -36,10 +36,11 @@ using Json = nlohmann::ordered_json;
 struct BenchOptions : SharedOptions {
   std::vector<int64_t> contexts = {0, 1024, 16384};  // 0: after BOS alone
   std::vector<int64_t> prefill_tokens = {2048};
-  int windows = 9;            // each context is measured in turn, so many times
-  int window_tokens = 32;     // decoded in one
-  std::string config;         // a config.json in place of MODEL
-  std::vector<int64_t> rows;  // nodes of a step that are measured beside one
+  int windows = 9;                 // each context is measured in turn, so many times
+  int window_tokens = 32;          // decoded in one
+  std::string config;              // a config.json in place of MODEL
+  std::vector<int64_t> rows;       // nodes of a step that are measured beside one
+  std::vector<int64_t> sequences;  // likewise of plain steps
   bool profile = false;
   std::string plot;
   BenchTrainingOptions training;
@@ -163,38 +164,57 @@ int32_t first_token(const Model& model) {
   return model.config().bos ? static_cast<int32_t>(*model.config().bos) : 0;
 }
 
-/// Seconds of a step of `rows` nodes, root and children, on a sequence of BOS alone; the state stays.
-double step_seconds(Decoder& decoder, int64_t rows, int steps) {
+/// What a step computes: so many sequences of BOS alone, each with a root and its children.
+struct StepSize {
+  int64_t sequences = 1, rows = 1;
+};
+
+/// Seconds of a step; the states stay.
+double step_seconds(Decoder& decoder, const StepSize& size, int steps) {
   TokenTree tree;
   tree.add(1, -1);
-  for (int64_t i = 1; i < rows; ++i) tree.add(static_cast<int32_t>(i % decoder.vocabulary()), 0);
-  const Decoder::Branch branch{0, &tree};
+  for (int64_t i = 1; i < size.rows; ++i) tree.add(static_cast<int32_t>(i % decoder.vocabulary()), 0);
+  std::vector<Decoder::Branch> branches;
+  for (int64_t slot = 0; slot < size.sequences; ++slot) branches.push_back({static_cast<int>(slot), &tree});
   const Stopwatch watch;
-  for (int i = 0; i < steps; ++i) decoder.step({&branch, 1});
+  for (int i = 0; i < steps; ++i) decoder.step(branches);
   return watch.seconds() / steps;
 }
 
-/// Steps of several rows beside steps of one, in turns; what they read is the same.
-Json measure_rows(Decoder& decoder, const Model& model, const BenchOptions& options, ShownWork& work) {
+/// Steps of several rows, and of several sequences, beside plain ones of one, in turns.
+Json measure_steps(Decoder& decoder, const Model& model, const BenchOptions& options,
+                   const std::vector<StepSize>& sizes, ShownWork& work) {
   constexpr int kSteps = 4;
-  std::vector<int64_t> rows = {1};
-  std::copy_if(options.rows.begin(), options.rows.end(), std::back_inserter(rows),
-               [](int64_t count) { return count != 1; });
-  std::vector<std::vector<double>> seconds(rows.size());
-  read(decoder, 0, std::vector<int32_t>{first_token(model)}, work);
+  std::vector<std::vector<double>> seconds(sizes.size());
+  const auto most = std::max_element(sizes.begin(), sizes.end(),
+                                     [](const auto& a, const auto& b) { return a.sequences < b.sequences; });
+  for (int64_t slot = 0; slot < most->sequences; ++slot)
+    read(decoder, static_cast<int>(slot), std::vector<int32_t>{first_token(model)}, work);
   for (int window = -1; window < options.windows; ++window) {
-    for (size_t i = 0; i < rows.size(); ++i) {
-      work.add(0, "rows");
-      const double now = step_seconds(decoder, rows[i], kSteps);
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      work.add(0, "steps");
+      const double now = step_seconds(decoder, sizes[i], kSteps);
       if (window >= 0) seconds[i].push_back(now);
     }
   }
   Json all = Json::array();
-  for (size_t i = 0; i < rows.size(); ++i) {
+  for (size_t i = 0; i < sizes.size(); ++i) {
     const double now = median(seconds[i]);
-    all.push_back({{"rows", rows[i]}, {"seconds_per_step", now}, {"of_one_row", now / median(seconds[0])}});
+    all.push_back({{"sequences", sizes[i].sequences},
+                   {"rows", sizes[i].rows},
+                   {"seconds_per_step", now},
+                   {"of_one_row", now / median(seconds[0])}});
   }
   return all;
+}
+
+/// The plain step, and what is held against it.
+std::vector<StepSize> step_sizes(const std::vector<int64_t>& counts, int64_t StepSize::*field) {
+  std::vector<StepSize> sizes(1);
+  for (const int64_t count : counts) {
+    if (count != 1) sizes.emplace_back().*field = count;
+  }
+  return sizes;
 }
 
 /// Plain decoding after BOS alone, by a decoder that tells where time goes.
@@ -286,7 +306,7 @@ void check_given(const BenchOptions& options) {
     throw Error("MODEL", "not given", "a model folder, or --config with a config.json");
   if (!options.config.empty()) {
     if (!options.model.empty()) throw Error("--config", "given beside MODEL", "one of the two");
-    refuse_given(*options.app, {"--base", "--verify"}, "given with --config",
+    refuse_given(*options.app, {"--base", "--verify-weights"}, "given with --config",
                  "a MODEL, whose files it is about");
   }
   refuse_given(*options.app,
@@ -306,9 +326,11 @@ ExitStatus bench(const BenchOptions& options) {
   const auto model = options.config.empty()
                          ? open_model(options)
                          : Model::random(options.config, options.seed, state_type(options));
-  const int slots = static_cast<int>(std::max<size_t>(1, options.contexts.size()));
-  const int64_t nodes =
-      options.rows.empty() ? 1 : *std::max_element(options.rows.begin(), options.rows.end());
+  const auto most = [](const std::vector<int64_t>& counts) {
+    return counts.empty() ? 1 : *std::max_element(counts.begin(), counts.end());
+  };
+  const int slots = static_cast<int>(std::max(std::ssize(options.contexts), most(options.sequences)));
+  const int64_t nodes = std::max(most(options.rows), most(options.sequences));
   const Decoder::Options how{.compute = compute,
                              .slots = slots,
                              .max_nodes = static_cast<int>(nodes),
@@ -333,7 +355,12 @@ ExitStatus bench(const BenchOptions& options) {
     ShownWork work(options, *model, contexts);
     result.update(measure_prefill(*decoder, *model, options, work));
     result["decode"] = measure_decode(*decoder, *model, options, contexts, work);
-    if (!options.rows.empty()) result["rows"] = measure_rows(*decoder, *model, options, work);
+    const auto beside_plain = [&](const std::vector<int64_t>& counts, int64_t StepSize::*field) {
+      return measure_steps(*decoder, *model, options, step_sizes(counts, field), work);
+    };
+    if (!options.rows.empty()) result["rows"] = beside_plain(options.rows, &StepSize::rows);
+    if (!options.sequences.empty())
+      result["sequences"] = beside_plain(options.sequences, &StepSize::sequences);
     if (options.profile) result["profile"] = measure_profile(model, how, pool, options, work);
   }
   result["peak_memory_bytes"] = peak_memory();  // before the machine's own measurements take theirs
@@ -375,6 +402,10 @@ void describe_bench(CLI::App& app, Work& work) {
                             "Steps of several rows (nodes of a tree) to hold against steps of one"))
       ->transform(whole(1, 64))
       ->type_name("ROWS,…");
+  comma_list(app.add_option("--sequences", options->sequences,
+                            "Plain steps of several sequences to hold against steps of one"))
+      ->transform(whole(1, 64))
+      ->type_name("SEQUENCES,…");
   app.add_flag("--profile", options->profile, "Where a step's time goes, by operation and layer");
   output_file(app.add_option("--plot", options->plot, "Draw decode by context into this file as SVG"))
       ->type_name("FILE");
@@ -384,6 +415,7 @@ void describe_bench(CLI::App& app, Work& work) {
       refuse_repeated("--contexts", options->contexts);
       refuse_repeated("--prefill-tokens", options->prefill_tokens);
       refuse_repeated("--rows", options->rows);
+      refuse_repeated("--sequences", options->sequences);
       return bench(*options);
     };
   });

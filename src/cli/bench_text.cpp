@@ -49,6 +49,12 @@ std::string bench_text(const Json& result) {
         row["bytes_per_token"].get<double>() * 1e-6, roofline_text(row),
         row["state_bytes"].get<double>() * 1e-6);
   }
+  for (const Json& row : result.value("sequences", Json::array())) {
+    const auto sequences = row["sequences"].get<int64_t>();
+    text += fmt::format("sequences   a step of {}: {:.3f} ms, {:.2f} times the tokens/s of one\n", sequences,
+                        row["seconds_per_step"].get<double>() * 1e3,
+                        static_cast<double>(sequences) / row["of_one_row"].get<double>());
+  }
   for (const Json& row : result.value("rows", Json::array())) {
     text += fmt::format("rows        a step of {}: {:.3f} ms, {:.2f} times one row's\n",
                         row["rows"].get<int64_t>(), row["seconds_per_step"].get<double>() * 1e3,

@@ -101,7 +101,7 @@ void add_model(CLI::App& app, SharedOptions& options) {
   app.add_option("MODEL", options.model, "Model folder: plain, linearized, a sidecar or a LoRA")->required();
   app.add_option("--base", options.base, "Where the base of a sidecar or LoRA lies (default: beside it)")
       ->capture_default_str();
-  app.add_flag("--verify", options.verify,
+  app.add_flag("--verify-weights", options.verify_weights,
                "Read all weights, even of files that were checked before and have not changed since");
 }
 
@@ -229,7 +229,7 @@ Model::OpenOptions open_options(const SharedOptions& options) {
   Model::OpenOptions how;
   how.state = state_type(options);
   if (!options.base.empty()) how.base = options.base;
-  how.reading = {.threads = options.threads, .verify = options.verify, .cache = cache_folder()};
+  how.reading = {.threads = options.threads, .verify = options.verify_weights, .cache = cache_folder()};
   how.reading.report = [bar = std::shared_ptr<Progress>()](double done, double total) mutable {
     if (!bar) {
       bar = std::make_shared<Progress>("checking weights", "bytes", total, 0,

@@ -27,7 +27,7 @@ namespace linnet::cli {
 struct SharedOptions {
   std::string model;               // MODEL
   std::string base;                // --base; empty: beside the sidecar
-  bool verify = false;             // --verify
+  bool verify_weights = false;     // --verify-weights
   std::string device = "cpu";      // --device
   std::string dtype = "auto";      // --dtype; a command may set its own default before add_dtype
   std::string weights = "stored";  // --weights
@@ -39,7 +39,7 @@ struct SharedOptions {
   const CLI::App* app = nullptr;  // what was given, for refuse_given(); set by add_field() and add_sampling()
 };
 
-void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify
+void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify-weights
 void add_device(CLI::App& app, SharedOptions& options);
 void add_dtype(CLI::App& app, SharedOptions& options);
 void add_weights(CLI::App& app, SharedOptions& options);     // --weights
@@ -101,7 +101,8 @@ void check_device(const SharedOptions& options);
 
 constexpr double kPatience = 1.0;  // seconds that work goes on before its progress is shown
 
-/// How MODEL is opened, with --base, --verify and --threads; a long reading of its weights shows progress.
+/// How MODEL is opened, with --base, --verify-weights and --threads; a long reading of its weights shows
+/// progress.
 Model::OpenOptions open_options(const SharedOptions& options);
 /// Opens MODEL so; one warning where weights in it are not used.
 std::shared_ptr<const Model> open_model(const SharedOptions& options);

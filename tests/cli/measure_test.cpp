@@ -124,14 +124,34 @@ TEST_F(Program, MeasuresTheEmptyContextBesideOthers) {
 }
 
 TEST_F(Program, MeasuresAShapeWithoutWeightsAndSaysWhereAStepsTimeGoes) {
-  const Outcome outcome = run({"bench", "--config", "{m}/config.json", "--contexts", "0", "--prefill-tokens",
-                               "8", "--windows", "1", "--window-tokens", "3", "--threads", "2", "--rows",
-                               "4,3", "--profile", "--json", "out.json"});
+  const Outcome outcome = run({"bench",
+                               "--config",
+                               "{m}/config.json",
+                               "--contexts",
+                               "0",
+                               "--prefill-tokens",
+                               "8",
+                               "--windows",
+                               "1",
+                               "--window-tokens",
+                               "3",
+                               "--threads",
+                               "2",
+                               "--rows",
+                               "4,3",
+                               "--sequences",
+                               "3",
+                               "--profile",
+                               "--json",
+                               "out.json"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
   const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
   ASSERT_EQ(json["rows"].size(), 3u);  // one row beside them
   EXPECT_EQ(json["rows"][0]["of_one_row"], 1);
   EXPECT_EQ(json["rows"][1]["rows"], 4);
+  ASSERT_EQ(json["sequences"].size(), 2u);
+  EXPECT_EQ(json["sequences"][1]["sequences"], 3);
+  EXPECT_THAT(outcome.out, HasSubstr("sequences   a step of 3: "));
   double bytes = 0, seconds = 0;
   for (const auto& row : json["profile"]["operations"]) {
     bytes += row["bytes"].get<double>(), seconds += row["seconds"].get<double>();
@@ -170,7 +190,7 @@ TEST_F(Program, BenchTakesAModelOrAConfig) {
       {{"bench", "{m}", "--config", "{m}/config.json"},
        "--config: given beside MODEL, expected one of the two"},
       {{"bench", "--config", "{m}/config.json", "--base", "{m}"}, "--base: given with --config"},
-      {{"bench", "--config", "{m}/config.json", "--verify"}, "--verify: given with --config"},
+      {{"bench", "--config", "{m}/config.json", "--verify-weights"}, "--verify-weights: given with --config"},
       {{"bench", "--config", "{i}/text.txt"}, "text.txt: not JSON"},
       {{"bench", "--config", "{i}/eight.json"},
        "eight.json: dtype: \"float8\", expected float32, float16 or bfloat16"},
