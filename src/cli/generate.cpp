@@ -83,7 +83,7 @@ void check_states(const GenerateOptions& options) {
                 "two of the three");
   const SpeculationOptions& speculation = options.speculation;
   if (options.load_state && (speculation.report || speculation.verify))
-    throw Error(speculation.report ? "--report" : "--verify-text",
+    throw Error(speculation.report ? "--report" : "--verify",
                 "given with --load-state, from which a text goes on once", "one of the two");
 }
 
@@ -199,7 +199,7 @@ class GenerateRun {
         engine_(*runtime_.decoder, tokenizer_, pointers(drafters_),
                 {.slots = slots_,
                  .max_nodes = nodes_,
-                 .budget = true,
+                 .budget = !options.speculation.every_guess,
                  .shape = shape_ ? &*shape_ : nullptr,
                  .continue_slots = options.continues(),
                  .prefix_cache = static_cast<size_t>(options.prefix_cache)}) {
@@ -234,7 +234,7 @@ class GenerateRun {
     }
     json.write(options_.several() ? list : list.front());
     if (!speculation.same && speculation.accept == "exact")
-      throw Error("--verify-text", "plain decoding gives another text", "the same", ExitStatus::kFailed);
+      throw Error("--verify", "plain decoding gives another text", "the same", ExitStatus::kFailed);
     const bool stopped = std::any_of(results_.begin(), results_.end(), [](const Generation& result) {
       return result.finish == Finish::kInterrupted;
     });
@@ -324,7 +324,8 @@ class GenerateRun {
   std::vector<Generation> results_;
 };
 
-ExitStatus generate(const GenerateOptions& options) {
+ExitStatus generate(GenerateOptions& options) {
+  options.speculation.settle(options.model);
   const JsonResult json(options);
   check_chat(options);
   check_sampling(options);

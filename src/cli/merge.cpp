@@ -2,12 +2,15 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <optional>
+
 #include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "model/draft_heads.h"
 #include "model/write_model.h"
 
 namespace linnet::cli {
@@ -24,6 +27,8 @@ void merge(const MergeOptions& options) {
   const auto model = open_model(options);
   if (!model->is_sidecar())
     throw Error(options.model, "has its own weights", "a sidecar or a PEFT LoRA folder");
+  std::optional<DraftHeads> heads;  // read before anything is written
+  if (has_heads(model->folder())) heads = open_heads(heads_folder(model->folder()), *model);
   const auto merged = merge_lora(*model);
   std::vector<NamedTensor> changed;
   for (const auto& [name, tensor] : merged) changed.push_back({name, tensor.view()});
@@ -34,12 +39,14 @@ void merge(const MergeOptions& options) {
   }
   write_full(options.out, *model, changed, model->attention(), static_cast<size_t>(options.shard_bytes),
              /*replace=*/false, model->added_are_trained());
+  if (heads) copy_heads(*heads, *Model::open(options.out));
   json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});
   const auto matrices = static_cast<int64_t>(merged.size());
   const auto added = static_cast<int64_t>(changed.size()) - matrices;
   std::vector<std::string> what;
   if (matrices > 0) what.push_back(counted(matrices, "matrix", "matrices") + " with LoRA merged");
   if (added > 0) what.push_back(counted(added, "new tensor"));
+  if (heads) what.push_back("its draft heads");
   note(fmt::format("wrote {}{}", options.out,
                    what.empty() ? "" : fmt::format(" ({})", fmt::join(what, ", "))));
 }

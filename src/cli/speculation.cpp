@@ -20,6 +20,7 @@ namespace fs = std::filesystem;
 
 constexpr int kNodesEach = 32, kNodes = 64;  // of a sequence's tree, and of all of a step
 constexpr int64_t kMostLookup = 1 << 24;     // tokens of --lookup-file, some 130 bytes each
+constexpr size_t kShownNodes = 8;            // of a tree, by --report
 
 double seconds_of(const DecodeReport& report) {
   return report.draft_seconds + report.verify_seconds + report.sampling_seconds + report.commit_seconds;
@@ -60,6 +61,10 @@ std::vector<int32_t> texts_of(const SpeculationOptions& options, const Tokenizer
 
 }  // namespace
 
+void SpeculationOptions::settle(const std::string& model) {
+  if (drafter.empty()) drafter = has_heads(model) ? "auto" : "none";
+}
+
 int SpeculationOptions::nodes(int slots) const {
   return speculates() ? std::max(slots, std::min(kNodes, kNodesEach * slots)) : slots;
 }
@@ -70,7 +75,9 @@ void add_drafter(CLI::App& app, SpeculationOptions& options) {
          "--speculative", options.drafter,
          "Who guesses tokens that are then computed together; the text is the same. lookup: what followed "
          "the last tokens before, in prompt and text; heads: the model's draft heads (`linnet train-heads`); "
-         "draft: a smaller model; auto: whoever of these there is, in each step those that pay; none: nobody")
+         "draft: a smaller model; auto: whoever of these there is, in each step those that pay; none: nobody "
+         "(default: auto where the "
+         "model has draft heads, else none)")
       ->check(one_of_words({"none", "lookup", "heads", "draft", "auto"}));
   app.add_option("--lookup-file", options.lookup_files,
                  "With --speculative lookup or auto: a file to look into as well; may be repeated")
@@ -90,7 +97,7 @@ void add_speculation(CLI::App& app, SpeculationOptions& options) {
   add_drafter(app, options);
   app.add_option("--tree", options.tree,
                  "With --speculative: guess within this tree alone. A file (`linnet tune-tree`, or paths of "
-                 "ranks as [[0], [1], [0, 0]]), or widths by depth as in 4x2x1")
+                 "ranks as [[0], [1], [0, 0]]), widths by depth as in 4x2x1, or mc_sim_7b_63, Medusa's own")
       ->type_name("TREE")
       ->check(not_empty());
   app.add_option(
@@ -99,23 +106,26 @@ void add_speculation(CLI::App& app, SpeculationOptions& options) {
          "likely enough, which is faster and CHANGES THE DISTRIBUTION of the text")
       ->check(one_of_words({"exact", "typical"}));
   app.add_flag(
+      "--every-guess", options.every_guess,
+      "With --speculative: ask in every step and compute every guess, whatever it costs: to test with");
+  app.add_flag(
       "--report", options.report,
       "With --speculative: decode once more plainly, and say what guessing was worth and where the time "
       "went; in --json too");
-  app.add_flag("--verify-text", options.verify,
+  app.add_flag("--verify", options.verify,
                "With --speculative: decode once more plainly; an error where the text is not the same");
 }
 
 void check_speculation(const SpeculationOptions& options) {
   if (options.accept == "typical" && options.verify)
-    throw Error("--verify-text", "given with --accept typical, which writes another text", "one of the two");
+    throw Error("--verify", "given with --accept typical, which writes another text", "one of the two");
   const auto needs = [&](const char* drafter, std::initializer_list<const char*> names) {
     if (options.asks(drafter)) return;
     refuse_given(*options.app, names, fmt::format("given without --speculative {}", drafter),
                  fmt::format("--speculative {} too", drafter));
   };
   if (!options.speculates())
-    refuse_given(*options.app, {"--tree", "--accept", "--report", "--verify-text"},
+    refuse_given(*options.app, {"--tree", "--accept", "--every-guess", "--report", "--verify"},
                  "given without --speculative", "--speculative lookup too");
   needs("lookup", {"--lookup-file"});
   needs("heads", {"--heads"});
@@ -129,8 +139,9 @@ Drafters drafters_of(const SpeculationOptions& options, const SharedOptions& sha
   const bool whoever = options.drafter == "auto";
   Drafters drafters;
   if (options.asks("lookup")) drafters.push_back(make_lookup_drafter(texts_of(options, tokenizer)));
-  const auto folder = options.heads.empty() ? heads_folder(*runtime.model) : fs::path(options.heads);
-  if (options.asks("heads") && (!whoever || !options.heads.empty() || fs::exists(folder)))
+  const fs::path& model_folder = runtime.model->folder();
+  const auto folder = options.heads.empty() ? heads_folder(model_folder) : fs::path(options.heads);
+  if (options.asks("heads") && (!whoever || !options.heads.empty() || has_heads(model_folder)))
     drafters.push_back(make_heads_drafter(runtime.model, open_heads(folder, *runtime.model),
                                           compute_type(shared.dtype), *runtime.pool));
   if (options.asks("draft") && (!whoever || !options.draft_model.empty())) {
@@ -179,12 +190,21 @@ void decode_plainly(Decoder& decoder, const Tokenizer& tokenizer, std::span<cons
 
 void print_report(const SpeculationResult& result) {
   const DecodeReport& report = result.report;
-  std::vector<std::string> depths;
-  for (const auto& depth : report.depths) depths.push_back(fmt::format("{:.0f}%", 100 * share_of(depth)));
+  const auto shares_of = [](std::span<const DecodeReport::Guesses> all) {
+    std::vector<std::string> shares;
+    for (const auto& one : all) shares.push_back(fmt::format("{:.0f}%", 100 * share_of(one)));
+    return fmt::format("{}", fmt::join(shares, " "));
+  };
   note(fmt::format("{}: {:.2f} tokens and {:.2f} nodes a step; right at depth 1, 2, …: {}", result.drafter,
                    accepted_of(report),
                    ratio(static_cast<double>(report.nodes), static_cast<double>(report.steps)),
-                   depths.empty() ? "nothing guessed" : fmt::format("{}", fmt::join(depths, " "))));
+                   report.depths.empty() ? "nothing guessed" : shares_of(report.depths)));
+  if (!report.places.empty()) {
+    const std::span places(report.places);
+    note(fmt::format("right of those that were reached, the likeliest node, the second, …: {}{}",
+                     shares_of(places.first(std::min(places.size(), kShownNodes))),
+                     places.size() > kShownNodes ? " …" : ""));
+  }
   const double all = seconds_of(report) / 100;
   note(fmt::format("{:.2f} s: draft {:.1f}%, verify {:.1f}%, sampling {:.1f}%, commit {:.1f}%",
                    seconds_of(report), ratio(report.draft_seconds, all), ratio(report.verify_seconds, all),
@@ -208,6 +228,13 @@ nlohmann::ordered_json speculation_json(const SpeculationResult& result) {
   Json drafters = Json::array();
   for (const auto& each : report.drafters)
     drafters.push_back({{"steps_asked", each.asked}, {"seconds", each.seconds}});
+  Json costs = Json::array();
+  for (const auto& known : report.costs) {
+    Json steps = Json::array();
+    for (const auto& [extra, takes] : known.drafted)
+      steps.push_back({{"nodes", known.sequences + extra}, {"plain_steps", takes}});
+    costs.push_back({{"sequences", known.sequences}, {"after_drafting", steps}, {"next_plain", known.after}});
+  }
   Json json = {{"drafter", result.drafter},
                {"accept", result.accept},
                {"steps", report.steps},
@@ -217,6 +244,8 @@ nlohmann::ordered_json speculation_json(const SpeculationResult& result) {
                {"by_depth", listed(report.depths)},
                {"by_node", listed(report.places)},
                {"drafters", drafters},
+               {"costs", costs},
+               {"lost_plain_steps", report.lost},
                {"draft_seconds", report.draft_seconds},
                {"verify_seconds", report.verify_seconds},
                {"sampling_seconds", report.sampling_seconds},

@@ -13,15 +13,17 @@
 namespace linnet::cli {
 
 struct SpeculationOptions {
-  std::string drafter = "none";
+  std::string drafter;  // empty: not said
   std::vector<std::string> lookup_files;
   std::string heads;  // folder; empty: the model's own
   std::string draft_model;
   std::string tree;  // name or file; empty: none
   std::string accept = "exact";
-  bool report = false, verify = false;
+  bool every_guess = false, report = false, verify = false;
   const CLI::App* app = nullptr;
 
+  /// What was not said: whoever pays, where the model has draft heads.
+  void settle(const std::string& model);
   bool speculates() const { return drafter != "none"; }
   bool asks(const std::string& name) const { return drafter == name || drafter == "auto"; }
   /// Nodes of all trees of a step with so many sequences.

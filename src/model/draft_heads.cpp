@@ -200,7 +200,12 @@ DraftHeads open_heads(const fs::path& folder, const Model& model) {
   return heads;
 }
 
-fs::path heads_folder(const Model& model) { return model.folder() / "heads"; }
+fs::path heads_folder(const fs::path& model) { return model / "heads"; }
+
+bool has_heads(const fs::path& model) {
+  std::error_code error;
+  return fs::is_regular_file(heads_folder(model) / "config.json", error);
+}
 
 void write_heads(const fs::path& out, const DraftHeads& form, std::span<const NamedTensor> tensors,
                  const Model& model) {
@@ -212,6 +217,12 @@ void write_heads(const fs::path& out, const DraftHeads& form, std::span<const Na
   Json config = config_of(form, model);
   config["hash"] = hash_of_heads(config, file);
   write_file(out / "config.json", config.dump(2) + "\n");
+}
+
+void copy_heads(const DraftHeads& heads, const Model& model) {
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : heads.tensors.tensors()) tensors.push_back({name, tensor});
+  write_heads(heads_folder(model.folder()), heads, tensors, model);
 }
 
 }  // namespace linnet

@@ -58,11 +58,14 @@ std::string model_hash(const Model& model);
 DraftHeads open_heads(const std::filesystem::path& folder, const Model& model);
 
 /// Where a model's heads lie unless told: the folder `heads` in its own.
-std::filesystem::path heads_folder(const Model& model);
+std::filesystem::path heads_folder(const std::filesystem::path& model);
+bool has_heads(const std::filesystem::path& model);
 
 /// Writes heads of `model`, of which `form` says all but the tensors, `out`'s files appearing one by one,
 /// config.json last. Medusa's in the published layout: version 2 without vocabulary matrices, else the first.
 void write_heads(const std::filesystem::path& out, const DraftHeads& form,
                  std::span<const NamedTensor> tensors, const Model& model);
+/// The same heads beside another form of their model.
+void copy_heads(const DraftHeads& heads, const Model& model);
 
 }  // namespace linnet

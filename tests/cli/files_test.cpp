@@ -15,6 +15,7 @@
 #include "format/safetensors.h"
 #include "model/model.h"
 #include "tests/cli/program.h"
+#include "tests/generate/random_heads.h"
 #include "tests/model/random_model.h"
 #include "tests/model/tiny_gguf.h"
 
@@ -120,6 +121,41 @@ TEST_F(Program, MergesASidecarIntoAFolderThatScoresTheSame) {
   EXPECT_EQ(score("{i}/full"), score("{i}/sidecar"));
   EXPECT_NE(score("{i}/full"), score("{m}"));
   EXPECT_EQ(run({"merge", "{i}/sidecar", "-o", "{i}/full"}).status, 2);  // it exists now
+}
+
+TEST_F(Program, MergesASidecarWithItsDraftHeads) {
+  const fs::path sidecar = input("sidecar");
+  write_random_heads({}, *Model::open(sidecar), sidecar / "heads");
+  const Outcome merged = run({"merge", "{i}/sidecar", "-o", "{i}/headed"});
+  EXPECT_EQ(merged.status, 0) << merged.err;
+  EXPECT_THAT(merged.err, HasSubstr("its draft heads"));
+  const auto text = [&](const char* model, const char* speculative) {
+    const Outcome outcome = run({"generate", model, "-p", "a story", "-n", "40", "--ignore-eos",
+                                 "--speculative", speculative, "--verify"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return outcome.out;
+  };
+  EXPECT_EQ(text("{i}/headed", "heads"), text("{i}/sidecar", "heads"));
+  // Heads beside a model guess unless told otherwise.
+  const Outcome unsaid =
+      run({"generate", "{i}/headed", "-p", "a story", "-n", "40", "--ignore-eos", "--report"});
+  EXPECT_EQ(unsaid.status, 0) << unsaid.err;
+  EXPECT_THAT(unsaid.err, HasSubstr("auto: "));
+  EXPECT_THAT(run({"generate", "{i}/headed", "-p", "a", "--speculative", "none", "--report"}).err,
+              HasSubstr("--report: given without --speculative"));
+  // Another model's are refused before anything is written.
+  fs::remove_all(sidecar / "heads");
+  write_random_heads({}, *Model::open(input("gpt2")), sidecar / "heads");
+  const Outcome others = run({"merge", "{i}/sidecar", "-o", "{i}/none"});
+  EXPECT_EQ(others.status, 2);
+  EXPECT_THAT(others.err, HasSubstr("heads of gpt2 ("));
+  EXPECT_EQ(std::count(others.err.begin(), others.err.end(), '\n'), 1) << others.err;
+  EXPECT_FALSE(fs::exists(input("none")));
+  const Outcome guessed = run({"generate", "{i}/sidecar", "-p", "a", "--speculative", "heads"});
+  EXPECT_EQ(guessed.status, 2);
+  EXPECT_EQ(guessed.out, "");
+  EXPECT_EQ(std::count(guessed.err.begin(), guessed.err.end(), '\n'), 1) << guessed.err;
+  fs::remove_all(sidecar / "heads");
 }
 
 TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {

@@ -78,7 +78,7 @@ TEST_F(Program, SpeculationWritesThePlainTextAndSaysWhatItWasWorth) {
       arguments.insert(arguments.end(), more.begin(), more.end());
       return run(arguments);
     };
-    const Outcome plain = with({}), looked = with({"--speculative", "lookup", "--report", "--verify-text",
+    const Outcome plain = with({}), looked = with({"--speculative", "lookup", "--report", "--verify",
                                                    "--lookup-file", "{i}/text.txt"});
     EXPECT_EQ(looked.status, 0) << looked.err;
     EXPECT_EQ(looked.out, plain.out);
@@ -93,7 +93,8 @@ TEST_F(Program, SpeculationWritesThePlainTextAndSaysWhatItWasWorth) {
   }
   const std::pair<std::vector<std::string>, const char*> refused[] = {
       {{"--report"}, "--report: given without --speculative, expected"},
-      {{"--verify-text"}, "--verify-text: given without --speculative, expected"},
+      {{"--verify"}, "--verify: given without --speculative, expected"},
+      {{"--every-guess"}, "--every-guess: given without --speculative, expected"},
       {{"--lookup-file=x"}, "--lookup-file: given without --speculative lookup, expected"},
       {{"--heads=x", "--speculative", "lookup"}, "--heads: given without --speculative heads, expected"},
       {{"--draft-model=x"}, "--draft-model: given without --speculative draft, expected"},
@@ -108,7 +109,7 @@ TEST_F(Program, SpeculationWritesThePlainTextAndSaysWhatItWasWorth) {
   }
   // A draft model that is the model itself guesses right, and changes nothing.
   const Outcome draft = run({"generate", "{m}", "-p", "a story", "-n", "60", "--ignore-eos", "--speculative",
-                             "draft", "--draft-model", "{m}", "--report", "--verify-text"});
+                             "draft", "--draft-model", "{m}", "--report", "--verify"});
   EXPECT_EQ(draft.status, 0) << draft.err;
   EXPECT_THAT(draft.err, HasSubstr("the same text"));
 }
@@ -181,7 +182,7 @@ TEST_F(Program, GuessesWithinATree) {
   };
   const std::string plain = with({}).out;
   for (const char* tree : {"{i}/tree.json", "2x1"}) {
-    const Outcome outcome = with({"--speculative", "lookup", "--tree", tree, "--verify-text"});
+    const Outcome outcome = with({"--speculative", "lookup", "--tree", tree, "--verify", "--every-guess"});
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_EQ(outcome.out, plain);
   }
@@ -211,7 +212,7 @@ TEST_F(Program, SaysThatTypicalAcceptanceChangesTheDistribution) {
   EXPECT_EQ(outcome.status, 0) << outcome.err;
   EXPECT_THAT(outcome.err, HasSubstr("typical acceptance: the text is not distributed as the sampler draws"));
   EXPECT_EQ(parse_json(outcome.files.at("out.json"), "out.json")["speculation"]["accept"], "typical");
-  EXPECT_THAT(with({"1", "--verify-text"}).err, HasSubstr("--verify-text: given with --accept typical"));
+  EXPECT_THAT(with({"1", "--verify"}).err, HasSubstr("--verify: given with --accept typical"));
   EXPECT_THAT(with({"0"}).err, HasSubstr("--accept: given with --temperature 0"));
 }
 

@@ -448,7 +448,7 @@ TEST_F(TrainingProgram, TrainsHeadsThatSpeculationGuessesWith) {
   const auto generate = [&](const std::vector<std::string>& more) {
     std::vector<std::string> arguments = {"generate", path("base"), "-p",           "a",
                                           "-n",       "40",         "--ignore-eos", "--speculative",
-                                          "heads",    "--report",   "--verify-text"};
+                                          "heads",    "--report",   "--verify"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_linnet(arguments);
   };
