@@ -12,6 +12,7 @@
 #include "generate/engine.h"
 #include "generate/lookup.h"
 #include "tests/attention/options.h"
+#include "tests/generate/garbage.h"
 #include "tests/generate/letters.h"
 #include "tests/model/random_model.h"
 
@@ -105,24 +106,6 @@ TEST(EngineOnDecoders, SpeculationAndNeighboursChangeNoToken) {
     expect_same_text(model.get(), letters(spec.vocabulary), requests, attention.dump());
   }
 }
-
-/// Trees of random tokens and shapes: none of what they hold is meant.
-struct Garbage : Drafter {
-  void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
-    for (size_t i = 0; i < contexts.size(); ++i) {
-      drafts[i].clear();
-      drafts[i].tree.add(contexts[i].tokens.back(), -1);
-      ++calls;
-      while (drafts[i].tree.size() < contexts[i].max_nodes) {
-        const auto n = static_cast<uint64_t>(drafts[i].tree.size());
-        const auto parent = static_cast<int32_t>(uniform_integer(9, calls, n, n));
-        if (drafts[i].tree.depth(parent) >= contexts[i].max_depth) break;
-        drafts[i].tree.add(static_cast<int32_t>(uniform_integer(8, calls, n, 7)), parent);
-      }
-    }
-  }
-  uint64_t calls = 0;
-};
 
 // The reference implementation drops the group at a boundary, sees nothing of its own group at every 64th
 // token, keeps a convolution matrix by depth alone, and fails where a prompt is shorter than the taps: here

@@ -14,7 +14,9 @@
 #include "base/remove_folder.h"
 #include "generate/draft_model.h"
 #include "generate/engine.h"
+#include "generate/lookup.h"
 #include "kernels/cpu/weights.h"
+#include "tests/generate/garbage.h"
 #include "tests/generate/letters.h"
 #include "tests/generate/random_heads.h"
 #include "tests/model/random_model.h"
@@ -108,6 +110,50 @@ TEST_F(HeadsTest, ChangeNoTokenWhateverTheyGuess) {
     remove_folder(folder());
   }
   EXPECT_LT(steps, tokens) << "guesses were not accepted";
+}
+
+// All of them in one tree, asked and computed as a clock has it that tells anything: garbage trees, lookup,
+// random heads and a smaller model, on sequences that keep tokens and whose heads have budgets of their own.
+TEST_F(HeadsTest, AllDraftersTogetherChangeNoTokenWhateverTheirTimes) {
+  const nlohmann::json attentions[] = {
+      nullptr,
+      {{"method", "grouped"}, {"group", 4}, {"local_groups", {1, 3}}, {"kept", {0, 9}}, {"sinks", 2}},
+      {{"method", "relu"},
+       {"group", 8},
+       {"local", "softmax"},
+       {"local_groups", 2},
+       {"kept", 5},
+       {"taps", 3}}};
+  int64_t extra = 0;
+  for (const auto& attention : attentions) {
+    spec.attention = attention;
+    make();
+    const auto requests = requests_of(5, 6, 60);
+    const auto expected = texts(requests, *make_no_drafter(), 1, 1);
+    RandomModel small = spec;
+    small.layers = 1;
+    const TemporaryModel draft(small);
+    for (const int slots : {1, 3}) {
+      const auto lookup = make_lookup_drafter();
+      const auto heads = make_heads_drafter(model->get(), written({}), ComputeType::kFloat32, pool);
+      const auto smaller = make_model_drafter(draft.get(), ComputeType::kFloat32, slots, pool);
+      Garbage garbage;
+      const auto decoder = Decoder::make(
+          model->get(), {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = 12 * slots}, pool);
+      double seconds = 0;
+      uint64_t calls = 0;
+      Engine engine(*decoder, letters(spec.vocabulary), {&garbage, lookup.get(), heads.get(), smaller.get()},
+                    {.slots = slots, .max_nodes = 12 * slots, .budget = true, .clock = [&] {
+                       return seconds += 1 + 0.1 * uniform(3, 1, ++calls);
+                     }});
+      const auto results = engine.run(requests);
+      for (size_t i = 0; i < requests.size(); ++i)
+        EXPECT_EQ(results[i].tokens, expected[i]) << attention.dump() << slots << ", request " << i;
+      extra += engine.report().nodes - engine.report().steps;
+    }
+    remove_folder(folder());
+  }
+  EXPECT_GT(extra, 100) << "nothing was guessed";
 }
 
 TEST_F(HeadsTest, ASmallerModelChangesNoTokenWhateverItsStateAndGroups) {
