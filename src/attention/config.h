@@ -74,6 +74,9 @@ struct Augmentation {
   /// docs/methods/ causality.md. No key of config.json sets it and none is written, so that no folder holds
   /// such a model.
   int future_taps = 0;
+  /// c: scores x of the base's softmax are c·tanh(x / c), in softmax and in the local branch; 0: as they are.
+  /// The model's (model/teacher.h), no key of the object.
+  double score_cap = 0;
 
   bool operator==(const Augmentation&) const = default;
 };

@@ -5,7 +5,9 @@
 #include <numbers>
 #include <utility>
 
+#include "attention/method.h"
 #include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/cap.h"
 
 namespace linnet {
 namespace {
@@ -27,10 +29,12 @@ LocalBranch<T>::LocalBranch(const AttentionConfig& config, const AttentionShape&
       value_size_(shape.value_size),
       bits_(weight_ == LocalWeight::kYoso ? config.option("bits") : 0),
       scale_(score_scale),
+      cap_(needs_lengths() || config.method->unit_rows ? T(0) : T(config.score_cap)),
       gains_(std::move(gains)) {}
 
 template <class T>
 T LocalBranch<T>::weigh(T* x, int64_t count, const T* squares, T query_square) const {
+  kernels::cap(x, count, cap_);
   if (weight_ == LocalWeight::kSoftmax) return kernels::exponentiate(x, count);
   const T share = T(1) / T(group_);
   const T mean = std::sqrt(T(0.5));

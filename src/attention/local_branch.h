@@ -40,6 +40,7 @@ class LocalBranch {
   int64_t group_, value_size_;
   int bits_;
   T scale_;  // of scores
+  T cap_;    // of scores that are the base's: neither cosines nor products of unit rows; 0: none
   std::vector<T> gains_;
 };
 

@@ -12,6 +12,7 @@
 #include "attention/softmax_encode.h"
 #include "attention/state_bytes.h"
 #include "base/scratch.h"
+#include "kernels/cpu/cap.h"
 
 namespace linnet {
 namespace {
@@ -165,7 +166,10 @@ template <class T, class S>
 class SoftmaxAttention final : public Attention<T> {
  public:
   SoftmaxAttention(const AttentionConfig& config, const AttentionShape& shape)
-      : shape_(shape), window_(config.window), repeat_(shape.heads / shape.kv_heads) {}
+      : shape_(shape),
+        window_(config.window),
+        repeat_(shape.heads / shape.kv_heads),
+        cap_(T(config.score_cap)) {}
 
   StateLayout layout() const override { return {}; }
   std::unique_ptr<State<T>> make_state() const override {
@@ -229,14 +233,14 @@ class SoftmaxAttention final : public Attention<T> {
   }
 
   void encode(const Rows<T>& rows, HeadRows<T> out, ThreadPool& pool) const override {
-    read_softmax<T>(shape_, *summarize(rows, pool), rows, window_, out, pool);
+    read_softmax<T>(shape_, *summarize(rows, pool), rows, window_, cap_, out, pool);
   }
   std::unique_ptr<Memory<T>> summarize(const Rows<T>& rows, ThreadPool&) const override {
     return remember_softmax<T>(shape_, rows);
   }
   void read_memory(const Memory<T>& memory, const Rows<T>& rows, HeadRows<T> out,
                    ThreadPool& pool) const override {
-    read_softmax<T>(shape_, memory, rows, 0, out, pool);
+    read_softmax<T>(shape_, memory, rows, 0, cap_, out, pool);
   }
 
  private:
@@ -311,6 +315,7 @@ class SoftmaxAttention final : public Attention<T> {
       const int64_t from = window_ > 0 ? std::max<int64_t>(0, position - window_ + 1) : 0;
       std::fill_n(x, from - base, -std::numeric_limits<T>::infinity());
       const int64_t visible = position + 1 - base;
+      kernels::cap(x + from - base, position + 1 - from, cap_);
       sums[r] = kernels::exponentiate(x, visible);
       if (tile.end - base > visible) std::fill(x + visible, x + tile.end - base, T(0));
     }
@@ -337,6 +342,7 @@ class SoftmaxAttention final : public Attention<T> {
 
   AttentionShape shape_;
   int64_t window_, repeat_;
+  T cap_;
 };
 
 }  // namespace

@@ -1,10 +1,10 @@
 // `softmax`, the teacher:
 //
-//     o_t = Σ_{s ≤ t} exp(x_s − max x) v_s / Σ_{s ≤ t} exp(x_s − max x),   x_s = q_t·k_s / √d
+//     o_t = Σ_{s ≤ t} exp(x_s − max x) v_s / Σ_{s ≤ t} exp(x_s − max x),   x_s = q_t·k_s / √d,
 //
-// over all tokens so far, or with `window` over the last `window` of them (Vaswani et al. 2017, equation 1,
-// causal). State: n(d + e) numbers per key-value head, or at most about window (d + e). Cost of a token:
-// n(d + e) multiply-adds per query head.
+// or c·tanh(q_t·k_s / (c√d)) where the model caps its scores, over all tokens so far, or with `window` over
+// the last `window` of them (Vaswani et al. 2017, equation 1, causal). State: n(d + e) numbers per key-value
+// head, or at most about window (d + e). Cost of a token: n(d + e) multiply-adds per query head.
 #pragma once
 
 #include <memory>

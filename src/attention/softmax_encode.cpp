@@ -6,6 +6,7 @@
 
 #include "attention/rows.h"
 #include "base/scratch.h"
+#include "kernels/cpu/cap.h"
 
 namespace linnet {
 namespace {
@@ -51,7 +52,7 @@ class SoftmaxMemory final : public Memory<T> {
 /// Rows first … first + count − 1 of one query head.
 template <class T>
 void read_tile(const AttentionShape& shape, const SoftmaxMemory<T>& memory, int64_t head, int64_t first,
-               int64_t count, const Rows<T>& rows, int64_t window, HeadRows<T> out) {
+               int64_t count, const Rows<T>& rows, int64_t window, T cap, HeadRows<T> out) {
   Scratch& scratch = Scratch::of_thread();
   const Scratch::Scope scope(scratch);
   const int64_t d = shape.head_size, kv_head = head * shape.kv_heads / shape.heads;
@@ -74,6 +75,7 @@ void read_tile(const AttentionShape& shape, const SoftmaxMemory<T>& memory, int6
   T* sums = scratch.take<T>(count);
   for (int64_t r = 0; r < count; ++r) {
     T* x = scores + r * row;
+    kernels::cap(x, seen, cap);
     if (window > 0) {
       constexpr T kHidden = -std::numeric_limits<T>::infinity();
       const int64_t position = first + r - begin;
@@ -101,7 +103,7 @@ std::unique_ptr<Memory<T>> remember_softmax(const AttentionShape& shape, const R
 
 template <class T>
 void read_softmax(const AttentionShape& shape, const Memory<T>& memory, const Rows<T>& rows, int64_t window,
-                  HeadRows<T> out, ThreadPool& pool) {
+                  T cap, HeadRows<T> out, ThreadPool& pool) {
   const auto& own = static_cast<const SoftmaxMemory<T>&>(memory);
   const int64_t tiles = (rows.count + kReadersATile - 1) / kReadersATile;
   pool.run(shape.heads * tiles, [&](size_t item) {
@@ -109,7 +111,7 @@ void read_softmax(const AttentionShape& shape, const Memory<T>& memory, const Ro
                   first = static_cast<int64_t>(item) % tiles * kReadersATile;
     const int64_t count = std::min(kReadersATile, rows.count - first);
     if (own.length() > 0) {
-      read_tile(shape, own, head, first, count, rows, window, out);
+      read_tile(shape, own, head, first, count, rows, window, cap, out);
     } else {
       for (int64_t r = 0; r < count; ++r) std::fill_n(out.row(head, first + r), shape.value_size, T(0));
     }
@@ -118,9 +120,9 @@ void read_softmax(const AttentionShape& shape, const Memory<T>& memory, const Ro
 
 template std::unique_ptr<Memory<float>> remember_softmax(const AttentionShape&, const Rows<float>&);
 template std::unique_ptr<Memory<double>> remember_softmax(const AttentionShape&, const Rows<double>&);
-template void read_softmax(const AttentionShape&, const Memory<float>&, const Rows<float>&, int64_t,
+template void read_softmax(const AttentionShape&, const Memory<float>&, const Rows<float>&, int64_t, float,
                            HeadRows<float>, ThreadPool&);
-template void read_softmax(const AttentionShape&, const Memory<double>&, const Rows<double>&, int64_t,
+template void read_softmax(const AttentionShape&, const Memory<double>&, const Rows<double>&, int64_t, double,
                            HeadRows<double>, ThreadPool&);
 
 }  // namespace linnet

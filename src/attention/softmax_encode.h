@@ -16,6 +16,6 @@ std::unique_ptr<Memory<T>> remember_softmax(const AttentionShape& shape, const R
 /// Outputs [heads, rows.count, value_size] of queries that read a memory; 0 where nothing is in it.
 template <class T>
 void read_softmax(const AttentionShape& shape, const Memory<T>& memory, const Rows<T>& rows, int64_t window,
-                  HeadRows<T> out, ThreadPool& pool);
+                  T cap, HeadRows<T> out, ThreadPool& pool);
 
 }  // namespace linnet

@@ -235,6 +235,7 @@ std::shared_ptr<const Model> window_alone(const Model& model) {
         {"method", "grouped"}, {"alpha", 1}, {"taps", 0}, {"group", own.group}, {"sinks", sinks}};
     object["local_groups"] = alike ? nlohmann::json(groups.front()) : nlohmann::json(groups);
     layers[layer] = parse_layer_attention(object, where);
+    layers[layer].score_cap = own.score_cap;
   }
   return model.with_attention(std::move(layers));
 }

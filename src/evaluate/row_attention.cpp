@@ -8,6 +8,7 @@
 #include "attention/rows.h"
 #include "base/scratch.h"
 #include "kernels/cpu/attention_kernels.h"
+#include "kernels/cpu/cap.h"
 
 namespace linnet {
 namespace {
@@ -18,8 +19,9 @@ constexpr int64_t kTileQueries = 32;  // queries that read a block together
 }  // namespace
 
 template <class T>
-RowAttention<T>::RowAttention(const AttentionShape& shape, int64_t tokens)
+RowAttention<T>::RowAttention(const AttentionShape& shape, int64_t tokens, double score_cap)
     : shape_(shape),
+      cap_(T(score_cap)),
       blocks_((tokens + kBlock - 1) / kBlock),
       value_row_(kernels::padded(shape.value_size)),
       head_size_(kBlock * (shape.head_size + value_row_)),
@@ -90,6 +92,7 @@ void RowAttention<T>::attend_tile(const Rows<T>& rows, int64_t first, int64_t co
     const int64_t at = position + r % count, place = (lead - base) * kBlock;  // of token 0 among the scores
     const int64_t from = seen_from(at) + place, visible = at + 1 + place;
     const int64_t hidden = std::min(from, sight.sinks);
+    kernels::cap(x, visible, cap_);
     std::fill(x + hidden, x + from, -std::numeric_limits<T>::infinity());
     sums[r] = kernels::exponentiate(x, visible);
     std::fill(x + visible, x + row, T(0));

@@ -22,8 +22,8 @@ struct HeadSight {
 template <class T>
 class RowAttention {
  public:
-  /// Room for `tokens` tokens.
-  RowAttention(const AttentionShape& shape, int64_t tokens);
+  /// Room for `tokens` tokens. `score_cap`: as AttentionConfig's.
+  RowAttention(const AttentionShape& shape, int64_t tokens, double score_cap = 0);
 
   /// Keys and values of rows.count tokens from `position` on.
   void store(const Rows<T>& rows, int64_t position, ThreadPool& pool);
@@ -39,6 +39,7 @@ class RowAttention {
   const T* values(int64_t kv_head, int64_t block) const;
 
   AttentionShape shape_;
+  T cap_;  // of scores; 0: none
   int64_t blocks_, value_row_, head_size_;
   AlignedArray<T> numbers_;  // [kv_heads, blocks]: keys as columns, then values as rows
 };

@@ -32,8 +32,8 @@ struct Chunked {
   at::Tensor loss, dhidden, dhead;  // gradients undefined where not wanted
 
   template <class Score>
-  Chunked(const at::Tensor& hidden, const at::Tensor& head, bool wants_hidden, bool wants_head, int64_t chunk,
-          Score score) {
+  Chunked(const at::Tensor& hidden, const at::Tensor& head, bool wants_hidden, bool wants_head, double cap,
+          int64_t chunk, Score score) {
     const auto type = sum_type(hidden.scalar_type());
     const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0), chunk);
     loss = at::zeros({}, hidden.options().dtype(type));
@@ -42,9 +42,11 @@ struct Chunked {
     for (int64_t first = 0; first < rows; first += step) {
       const int64_t count = std::min(step, rows - first);
       const at::Tensor part = hidden.narrow(0, first, count);
-      at::Tensor logits = at::linear(part, head);
+      at::Tensor logits = capped(at::linear(part, head), cap), slope;
+      if (cap > 0 && (wants_hidden || wants_head)) slope = 1 - (logits / cap).square();
       loss.add_(score(first, count, logits));
       if (!wants_hidden && !wants_head) continue;
+      if (slope.defined()) logits = logits * slope;
       const at::Tensor dlogits = logits.to(hidden.scalar_type());
       if (wants_hidden) dhidden.narrow(0, first, count).copy_(at::matmul(dlogits, head));
       if (wants_head) dhead.add_(at::matmul(dlogits.t(), part));
@@ -79,13 +81,14 @@ struct ChunkedLoss : Function<Loss> {
   }
 };
 
-struct CrossEntropy : ChunkedLoss<CrossEntropy, 7> {
+struct CrossEntropy : ChunkedLoss<CrossEntropy, 8> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& targets, const at::Tensor& weights, bool wants_hidden,
-                            bool wants_head, int64_t chunk) {
+                            bool wants_head, double cap, int64_t chunk) {
     const bool gradient = wants_hidden || wants_head;
     const Chunked chunked(
-        hidden, head, wants_hidden, wants_head, chunk, [&](int64_t first, int64_t count, at::Tensor& logits) {
+        hidden, head, wants_hidden, wants_head, cap, chunk,
+        [&](int64_t first, int64_t count, at::Tensor& logits) {
           const at::Tensor own = targets.narrow(0, first, count), weight = weights.narrow(0, first, count);
           if (has_loss_kernels(logits)) return cross_entropy_kernel(logits, own, weight, gradient).sum();
           const at::Tensor target = own.unsqueeze(1), factor = weight.unsqueeze(1);
@@ -99,22 +102,25 @@ struct CrossEntropy : ChunkedLoss<CrossEntropy, 7> {
   }
 };
 
-struct Divergence : ChunkedLoss<Divergence, 8> {
+struct Divergence : ChunkedLoss<Divergence, 9> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden, const at::Tensor& head,
                             const at::Tensor& teacher, const at::Tensor& teacher_head,
-                            const at::Tensor& weights, bool wants_hidden, bool wants_head, int64_t chunk) {
+                            const at::Tensor& weights, bool wants_hidden, bool wants_head, double cap,
+                            int64_t chunk) {
     const bool gradient = wants_hidden || wants_head;
-    const Chunked chunked(
-        hidden, head, wants_hidden, wants_head, chunk, [&](int64_t first, int64_t count, at::Tensor& logits) {
-          const at::Tensor other = at::linear(teacher.narrow(0, first, count), teacher_head);
-          const at::Tensor weight = weights.narrow(0, first, count);
-          if (has_loss_kernels(logits)) return divergence_kernel(logits, other, weight, gradient).sum();
-          at::Tensor log_p = log_probabilities(logits), log_t = log_probabilities(other);
-          const at::Tensor t = log_t.exp();
-          const at::Tensor loss = log_t.sub_(log_p).mul_(t).sum(-1).mul_(weight).sum();
-          if (gradient) logits = log_p.exp_().sub_(t).mul_(weight.unsqueeze(1));
-          return loss;
-        });
+    const Chunked chunked(hidden, head, wants_hidden, wants_head, cap, chunk,
+                          [&](int64_t first, int64_t count, at::Tensor& logits) {
+                            const at::Tensor other =
+                                capped(at::linear(teacher.narrow(0, first, count), teacher_head), cap);
+                            const at::Tensor weight = weights.narrow(0, first, count);
+                            if (has_loss_kernels(logits))
+                              return divergence_kernel(logits, other, weight, gradient).sum();
+                            at::Tensor log_p = log_probabilities(logits), log_t = log_probabilities(other);
+                            const at::Tensor t = log_t.exp();
+                            const at::Tensor loss = log_t.sub_(log_p).mul_(t).sum(-1).mul_(weight).sum();
+                            if (gradient) logits = log_p.exp_().sub_(t).mul_(weight.unsqueeze(1));
+                            return loss;
+                          });
     return chunked.save(context, hidden.scalar_type());
   }
 };
@@ -124,24 +130,25 @@ bool wants(const at::Tensor& x) { return at::GradMode::is_enabled() && x.require
 }  // namespace
 
 at::Tensor cross_entropy(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                         const at::Tensor& weights, int64_t chunk) {
-  return CrossEntropy::apply(hidden, head, targets, weights, wants(hidden), wants(head), chunk);
+                         const at::Tensor& weights, int64_t chunk, double cap) {
+  return CrossEntropy::apply(hidden, head, targets, weights, wants(hidden), wants(head), cap, chunk);
 }
 
 at::Tensor kl_divergence(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& teacher,
-                         const at::Tensor& teacher_head, const at::Tensor& weights, int64_t chunk) {
+                         const at::Tensor& teacher_head, const at::Tensor& weights, int64_t chunk,
+                         double cap) {
   return Divergence::apply(hidden, head, teacher.detach(), teacher_head.detach(), weights, wants(hidden),
-                           wants(head), chunk);
+                           wants(head), cap, chunk);
 }
 
 at::Tensor row_losses(const at::Tensor& hidden, const at::Tensor& head, const at::Tensor& targets,
-                      int64_t chunk) {
+                      int64_t chunk, double cap) {
   at::NoGradGuard off;
   Tensors parts;
   const int64_t rows = hidden.size(0), step = chunk_rows(hidden, head.size(0), chunk);
   for (int64_t first = 0; first < rows; first += step) {
     const int64_t count = std::min(step, rows - first);
-    parts.push_back(log_probabilities(at::linear(hidden.narrow(0, first, count), head))
+    parts.push_back(log_probabilities(capped(at::linear(hidden.narrow(0, first, count), head), cap))
                         .gather(1, targets.narrow(0, first, count).unsqueeze(1))
                         .neg_());
   }

@@ -204,6 +204,8 @@ at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain, double epsilon,
   return RmsNorm::apply(x, gain, epsilon, type);
 }
 
+at::Tensor capped(const at::Tensor& x, double c) { return c > 0 ? at::tanh(x / c) * c : x; }
+
 // ---------------------------------------------------------------- SwiGLU
 namespace {
 

@@ -36,6 +36,9 @@ at::Tensor frozen_products(const at::Tensor& x, const Tensors& matrices, const T
 /// gain ⊙ x / √(mean x² + ε) over the last dimension, as `type`. x in the sums' type.
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& gain, double epsilon, at::ScalarType type);
 
+/// c·tanh(x / c); c = 0: x.
+at::Tensor capped(const at::Tensor& x, double c);
+
 /// x / max(‖x‖, ε) over the last dimension, in x's type.
 at::Tensor unit(const at::Tensor& x);
 

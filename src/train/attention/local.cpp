@@ -197,6 +197,7 @@ Scored scored(const at::Tensor& queries, const at::Tensor& keys, const at::Tenso
   const bool cosines = config.local == LocalWeight::kYoso || config.local == LocalWeight::kRelu2Unit;
   const at::Tensor q = cosines ? unit(queries) : queries * scale;
   at::Tensor scores = at::matmul(q, (cosines ? unit(keys) : keys).transpose(-1, -2));
+  if (!cosines && !config.method->unit_rows) scores = capped(scores, config.score_cap);
   if (config.local == LocalWeight::kSoftmax)
     scores.masked_fill_(hidden, -std::numeric_limits<double>::infinity());
   return {scores, hidden, values};
@@ -259,7 +260,8 @@ Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& k
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
                          const Rotation* sinks, const at::Tensor& gain, bool parts,
                          const at::Tensor& surprises) {
-  const bool plain = config.local == LocalWeight::kSoftmax && !config.method->unit_rows && !parts;
+  const bool plain =
+      config.local == LocalWeight::kSoftmax && !config.method->unit_rows && !parts && config.score_cap == 0;
   if (plain && !surprises.defined() && (config.sinks == 0 || sinks == nullptr || !turns(layout, *sinks))) {
     const at::Tensor out = window_kernel(rows, layout, config.local_groups.number(), config.sinks);
     if (out.defined()) return {out, {}};

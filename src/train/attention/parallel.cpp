@@ -116,7 +116,7 @@ bool sees_whole_documents(const AttentionConfig& config, const Documents& docume
 at::Tensor of_equal_heads(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                           const AttentionConfig& config, const Rotation* sinks) {
   if (config.grows() || sees_whole_documents(config, documents, sinks))
-    return softmax_attention(rows, documents, config.window);
+    return softmax_attention(rows, documents, config.window, config.score_cap);
   return linear_attention(rows, documents, parameters, config, sinks);
 }
 

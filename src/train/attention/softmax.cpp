@@ -8,13 +8,12 @@
 #include <vector>
 
 #include "train/compat.h"
+#include "train/ops.h"
 
 namespace linnet::train {
 
 using torch::autograd::AutogradContext;
 using torch::autograd::Function;
-using Tensors = std::vector<at::Tensor>;
-
 namespace {
 
 /// A block of queries and the keys that any of them sees.
@@ -52,10 +51,11 @@ std::vector<Block> blocks_of(const at::Tensor& starts, int64_t n, int64_t window
 struct BlockedSoftmax : Function<BlockedSoftmax> {
   struct Products {
     at::Tensor keys, values, queries, weights;  // weights [B, G, R, queries, keys], the softmax
+    at::Tensor slope;                           // of capped scores; undefined without a cap
   };
 
-  static Products products(const Block& block, const at::Tensor& q, const at::Tensor& k,
-                           const at::Tensor& v) {
+  static Products products(const Block& block, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                           double cap) {
     Products p;
     const int64_t keys = block.last - block.from, queries = block.last - block.first;
     const int64_t batch = q.size(0), groups = q.size(1), repeats = q.size(2);
@@ -64,19 +64,24 @@ struct BlockedSoftmax : Function<BlockedSoftmax> {
     p.queries = q.narrow(3, block.first, queries).reshape({batch, groups, repeats * queries, -1});
     at::Tensor scores =
         at::matmul(p.queries, p.keys.transpose(-1, -2)).view({batch, groups, repeats, queries, keys});
+    if (cap > 0) {
+      scores = capped(scores, cap);
+      p.slope = (1 - (scores / cap).square()).view({batch, groups, repeats * queries, keys});
+    }
     scores.masked_fill_(block.hidden, -std::numeric_limits<double>::infinity());
     p.weights = at::_softmax(scores, -1, false).view({batch, groups, repeats * queries, keys});
     return p;
   }
 
   static at::Tensor forward(AutogradContext* context, const at::Tensor& q, const at::Tensor& k,
-                            const at::Tensor& v, const at::Tensor& starts, int64_t window) {
+                            const at::Tensor& v, const at::Tensor& starts, int64_t window, double cap) {
     context->save_for_backward({q, k, v, starts});
     context->saved_data["window"] = window;
+    context->saved_data["cap"] = cap;
     const int64_t batch = q.size(0), groups = q.size(1), repeats = q.size(2), n = q.size(3), e = v.size(3);
     at::Tensor out = at::empty({batch, n, groups, repeats, e}, v.options());
     for (const Block& block : blocks_of(starts, n, window, q.device())) {
-      const Products p = products(block, q, k, v);
+      const Products p = products(block, q, k, v, cap);
       const int64_t queries = block.last - block.first;
       out.narrow(1, block.first, queries)
           .copy_(at::matmul(p.weights, p.values)
@@ -90,25 +95,27 @@ struct BlockedSoftmax : Function<BlockedSoftmax> {
     const Tensors saved = context->get_saved_variables();
     const at::Tensor &q = saved[0], &k = saved[1], &v = saved[2];
     const int64_t batch = q.size(0), groups = q.size(1), repeats = q.size(2), n = q.size(3), d = q.size(4);
+    const double cap = context->saved_data["cap"].toDouble();
     // Sums over blocks of queries in the sums' type.
     const auto type = v.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
     at::Tensor dq = at::empty(q.sizes(), q.options()), dk = at::zeros(k.sizes(), k.options().dtype(type)),
                dv = at::zeros(v.sizes(), v.options().dtype(type));
     for (const Block& block : blocks_of(saved[3], n, context->saved_data["window"].toInt(), q.device())) {
-      const Products p = products(block, q, k, v);
+      const Products p = products(block, q, k, v, cap);
       const int64_t queries = block.last - block.first, keys = block.last - block.from;
       const at::Tensor dout = gradients[0]
                                   .narrow(1, block.first, queries)
                                   .permute({0, 2, 3, 1, 4})
                                   .reshape({batch, groups, repeats * queries, -1});
       const at::Tensor dweights = at::matmul(dout, p.values.transpose(-1, -2));
-      const at::Tensor dscores = at::_softmax_backward_data(dweights, p.weights, -1, p.weights.scalar_type());
+      at::Tensor dscores = at::_softmax_backward_data(dweights, p.weights, -1, p.weights.scalar_type());
+      if (p.slope.defined()) dscores = dscores * p.slope;
       dv.narrow(2, block.from, keys).add_(at::matmul(p.weights.transpose(-1, -2), dout));
       dk.narrow(2, block.from, keys).add_(at::matmul(dscores.transpose(-1, -2), p.queries));
       dq.narrow(3, block.first, queries)
           .copy_(at::matmul(dscores, p.keys).view({batch, groups, repeats, queries, d}));
     }
-    return {dq, dk.to(k.scalar_type()), dv.to(v.scalar_type()), {}, {}};
+    return {dq, dk.to(k.scalar_type()), dv.to(v.scalar_type()), {}, {}, {}};
   }
 };
 
@@ -148,12 +155,12 @@ at::Tensor packed(const Rows& rows, const Documents& documents, int64_t window) 
 
 }  // namespace
 
-at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window) {
+at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window, double cap) {
   const int64_t batch = rows.q.size(0), heads = rows.q.size(1), n = rows.q.size(2), d = rows.q.size(3);
   const int64_t kv_heads = rows.k.size(1);
   if (window >= documents.longest()) window = 0;
   const bool whole = documents.one_each() && window == 0;
-  if (whole && compat::fused_attention().exists() && rows.v.scalar_type() != at::kDouble) {
+  if (whole && cap == 0 && compat::fused_attention().exists() && rows.v.scalar_type() != at::kDouble) {
     return compat::fused_attention()({{"query", rows.q},
                                       {"key", rows.k},
                                       {"value", rows.v},
@@ -161,12 +168,12 @@ at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64
                                       {"enable_gqa", heads != kv_heads}})[0]
         .transpose(1, 2);
   }
-  if (!whole && flash_fits(rows) && compat::packed_attention().exists())
+  if (!whole && cap == 0 && flash_fits(rows) && compat::packed_attention().exists())
     return packed(rows, documents, window);
   const at::Tensor q =
       (rows.q * (1.0 / std::sqrt(static_cast<double>(d)))).reshape({batch, kv_heads, heads / kv_heads, n, d});
   const at::Tensor starts = documents.one_each() ? at::empty({0}, at::kLong) : documents.starts_cpu();
-  return BlockedSoftmax::apply(q, rows.k, rows.v, starts, window).view({batch, n, heads, -1});
+  return BlockedSoftmax::apply(q, rows.k, rows.v, starts, window, cap).view({batch, n, heads, -1});
 }
 
 }  // namespace linnet::train

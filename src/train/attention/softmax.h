@@ -12,7 +12,7 @@
 
 namespace linnet::train {
 
-/// [B, n, H, e]. `window` 0: all.
-at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window);
+/// [B, n, H, e]. `window` 0: all. `cap`: c of scores that are c·tanh(x / c); 0: none is.
+at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window, double cap = 0);
 
 }  // namespace linnet::train
