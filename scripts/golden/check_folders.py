@@ -67,7 +67,8 @@ def merged_logits(name):
     model = load(source)
     generator, tensors, deltas = torch.Generator().manual_seed(1), {}, {}
     for module_name, module in model.named_modules():
-        if module_name.endswith(("c_attn", "q_proj", "o_proj", "attn.c_proj")):
+        if module_name.endswith(("c_attn", "q_proj", "o_proj", "attn.c_proj", "qkv_proj", "gate_up_proj",
+                                 "query_key_value", "attention.dense")):
             transposed = type(module).__name__ == "Conv1D"
             inputs, outputs = module.weight.shape if transposed else module.weight.shape[::-1]
             a = torch.randn(4, inputs, generator=generator) * 0.1
@@ -107,5 +108,6 @@ try:
     print(f"PEFT's weights and Linnet's differ by {max((applied[n] - own[n]).abs().max().item() for n in own):.1e} at most")
 except ImportError:
     print("PEFT is not installed here")
-for checkpoint in ("gpt2", "llama-rope-yarn", "llama-biases"):
+for checkpoint in ("gpt2", "llama-rope-yarn", "llama-biases", "qwen3", "phi3", "olmo2", "gpt-neox", "gemma", "gemma2",
+                   "smollm3"):
     merged_logits(checkpoint)

@@ -53,6 +53,18 @@ def windowed(model_type, **changes):
     return model(config(**(fields | changes)))
 
 
+# Sizes that no vector's length divides; a head is wider than hidden / heads wherever a family lets it be.
+FIELDS = dict(vocab_size=VOCABULARY, hidden_size=36, intermediate_size=44, num_hidden_layers=3,
+              num_attention_heads=3, max_position_embeddings=64, initializer_range=0.2,
+              bos_token_id=1, eos_token_id=2, pad_token_id=0)
+
+
+def decoder(name, **changes):
+    """A family by transformers' names of its classes: NAMEConfig and NAMEForCausalLM."""
+    config = getattr(transformers, name + "Config")(**(FIELDS | changes), attn_implementation="eager")
+    return getattr(transformers, name + "ForCausalLM")(config)
+
+
 def rope(**fields):
     return {"rope_theta": 10000.0} | fields
 
@@ -77,6 +89,18 @@ MODELS = {
     "qwen2-layer-types": lambda: windowed(
         "qwen2", use_sliding_window=True, sliding_window=11, num_attention_heads=3, num_key_value_heads=3,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
+    "qwen3": lambda: decoder("Qwen3", num_key_value_heads=1, head_dim=10, attention_bias=True),
+    "qwen3-window": lambda: decoder("Qwen3", num_key_value_heads=3, head_dim=14, tie_word_embeddings=True,
+                                    use_sliding_window=True, sliding_window=7, max_window_layers=1),
+    "phi3": lambda: decoder("Phi3", num_key_value_heads=1, partial_rotary_factor=0.5, sliding_window=9),
+    "olmo2": lambda: decoder("Olmo2", num_key_value_heads=1),
+    "gpt-neox": lambda: decoder("GPTNeoX", rotary_pct=0.5, use_parallel_residual=True),
+    "gpt-neox-sequential": lambda: decoder("GPTNeoX", rotary_pct=1.0, use_parallel_residual=False,
+                                           attention_bias=False, num_hidden_layers=2),
+    "gemma": lambda: decoder("Gemma", num_key_value_heads=1, head_dim=10),
+    "gemma2": lambda: decoder("Gemma2", num_key_value_heads=1, head_dim=14, query_pre_attn_scalar=9,
+                              sliding_window=8, attn_logit_softcapping=1.5, final_logit_softcapping=4.0),
+    "smollm3": lambda: decoder("SmolLM3", num_key_value_heads=1, no_rope_layers=[1, 0, 1]),
     "gpt2": lambda: gpt2(),
     "gpt2-without-prefix": lambda: gpt2(),
 }
@@ -117,6 +141,8 @@ def make(name, folder):
     in_folder = names_in(folder)
     for parameter_name, parameter in model.named_parameters():
         stands_as = parameter_name.removeprefix("transformer.") if name == "gpt2-without-prefix" else parameter_name
+        if name.startswith("gpt-neox"):
+            stands_as = stands_as.replace("lm_head", "embed_out")  # as it is written
         assert stands_as in in_folder, (name, stands_as)
         tensors[f"gradient.{stands_as}"] = parameter.grad.clone()
 

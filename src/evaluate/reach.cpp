@@ -139,7 +139,8 @@ class TailReader {
     tail_ = tail_of(row, options_), before_ = inputs - tail_;
     scored_ = scored_tokens(row, options_, tail_);
     rows_.clear();
-    for (int layer = 0; layer < layers(); ++layer) rows_.emplace_back(model_.attention_shape(), inputs);
+    for (int layer = 0; layer < layers(); ++layer)
+      rows_.emplace_back(model_.attention_shape(), inputs, model_.config().score_cap);
     constexpr int64_t kChunk = 512;
     forward_.plan(activations_, std::max(tail_, std::min(kChunk, before_)), 1);
     for (int64_t at = 0; at < before_; at += kChunk) {

@@ -16,34 +16,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-// How a family spells what every family has, and what its transformers class takes where a key is absent.
-struct Spelling {
-  std::string_view model_type;
-  std::string_view hidden, layers, heads, kv_heads, intermediate, positions, epsilon, activation;
-  std::string_view default_activation;
-  int64_t default_positions;
-  double default_epsilon;
-  bool default_tied;
-  int64_t default_kv_heads;  // 0: as many as heads
-  bool rotary;
-  enum { kByConfig, kAll, kQueryKeyValue } biases;
-  enum { kNoWindow, kEveryLayer, kSomeLayers } windows;
-};
-
-constexpr Spelling kSpellings[] = {
-    {"llama", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-     "intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "silu", 2048, 1e-6, false,
-     0, true, Spelling::kByConfig, Spelling::kNoWindow},
-    {"mistral", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-     "intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "silu", 131072, 1e-6,
-     false, 8, true, Spelling::kByConfig, Spelling::kEveryLayer},
-    {"qwen2", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-     "intermediate_size", "max_position_embeddings", "rms_norm_eps", "hidden_act", "silu", 32768, 1e-6, false,
-     32, true, Spelling::kQueryKeyValue, Spelling::kSomeLayers},
-    {"gpt2", "n_embd", "n_layer", "n_head", "", "n_inner", "n_positions", "layer_norm_epsilon",
-     "activation_function", "gelu_new", 1024, 1e-5, true, 0, false, Spelling::kAll, Spelling::kNoWindow},
-};
-
 // Fields whose other values would change what the model computes.
 struct Required {
   std::string_view key, value, meaning;  // `value` as JSON
@@ -53,30 +25,34 @@ constexpr Required kRequired[] = {
     {"scale_attn_by_inverse_layer_idx", "false", "scores that do not depend on the layer's number"},
     {"add_cross_attention", "false", "a decoder without cross-attention"},
     {"is_encoder_decoder", "false", "a decoder alone"},
+    {"use_bidirectional_attention", "false", "tokens that see those before them"},
 };
 
-const Spelling& spelling_of(const Fields& fields) {
-  const std::string type = fields.string("model_type");
-  std::string known;
-  for (const Spelling& row : kSpellings) {
-    if (row.model_type == type) return row;
-    known += (known.empty() ? "" : ", ") + std::string(row.model_type);
+// How many feed-forwards a layer has, by the names that families give it: one is an ordinary layer.
+constexpr std::string_view kExperts[] = {"num_local_experts", "num_experts", "n_routed_experts",
+                                         "moe_num_experts"};
+
+const Family& family_in(const Fields& fields) {
+  const Family& family = family_of(fields.string("model_type"), fields.where());
+  for (const std::string_view key : kExperts) {
+    if (fields.optional_integer(key, 0, INT32_MAX).value_or(0) > 1)
+      fields.refuse(key, "one feed-forward a layer (a mixture of experts is not computed)");
   }
-  fields.refuse("model_type", "one of " + known);
+  return family;
 }
 
-Activation activation_of(const Fields& fields, const Spelling& spelling) {
+Activation activation_of(const Fields& fields, const Family& family) {
   constexpr std::pair<std::string_view, Activation> kNames[] = {
       {"silu", Activation::kSilu},         {"swish", Activation::kSilu},
       {"gelu_new", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh},
       {"gelu", Activation::kGelu},         {"relu", Activation::kRelu},
   };
   const std::string name =
-      fields.optional_string(spelling.activation).value_or(std::string(spelling.default_activation));
+      fields.optional_string(family.keys.activation).value_or(std::string(family.defaults.activation));
   for (const auto& [known, activation] : kNames) {
     if (known == name) return activation;
   }
-  fields.refuse(spelling.activation, "silu, gelu, gelu_new, gelu_pytorch_tanh or relu");
+  fields.refuse(family.keys.activation, "silu, gelu, gelu_new, gelu_pytorch_tanh or relu");
 }
 
 void check_supported(const Fields& fields) {
@@ -88,9 +64,7 @@ void check_supported(const Fields& fields) {
     check_quantization_config(*quantized, fields.where());
 }
 
-// What transformers' classes take where a key is absent.
-constexpr int kDefaultWindow = 4096;
-constexpr int64_t kDefaultMaxWindowLayers = 28;  // qwen2
+constexpr int64_t kDefaultMaxWindowLayers = 28;  // qwen2, qwen3
 
 /// `layer_types`: of each layer, whether it slides. Nothing where the key is absent.
 std::optional<std::vector<bool>> sliding_layers(const Fields& fields, int64_t layers) {
@@ -114,105 +88,125 @@ int window_of(const Fields& fields, const Json& json, int absent) {
   return static_cast<int>(std::min<int64_t>(window.value_or(0), 1 << 30));
 }
 
-/// Qwen2: `layer_types` names the layers that slide; without it, it is those from `max_window_layers` on.
-std::vector<int> windows_of_some(const Fields& fields, const Json& json, int64_t layers) {
-  const bool used = fields.boolean("use_sliding_window", false);
-  const int window = used ? window_of(fields, json, kDefaultWindow) : 0;
+/// Which layers slide where no `layer_types` say it.
+std::vector<bool> slides_unless_told(const Fields& fields, const ModelConfig& config, Sliding rule) {
   const int64_t first =
       fields.optional_integer("max_window_layers", 0, INT64_MAX).value_or(kDefaultMaxWindowLayers);
-  const auto sliding = sliding_layers(fields, layers);
-  std::vector<int> windows;
-  for (int64_t layer = 0; layer < layers; ++layer) {
-    const bool slides = sliding ? (*sliding)[static_cast<size_t>(layer)] : layer >= first;
-    if (sliding && slides && window == 0)
-      fields.refuse("layer_types", "full_attention in every layer, or use_sliding_window and sliding_window");
-    windows.push_back(slides ? window : 0);
+  std::vector<bool> slides;
+  for (int64_t layer = 0; layer < config.layers; ++layer) {
+    slides.push_back((rule == Sliding::kFromMaxWindowLayers && layer >= first) ||
+                     (rule == Sliding::kEven && layer % 2 == 0) ||
+                     (rule == Sliding::kWithoutRotary && !config.rotated[static_cast<size_t>(layer)]));
   }
+  return slides;
+}
+
+/// Of a family whose layers may differ: `layer_types` names those that slide.
+std::vector<int> windows_of_some(const Fields& fields, const Json& json, const ModelConfig& config,
+                                 const Windows& rule) {
+  const bool used = !rule.switched || fields.boolean("use_sliding_window", false);
+  const int window = used ? window_of(fields, json, rule.absent) : 0;
+  const auto told = sliding_layers(fields, config.layers);
+  const std::vector<bool> slides = told ? *told : slides_unless_told(fields, config, rule.layers);
+  if (told && window == 0 && std::ranges::count(slides, true) > 0) {
+    fields.refuse("layer_types", fmt::format("full_attention in every layer, or {}sliding_window",
+                                             rule.switched ? "use_sliding_window and " : ""));
+  }
+  std::vector<int> windows;
+  for (const bool slide : slides) windows.push_back(slide ? window : 0);
   return windows;
 }
 
 /// The windows that the family's transformers class computes with. A family that knows none has no use for
 /// these keys: what they would change is refused, so that nobody believes it was heeded.
-std::vector<int> windows_of(const Fields& fields, const Json& json, const Spelling& spelling,
+std::vector<int> windows_of(const Fields& fields, const Json& json, const Family& family,
                             const ModelConfig& config) {
-  if (spelling.windows == Spelling::kSomeLayers) return windows_of_some(fields, json, config.layers);
-  const bool every = spelling.windows == Spelling::kEveryLayer;
-  const int window = window_of(fields, json, every ? kDefaultWindow : 0);
+  const bool every = family.windows.layers == Sliding::kEvery;
+  if (!every && family.windows.layers != Sliding::kNone)
+    return windows_of_some(fields, json, config, family.windows);
+  const int window = window_of(fields, json, family.windows.absent);
   const auto sliding = sliding_layers(fields, config.layers);
   if (!every) {
     if (window > 0 && window < config.positions)
-      fields.refuse("sliding_window", fmt::format("null ({} has no window)", spelling.model_type));
+      fields.refuse("sliding_window", fmt::format("null ({} has no window)", family.model_type));
     if (fields.boolean("use_sliding_window", false))
-      fields.refuse("use_sliding_window", fmt::format("false ({} has no window)", spelling.model_type));
+      fields.refuse("use_sliding_window", fmt::format("false ({} has no window)", family.model_type));
   }
   const bool slides = every && window > 0;
   if (sliding && std::count(sliding->begin(), sliding->end(), !slides) > 0) {
     fields.refuse("layer_types",
                   fmt::format("{} in every layer, as {} computes",
-                              slides ? "sliding_attention" : "full_attention", spelling.model_type));
+                              slides ? "sliding_attention" : "full_attention", family.model_type));
   }
   return std::vector<int>(static_cast<size_t>(config.layers), slides ? window : 0);
 }
 
-void read_sizes(const Fields& fields, const Spelling& spelling, ModelConfig& config) {
+void read_sizes(const Fields& fields, const Family& family, ModelConfig& config) {
   constexpr int64_t kMaxSize = 1 << 24;
-  config.hidden = fields.integer(spelling.hidden, 1, kMaxSize);
-  config.layers = fields.integer(spelling.layers, 1, 10'000);
-  config.heads = fields.integer(spelling.heads, 1, 1 << 16);
+  const ConfigKeys& keys = family.keys;
+  const ConfigDefaults& defaults = family.defaults;
+  config.hidden = fields.integer(keys.hidden, 1, kMaxSize);
+  config.layers = fields.integer(keys.layers, 1, 10'000);
+  config.heads = fields.integer(keys.heads, 1, 1 << 16);
   config.vocabulary = fields.integer("vocab_size", 1, INT32_MAX);
-  config.positions =
-      fields.optional_integer(spelling.positions, 1, INT32_MAX).value_or(spelling.default_positions);
-  config.kv_heads = spelling.default_kv_heads > 0 ? spelling.default_kv_heads : config.heads;
-  if (!spelling.kv_heads.empty()) {
-    config.kv_heads = fields.optional_integer(spelling.kv_heads, 1, config.heads).value_or(config.kv_heads);
-  }
-  if (config.heads % config.kv_heads != 0) {
-    fields.refuse(spelling.kv_heads, fmt::format("a divisor of the {} heads", config.heads));
-  }
-  const auto head_size = spelling.rotary ? fields.optional_integer("head_dim", 1, 1 << 16) : std::nullopt;
-  if (!head_size && config.hidden % config.heads != 0) {
-    fields.refuse(spelling.heads, fmt::format("a divisor of {} {}", spelling.hidden, config.hidden));
-  }
+  config.positions = fields.optional_integer(keys.positions, 1, INT32_MAX).value_or(defaults.positions);
+  config.kv_heads = defaults.kv_heads > 0 ? defaults.kv_heads : config.heads;
+  if (!keys.kv_heads.empty())
+    config.kv_heads = fields.optional_integer(keys.kv_heads, 1, config.heads).value_or(config.kv_heads);
+  if (config.heads % config.kv_heads != 0)
+    fields.refuse(keys.kv_heads, fmt::format("a divisor of the {} heads", config.heads));
+  const bool rotary = family.positions == PositionKind::kRotary;
+  auto head_size = rotary ? fields.optional_integer("head_dim", 1, 1 << 16) : std::nullopt;
+  if (!head_size && defaults.head_size > 0) head_size = defaults.head_size;
+  if (!head_size && config.hidden % config.heads != 0)
+    fields.refuse(keys.heads, fmt::format("a divisor of {} {}", keys.hidden, config.hidden));
   config.head_size = head_size.value_or(config.hidden / config.heads);
-  const auto intermediate = fields.optional_integer(spelling.intermediate, 1, kMaxSize);
-  if (!intermediate && spelling.rotary) fields.refuse(spelling.intermediate, "the feed-forward's size");
+  const auto intermediate = fields.optional_integer(keys.intermediate, 1, kMaxSize);
+  if (!intermediate && rotary) fields.refuse(keys.intermediate, "the feed-forward's size");
   config.intermediate = intermediate.value_or(4 * config.hidden);
 }
 
-void read_biases(const Fields& fields, const Spelling& spelling, ModelConfig& config) {
-  const bool all = spelling.biases == Spelling::kAll, by_config = spelling.biases == Spelling::kByConfig;
-  const bool attention = by_config && fields.boolean("attention_bias", false);
-  config.attention_bias = all || attention || spelling.biases == Spelling::kQueryKeyValue;
-  config.attention_output_bias = all || attention;
-  config.mlp_bias = all || (by_config && fields.boolean("mlp_bias", false));
+bool has_bias(const Fields& fields, Bias rule, std::string_view key) {
+  if (rule == Bias::kNever || rule == Bias::kAlways) return rule == Bias::kAlways;
+  return fields.boolean(key, rule == Bias::kUnlessDeclined);
+}
+
+void read_biases(const Fields& fields, const Family& family, ModelConfig& config) {
+  config.attention_bias = has_bias(fields, family.attention_bias, "attention_bias");
+  config.attention_output_bias = has_bias(fields, family.attention_output_bias, "attention_bias");
+  config.mlp_bias = has_bias(fields, family.mlp_bias, "mlp_bias");
+}
+
+void read_rotary(const Fields& fields, const Family& family, ModelConfig& config) {
+  config.rope = parse_rope(fields, config.positions, family);
+  const auto rotary =
+      static_cast<int64_t>(static_cast<double>(config.head_size) * config.rope.partial_rotary_factor);
+  if (rotary < 2 || rotary % 2 != 0)
+    throw Error(fields.where(), fmt::format("{} rotary numbers a head", rotary), "an even number");
 }
 
 }  // namespace
 
 ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   const Fields fields(json, where);
-  const Spelling& spelling = spelling_of(fields);
+  const Family& family = family_in(fields);
   check_supported(fields);
   ModelConfig config;
-  config.model_type = spelling.model_type;
-  read_sizes(fields, spelling, config);
-  read_biases(fields, spelling, config);
-  config.windows = windows_of(fields, json, spelling, config);
+  config.model_type = family.model_type;
+  config.raw = json;
+  read_sizes(fields, family, config);
+  read_biases(fields, family, config);
   config.norm_epsilon =
-      fields.optional_number_above(spelling.epsilon, 0, 1).value_or(spelling.default_epsilon);
-  config.activation = activation_of(fields, spelling);
-  config.tied_embeddings = fields.boolean("tie_word_embeddings", spelling.default_tied);
-  if (spelling.rotary) {
-    config.rope = parse_rope(fields, config.positions);
-    const double rotary = static_cast<double>(config.head_size) * config.rope.partial_rotary_factor;
-    if (static_cast<int64_t>(rotary) < 2 || static_cast<int64_t>(rotary) % 2 != 0) {
-      throw Error(where, fmt::format("{} rotary numbers a head", static_cast<int64_t>(rotary)),
-                  "an even number");
-    }
-  }
+      fields.optional_number_above(family.keys.epsilon, 0, 1).value_or(family.defaults.epsilon);
+  config.activation = activation_of(fields, family);
+  config.tied_embeddings = fields.boolean("tie_word_embeddings", family.defaults.tied);
+  const bool rotary = family.positions == PositionKind::kRotary;
+  config.rotated.assign(static_cast<size_t>(config.layers), rotary);
+  if (rotary) read_rotary(fields, family, config);
+  if (family.read_more != nullptr) family.read_more(fields, config);
+  config.windows = windows_of(fields, json, family, config);
   config.bos = fields.optional_integer("bos_token_id", 0, INT32_MAX);
   config.eos = fields.integers("eos_token_id", 0, INT32_MAX);
-  config.raw = json;
   return config;
 }
 

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "format/family.h"
+
 namespace linnet {
 
 enum class Activation { kSilu, kGeluTanh, kGelu, kRelu };
@@ -30,7 +32,7 @@ struct RopeConfig {
 
 /// What every family has, under one name each.
 struct ModelConfig {
-  std::string model_type;  // "llama", "mistral", "qwen2", "gpt2"
+  std::string model_type;  // of its family's row (format/family.h)
   int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
   int64_t positions = 0;  // max_position_embeddings (n_positions)
   // Of each layer's softmax: the last tokens that it sees, the own one included; 0: all.
@@ -41,7 +43,12 @@ struct ModelConfig {
   bool attention_bias = false;         // of q, k, v
   bool attention_output_bias = false;  // of o
   bool mlp_bias = false;
-  RopeConfig rope;  // unused where positions are learned
+  RopeConfig rope;            // unused where positions are learned
+  std::vector<bool> rotated;  // of each layer, whether its queries and keys are; all or none but in SmolLM3
+  bool parallel = false;      // attention and feed-forward both read the layer's input
+  double embedding_scale = 1;
+  double query_scale = 1;               // of queries, so that scores are τ q·k, τ = 1/√head_size
+  double score_cap = 0, logit_cap = 0;  // c: scores and logits x are c·tanh(x / c); 0: as they are
   std::optional<int64_t> bos;
   std::vector<int64_t> eos;
   nlohmann::json raw;  // every field as it stood, `linear_attention` and `base` included

@@ -112,19 +112,21 @@ void yarn_frequencies(const RopeConfig& rope, int64_t rotary, std::vector<double
 
 }  // namespace
 
-RopeConfig parse_rope(const Fields& config, int64_t positions) {
+RopeConfig parse_rope(const Fields& config, int64_t positions, const Family& family) {
   RopeConfig rope;
+  const ConfigKeys& keys = family.keys;
+  rope.theta = config.optional_number_above(keys.theta, 0, 1e30).value_or(family.defaults.theta);
+  rope.partial_rotary_factor =
+      config.optional_number_above(keys.rotary_part, 0, 1).value_or(family.defaults.rotary_part);
   // transformers 5 puts everything into rope_parameters; before, theta stood beside rope_scaling.
   const auto* parameters = config.find("rope_parameters");
   const auto* scaling = parameters != nullptr ? parameters : config.find("rope_scaling");
   static const nlohmann::json kNone = nlohmann::json::object();
   const Fields nested(scaling != nullptr ? *scaling : kNone,
                       config.where() + (parameters != nullptr ? ": rope_parameters" : ": rope_scaling"));
-  for (const Fields* place : {&config, &nested}) {
-    rope.theta = place->optional_number_above("rope_theta", 0, 1e30).value_or(rope.theta);
-    rope.partial_rotary_factor =
-        place->optional_number_above("partial_rotary_factor", 0, 1).value_or(rope.partial_rotary_factor);
-  }
+  rope.theta = nested.optional_number_above("rope_theta", 0, 1e30).value_or(rope.theta);
+  rope.partial_rotary_factor =
+      nested.optional_number_above("partial_rotary_factor", 0, 1).value_or(rope.partial_rotary_factor);
   if (scaling != nullptr) read_scaling(nested, positions, rope);
   return rope;
 }

@@ -1,41 +1,16 @@
-// Model families as data: which norm and activation, biases, positions, names of tensors. The
-// runtime's Decoder and the workshop's module both read these rows; neither knows a family by name.
+// What follows from a family's row (format/family.h) and a config: names and shapes of modules, how keys
+// turn.
 #pragma once
 
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "attention/rotation.h"
+#include "format/family.h"
 #include "format/model_config.h"
 
 namespace linnet {
-
-enum class NormKind { kRms, kLayer };
-enum class PositionKind { kRotary, kLearned };
-
-struct Family {
-  std::string_view model_type;    // config.json's `model_type`
-  std::string_view architecture;  // its `architectures` entry
-  NormKind norm;
-  PositionKind positions;
-  bool gated;               // feed-forward is down(act(gate(x)) * up(x)), else down(act(up(x)))
-  bool fused_qkv;           // one matrix [q; k; v], name in `q`
-  bool transposed;          // matrices stand as [in, out] (GPT-2's Conv1D)
-  std::string_view prefix;  // of every name but the head's; folders without it are read too ("transformer.")
-  // Names of modules after the prefix; `{}` is the layer. A module has `.weight` and, where biased, `.bias`:
-  // layer norms always, matrices by ModelConfig's attention_bias, attention_output_bias and mlp_bias.
-  std::string_view embedding, position_embedding, final_norm, head;
-  std::string_view layer;                                                          // "layers.{}."
-  std::string_view attention_norm, q, k, v, o, feed_forward_norm, gate, up, down;  // after the layer's
-  std::string_view attention;  // prefix of the attention: `linear_attention.` tensors stand below it
-};
-
-std::span<const Family> families();
-
-/// Throws Error listing the known types.
-const Family& family_of(const ModelConfig& config, const std::string& where);
 
 /// "layers.3.": what stands between the family's prefix and a layer's module.
 std::string layer_prefix(const Family& family, int layer);
@@ -55,8 +30,11 @@ struct ModuleShape {
 };
 ModuleShape module_shape(const Family& family, const ModelConfig& config, std::string_view module);
 
-/// What a model's keys do with their positions: nothing where the family has learned ones.
-Rotation rotation_of(const Family& family, const ModelConfig& config);
+/// What a layer's keys do with their positions: nothing where it does not rotate them.
+Rotation rotation_of(const ModelConfig& config, int layer);
+
+/// Of a family whose fused matrix has a head's q, k and v side by side, the rows in the order of [q; k; v].
+std::vector<int64_t> rows_by_part(const ModelConfig& config);
 
 /// The modules of one layer that the family has, in the order in which they act.
 std::vector<std::string_view> layer_modules(const Family& family);

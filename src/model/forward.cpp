@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "kernels/cpu/cap.h"
 #include "kernels/cpu/rotary.h"
 
 namespace linnet {
@@ -32,6 +33,8 @@ Forward<T>::Forward(const Model& model, const WeightOptions& how, ThreadPool& po
   hidden_ = config.hidden, heads_ = shape.heads, kv_heads_ = shape.kv_heads;
   head_size_ = shape.head_size, value_size_ = shape.value_size;
   vocabulary_ = config.vocabulary, norm_epsilon_ = config.norm_epsilon;
+  embedding_scale_ = config.embedding_scale, query_scale_ = config.query_scale;
+  logit_cap_ = config.logit_cap, parallel_ = config.parallel;
   norm_ = model.family().norm, gated_ = model.family().gated;
   inner_ = config.intermediate * (gated_ ? 2 : 1);
   activation_ = unary_of(config.activation);
@@ -74,6 +77,9 @@ void Forward<T>::embed(Activations<T>& a, int64_t rows) {
     for (int64_t r = begin; r < end; ++r) {
       T* row = a.hidden.data() + r * hidden_;
       kernels::read_row(weights_.embedding, a.tokens[r], row);
+      if (embedding_scale_ != 1) {
+        for (int64_t x = 0; x < hidden_; ++x) row[x] *= T(embedding_scale_);
+      }
       if (half > 0) {
         kernels::rotary_angles<T>(rope_.inverse, rope_.factor, a.positions[r], a.cosines.data() + r * half,
                                   a.sines.data() + r * half);
@@ -98,7 +104,7 @@ Rows<T> Forward<T>::rows_of(const Activations<T>& a, size_t layer, int64_t begin
   rows.k = {projected + q_size, head_size_, stride};
   rows.v = {projected + q_size + k_size, value_size_, stride};
   rows.summary_q = rows.q, rows.summary_k = rows.k;
-  if (!rope_.inverse.empty()) {
+  if (weights_.layers[layer].rotated) {
     const T* rotated = a.rotated[kept].data() + begin * (q_size + k_size);
     rows.q = {rotated, head_size_, q_size + k_size};
     rows.k = {rotated + q_size, head_size_, q_size + k_size};
@@ -117,9 +123,31 @@ void Forward<T>::product(Linear& linear, const Room<T>& x, int64_t x_stride, int
 }
 
 template <class T>
+void Forward<T>::prepare_heads(Activations<T>& a, size_t i, int64_t rows) {
+  const LayerWeights<T>& layer = weights_.layers[i];
+  const size_t kept = i % a.projected.size();
+  const int64_t q_size = heads_ * head_size_, k_size = kv_heads_ * head_size_;
+  if (layer.q_norm || query_scale_ != 1) {
+    const int64_t stride = q_size + k_size + kv_heads_ * value_size_;
+    const auto norm = [&](const NormWeights<T>& of, T* heads, int64_t size) {
+      const auto one = static_cast<int64_t>(of.gain.size());
+      if (of) kernels::rms_norm(heads, size / one, one, of.gain.data(), norm_epsilon_, heads);
+    };
+    for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        T* q = a.projected[kept].data() + r * stride;
+        norm(layer.q_norm, q, q_size);
+        norm(layer.k_norm, q + q_size, k_size);
+        for (int64_t x = 0; x < q_size; ++x) q[x] *= T(query_scale_);
+      }
+    });
+  }
+  if (layer.rotated) rotate(a, kept, rows);
+}
+
+template <class T>
 void Forward<T>::rotate(Activations<T>& a, size_t kept, int64_t rows) {
   const auto half = static_cast<int64_t>(rope_.inverse.size());
-  if (half == 0) return;
   const int64_t turned = (heads_ + kv_heads_) * head_size_, stride = turned + kv_heads_ * value_size_;
   for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r)
@@ -135,10 +163,10 @@ void Forward<T>::normalize(const NormWeights<T>& norm, const T* x, int64_t rows,
   for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
     const T* from = x + begin * hidden_;
     T* to = y + begin * hidden_;
-    if (norm_ == NormKind::kRms) {
-      kernels::rms_norm(from, end - begin, hidden_, norm.gain.data(), epsilon, to);
-    } else {
+    if (norm_ == NormKind::kLayer) {
       kernels::layer_norm(from, end - begin, hidden_, norm.gain.data(), norm.bias.data(), epsilon, to);
+    } else {
+      kernels::rms_norm(from, end - begin, hidden_, norm.gain.data(), epsilon, to);
     }
   });
 }
@@ -167,8 +195,14 @@ template <class T>
 void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
   LayerWeights<T>& layer = weights_.layers[i];
   const size_t kept = i % a.projected.size();
-  const auto norm = [&](const NormWeights<T>& of) {
-    timed(Operation::kNorm, i, nullptr, [&] { normalize(of, a.hidden.data(), rows, a.normed.data()); });
+  const auto norm = [&](const NormWeights<T>& of, const Room<T>& x, Room<T>& y) {
+    timed(Operation::kNorm, i, nullptr, [&] { normalize(of, x.data(), rows, y.data()); });
+  };
+  /// What a block reads of the residual stream.
+  const auto input = [&](const NormWeights<T>& of) -> const Room<T>& {
+    if (!of) return a.hidden;
+    norm(of, a.hidden, a.normed);
+    return a.normed;
   };
   const auto multiply = [&](Operation operation, Linear& linear, const Room<T>& x, int64_t stride,
                             Room<T>& y) {
@@ -183,19 +217,35 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
       });
     });
   };
-  norm(layer.attention_norm);
-  multiply(Operation::kQkv, layer.qkv, a.normed, hidden_, a.projected[kept]);
-  timed(Operation::kRotate, i, nullptr, [&] { rotate(a, kept, rows); });
+  multiply(Operation::kQkv, layer.qkv, input(layer.attention_norm), hidden_, a.projected[kept]);
+  timed(Operation::kRotate, i, nullptr, [&] { prepare_heads(a, i, rows); });
   timed(Operation::kAttention, i, nullptr, [&] {
     attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
   });
   multiply(Operation::kOutput, layer.o, a.mixed, heads_ * value_size_, a.delta);
-  add_delta();
-  norm(layer.feed_forward_norm);
-  multiply(Operation::kUp, layer.up, a.normed, hidden_, a.inner);
+  if (layer.attention_post_norm) norm(layer.attention_post_norm, a.delta, a.delta);
+  if (parallel_) {  // always with a norm, which reads the stream before anything is added
+    input(layer.feed_forward_norm);
+    add_delta();
+  } else {
+    add_delta();
+    input(layer.feed_forward_norm);
+  }
+  multiply(Operation::kUp, layer.up, layer.feed_forward_norm ? a.normed : a.hidden, hidden_, a.inner);
   timed(Operation::kActivate, i, nullptr, [&] { activate(a.inner, rows); });
   multiply(Operation::kDown, layer.down, a.inner, inner_, a.delta);
+  if (layer.feed_forward_post_norm) norm(layer.feed_forward_post_norm, a.delta, a.delta);
   add_delta();
+}
+
+template <class T>
+void Forward<T>::cap_logits(T* logits, int64_t rows) {
+  constexpr int64_t kPiece = 4096;
+  const int64_t count = rows * vocabulary_;
+  pool_.run(static_cast<size_t>((count + kPiece - 1) / kPiece), [&](size_t piece) {
+    const int64_t begin = static_cast<int64_t>(piece) * kPiece;
+    kernels::cap(logits + begin, std::min(count - begin, kPiece), T(logit_cap_));
+  });
 }
 
 template <class T>
@@ -211,6 +261,7 @@ void Forward<T>::logits(const T* x, int64_t rows, Stage stage, float* out) {
     } else {
       weights_.head.prefill(normed_.data(), hidden_, rows, to, scratch_, pool_);
     }
+    if (logit_cap_ > 0) cap_logits(to, rows);
   };
   timed(Operation::kHead, Profile::kNoLayer, &weights_.head, [&] {
     if constexpr (std::is_same_v<T, float>) {

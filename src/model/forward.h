@@ -89,14 +89,18 @@ class Forward {
     profile_->add(operation, layer, watch.seconds(), linear != nullptr ? linear->bytes() : 0);
   }
   void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
+  /// Queries and keys of `kept`: normed and scaled where they are, then rotated.
+  void prepare_heads(Activations<T>& a, size_t layer, int64_t rows);
   void rotate(Activations<T>& a, size_t kept, int64_t rows);
   void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
   void activate(Room<T>& inner, int64_t rows);
+  void cap_logits(T* logits, int64_t rows);
 
   ThreadPool& pool_;
   ModelWeights<T> weights_;
   int64_t hidden_, heads_, kv_heads_, head_size_, value_size_, inner_, vocabulary_;
-  double norm_epsilon_;
+  double norm_epsilon_, embedding_scale_, query_scale_, logit_cap_;
+  bool parallel_;         // attention and feed-forward both read the layer's input
   RopeFrequencies rope_;  // empty where positions are learned
   NormKind norm_;
   bool gated_;

@@ -28,6 +28,8 @@ constexpr ModuleName kOfLayer[] = {
     {&Family::q, "attn_q", true},
     {&Family::k, "attn_k", true},
     {&Family::v, "attn_v"},
+    {&Family::q_norm, "attn_q_norm"},
+    {&Family::k_norm, "attn_k_norm"},
     {&Family::o, "attn_output"},
     {&Family::feed_forward_norm, "ffn_norm"},
     {&Family::gate, "ffn_gate"},
@@ -74,10 +76,14 @@ std::vector<std::byte> to_bf16(const GgufTensor& tensor, int64_t head_size, cons
 class Tensors {
  public:
   Tensors(const GgufFile& file, const ModelConfig& config, const GgufArchitecture& architecture)
-      : file_(file), config_(config), architecture_(architecture), family_(family_of(config, file.where())) {}
+      : file_(file),
+        config_(config),
+        architecture_(architecture),
+        family_(family_of(config.model_type, file.where())) {}
 
   void add(const ModuleName& row, const std::string& gguf_prefix, const std::string& prefix) {
     const std::string_view module = family_.*row.module;
+    if (module.empty()) return;
     const ModuleShape shape = module_shape(family_, config_, module);
     const std::string name =
         (module == family_.head ? "" : std::string(family_.prefix) + prefix) + std::string(module);

@@ -63,6 +63,29 @@ Matrix as_bfloat16(const Matrix& matrix) {
   return owned(std::move(narrow), matrix.out, matrix.in);
 }
 
+Matrix with_rows(const Matrix& matrix, const std::vector<int64_t>& rows) {
+  struct Owned {
+    std::vector<std::byte> numbers;
+    std::vector<uint16_t> scales, offsets;
+  };
+  auto kept = std::make_shared<Owned>();
+  const auto take = [&rows](const auto* from, int64_t size, auto& to) {
+    to.resize(rows.size() * static_cast<size_t>(size));
+    for (size_t r = 0; r < rows.size(); ++r)
+      std::copy_n(from + rows[r] * size, size, to.begin() + static_cast<int64_t>(r) * size);
+  };
+  Matrix out = matrix;
+  out.out = static_cast<int64_t>(rows.size());
+  take(matrix.data, matrix.row_bytes(), kept->numbers);
+  out.data = kept->numbers.data();
+  if (matrix.scales != nullptr) take(matrix.scales, matrix.groups(), kept->scales);
+  if (matrix.offsets != nullptr) take(matrix.offsets, matrix.groups(), kept->offsets);
+  out.scales = matrix.scales != nullptr ? kept->scales.data() : nullptr;
+  out.offsets = matrix.offsets != nullptr ? kept->offsets.data() : nullptr;
+  out.owner = std::move(kept);
+  return out;
+}
+
 Matrix matrix_of(const TensorView& tensor, bool transposed, const std::string& where) {
   if (tensor.shape.size() != 2) throw Error(where, "has shape " + to_string(tensor.shape), "a matrix");
   const int64_t rows = tensor.shape[0], columns = tensor.shape[1];

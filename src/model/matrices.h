@@ -3,6 +3,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "model/linear.h"
 #include "model/model.h"
@@ -20,6 +21,9 @@ Matrix merged_matrix_of(const Model& model, int layer, std::string_view module);
 
 /// A tensor [out, in] (`transposed`: [in, out]); `owner` is what keeps a copy, and null where there is none.
 Matrix matrix_of(const TensorView& tensor, bool transposed, const std::string& where);
+
+/// A copy of these rows, in this order.
+Matrix with_rows(const Matrix& matrix, const std::vector<int64_t>& rows);
 
 Matrix as_float32(const Matrix& matrix);
 /// Of float32; others stay what they are.

@@ -102,7 +102,7 @@ void Model::open_plain(const fs::path& folder) {
     throw Error(file.string(), "a sidecar", "a base: a folder with its own weights");
   }
   config_ = ModelConfig::parse(json, file.string());
-  family_ = &family_of(config_, file.string());
+  family_ = &family_of(config_.model_type, file.string());
   const auto linear = json.find("linear_attention");
   attention_ = attention_over(config_, linear == json.end() ? Json() : *linear, file.string());
   generation_ = GenerationConfig::read(folder);

@@ -93,7 +93,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
   const nlohmann::json json = read_json(file, {.bytes = 10'000'000, .depth = 32});
   model->config_ = ModelConfig::parse(json, file.string());
   const ModelConfig& config = model->config_;
-  model->family_ = &family_of(config, file.string());
+  model->family_ = &family_of(config.model_type, file.string());
   const Family& family = *model->family_;
   model->prefix_ = family.prefix;
   model->folder_ = model->base_folder_ = model->tokenizer_folder_ = file;
@@ -106,7 +106,8 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
   const auto add = [&](const std::string& name, std::string_view module) {
     const ModuleShape shape = module_shape(family, config, module);
     std::vector<float> gain;  // of a norm
-    if (shape.in == 0) gain.assign(static_cast<size_t>(shape.out), 1);
+    if (shape.in == 0)
+      gain.assign(static_cast<size_t>(shape.out), family.norm == NormKind::kRmsPlusOne ? 0 : 1);
     drawer.add(name + ".weight", type, shape.weight(), std::move(gain));
     if (shape.biased) drawer.add(name + ".bias", type, {shape.out});
   };

@@ -98,6 +98,11 @@ std::array<std::byte, 16> fingerprint(const Model& model) {
   // The same weights under another config make other keys.
   hash.add(fmt::format("{} {} {} {}", config.heads, config.positions, config.norm_epsilon,
                        static_cast<int>(config.activation)));
+  if (config.score_cap != 0 || config.query_scale != 1 || config.embedding_scale != 1 || config.parallel)
+    hash.add(fmt::format("{} {} {} {}", config.score_cap, config.query_scale, config.embedding_scale,
+                         config.parallel));
+  if (std::ranges::count(config.rotated, config.rotated.front()) < config.layers)
+    hash.add(fmt::format("{}", fmt::join(config.rotated, " ")));
   if (family.positions == PositionKind::kRotary) {
     const RopeFrequencies rope = rope_frequencies(config);
     hash.add(fmt::format("{} {}", rope.factor, fmt::join(rope.inverse, " ")));

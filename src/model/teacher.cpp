@@ -13,6 +13,7 @@ std::vector<AttentionConfig> attention_over(const ModelConfig& config, const nlo
   std::vector<AttentionConfig> layers = parse_attention(object, static_cast<int>(config.layers), where);
   for (size_t i = 0; i < layers.size(); ++i) {
     check_heads(layers[i], config.kv_heads, fmt::format("{}: linear_attention, layer {}", where, i));
+    layers[i].score_cap = config.score_cap;
     if (layers[i].grows() && layers[i].window == 0) layers[i].window = config.windows[i];
   }
   return layers;

@@ -48,22 +48,36 @@ class Preparer {
   NormWeights<T> norm(const TensorView* gain, const TensorView* bias, std::string_view module) const {
     NormWeights<T> norm;
     norm.gain = to_numbers<T>(needed(gain, module), std::string(module));
+    if (model_.family().norm == NormKind::kRmsPlusOne) {
+      for (T& number : norm.gain) number += T(1);
+    }
     norm.bias = bias ? to_numbers<T>(*bias, std::string(module)) : std::vector<T>(norm.gain.size());
     return norm;
   }
 
-  /// One layer's modules side by side.
-  Linear linear(int layer, std::initializer_list<std::string_view> modules) const {
+  /// A layer's queries, keys and values, in this order however the family stores them.
+  Linear qkv(int layer) const {
+    const Family& family = model_.family();
+    if (family.qkv == QkvParts::kByHead) return linear(layer, {family.q}, rows_by_part(model_.config()));
+    return linear(layer, {family.q, family.k, family.v});
+  }
+
+  /// One layer's modules side by side, of those that the family has; a single one's rows in the order `rows`.
+  Linear linear(int layer, std::initializer_list<std::string_view> modules,
+                const std::vector<int64_t>& rows = {}) const {
     std::vector<Matrix> matrices;
     std::vector<float> bias;
     bool biased = false;
     for (std::string_view module : modules) {
-      matrices.push_back(
-          in_compute_type(merged_matrix_of(model_, layer, module), model_.module_name(layer, module)));
+      if (module.empty()) continue;
+      Matrix matrix = merged_matrix_of(model_, layer, module);
+      if (!rows.empty()) matrix = with_rows(matrix, rows);
+      matrices.push_back(in_compute_type(std::move(matrix), model_.module_name(layer, module)));
       const TensorView* view = model_.layer_tensor(layer, module, "bias");
       const auto numbers = view ? to_float(*view, model_.module_name(layer, module) + ".bias")
                                 : std::vector<float>(static_cast<size_t>(matrices.back().out));
-      bias.insert(bias.end(), numbers.begin(), numbers.end());
+      for (size_t i = 0; i < numbers.size(); ++i)
+        bias.push_back(numbers[rows.empty() ? i : static_cast<size_t>(rows[i])]);
       biased |= view != nullptr;
     }
     if (!biased) bias.clear();
@@ -107,19 +121,24 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
   embedding = prepare.embedding(family.embedding);
   if (family.positions == PositionKind::kLearned)
     position_embedding = prepare.embedding(family.position_embedding);
-  const Rotation rotation = rotation_of(family, config);
   for (int i = 0; i < config.layers; ++i) {
     LayerWeights<T>& layer = layers.emplace_back();
-    const auto norm = [&](std::string_view module) {
+    const Rotation rotation = rotation_of(config, i);
+    layer.rotated = config.rotated[static_cast<size_t>(i)];
+    const auto norm = [&](std::string_view module) -> NormWeights<T> {
+      if (module.empty()) return {};
       return prepare.template norm<T>(model.layer_tensor(i, module, "weight"),
                                       model.layer_tensor(i, module, "bias"), module);
     };
     layer.attention_norm = norm(family.attention_norm);
+    layer.attention_post_norm = norm(family.attention_post_norm);
     layer.feed_forward_norm = norm(family.feed_forward_norm);
-    layer.qkv =
-        family.fused_qkv ? prepare.linear(i, {family.q}) : prepare.linear(i, {family.q, family.k, family.v});
+    layer.feed_forward_post_norm = norm(family.feed_forward_post_norm);
+    layer.q_norm = norm(family.q_norm);
+    layer.k_norm = norm(family.k_norm);
+    layer.qkv = prepare.qkv(i);
     layer.o = prepare.linear(i, {family.o});
-    layer.up = family.gated ? prepare.linear(i, {family.gate, family.up}) : prepare.linear(i, {family.up});
+    layer.up = prepare.linear(i, {family.gate, family.up});
     layer.down = prepare.linear(i, {family.down});
     const AttentionConfig& attention = model.attention()[static_cast<size_t>(i)];
     layer.attention = make(attention, model.attention_shape(), model.linear_parameters(i), &rotation,

@@ -14,10 +14,13 @@
 
 namespace linnet {
 
-/// gain [hidden]; bias [hidden], zeros where the file has none.
+/// gain and bias of what is normed together, mostly [hidden]; bias: zeros where the file has none. Empty
+/// where the family has no such norm.
 template <class T>
 struct NormWeights {
   std::vector<T> gain, bias;
+
+  explicit operator bool() const { return !gain.empty(); }
 };
 
 /// How a model's weights are prepared.
@@ -29,7 +32,9 @@ struct WeightOptions {
 
 template <class T>
 struct LayerWeights {
-  NormWeights<T> attention_norm, feed_forward_norm;
+  NormWeights<T> attention_norm, attention_post_norm, feed_forward_norm, feed_forward_post_norm;
+  NormWeights<T> q_norm, k_norm;  // of a head's queries and keys, or of all heads' together
+  bool rotated;                   // queries and keys are, by their positions
   Linear qkv;   // hidden to [q: heads, head_size; k: kv_heads, head_size; v: kv_heads, value_size]
   Linear o;     // [heads, value_size] to hidden
   Linear up;    // hidden to [gate; up] or [up]

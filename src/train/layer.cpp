@@ -87,29 +87,71 @@ at::Tensor feed_forward(const at::Tensor& x, const LayerTensors& w, const Pass& 
 }  // namespace
 
 at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias, const Pass& pass) {
-  if (pass.family->norm == NormKind::kRms) return rms_norm(x, gain, pass.config->norm_epsilon, pass.compute);
-  return at::layer_norm(x, {x.size(-1)}, gain, bias, pass.config->norm_epsilon).to(pass.compute);
+  if (!gain.defined()) return x.to(pass.compute);
+  const double epsilon = pass.config->norm_epsilon;
+  if (pass.family->norm == NormKind::kLayer)
+    return at::layer_norm(x, {x.size(-1)}, gain, bias, epsilon).to(pass.compute);
+  return rms_norm(x, pass.family->norm == NormKind::kRmsPlusOne ? gain + 1 : gain, epsilon, pass.compute);
 }
+
+namespace {
+
+at::Tensor normed(const at::Tensor& x, const LayerTensors& w, Slot slot, const Pass& pass) {
+  return apply_norm(x, w.weight[slot], w.bias[slot], pass);
+}
+
+/// What a block gives, as it is added to the residual stream.
+at::Tensor post_normed(const at::Tensor& x, const LayerTensors& w, Slot slot, const Pass& pass) {
+  return w.weight[slot].defined() ? normed(x.to(sum_type(pass.compute)), w, slot, pass) : x;
+}
+
+/// [.., (H + 2G) d], however the family stores queries, keys and values; normed and scaled where they are.
+at::Tensor prepared_heads(at::Tensor qkv, const LayerTensors& w, const Pass& pass) {
+  const ModelConfig& config = *pass.config;
+  const int64_t d = config.head_size, q_size = config.heads * d, kv_size = config.kv_heads * d;
+  if (pass.family->qkv == QkvParts::kByHead) {
+    auto by_head = qkv.sizes().vec();
+    by_head.back() = config.heads;
+    by_head.insert(by_head.end(), {3, d});
+    qkv = qkv.view(by_head).transpose(-3, -2).reshape(qkv.sizes());
+  }
+  if (!w.weight[kQNorm].defined() && config.query_scale == 1) return qkv;
+  const auto part = [&](int64_t first, int64_t size, Slot slot) {
+    const at::Tensor x = qkv.narrow(-1, first, size);
+    if (!w.weight[slot].defined()) return x;
+    auto together = qkv.sizes().vec();
+    together.back() = -1;
+    together.push_back(w.weight[slot].numel());
+    return normed(x.reshape(together).to(sum_type(pass.compute)), w, slot, pass).view(x.sizes());
+  };
+  at::Tensor q = part(0, q_size, kQNorm);
+  if (config.query_scale != 1) q = q * config.query_scale;
+  return at::cat({q, part(q_size, kv_size, kKNorm), qkv.narrow(-1, q_size + kv_size, kv_size)}, -1);
+}
+
+}  // namespace
 
 Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,
                     bool heads_first) {
-  const at::Tensor normed = apply_norm(x, w.weight[kAttentionNorm], w.bias[kAttentionNorm], pass);
-  return split_heads(products(normed, w, {kQ, kK, kV}, pass), pass.config->heads, pass.config->kv_heads,
-                     pass.rotary ? &*pass.rotary : nullptr, unrotated, heads_first);
+  const at::Tensor qkv = products(normed(x, w, kAttentionNorm, pass), w, {kQ, kK, kV}, pass);
+  return split_heads(prepared_heads(qkv, w, pass), pass.config->heads, pass.config->kv_heads,
+                     w.rotated && pass.rotary ? &*pass.rotary : nullptr, unrotated, heads_first);
 }
 
 at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
                         const Pass& pass) {
-  const at::Tensor y = x + products(attended.flatten(2, 3), w, {kO}, pass);
-  const at::Tensor normed = apply_norm(y, w.weight[kFeedForwardNorm], w.bias[kFeedForwardNorm], pass);
-  return y + feed_forward(normed, w, pass);
+  const at::Tensor out = products(attended.flatten(2, 3), w, {kO}, pass);
+  const at::Tensor y = x + post_normed(out, w, kAttentionPostNorm, pass);
+  const at::Tensor inner =
+      feed_forward(normed(pass.config->parallel ? x : y, w, kFeedForwardNorm, pass), w, pass);
+  return y + post_normed(inner, w, kFeedForwardPostNorm, pass);
 }
 
 at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const AttentionConfig& attention,
                      const Pass& pass) {
   const bool unrotated = attention.feature_position == FeaturePosition::kNone;
   const Rows rows = attention_rows(x, w, pass, unrotated, heads_first(attention));
-  return finish_layer(x, parallel(rows, *pass.documents, w.added, attention, pass.sinks), w, pass);
+  return finish_layer(x, parallel(rows, *pass.documents, w.added, attention, sinks_of(w, pass)), w, pass);
 }
 
 }  // namespace linnet::train

@@ -26,8 +26,13 @@ struct Pass {
   at::ScalarType compute;
 };
 
-/// x ↦ norm(x), as `type`.
+/// norm(x) in the compute type; x itself where `gain` is undefined.
 at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias, const Pass& pass);
+
+/// How a layer's sinks turn; null: they stand.
+inline const Rotation* sinks_of(const LayerTensors& w, const Pass& pass) {
+  return w.rotated ? pass.sinks : nullptr;
+}
 
 /// The layer's queries, keys and values of the residual stream x [B, n, hidden].
 Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,

@@ -96,18 +96,20 @@ at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
 }
 
 at::Tensor Module::logits(const at::Tensor& hidden, Mode mode) const {
-  return at::linear(hidden, impl_->head_matrix(mode == Mode::kTeacher)).to(sum_type(hidden.scalar_type()));
+  return capped(
+      at::linear(hidden, impl_->head_matrix(mode == Mode::kTeacher)).to(sum_type(hidden.scalar_type())),
+      impl_->config.logit_cap);
 }
 
 at::Tensor Module::next_token_loss(const at::Tensor& hidden, const at::Tensor& targets,
                                    const at::Tensor& weights) const {
   return cross_entropy(flat(hidden), impl_->head_matrix(false), targets.reshape({-1}).to(hidden.device()),
-                       mean_weights(weights, hidden));
+                       mean_weights(weights, hidden), 0, impl_->config.logit_cap);
 }
 
 at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targets, Mode mode) const {
   return row_losses(flat(hidden), impl_->head_matrix(mode == Mode::kTeacher),
-                    targets.reshape({-1}).to(hidden.device()))
+                    targets.reshape({-1}).to(hidden.device()), 0, impl_->config.logit_cap)
       .view(targets.sizes());
 }
 
@@ -139,7 +141,7 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
       wanted = wanted.to(type);
     }
     if (!linear) continue;
-    const at::Tensor own = parallel(rows, *pass.documents, added, config, pass.sinks).to(type);
+    const at::Tensor own = parallel(rows, *pass.documents, added, config, sinks_of(teacher, pass)).to(type);
     // A layer's error depends on no other layer's: what it was computed from can go before the next one.
     const at::Tensor error = with_gradients((own - wanted).square().mean() / wanted.square().mean(), learned);
     loss = loss.defined() ? loss + error : error;
@@ -154,7 +156,8 @@ at::Tensor Module::distill_loss(const Batch& batch) const {
   const at::Tensor teacher = impl_->hidden(batch, pass, true), student = impl_->hidden(batch, pass, false);
   const at::Tensor head = impl_->head_matrix(false);
   const at::Tensor teacher_head = impl_->head_is_shared() ? head : impl_->head_matrix(true);
-  return kl_divergence(flat(student), head, flat(teacher), teacher_head, mean_weights({}, student));
+  return kl_divergence(flat(student), head, flat(teacher), teacher_head, mean_weights({}, student), 0,
+                       impl_->config.logit_cap);
 }
 
 }  // namespace linnet::train

@@ -61,7 +61,7 @@ Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
 Module::Impl::Impl(const ModelConfig& given, uint64_t with_seed, const Options& with)
     : seed(with_seed),
       config(given),
-      family(&family_of(given, "config.json")),
+      family(&family_of(given.model_type, "config.json")),
       options(with),
       attention(teacher_attention(given)),
       teacher(attention) {
@@ -84,7 +84,8 @@ void Module::Impl::build() {
   final_norm = unit(kNoLayer, family->final_norm, true);
   if (!config.tied_embeddings) head = unit(kNoLayer, family->head, false);
   if (family->positions == PositionKind::kRotary) {
-    sinks = rotation_of(*family, config);
+    RopeFrequencies rope = rope_frequencies(config);
+    sinks = Rotation{std::move(rope.inverse), config.positions, rope.factor};
   }
 }
 
@@ -111,7 +112,7 @@ at::Tensor Module::Impl::source(int layer, std::string_view module, std::string_
     if (!shape.biased) return {};
     drawn = at::zeros({shape.out}, at::kDouble);
   } else if (shape.in == 0) {
-    drawn = at::ones({shape.out}, at::kDouble);
+    drawn = at::full({shape.out}, family->norm == NormKind::kRmsPlusOne ? 0.0 : 1.0, at::kDouble);
   } else {
     const bool residual = module == family->o || module == family->down;
     const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(config.layers)) : 0.02;
@@ -284,6 +285,7 @@ Pass Module::Impl::pass(const Batch& batch) const {
 at::Tensor Module::Impl::embed(const Batch& batch, const Documents& documents, bool teacher) const {
   const at::Tensor tokens = batch.tokens.to(options.device, true);
   at::Tensor x = at::embedding(embedding.weight.value(teacher), tokens).to(sums());
+  if (config.embedding_scale != 1) x = x * config.embedding_scale;
   if (positions.weight.defined()) {
     x = x + at::embedding(positions.weight.value(teacher), documents.positions()).to(sums());
   }
@@ -293,6 +295,7 @@ at::Tensor Module::Impl::embed(const Batch& batch, const Documents& documents, b
 LayerTensors Module::Impl::layer_tensors(int layer, bool teacher) const {
   const Layer& from = layers[static_cast<size_t>(layer)];
   LayerTensors tensors;
+  tensors.rotated = config.rotated[static_cast<size_t>(layer)];
   for (size_t slot = 0; slot < kModules; ++slot) {
     const Unit& unit = from.units[slot];
     if (unit.weight.defined()) tensors.weight[slot] = unit.weight.value(teacher);

@@ -71,7 +71,11 @@ std::string_view module_of(const Family& family, int slot) {
                                                         family.up,
                                                         family.down,
                                                         family.attention_norm,
-                                                        family.feed_forward_norm};
+                                                        family.feed_forward_norm,
+                                                        family.q_norm,
+                                                        family.k_norm,
+                                                        family.attention_post_norm,
+                                                        family.feed_forward_post_norm};
   return names[static_cast<size_t>(slot)];
 }
 

@@ -38,13 +38,30 @@ at::Tensor draw_uniform(const std::vector<int64_t>& shape, double bound, uint64_
                         std::string_view name);
 
 /// What a layer is made of, and the matrices that LoRA may stand beside (the first seven).
-enum Slot { kQ, kK, kV, kO, kGate, kUp, kDown, kAttentionNorm, kFeedForwardNorm, kModules };
+enum Slot {
+  kQ,
+  kK,
+  kV,
+  kO,
+  kGate,
+  kUp,
+  kDown,
+  kAttentionNorm,
+  kFeedForwardNorm,
+  kQNorm,
+  kKNorm,
+  kAttentionPostNorm,
+  kFeedForwardPostNorm,
+  kModules
+};
 constexpr int kMatrices = kDown + 1;
 
 /// The family's name of a module of a layer; "" where it has none.
 std::string_view module_of(const Family& family, int slot);
 inline bool is_norm(int slot) { return slot >= kAttentionNorm; }
-inline bool is_attention(int slot) { return slot <= kO || slot == kAttentionNorm; }
+inline bool is_attention(int slot) {
+  return slot <= kO || (is_norm(slot) && slot != kFeedForwardNorm && slot != kFeedForwardPostNorm);
+}
 
 /// One tensor of the model. `frozen` is what computing reads where it isn't trained, and converts as it does:
 /// on a CPU a model's tensor as it stands in its file, else in the compute type; norms in the sums' type.
@@ -71,6 +88,7 @@ struct LayerTensors {
   std::array<at::Tensor, kMatrices> lora_a, lora_b;
   std::array<double, kMatrices> lora_scale{};
   ParameterMap added;
+  bool rotated = true;  // queries and keys are, by their positions
 
   /// Calls visit(tensor) for each that is defined, in a fixed order.
   template <class Visit>

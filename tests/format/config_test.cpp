@@ -36,6 +36,10 @@ Json with(Json config, const Json& change) {
 Json mistral() { return with(llama(), {{"model_type", "mistral"}}); }
 Json qwen2() { return with(llama(), {{"model_type", "qwen2"}, {"use_sliding_window", true}}); }
 
+Json of(const char* model_type, const Json& change = Json::object()) {
+  return with(with(llama(), {{"model_type", model_type}}), change);
+}
+
 /// `sliding_window` null, which is not the same as absent.
 Json without_window(Json config, const Json& change = Json::object()) {
   config["sliding_window"] = nullptr;
@@ -112,6 +116,24 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"hidden_act", "mish"}}), "\"hidden_act\" is \"mish\""},
       {with(llama(), {{"model_type", "bert"}}), "\"model_type\" is \"bert\", expected one of llama, mistral"},
       {with(llama(), {{"model_type", nullptr}}), "no \"model_type\""},
+      {with(llama(), {{"model_type", "mixtral"}}),
+       "\"model_type\" is \"mixtral\", a mixture of experts, expected one of llama, mistral"},
+      {with(llama(), {{"model_type", "qwen3_moe"}}), "is \"qwen3_moe\", a mixture of experts"},
+      {with(llama(), {{"num_local_experts", 8}}),
+       "\"num_local_experts\" is 8, expected one feed-forward a layer (a mixture of experts is not "
+       "computed)"},
+      {with(llama(), {{"use_bidirectional_attention", true}}), "\"use_bidirectional_attention\" is true"},
+      {of("gemma2", {{"attn_logit_softcapping", -1}}), "\"attn_logit_softcapping\" is -1"},
+      {of("gemma2", {{"query_pre_attn_scalar", 0}}), "\"query_pre_attn_scalar\" is 0"},
+      {without_window(of("gemma2"), {{"layer_types", types("fsfsf")}}),
+       "expected full_attention in every layer, or sliding_window"},
+      {of("smollm3", {{"no_rope_layers", {1, 0}}}), "expected an array of 5, one a layer"},
+      {of("smollm3", {{"no_rope_layers", {1, 0, 2, 1, 1}}}), "expected 0 or 1 for each layer"},
+      {of("smollm3", {{"no_rope_layer_interval", 0}}), "\"no_rope_layer_interval\" is 0"},
+      {of("gpt_neox", {{"use_parallel_residual", 1}}), "\"use_parallel_residual\" is 1"},
+      {of("gpt_neox", {{"rotary_pct", 0.1}}), "0 rotary numbers a head, expected an even number"},
+      {of("phi3", {{"rope_scaling", {{"type", "longrope"}}}}), "rope scaling \"longrope\""},
+      {of("phi3", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}), "phi3 with a rope scaling"},
       {with(llama(), {{"eos_token_id", -1}}), "\"eos_token_id\" is -1"},
       {with(llama(), {{"eos_token_id", {1, "2"}}}), "\"eos_token_id\" is [1,\"2\"]"},
       {with_quantization({{"quant_method", nullptr}}), "quantization_config: no \"quant_method\""},
@@ -258,8 +280,50 @@ TEST(Config, WindowsAreThoseOfTheLayersThatTransformersGivesThem) {
       {without_window(qwen2(), {{"max_window_layers", 0}}), {0, 0, 0, 0, 0}},
       {with(qwen2(), {{"use_sliding_window", false}, {"max_window_layers", 0}, {"sliding_window", 0}}),
        {0, 0, 0, 0, 0}},
+      {of("phi3"), {0, 0, 0, 0, 0}},
+      {of("phi3", {{"sliding_window", 9}}), {9, 9, 9, 9, 9}},
+      {of("gemma2"), {4096, 0, 4096, 0, 4096}},
+      {of("gemma2", {{"sliding_window", 9}, {"layer_types", types("fffsf")}}), {0, 0, 0, 9, 0}},
+      {of("smollm3", {{"use_sliding_window", true}, {"sliding_window", 9}}), {0, 0, 0, 9, 0}},
   };
   for (const auto& [config, windows] : rows) EXPECT_EQ(parse(config).windows, windows) << config;
+}
+
+TEST(Config, FamiliesReadWhatIsTheirOwn) {
+  const ModelConfig gemma2 = parse(of("gemma2", {{"head_dim", 16}, {"query_pre_attn_scalar", 4}}));
+  EXPECT_EQ(gemma2.embedding_scale, 8.0);
+  EXPECT_EQ(gemma2.query_scale, 2.0);
+  EXPECT_EQ(gemma2.score_cap, 50.0);
+  EXPECT_EQ(gemma2.logit_cap, 30.0);
+  EXPECT_EQ(gemma2.activation, Activation::kGeluTanh);
+  EXPECT_EQ(parse(of("gemma2")).head_size, 256);
+  Json uncapped = of("gemma2");
+  uncapped["attn_logit_softcapping"] = uncapped["final_logit_softcapping"] = nullptr;
+  EXPECT_EQ(parse(uncapped).score_cap, 0);
+  EXPECT_EQ(parse(uncapped).logit_cap, 0);
+  // The first Gemma's files say "gelu" and mean its approximation.
+  EXPECT_EQ(parse(of("gemma", {{"hidden_act", "gelu"}})).activation, Activation::kGeluTanh);
+  EXPECT_EQ(parse(of("gemma", {{"hidden_act", "gelu"}})).score_cap, 0);
+  EXPECT_EQ(parse(of("qwen3")).head_size, 128);
+  EXPECT_EQ(parse(of("smollm3", {{"no_rope_layers", {1, 0, 0, 1, 1}}})).rotated,
+            (std::vector<bool>{true, false, false, true, true}));
+  EXPECT_EQ(parse(of("smollm3")).rotated, (std::vector<bool>{true, true, true, false, true}));
+  EXPECT_EQ(parse(of("smollm3", {{"rope_theta", nullptr}})).rope.theta, 2e6);
+  const ModelConfig neox = parse(of("gpt_neox", {{"rotary_emb_base", 500.0}, {"hidden_act", nullptr}}));
+  EXPECT_EQ(neox.rope.partial_rotary_factor, 0.25);
+  EXPECT_EQ(neox.rope.theta, 500.0);
+  EXPECT_EQ(neox.activation, Activation::kGelu);
+  EXPECT_TRUE(neox.parallel && neox.attention_bias && neox.attention_output_bias && neox.mlp_bias);
+  EXPECT_FALSE(parse(of("gpt_neox", {{"attention_bias", false}})).attention_bias);
+}
+
+TEST(Config, EmbeddingsAreScaledByWhatTheirTypeHolds) {
+  const auto scale = [](const char* type) {
+    return parse(of("gemma", {{"hidden_size", 3072}, {"torch_dtype", type}})).embedding_scale;
+  };
+  EXPECT_EQ(scale("bfloat16"), 55.5);  // √3072 = 55.4256
+  EXPECT_EQ(scale("float16"), 55.4375);
+  EXPECT_EQ(scale("float32"), static_cast<double>(std::sqrt(3072.0F)));
 }
 
 TEST(Config, BothSpellingsOfRopeSayTheSame) {

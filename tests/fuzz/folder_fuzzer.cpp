@@ -100,7 +100,7 @@ class Folders {
 
   void write_base() {
     const auto config = linnet::ModelConfig::parse(json::parse(kConfig), "config.json");
-    const linnet::Family& family = linnet::family_of(config, "config.json");
+    const linnet::Family& family = linnet::family_of(config.model_type, "config.json");
     Tensors all;
     const auto add = [&](std::string name, std::string_view module) {
       name += ".weight";

@@ -48,7 +48,7 @@ struct TinyModel {
 /// Every tensor that the config's family asks for. `prefix`: the names begin with the family's.
 inline TinyModel make_tiny(nlohmann::json json, DType type = DType::kF32, bool prefix = true) {
   const ModelConfig config = ModelConfig::parse(json, "tiny");
-  const Family& family = family_of(config, "tiny");
+  const Family& family = family_of(config.model_type, "tiny");
   TinyModel model{std::move(json), {}};
   const auto add = [&](const std::string& name, std::string_view module) {
     const ModuleShape shape = module_shape(family, config, module);

@@ -12,8 +12,10 @@
 #include "format/safetensors.h"
 #include "model/decoder.h"
 #include "model/quantize.h"
+#include "model/teacher.h"
 #include "model/write_model.h"
 #include "tests/model/random_model.h"
+#include "tests/model/tiny_model.h"
 #include "tests/train/random_rows.h"
 #include "train/weights.h"
 
@@ -45,7 +47,7 @@ at::Tensor integers_of(const SafetensorsFile& file, const std::string& name) {
   return x;
 }
 
-TEST(GoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 13u); }
+TEST(GoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 22u); }
 
 class Golden : public testing::TestWithParam<fs::path> {};
 
@@ -108,6 +110,28 @@ void expect_logits_of_the_decoder(const std::shared_ptr<const Model>& model) {
 
 TEST_P(Golden, LogitsAreTheDecoders) { expect_logits_of_the_decoder(Model::open(GetParam())); }
 
+// Unrotated features behind a local branch: what a family does to queries, keys and scores in all its places.
+TEST_P(Golden, LinearizedLogitsAreTheDecodersAndBeginAsHuggingFaces) {
+  const auto base = Model::open(GetParam());
+  const auto model = base->with_attention(attention_over(base->config(),
+                                                         {{"method", "elu1"},
+                                                          {"local", "softmax"},
+                                                          {"group", 2},
+                                                          {"local_groups", 2},
+                                                          {"alpha", 0.5},
+                                                          {"feature_position", "none"}},
+                                                         "test"));
+  expect_logits_of_the_decoder(model);
+  // The first W groups have an empty summary.
+  const SafetensorsFile file = SafetensorsFile::open(GetParam() / "golden.safetensors");
+  at::NoGradGuard off;
+  const Module module(model, {});
+  const at::Tensor ids = integers_of(file, "input_ids").narrow(0, 0, 4).unsqueeze(0);
+  const at::Tensor expected =
+      load_tensor(file.tensors().find("logits")->second, at::kCPU, at::kFloat, "logits");
+  EXPECT_LT(relative_error(module.logits(module.hidden({ids, {}}))[0], expected.narrow(0, 0, 4)), 1e-5);
+}
+
 TEST(Quantized, AModelComputesWhatItsIntegersStandForAndDoesNotTrainThem) {
   for (const bool gpt2 : {false, true}) {
     const TemporaryModel original(
@@ -124,6 +148,22 @@ TEST(Quantized, AModelComputesWhatItsIntegersStandForAndDoesNotTrainThem) {
     module.set_trainable({.what = Train::kLora});
     EXPECT_EQ(module.parameters().size(),
               gpt2 ? 18u : 24u);  // A and B of three or four matrices in three layers
+  }
+}
+
+TEST(Quantized, HeadsThatStandSideBySideInOneMatrixAreTakenApartInIntegersToo) {
+  const TemporaryFolder folder;
+  const nlohmann::json config = {{"model_type", "gpt_neox"}, {"hidden_size", 64},
+                                 {"num_hidden_layers", 2},   {"num_attention_heads", 4},
+                                 {"intermediate_size", 96},  {"vocab_size", 48},
+                                 {"rotary_pct", 0.5},        {"max_position_embeddings", 64}};
+  const auto original = Model::open(make_tiny(config).write(folder.path, "neox"));
+  ThreadPool pool(1);
+  for (const bool offsets : {false, true}) {
+    const fs::path integers = folder.path / (offsets ? "offsets" : "integers");
+    write_quantized(integers, *original, {.type = kernels::WeightType::kInt4, .offsets = offsets},
+                    kShardBytes, pool);
+    expect_logits_of_the_decoder(Model::open(integers));
   }
 }
 

@@ -347,7 +347,9 @@ INSTANTIATE_TEST_SUITE_P(HuggingFace, GoldenLosses,
                          testing::Values("llama-mha", "llama-gqa-tied", "llama-biases", "llama-rope-linear",
                                          "llama-rope-llama3", "llama-rope-yarn", "llama-sharded",
                                          "llama-old-spelling", "mistral-window", "qwen2-window",
-                                         "qwen2-layer-types", "gpt2", "gpt2-without-prefix"),
+                                         "qwen2-layer-types", "qwen3", "qwen3-window", "phi3", "olmo2",
+                                         "gpt-neox", "gpt-neox-sequential", "gemma", "gemma2", "smollm3",
+                                         "gpt2", "gpt2-without-prefix"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');
