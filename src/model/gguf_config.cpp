@@ -19,6 +19,7 @@ using Json = nlohmann::json;
 constexpr GgufArchitecture kArchitectures[] = {
     {"llama", "llama", true},
     {"qwen2", "qwen2", false},
+    {"qwen3", "qwen3", false},
 };
 
 // Metadata of an architecture (after its name and a dot) that would change what is computed, with the other

@@ -36,11 +36,12 @@ std::string refused(const std::string& bytes) {
 }
 
 TEST(ImportGguf, GivesTheFolderThatTheFileWasMadeOf) {
-  for (const char* type : {"llama", "qwen2"}) {
+  for (const char* type : {"llama", "qwen2", "qwen3"}) {
     for (const bool tied : {false, true}) {
       SCOPED_TRACE(type);
       Json json = tiny_gguf_config(type);
       json["tie_word_embeddings"] = tied;
+      if (type == std::string("qwen3")) json["head_dim"] = 6;
       if (type == std::string("llama") && tied) json["attention_bias"] = json["mlp_bias"] = true;
       const TinyModel model = make_tiny(json, DType::kBF16);
       const ModelConfig config = ModelConfig::parse(json, "test");

@@ -44,6 +44,10 @@ inline GgufWriter gguf_metadata(const ModelConfig& config) {
   writer.add(key("attention.layer_norm_rms_epsilon"), static_cast<float>(config.norm_epsilon));
   writer.add(key("rope.freq_base"), static_cast<float>(config.rope.theta));
   writer.add(key("rope.dimension_count"), size(config.head_size));
+  if (config.head_size * config.heads != config.hidden) {
+    for (const char* name : {"attention.key_length", "attention.value_length"})
+      writer.add(key(name), size(config.head_size));
+  }
   return writer;
 }
 
@@ -69,6 +73,8 @@ inline void add_tensors(GgufWriter& writer, const std::vector<NamedTensor>& tens
                                                        {"model.layers.", "blk."},
                                                        {"input_layernorm", "attn_norm"},
                                                        {"post_attention_layernorm", "ffn_norm"},
+                                                       {"self_attn.q_norm", "attn_q_norm"},
+                                                       {"self_attn.k_norm", "attn_k_norm"},
                                                        {"self_attn.q_proj", "attn_q"},
                                                        {"self_attn.k_proj", "attn_k"},
                                                        {"self_attn.v_proj", "attn_v"},
