@@ -12,9 +12,11 @@ namespace linnet::train {
 namespace {
 
 void check_attention(const std::string& json, int64_t n, const at::Tensor& documents, int64_t batch,
-                     int future = 0) {
+                     int future = 0, double score_cap = 0) {
   const Rotation sinks{{1.0, 0.4}, 9};
-  const Sample sample(looking_ahead(config_of(json), future), {4, 2, 4, 3}, batch, n, 41);
+  AttentionConfig own = looking_ahead(config_of(json), future);
+  own.score_cap = score_cap;
+  const Sample sample(own, {4, 2, 4, 3}, batch, n, 41);
   Tensors inputs = {sample.rows.q, sample.rows.k, sample.rows.v};
   std::vector<std::string> names = {"q", "k", "v"};
   if (sample.rows.summary_q.defined()) {
@@ -58,6 +60,13 @@ TEST(Gradients, OfPackedDocumentsAreDifferences) {
                  at::kInt)
           .view({2, 22});
   for (const std::string& json : test_configs()) check_attention(json, 22, documents, 2);
+}
+
+TEST(Gradients, OfCappedScoresAreDifferences) {
+  for (const char* json : {R"({"method": "softmax"})", R"({"method": "softmax", "window": 5})",
+                           R"({"method": "elu1", "local": "softmax", "group": 4, "local_groups": 2})",
+                           R"({"method": "elu1", "local": "relu2", "group": 4})"})
+    check_attention(json, 22, {}, 2, 0, 0.7);
 }
 
 TEST(Gradients, OfTapsThatLookAheadAreDifferences) {
@@ -107,6 +116,12 @@ TEST(Gradients, OfTheLossesAreDifferencesOverManyChunks) {
   check_gradients(
       [&](const Tensors& in) { return kl_divergence(in[0], in[1], teacher, other, weights, chunk); },
       {hidden, head}, {"hidden", "head"}, "kl_divergence");
+  check_gradients(
+      [&](const Tensors& in) { return cross_entropy(in[0], in[1], targets, weights, chunk, 1.5); },
+      {hidden, head}, {"hidden", "head"}, "cross_entropy of capped logits");
+  check_gradients(
+      [&](const Tensors& in) { return kl_divergence(in[0], in[1], teacher, other, weights, chunk, 1.5); },
+      {hidden, head}, {"hidden", "head"}, "kl_divergence of capped logits");
   // And their values, against the plain formulas.
   const at::Tensor log_p = at::log_softmax(hidden.matmul(head.t()), -1);
   const at::Tensor nll = -log_p.gather(1, targets.unsqueeze(1)).squeeze(1);
