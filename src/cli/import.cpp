@@ -44,7 +44,8 @@ void import(const ImportOptions& options) {
 
 void describe_import(CLI::App& app, Work& work) {
   auto options = std::make_shared<ImportOptions>();
-  app.add_option("FILE", options->file, "A GGUF file, version 2 or 3, of architecture llama, qwen2 or qwen3")
+  app.add_option("FILE", options->file,
+                 "A GGUF file, version 2 or 3, of architecture llama, qwen2, qwen3 or gemma")
       ->required();
   output_folder(app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet"))
       ->required();

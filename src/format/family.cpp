@@ -17,7 +17,7 @@ namespace {
 /// A cap c of numbers x, c·tanh(x / c); none where it is null.
 double cap_of(const Fields& fields, const nlohmann::json& json, const char* key, double absent) {
   if (!json.contains(key)) return absent;
-  return fields.optional_number_above(key, 0, 1e6).value_or(0);
+  return fields.optional_number_above(key, 1e-6, 1e6).value_or(0);
 }
 
 /// √hidden, which multiplies embeddings, in the type of the numbers that it multiplies.

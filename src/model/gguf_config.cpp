@@ -20,6 +20,7 @@ constexpr GgufArchitecture kArchitectures[] = {
     {"llama", "llama", true},
     {"qwen2", "qwen2", false},
     {"qwen3", "qwen3", false},
+    {"gemma", "gemma", false},
 };
 
 // Metadata of an architecture (after its name and a dot) that would change what is computed, with the other
@@ -168,12 +169,13 @@ Json gguf_config(const GgufFile& file, const GgufArchitecture& architecture) {
       {"max_position_embeddings", positions},
       {"rms_norm_eps", metadata.needed_number("attention.layer_norm_rms_epsilon")},
       {"rope_theta", metadata.number("rope.freq_base").value_or(10000.0)},
-      {"hidden_act", "silu"},
       {"tie_word_embeddings", file.find("output.weight") == nullptr},
       {"torch_dtype", "bfloat16"},
   };
   for (const Family& family : families()) {
-    if (family.model_type == architecture.model_type) config["architectures"] = {family.architecture};
+    if (family.model_type != architecture.model_type) continue;
+    config["architectures"] = {family.architecture};
+    config[std::string(family.keys.activation)] = family.defaults.activation;
   }
   if (architecture.model_type == "llama") {
     config["attention_bias"] = file.find("blk.0.attn_q.bias") != nullptr;

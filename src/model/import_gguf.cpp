@@ -46,9 +46,15 @@ int64_t unpermuted(int64_t row, int64_t head_size) {
   return head * head_size + in_head % 2 * (head_size / 2) + in_head / 2;
 }
 
-/// The tensor in BF16, a row at a time. `head_size`: of a tensor whose rows are permuted; else 0. A bias's
-/// single numbers are rows.
-std::vector<std::byte> to_bf16(const GgufTensor& tensor, int64_t head_size, const std::string& where) {
+/// How a tensor stands in the file otherwise than in a folder.
+struct Differently {
+  int64_t head_size = 0;  // of one whose rows are permuted; else 0
+  float more = 0;         // than the folder's numbers: gains 1 + w stand as they are, not as w
+};
+
+/// The tensor in BF16, a row at a time. A bias's single numbers are rows.
+std::vector<std::byte> to_bf16(const GgufTensor& tensor, const Differently& how, const std::string& where) {
+  const int64_t head_size = how.head_size;
   const size_t row = static_cast<size_t>(tensor.shape.back());
   const size_t row_bytes = row / tensor.type->block * tensor.type->bytes;
   const size_t rows = tensor.bytes.size() / row_bytes;
@@ -57,6 +63,7 @@ std::vector<std::byte> to_bf16(const GgufTensor& tensor, int64_t head_size, cons
   std::vector<float> numbers(row);
   for (size_t r = 0; r < rows; ++r) {
     dequantize(*tensor.type, tensor.bytes.subspan(r * row_bytes, row_bytes), numbers);
+    for (float& number : numbers) number -= how.more;
     const std::vector<std::byte> bytes = from_float(numbers, DType::kBF16);
     if (!is_sound(DType::kBF16, bytes)) throw Error(where, kUnsound, kSound);
     if (head_size == 0) {
@@ -87,10 +94,12 @@ class Tensors {
     const ModuleShape shape = module_shape(family_, config_, module);
     const std::string name =
         (module == family_.head ? "" : std::string(family_.prefix) + prefix) + std::string(module);
-    const int64_t head_size = row.rotated && architecture_.permuted ? config_.head_size : 0;
+    Differently how;
+    if (row.rotated && architecture_.permuted) how.head_size = config_.head_size;
+    if (shape.in == 0 && family_.norm == NormKind::kRmsPlusOne) how.more = 1;
     const std::string gguf_name = gguf_prefix + std::string(row.name);
-    add_tensor(gguf_name + ".weight", name + ".weight", shape.weight(), head_size);
-    if (shape.biased) add_tensor(gguf_name + ".bias", name + ".bias", {shape.out}, head_size);
+    add_tensor(gguf_name + ".weight", name + ".weight", shape.weight(), how);
+    if (shape.biased) add_tensor(gguf_name + ".bias", name + ".bias", {shape.out}, how);
   }
 
   std::vector<NamedTensor> take() {
@@ -107,7 +116,7 @@ class Tensors {
 
  private:
   void add_tensor(const std::string& gguf_name, std::string name, const std::vector<int64_t>& shape,
-                  int64_t head_size) {
+                  const Differently& how) {
     const std::string where = tensor_at(file_.where(), gguf_name);
     const GgufTensor* tensor = file_.find(gguf_name);
     if (tensor == nullptr) throw Error(where, "missing", to_string(shape));
@@ -117,7 +126,7 @@ class Tensors {
     one.name = std::move(name);
     one.tensor.type = DType::kBF16;
     one.tensor.shape = shape;
-    one.make = [=] { return to_bf16(*tensor, head_size, where); };
+    one.make = [=] { return to_bf16(*tensor, how, where); };
   }
 
   const GgufFile& file_;

@@ -36,12 +36,12 @@ std::string refused(const std::string& bytes) {
 }
 
 TEST(ImportGguf, GivesTheFolderThatTheFileWasMadeOf) {
-  for (const char* type : {"llama", "qwen2", "qwen3"}) {
+  for (const char* type : {"llama", "qwen2", "qwen3", "gemma"}) {
     for (const bool tied : {false, true}) {
       SCOPED_TRACE(type);
       Json json = tiny_gguf_config(type);
       json["tie_word_embeddings"] = tied;
-      if (type == std::string("qwen3")) json["head_dim"] = 6;
+      if (type == std::string("qwen3") || type == std::string("gemma")) json["head_dim"] = 6;
       if (type == std::string("llama") && tied) json["attention_bias"] = json["mlp_bias"] = true;
       const TinyModel model = make_tiny(json, DType::kBF16);
       const ModelConfig config = ModelConfig::parse(json, "test");
@@ -51,6 +51,7 @@ TEST(ImportGguf, GivesTheFolderThatTheFileWasMadeOf) {
       TemporaryFolder place;
       const auto opened = Model::open(import_into(place.path / "out", writer.file()));
       EXPECT_EQ(opened->config().model_type, type);
+      EXPECT_EQ(opened->config().activation, config.activation);
       EXPECT_EQ(opened->config().norm_epsilon, 1e-5);
       EXPECT_EQ(opened->config().rope.theta, 100000.0);
       EXPECT_EQ(opened->config().tied_embeddings, tied);

@@ -91,6 +91,12 @@ inline void add_tensors(GgufWriter& writer, const std::vector<NamedTensor>& tens
     const bool q = other.find("attn_q.") != other.npos, k = other.find("attn_k.") != other.npos;
     if ((q || k) && config.model_type == "llama")
       bytes = permuted(bytes, q ? config.heads : config.kv_heads, tensor.shape[0]);
+    if (config.model_type == "gemma" && tensor.shape.size() == 1) {  // gains as they multiply, in F32
+      std::vector<float> gains = to_float(tensor, one.name);
+      for (float& gain : gains) gain += 1;
+      writer.tensor(other, tensor.shape, 0, as_text(std::as_bytes(std::span(gains))));
+      continue;
+    }
     writer.tensor(other, tensor.shape, tensor.type == DType::kF32 ? 0 : 30, bytes);
   }
 }
