@@ -303,67 +303,85 @@ Axis axis_of(const std::vector<double>& values, bool logarithmic, double from, d
   return axis;
 }
 
+bool drawable(const Curve::Point& point, const Axis& x) {
+  return drawable(point, false) && (!x.logarithmic || point.x > 0);
+}
+
 std::string draw_series(const Scatter::Series& series, const Axis& x, const Axis& y, const char* colour) {
   std::string line, marks;
   for (size_t i = 0; i < series.points.size(); ++i) {
     const auto& point = series.points[i];
-    if (!std::isfinite(point.x) || !std::isfinite(point.y) || (x.logarithmic && point.x <= 0)) continue;
+    if (!drawable(point, x)) continue;
     line += fmt::format("{:.1f},{:.1f} ", x.at(point.x), y.at(point.y));
     marks += fmt::format(
-        "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\" "
-        "fill-opacity=\"0.75\"><title>{}</title></circle>\n",
-        x.at(point.x), y.at(point.y), series.joined ? 2.5 : 5, colour,
+        "<circle cx=\"{:.1f}\" cy=\"{:.1f}\" r=\"{}\" fill=\"{}\" fill-opacity=\"0.75\" "
+        "stroke=\"{}\" stroke-width=\"1.5\"><title>{}</title></circle>\n",
+        x.at(point.x), y.at(point.y), series.joined ? 2.5 : 4.5, series.light ? "#fff" : colour, colour,
         escaped(i < series.texts.size() ? series.texts[i] : series.name));
   }
-  if (series.joined)
-    marks = fmt::format(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.4\" "
-                "stroke-opacity=\"0.7\"/>\n",
-                line, colour) +
-            marks;
-  return marks;
+  if (!series.joined) return marks;
+  return fmt::format(
+             "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.4\" "
+             "stroke-opacity=\"0.7\"{}/>\n",
+             line, colour, series.light ? " stroke-dasharray=\"5 3\"" : "") +
+         marks;
+}
+
+/// A colour and its name for each that is `shown`, in rows from `top` on; `bottom` is where they end.
+std::string draw_legend(const std::vector<std::string>& names, const std::vector<bool>& shown, double top,
+                        double& bottom) {
+  constexpr double kRow = 18;
+  std::string legend;
+  double left = kLeft;
+  bottom = top;
+  for (size_t i = 0; i < names.size(); ++i) {
+    if (!shown[i]) continue;
+    const double wide = 26 + 7.0 * static_cast<double>(names[i].size());
+    if (left + wide > kWidth - kRight && left > kLeft) left = kLeft, bottom += kRow;
+    legend += fmt::format(
+        "<circle cx=\"{:.0f}\" cy=\"{:.0f}\" r=\"5\" fill=\"{}\"/><text x=\"{:.0f}\" "
+        "y=\"{:.0f}\">{}</text>\n",
+        left + 5, bottom - 4, kManyColours[i % std::size(kManyColours)], left + 14, bottom,
+        escaped(names[i]));
+    left += wide;
+  }
+  return legend;
 }
 
 }  // namespace
 
 std::string scatter_svg(const Scatter& scatter) {
-  constexpr double kTall = 360, kRow = 18;
-  std::vector<std::string> names;
+  constexpr double kTall = 360;
+  std::vector<std::string> names = scatter.names;
+  const auto place = [&](const std::string& name) {
+    return static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
+  };
+  for (const auto& series : scatter.series)
+    if (place(series.name) == names.size()) names.push_back(series.name);
+  std::vector<bool> shown(names.size());
   std::vector<double> xs, ys;
+  Axis x{.logarithmic = scatter.logarithmic};
   for (const auto& series : scatter.series) {
-    if (std::find(names.begin(), names.end(), series.name) == names.end()) names.push_back(series.name);
     for (const auto& point : series.points) {
-      if (!std::isfinite(point.x) || !std::isfinite(point.y) || (scatter.logarithmic && point.x <= 0))
-        continue;
+      if (!drawable(point, x)) continue;
+      shown[place(series.name)] = true;
       xs.push_back(point.x);
       ys.push_back(point.y);
     }
   }
-  const Axis x = axis_of(xs, scatter.logarithmic, kLeft, kWidth - kRight);
+  x = axis_of(xs, scatter.logarithmic, kLeft, kWidth - kRight);
   const Axis y = axis_of(ys, false, kTop + kTall, kTop);
-  std::string legend;
-  double left = kLeft, row = kTop + kTall + 58;
-  for (size_t i = 0; i < names.size(); ++i) {
-    const double wide = 26 + 7.0 * static_cast<double>(names[i].size());
-    if (left + wide > kWidth - kRight && left > kLeft) left = kLeft, row += kRow;
-    legend += fmt::format(
-        "<circle cx=\"{:.0f}\" cy=\"{:.0f}\" r=\"5\" fill=\"{}\"/><text x=\"{:.0f}\" "
-        "y=\"{:.0f}\">{}</text>\n",
-        left + 5, row - 4, kManyColours[i % std::size(kManyColours)], left + 14, row, escaped(names[i]));
-    left += wide;
-  }
-  std::string out = head_of(scatter.title, row + 14) + draw_heights(y);
-  out += draw_widths(x, y);
+  double bottom = 0;
+  const std::string legend = draw_legend(names, shown, y.from + 58, bottom);
+  std::string out = head_of(scatter.title, bottom + 14) + draw_heights(y) + draw_widths(x, y);
   out += fmt::format(
       "<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"none\" stroke=\"#999\"/>"
       "<text x=\"{}\" y=\"{}\" font-weight=\"600\">{}</text>"
       "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
       kLeft, y.to, kInner, kTall, kLeft, y.to - 8, escaped(scatter.up), kLeft + kInner / 2, y.from + 34,
       escaped(scatter.across));
-  for (const auto& series : scatter.series) {
-    const auto at = std::find(names.begin(), names.end(), series.name) - names.begin();
-    out += draw_series(series, x, y, kManyColours[static_cast<size_t>(at) % std::size(kManyColours)]);
-  }
+  for (const auto& series : scatter.series)
+    out += draw_series(series, x, y, kManyColours[place(series.name) % std::size(kManyColours)]);
   return out + legend + "</svg>\n";
 }
 

@@ -57,10 +57,13 @@ struct Scatter {
     std::vector<Curve::Point> points;
     std::vector<std::string> texts;  // one for each point
     bool joined = false;             // by lines
+    bool light = false;              // rings, and dashes between them
   };
   std::string title, across, up;  // with the units
-  bool logarithmic = false;       // x, from the least on; else from the least to the greatest
+  bool logarithmic = false;       // x
   std::vector<Series> series;
+  /// Names in the order of their colours, so that pictures beside each other share them; others follow.
+  std::vector<std::string> names;
 };
 std::string scatter_svg(const Scatter& scatter);
 

@@ -209,16 +209,16 @@ std::vector<Column> columns_of(const Json& comparison) {
        [](const Json& row) { return row.contains("seeds") ? fmt::format("{}", row["seeds"].size()) : "–"; }},
       {"bits per byte", true, mean("bits", 4)},
       {"against base", true, change},
-      {"window alone", true, mean("window_bits", 4)},
+      {"its window alone", true, mean("window_bits", 4)},
       {"stream", true, mean("stream", 4)},
-      {"its window", true, mean("window_stream", 4)},
+      {"its window alone", true, mean("window_stream", 4)},
   };
   for (const Json& distance : comparison["distances"]) {
     const std::string name = "kept_" + distance.dump();
     columns.push_back({fmt::format("recalled after {}", distance.dump()), true,
                        [name](const Json& row) { return percent(row, name); }});
     columns.push_back(
-        {"window alone", true, [name](const Json& row) { return percent(row, "window_" + name); }});
+        {"its window alone", true, [name](const Json& row) { return percent(row, "window_" + name); }});
   }
   columns.push_back(
       {"far pairs won back", true, [](const Json& row) { return percent(row, "far_won_back"); }});
@@ -296,14 +296,14 @@ std::string escaped(std::string_view text) {
 
 // Plots.
 
-std::string series_name(const Json& row) { return name_of(row); }
-
 std::string hover(const Json& row) {
   std::string text = name_of(row);
   for (const char* key : {"variant", "recipe", "train", "label"})
     if (const std::string word = row.value(key, std::string()); !word.empty()) text += " " + word;
   return text;
 }
+
+bool is_plain(const Json& row) { return row.value("variant", std::string()) == "plain"; }
 
 Number mean_at(const Json& row, const std::string& name) {
   return number_at(row, "/values/" + name + "/mean");
@@ -314,9 +314,10 @@ Scatter points_of(const Json& comparison, const std::string& across, const std::
   for (const Json& row : comparison["rows"]) {
     const Number x = mean_at(row, across), y = mean_at(row, up);
     if (!x || !y) continue;
-    scatter.series.push_back({.name = series_name(row),
+    scatter.series.push_back({.name = name_of(row),
                               .points = {{*x, *y}},
-                              .texts = {fmt::format("{}: {:.4g}, {:.4g}", hover(row), *x, *y)}});
+                              .texts = {fmt::format("{}: {:.4g}, {:.4g}", hover(row), *x, *y)},
+                              .light = is_plain(row)});
   }
   return scatter;
 }
@@ -329,7 +330,8 @@ std::vector<Scatter> plots_of(const Json& comparison) {
                  .series = {}};
   for (const Json& row : comparison["rows"]) {
     if (!row.contains("curve")) continue;
-    Scatter::Series series{.name = series_name(row), .points = {}, .texts = {}, .joined = true};
+    Scatter::Series series{
+        .name = name_of(row), .points = {}, .texts = {}, .joined = true, .light = is_plain(row)};
     for (const Json& point : row["curve"]) {
       series.points.push_back({point[0].get<double>(), point[1].get<double>()});
       series.texts.push_back(fmt::format("{}: {:.4f}", hover(row), point[1].get<double>()));
@@ -348,6 +350,13 @@ std::vector<Scatter> plots_of(const Json& comparison) {
   speed.across = "tokens decoded a second", speed.up = "bits per byte";
   plots.push_back(std::move(speed));
   std::erase_if(plots, [](const Scatter& plot) { return plot.series.empty(); });
+  std::vector<std::string> names;
+  for (const Json& row : comparison["rows"])
+    if (std::find(names.begin(), names.end(), name_of(row)) == names.end()) names.push_back(name_of(row));
+  for (Scatter& plot : plots) {
+    plot.names = names;
+    plot.title += " (rings: plain)";
+  }
   return plots;
 }
 
