@@ -1,10 +1,7 @@
 // linnet compare: a grid of linearized models, each trained and measured, as one table (docs/compare.md).
 // A cell is the commands that a user would type, run one after the other in this process.
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <fnmatch.h>
-#include <sys/file.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -15,13 +12,13 @@
 #include "base/count.h"
 #include "base/error.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/timing.h"
 #include "cli/commands.h"
+#include "cli/compare_folder.h"
 #include "cli/compare_grid.h"
 #include "cli/compare_table.h"
 #include "cli/options.h"
@@ -50,35 +47,6 @@ constexpr Command kCellCommands[] = {
     {"bench", "", describe_bench},
 };
 
-/// A lock on a cell that other processes over the same folder see; gone with the process.
-class CellLock {
- public:
-  explicit CellLock(const fs::path& file)
-      : file_(file), descriptor_(::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666)) {
-    if (descriptor_ < 0) throw Error(file.string(), "cannot be written", "a folder to write into");
-    held_ = ::flock(descriptor_, LOCK_EX | LOCK_NB) == 0;
-  }
-  ~CellLock() {
-    std::error_code error;
-    if (held_) fs::remove(file_, error);
-    ::close(descriptor_);
-  }
-  CellLock(const CellLock&) = delete;
-  CellLock& operator=(const CellLock&) = delete;
-  bool held() const { return held_; }
-
- private:
-  fs::path file_;
-  int descriptor_;
-  bool held_ = false;
-};
-
-std::string hash_of_files(const std::vector<fs::path>& files) {
-  Hash hash;
-  for (const fs::path& file : files) hash.add(MappedFile(file).bytes());
-  return hash.text();
-}
-
 /// The share of the cells that --shard I/N takes.
 struct Shard {
   size_t index = 0, count = 1;
@@ -103,33 +71,25 @@ class Comparison {
   ExitStatus run();
 
  private:
-  enum class Found { kNone, kFailed, kDone };
+  using Found = CompareFolder::Found;
 
-  fs::path result_file(const Cell& cell) const { return options_.out / "cells" / (cell.name + ".json"); }
-  fs::path folder(const Cell& cell) const { return options_.out / "work" / cell.name; }
-  nlohmann::json identity(const Cell& cell) const;
-  std::vector<std::string> filled_in(const Cell& cell, const std::vector<std::string>& arguments) const;
-  std::vector<std::string> lines(const Cell& cell) const;
   bool is_asked(const Cell& cell) const;
   void check_lines(const Cell& cell) const;
-
-  Found find(const Cell& cell) const;
-  void refuse_changed(const Cell& cell) const;
   size_t count_finished() const;
   void run_all();
   bool run_free(const Cell& cell);
   void compute(const Cell& cell);
   void run_command(const Cell& cell, const CellCommand& command);
-  Json collect(const Cell& cell, double seconds) const;
+  Json collect(const Cell& cell) const;
   nlohmann::json window_of(const Cell& cell) const;
-  void write_result(const Cell& cell, const Json& result) const;
   void say_done(const Cell& cell, const Json& result) const;
+  Json results(size_t& missing) const;
   void write_table() const;
 
   const CompareOptions& options_;
   std::shared_ptr<const Model> base_;
   CompareGrid grid_;
-  nlohmann::json texts_;  // hashes of all that cells are made of
+  CompareFolder folder_;
   std::vector<const Cell*> asked_;
   fs::file_time_type begin_ = fs::file_time_type::clock::now();
   Stopwatch watch_;
@@ -144,17 +104,20 @@ nlohmann::json grid_object(const std::string& file) {
   return object;
 }
 
-Comparison::Comparison(const CompareOptions& options) : options_(options) {
-  SharedOptions opened = options;
-  opened.dtype = "auto";
-  base_ = open_model(opened);
-  if (base_->config().raw.contains("linear_attention") || base_->lora())
+std::shared_ptr<const Model> open_base(const CompareOptions& options) {
+  const auto base = open_model(options);
+  if (base->config().raw.contains("linear_attention") || base->lora())
     throw Error(options.model, "is linearized, or a LoRA", "a softmax model with its own weights");
-  const std::string where = options.grid.empty() ? "the grid" : options.grid;
-  grid_ = read_grid(grid_object(options.grid), where, base_->config(), base_->attention_shape());
-  texts_ = {{"base", base_->weights_hash()},
-            {"data", hash_of_files(options.data)},
-            {"valid", hash_of_files(options.valid)}};
+  return base;
+}
+
+Comparison::Comparison(const CompareOptions& options)
+    : options_(options),
+      base_(open_base(options)),
+      grid_(read_grid(grid_object(options.grid), options.grid.empty() ? "the grid" : options.grid,
+                      base_->config(), base_->attention_shape())),
+      folder_(options.out, {options.model, options.texts.field, options.data, options.valid},
+              base_->weights_hash()) {
   const Shard shard = shard_of(options.shard);
   for (size_t i = 0; i < grid_.cells.size(); ++i)
     if (i % shard.count == shard.index && is_asked(grid_.cells[i])) asked_.push_back(&grid_.cells[i]);
@@ -167,47 +130,11 @@ bool Comparison::is_asked(const Cell& cell) const {
   return options_.only.empty() || ::fnmatch(options_.only.c_str(), cell.name.c_str(), 0) == 0;
 }
 
-/// What makes a result another: the base, the texts and the commands, wherever they lie.
-nlohmann::json Comparison::identity(const Cell& cell) const {
-  nlohmann::json identity = texts_;
-  for (const CellCommand& command : cell.commands) identity["commands"].push_back(command.arguments);
-  return identity;
-}
-
-std::vector<std::string> Comparison::filled_in(const Cell& cell,
-                                               const std::vector<std::string>& arguments) const {
-  std::vector<std::string> filled;
-  for (const std::string& argument : arguments) {
-    if (argument == "{base}") {
-      filled.push_back(options_.model);
-    } else if (argument == "{data}" || argument == "{valid}") {
-      const auto& files = argument == "{data}" ? options_.data : options_.valid;
-      for (const fs::path& file : files) filled.push_back(file.string());
-    } else if (argument.starts_with("{cell}")) {
-      filled.push_back(folder(cell).string() + argument.substr(6));
-    } else {
-      filled.push_back(argument);
-    }
-  }
-  if (!options_.texts.field.empty() &&
-      std::any_of(arguments.begin(), arguments.end(),
-                  [](const std::string& argument) { return argument == "{valid}"; }))
-    filled.insert(filled.end(), {"--field", options_.texts.field});
-  return filled;
-}
-
-std::vector<std::string> Comparison::lines(const Cell& cell) const {
-  std::vector<std::string> lines;
-  for (const CellCommand& command : cell.commands)
-    lines.push_back(shell_line(filled_in(cell, command.arguments)));
-  return lines;
-}
-
 void Comparison::list() const {
   std::string text;
   for (const Cell* cell : asked_) {
     text += cell->name + "\n";
-    for (const std::string& line : lines(*cell)) text += "  " + line + "\n";
+    for (const std::string& line : folder_.lines(*cell)) text += "  " + line + "\n";
   }
   for (const auto& [name, why] : grid_.left_out) text += fmt::format("left out: {}: {}\n", name, why);
   print(text);
@@ -216,7 +143,7 @@ void Comparison::list() const {
 /// Refuses an option or number of the grid that a command does not take, before anything long is begun.
 void Comparison::check_lines(const Cell& cell) const {
   for (const CellCommand& command : cell.commands) {
-    std::vector<std::string> arguments = filled_in(cell, command.arguments);
+    std::vector<std::string> arguments = folder_.filled_in(cell, command.arguments);
     const bool is_model = command.product == "model";
     const auto outputs = std::find(arguments.begin(), arguments.end(), is_model ? "-o" : "--json");
     arguments.erase(outputs, arguments.end());  // in folders that are not there yet
@@ -229,48 +156,17 @@ void Comparison::check_lines(const Cell& cell) const {
   }
 }
 
-Comparison::Found Comparison::find(const Cell& cell) const {
-  const fs::path file = result_file(cell);
-  std::error_code error;
-  if (!fs::exists(file, error)) return Found::kNone;
-  const nlohmann::json result = read_json(file);
-  if (!result.is_object() || result.value("identity", nlohmann::json()) != identity(cell))
-    return Found::kNone;
-  return result.contains("failed") ? Found::kFailed : Found::kDone;
-}
-
-/// A result of another base, text or setting is not computed over unasked.
-void Comparison::refuse_changed(const Cell& cell) const {
-  const fs::path file = result_file(cell);
-  std::error_code error;
-  if (options_.anew || !fs::exists(file, error)) return;
-  const nlohmann::json result = read_json(file), own = identity(cell);
-  const nlohmann::json old =
-      result.is_object() ? result.value("identity", nlohmann::json()) : nlohmann::json();
-  if (old == own) return;
-  const std::pair<const char*, const char*> parts[] = {
-      {"base", "base model"}, {"data", "--data"}, {"valid", "--valid"}, {"commands", "setting of the grid"}};
-  std::string changed;
-  for (const auto& [key, what] : parts)
-    if (!old.is_object() || old.value(key, nlohmann::json()) != own[key])
-      changed += fmt::format("{}{}", changed.empty() ? "another " : ", ", what);
-  throw Error(file.string(), fmt::format("is a result of {}", changed),
-              "--anew to compute it anew, or another -o");
-}
-
 size_t Comparison::count_finished() const {
-  return static_cast<size_t>(std::count_if(asked_.begin(), asked_.end(), [&](const Cell* cell) {
-    std::error_code error;
-    return fs::exists(result_file(*cell), error) && find(*cell) != Found::kNone;
-  }));
+  return static_cast<size_t>(std::count_if(
+      asked_.begin(), asked_.end(), [&](const Cell* cell) { return folder_.find(*cell) != Found::kNone; }));
 }
 
 void Comparison::run_command(const Cell& cell, const CellCommand& command) {
-  const fs::path product = folder(cell) / command.product;
+  const fs::path product = folder_.work(cell) / command.product;
   std::error_code error;
   const bool is_model = command.product == "model";
   if (fs::exists(is_model ? product / "config.json" : product, error)) return;
-  std::vector<std::string> arguments = filled_in(cell, command.arguments);
+  std::vector<std::string> arguments = folder_.filled_in(cell, command.arguments);
   if (is_model && fs::is_directory(product / "checkpoints", error) &&
       !fs::is_empty(product / "checkpoints", error))
     arguments.emplace_back("--resume");
@@ -294,12 +190,12 @@ Json curve_of(const fs::path& log) {
   return curve;
 }
 
-Json Comparison::collect(const Cell& cell, double seconds) const {
+Json Comparison::collect(const Cell& cell) const {
   Json result = {{"cell", cell.name}, {"about", cell.about}};
   for (const CellCommand& command : cell.commands) {
-    const fs::path product = folder(cell) / command.product;
+    const fs::path product = folder_.work(cell) / command.product;
     if (command.product == "model") {
-      const fs::path numbers = folder(cell) / "training.json";
+      const fs::path numbers = folder_.work(cell) / "training.json";
       std::error_code error;
       if (fs::exists(numbers, error)) result["training"] = read_json(numbers);
       result["training"]["curve"] = curve_of(product / "training.jsonl");
@@ -308,7 +204,6 @@ Json Comparison::collect(const Cell& cell, double seconds) const {
       result[product.stem().string()] = read_json(product);
     }
   }
-  result["seconds"] = seconds;
   return result;
 }
 
@@ -318,12 +213,8 @@ nlohmann::json Comparison::window_of(const Cell& cell) const {
   Model::OpenOptions how{.state = std::nullopt};
   const auto& measure = cell.commands.back().arguments;
   if (std::find(measure.begin(), measure.end(), "--base") != measure.end()) how.base = options_.model;
-  const auto model = Model::open(folder(cell) / "model", how);
+  const auto model = Model::open(folder_.work(cell) / "model", how);
   return attention_object(model->config(), window_alone(*model)->attention());
-}
-
-void Comparison::write_result(const Cell& cell, const Json& result) const {
-  write_file(result_file(cell), result.dump(1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
 }
 
 void Comparison::say_done(const Cell& cell, const Json& result) const {
@@ -346,8 +237,8 @@ void Comparison::say_done(const Cell& cell, const Json& result) const {
 
 /// Trains and measures; keeps an error as the result. Throws Error on Ctrl-C alone.
 void Comparison::compute(const Cell& cell) {
-  const fs::path work = folder(cell), made_for = work / "identity.json";
-  const nlohmann::json own = identity(cell);
+  const fs::path work = folder_.work(cell), made_for = work / "identity.json";
+  const nlohmann::json own = folder_.identity(cell);
   std::error_code error;
   if (!fs::exists(made_for, error) || read_json(made_for) != own) fs::remove_all(work);
   fs::create_directories(work);
@@ -360,7 +251,7 @@ void Comparison::compute(const Cell& cell) {
       stop_if_interrupted();
       run_command(cell, command);
     }
-    result = collect(cell, watch.seconds());
+    result = collect(cell);
     const nlohmann::json attention = window_of(cell);
     if (!attention.is_null()) {
       result["window"] = window_cell(attention, grid_.measures).name;
@@ -370,26 +261,28 @@ void Comparison::compute(const Cell& cell) {
     const auto* known = dynamic_cast<const Error*>(&failure);
     if (known != nullptr && known->status() == ExitStatus::kInterrupted) throw;
     const std::string_view text = failure.what();
-    result = {{"cell", cell.name}, {"about", cell.about}, {"seconds", watch.seconds()}};
+    result = {{"cell", cell.name}, {"about", cell.about}};
     result["failed"] = printable(text.substr(0, text.find('\n')), 400);
     failed_ = true;
   }
   const KeepWorking keep;
+  result["seconds"] = watch.seconds();
   result["device"] = options_.device;
-  result["commands"] = lines(cell);
+  result["commands"] = folder_.lines(cell);
   result["identity"] = own;
-  write_result(cell, result);
+  folder_.write(cell, result);
   if (!options_.keep_models || result.contains("failed")) fs::remove_all(work);
   if (!cell.name.starts_with("window.")) say_done(cell, result);
 }
 
 /// Computes a cell unless another process is at it, or has been. False: another is.
 bool Comparison::run_free(const Cell& cell) {
-  const CellLock lock(options_.out / "work" / (cell.name + ".lock"));
+  const CellLock lock(folder_, cell);
   if (!lock.held()) return false;
-  const Found found = find(cell);
+  const Found found = folder_.find(cell);
   if (found == Found::kDone) return true;
-  if (found == Found::kFailed && fs::last_write_time(result_file(cell)) > begin_) return true;  // just now
+  if (found == Found::kFailed && fs::last_write_time(folder_.result_file(cell.name)) > begin_)
+    return true;  // just now
   compute(cell);
   return true;
 }
@@ -397,42 +290,47 @@ bool Comparison::run_free(const Cell& cell) {
 void Comparison::run_all() {
   const auto run = [&](const Cell& cell) {
     stop_if_interrupted();
-    if (find(cell) != Found::kDone && !run_free(cell)) ++busy_;
+    if (folder_.find(cell) != Found::kDone && !run_free(cell)) ++busy_;
   };
   for (const Cell* cell : asked_) {
     run(*cell);
-    if (find(*cell) != Found::kDone) continue;
-    const nlohmann::json result = read_json(result_file(*cell));
+    if (folder_.find(*cell) != Found::kDone) continue;
+    const nlohmann::json result = folder_.read(cell->name);
     if (result.contains("window_attention")) run(window_cell(result["window_attention"], grid_.measures));
   }
 }
 
-/// All results of the grid that are there, the windows that they name among them.
-void Comparison::write_table() const {
+/// All results of the grid that are there, and the windows that they name.
+Json Comparison::results(size_t& missing) const {
   Json results = Json::array();
   std::vector<std::string> windows;
-  size_t missing = 0;
+  missing = 0;
   for (const Cell& cell : grid_.cells) {
-    if (find(cell) == Found::kNone) {
+    if (folder_.find(cell) == Found::kNone) {
       ++missing;
       continue;
     }
-    results.push_back(Json(read_json(result_file(cell))));
+    results.push_back(Json(folder_.read(cell.name)));
     const std::string window = results.back().value("window", std::string());
     if (!window.empty() && std::find(windows.begin(), windows.end(), window) == windows.end())
       windows.push_back(window);
   }
   for (const std::string& window : windows) {
-    const fs::path file = options_.out / "cells" / (window + ".json");
     std::error_code error;
-    if (fs::exists(file, error)) results.push_back(Json(read_json(file)));
+    if (fs::exists(folder_.result_file(window), error)) results.push_back(Json(folder_.read(window)));
   }
-  Json about = {{"base", options_.model}, {"identity", texts_},         {"data", Json::array()},
-                {"valid", Json::array()}, {"measures", grid_.measures}, {"missing", missing}};
+  return results;
+}
+
+void Comparison::write_table() const {
+  size_t missing = 0;
+  const Json cells = results(missing);
+  Json about = {{"base", options_.model}, {"identity", folder_.texts()}, {"data", Json::array()},
+                {"valid", Json::array()}, {"measures", grid_.measures},  {"missing", missing}};
   for (const fs::path& file : options_.data) about["data"].push_back(file.filename().string());
   for (const fs::path& file : options_.valid) about["valid"].push_back(file.filename().string());
   for (const auto& [name, why] : grid_.left_out) about["left_out"].push_back({name, why});
-  const Json comparison = compare_json(about, results);
+  const Json comparison = compare_json(about, cells);
   const std::string markdown = compare_markdown(comparison);
   write_file(options_.out / "compare.json", comparison.dump(1) + "\n");
   write_file(options_.out / "compare.md", markdown);
@@ -441,10 +339,11 @@ void Comparison::write_table() const {
 }
 
 ExitStatus Comparison::run() {
-  for (const Cell& cell : grid_.cells) refuse_changed(cell);
+  if (!options_.anew)
+    for (const Cell& cell : grid_.cells) folder_.refuse_changed(cell);
   for (const Cell* cell : asked_) check_lines(*cell);
-  fs::create_directories(options_.out / "cells");
-  fs::create_directories(options_.out / "work");
+  check_writable(options_.out);
+  folder_.make();
   finished_before_ = count_finished();
   bool stopped = false;
   if (!options_.table) {
@@ -457,14 +356,13 @@ ExitStatus Comparison::run() {
     }
   }
   const KeepWorking keep;
-  std::error_code error;
-  fs::remove(options_.out / "work", error);  // where nothing is left in it
+  if (busy_ == 0) folder_.tidy();
   write_table();
   if (busy_ > 0)
     note(fmt::format("{} left to other processes", counted(static_cast<int64_t>(busy_), "cell")));
   if (stopped) {
     note(fmt::format("interrupted; what is finished stands in {}, and the same command goes on",
-                     (options_.out / "cells").string()));
+                     folder_.results().string()));
     return ExitStatus::kInterrupted;
   }
   return failed_ ? ExitStatus::kFailed : ExitStatus::kDone;
@@ -473,6 +371,10 @@ ExitStatus Comparison::run() {
 ExitStatus compare(const CompareOptions& options) {
   train::parse_device(options.device);  // refuses one that is not there
   if (options.table && options.list) throw Error("--table", "given with --list", "one of the two");
+  for (const auto* files : {&options.data, &options.valid})
+    if (std::find(files->begin(), files->end(), "-") != files->end())
+      throw Error(files == &options.data ? "--data" : "--valid", "standard input, which can be read once",
+                  "files");
   for (const fs::path& file : options.valid)
     if (std::find(options.data.begin(), options.data.end(), file) != options.data.end())
       throw Error(file.string(), "stands in --data and in --valid", "held-out text in --valid alone");
@@ -495,8 +397,9 @@ void describe_compare(CLI::App& app, Work& work) {
   add_texts(app, "--data", options->data, "Training text")->required();
   add_texts(app, "--valid", options->valid, "Held-out text, on which everything is measured")->required();
   add_field(app, *options);
-  app.add_option("-o,--out", options->out,
-                 "Folder for the cells' results and the table; what is finished there is not done again")
+  output_folder(
+      app.add_option("-o,--out", options->out,
+                     "Folder for the cells' results and the table; what is finished there is not done again"))
       ->required()
       ->type_name("FOLDER");
   app.add_option("--only", options->only, "Cells whose name matches this pattern alone (* ? [])")

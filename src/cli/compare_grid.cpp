@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "base/nearest.h"
+#include "cli/compare_variants.h"
 #include "format/fields.h"
 #include "model/teacher.h"
 
@@ -109,7 +110,7 @@ int64_t tokens_of(const Fields& fields, const char* key, int64_t low, int64_t hi
   return *count;
 }
 
-std::string text_of(const GridJson& value) {
+std::string value_text(const GridJson& value) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
@@ -161,61 +162,8 @@ std::vector<CellCommand> measuring(const GridJson& measures, const std::string& 
   return commands;
 }
 
-// Variants: what the paper's augmentation, part by part, is for a method.
-
-constexpr std::array<std::string_view, 6> kVariants{"plain",      "local",   "conv",
-                                                    "local+conv", "budgets", "local+conv+gate+decay"};
-
-bool is_attention(const GridJson& object) {
-  try {
-    parse_layer_attention(object, "");
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
-/// What a word of kVariants sets in a row's attention, or why it is nothing there.
-struct Augmented {
-  GridJson set = GridJson::object();
-  std::string left_out;
-};
-
-Augmented augmented(const Method& method, const std::string& variant, const GridJson& block) {
-  Augmented result;
-  if (method.grows) {
-    if (variant != "plain") result.left_out = "softmax takes no augmentation";
-    return result;
-  }
-  const bool local = variant.starts_with("local") || variant == "budgets";
-  const bool convolves = variant.find("conv") != variant.npos;
-  const bool gates = variant == "local+conv+gate+decay" || variant == "budgets";
-  const Augmentation& own = method.defaults;
-  const bool has_local = own.local != LocalWeight::kNone, has_summary = method.summary != SummaryKind::kNone;
-  if (local && !has_summary) result.left_out = "has no summary to stand beside a local branch";
-  if (!local && has_local && has_summary) result.left_out = "its local branch is part of it";
-  if (!result.left_out.empty()) return result;
-  GridJson& set = result.set;
-  if (variant != "budgets") set["group"] = block["group"];
-  if (local && !has_local) set["local"] = block["local"];
-  if (local && variant != "budgets") set["local_groups"] = block["local_groups"];
-  if (own.taps > 0 && !convolves && variant != "budgets") set["taps"] = 0;
-  if (own.taps == 0 && convolves) set["taps"] = block["taps"];
-  // Gate and decay as far as the row takes them.
-  const auto turn = [&](const char* key, bool is_own, const GridJson& on, const GridJson& off) {
-    GridJson changed = set;
-    changed["method"] = method.name;
-    changed[key] = on;
-    if (gates && !is_own && is_attention(changed)) set[key] = on;
-    if (!gates && is_own) set[key] = off;
-  };
-  turn("gate", own.gate, true, false);
-  turn("decay", own.decay_learned, "learned", 1);
-  return result;
-}
-
 /// The attention that `linearize --method … --set …` makes of these.
-GridJson attention_of(const std::string& method, const GridJson& set, int layers) {
+GridJson linearized_as(const std::string& method, const GridJson& set, int layers) {
   return with_changes(method_attention(method, layers), set);
 }
 
@@ -265,15 +213,17 @@ std::vector<Named> Reader::variants_of(const Fields& fields, bool swept) const {
     for (const GridJson& entry : list_of(fields, "variants")) {
       if (!entry.is_string() && !entry.is_object()) fields.refuse("variants", "words and objects");
       Named named = read_named(entry, "variant", fields.where() + ": variants");
-      if (named.is_word && std::find(kVariants.begin(), kVariants.end(), named.name) == kVariants.end())
-        throw Error(fields.where() + ": variants", printable(named.name, 60), one_of(named.name, kVariants));
+      if (named.is_word &&
+          std::find(kCompareVariants.begin(), kCompareVariants.end(), named.name) == kCompareVariants.end())
+        throw Error(fields.where() + ": variants", printable(named.name, 60),
+                    one_of(named.name, kCompareVariants));
       all.push_back(std::move(named));
     }
   }
   for (const auto& [key, values] : sweep.items()) {
     if (!values.is_array()) fields.refuse("sweep", "an object of arrays");
     for (const GridJson& value : values) {
-      const std::string name = checked_name(fmt::format("{}={}", key, text_of(value)), fields.where());
+      const std::string name = checked_name(fmt::format("{}={}", key, value_text(value)), fields.where());
       all.push_back({.name = name, .what = "", .set = {{key, value}}, .options = {}, .is_word = false});
     }
   }
@@ -290,7 +240,7 @@ void Reader::add_cell(const Point& point, const Named& recipe, const std::string
   const int64_t batch = fields.integer("batch", 1, 1000000), context = fields.integer("context", 2, 1 << 20);
   std::vector<std::string> line = {"linearize", "{base}", "--method", point.method.what};
   if (!point.set.empty()) line.emplace_back("--set");
-  for (const auto& [key, value] : point.set.items()) line.push_back(key + "=" + text_of(value));
+  for (const auto& [key, value] : point.set.items()) line.push_back(key + "=" + value_text(value));
   if (point.buys) line.insert(line.end(), {"--state", fields.string("state")});
   line.insert(line.end(),
               {"--recipe", recipe.what, "--train", train, "--data", "{data}", "--valid", "{valid}",
@@ -310,7 +260,7 @@ void Reader::add_cell(const Point& point, const Named& recipe, const std::string
         option == "resume" || option == "device" || option == "threads")
       throw Error(fields.where() + ": options", printable(option, 60),
                   "an option that the grid does not set");
-    line.insert(line.end(), {dashed, text_of(value)});
+    line.insert(line.end(), {dashed, value_text(value)});
   }
   line.insert(line.end(), {"-o", "{cell}/model", "--json", "{cell}/training.json"});
   const bool is_sidecar = train == "new" || (train == "lora" && recipe.what == "transfer");
@@ -336,7 +286,7 @@ void Reader::add_cell(const Point& point, const Named& recipe, const std::string
 void Reader::add_points(Point point, const Fields& fields, const GridJson& block) {
   const std::string place = fmt::format("{}: {} {}", fields.where(), point.method.name, point.variant.name);
   const std::vector<AttentionConfig> layers = attention_over(
-      config_, attention_of(point.method.what, point.set, static_cast<int>(config_.layers)), place);
+      config_, linearized_as(point.method.what, point.set, static_cast<int>(config_.layers)), place);
   check_heads(layers.front(), shape_.kv_heads, place);
   point.has_new = learns(layers);
   const bool is_exact =
@@ -347,7 +297,7 @@ void Reader::add_points(Point point, const Fields& fields, const GridJson& block
       throw Error(fields.where() + ": recipes", printable(recipe.what, 60), "transfer or finetune");
     for (const GridJson& what : list_of(fields, "train")) {
       constexpr std::array<std::string_view, 4> kTrain{"new", "lora", "attention", "all"};
-      const std::string train = text_of(what);
+      const std::string train = value_text(what);
       if (std::find(kTrain.begin(), kTrain.end(), train) == kTrain.end())
         throw Error(fields.where() + ": train", printable(train, 60), "new, lora, attention or all");
       const char* why = train == "new" && !point.has_new        ? "has no new tensors to train"

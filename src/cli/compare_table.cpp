@@ -8,7 +8,7 @@
 #include <map>
 #include <optional>
 
-#include "base/plot.h"
+#include "base/count.h"
 #include "base/progress.h"
 #include "base/statistics.h"
 
@@ -25,18 +25,18 @@ Number number_at(const Json& object, const std::string& path) {
   return object[pointer].get<double>();
 }
 
-const Json* entry_of(const Json& result, int64_t distance) {
+const Json* passage_at(const Json& result, int64_t distance) {
   const Json::json_pointer list("/recall/models/model/distances");
   if (!result.contains(list)) return nullptr;
   for (const Json& entry : result[list])
-    if (entry["distance"] == distance) return &entry;
+    if (entry.at("distance") == distance) return &entry;
   return nullptr;
 }
 
 /// Nats per token that the base gains at a distance, and what share of it another keeps.
 Number kept(const Json& result, const Json* base, int64_t distance) {
   if (base == nullptr) return std::nullopt;
-  const Json *own = entry_of(result, distance), *whole = entry_of(*base, distance);
+  const Json *own = passage_at(result, distance), *whole = passage_at(*base, distance);
   if (own == nullptr || whole == nullptr) return std::nullopt;
   const Number gain = number_at(*own, "/gain/mean"), most = number_at(*whole, "/gain/mean"),
                error = number_at(*whole, "/gain/standard_error");
@@ -85,7 +85,7 @@ std::map<std::string, Number> values_of(const Json& result, const Json* base, co
     const std::string name = fmt::format("kept_{}", distance);
     values[name] = kept(result, base, distance);
     if (window != nullptr) values["window_" + name] = kept(*window, base, distance);
-    if (const Json* entry = entry_of(result, distance))
+    if (const Json* entry = passage_at(result, distance))
       values[fmt::format("needle_{}", distance)] = number_at(*entry, "/needle/exact/mean");
   }
   return values;
@@ -97,7 +97,7 @@ std::vector<int64_t> distances_of(const Json& results) {
     const Json::json_pointer list("/recall/models/model/distances");
     if (!result.contains(list)) continue;
     for (const Json& entry : result[list]) {
-      const auto distance = entry["distance"].get<int64_t>();
+      const auto distance = entry.at("distance").get<int64_t>();
       if (std::find(distances.begin(), distances.end(), distance) == distances.end())
         distances.push_back(distance);
     }
@@ -106,26 +106,27 @@ std::vector<int64_t> distances_of(const Json& results) {
   return distances;
 }
 
-const Json* named(const Json& results, const std::string& name) {
+const Json* result_named(const Json& results, const std::string& name) {
   for (const Json& result : results)
-    if (result["cell"] == name && !result.contains("failed")) return &result;
+    if (result.at("cell") == name && !result.contains("failed")) return &result;
   return nullptr;
 }
 
 /// What cells of one row share: all but the seed.
 std::string key_of(const Json& result) {
-  Json about = result["about"];
+  Json about = result.at("about");
   about.erase("seed");
-  return about["method"] == "window" ? result["cell"].get<std::string>() : about.dump();
+  return about["method"] == "window" ? result.at("cell").get<std::string>() : about.dump();
 }
 
-Json mean_json(const std::vector<double>& values) {
+Json mean_over_seeds(const std::vector<double>& values) {
   const Mean mean = mean_of(values);
   return {{"mean", mean.mean}, {"standard_error", mean.error}, {"count", values.size()}};
 }
 
 /// One row of several seeds' results.
-Json row_of(const std::vector<const Json*>& results, const Json& all, const std::vector<int64_t>& distances) {
+Json row_over_seeds(const std::vector<const Json*>& results, const Json& all,
+                    const std::vector<int64_t>& distances) {
   Json row = results.front()->at("about");
   row.erase("seed");
   std::map<std::string, std::vector<double>> numbers;
@@ -133,14 +134,15 @@ Json row_of(const std::vector<const Json*>& results, const Json& all, const std:
     if (result->at("about").contains("seed")) row["seeds"].push_back(result->at("about")["seed"]);
     row["cells"].push_back(result->at("cell"));
     const std::string window = result->value("window", std::string());
-    for (const auto& [name, value] : values_of(*result, named(all, "base"), named(all, window), distances))
+    for (const auto& [name, value] :
+         values_of(*result, result_named(all, "base"), result_named(all, window), distances))
       if (value && std::isfinite(*value)) numbers[name].push_back(*value);
   }
   const Json& first = *results.front();
   if (first.contains("window")) row["window"] = first["window"];
-  for (const auto& [name, values] : numbers) row["values"][name] = mean_json(values);
-  if (first.contains("training") && !first["training"]["curve"].empty())
-    row["curve"] = first["training"]["curve"];
+  for (const auto& [name, values] : numbers) row["values"][name] = mean_over_seeds(values);
+  if (first.contains("training") && !first.at("training").at("curve").empty())
+    row["curve"] = first.at("training").at("curve");
   return row;
 }
 
@@ -159,18 +161,12 @@ std::string mean_text(const Json& row, const std::string& name,
 std::string plain_mean(const Json& row, const std::string& name, int digits) {
   return mean_text(row, name, [&](double x) { return fmt::format("{:.{}f}", x, digits); });
 }
-std::string percent(const Json& row, const std::string& name) {
+std::string percent_text(const Json& row, const std::string& name) {
   return mean_text(row, name, [](double x) { return fmt::format("{:.0f}%", 100 * x); });
 }
 std::string change(const Json& row) {
   const Json::json_pointer at("/values/bits_change/mean");
   return row.contains(at) ? fmt::format("{:+.2f}%", 100 * row[at].get<double>()) : "–";
-}
-
-std::string name_of(const Json& row) {
-  if (row["method"] == "base") return "base";
-  if (row["method"] == "window") return "window alone";
-  return row["method"].get<std::string>();
 }
 
 /// What was trained, of how many numbers, by what, on how many tokens.
@@ -183,21 +179,23 @@ std::string trained_text(const Json& row) {
   return text;
 }
 
-struct Column {
-  std::string title;
-  bool is_number;
-  std::function<std::string(const Json&)> text;
-};
+}  // namespace
 
-std::vector<Column> columns_of(const Json& comparison) {
+std::string row_name(const Json& row) {
+  if (row["method"] == "base") return "base";
+  if (row["method"] == "window") return "window alone";
+  return row["method"].get<std::string>();
+}
+
+std::vector<CompareColumn> compare_columns(const Json& comparison) {
   const auto word = [](const char* key) {
     return [key](const Json& row) { return row.value(key, std::string("–")); };
   };
   const auto mean = [](std::string name, int digits) {
     return [name, digits](const Json& row) { return plain_mean(row, name, digits); };
   };
-  std::vector<Column> columns = {
-      {"method", false, name_of},
+  std::vector<CompareColumn> columns = {
+      {"method", false, row_name},
       {"variant", false,
        [](const Json& row) {
          const std::string label = row.value("label", std::string());
@@ -216,12 +214,12 @@ std::vector<Column> columns_of(const Json& comparison) {
   for (const Json& distance : comparison["distances"]) {
     const std::string name = "kept_" + distance.dump();
     columns.push_back({fmt::format("recalled after {}", distance.dump()), true,
-                       [name](const Json& row) { return percent(row, name); }});
+                       [name](const Json& row) { return percent_text(row, name); }});
     columns.push_back(
-        {"its window alone", true, [name](const Json& row) { return percent(row, "window_" + name); }});
+        {"its window alone", true, [name](const Json& row) { return percent_text(row, "window_" + name); }});
   }
   columns.push_back(
-      {"far pairs won back", true, [](const Json& row) { return percent(row, "far_won_back"); }});
+      {"far pairs won back", true, [](const Json& row) { return percent_text(row, "far_won_back"); }});
   columns.push_back({"state, MB", true, [](const Json& row) {
                        return mean_text(row, "state_bytes",
                                         [](double x) { return fmt::format("{:.2f}", x * 1e-6); });
@@ -230,7 +228,7 @@ std::vector<Column> columns_of(const Json& comparison) {
   return columns;
 }
 
-std::string description(const Json& comparison) {
+std::string compare_description(const Json& comparison) {
   const Json& about = comparison["about"];
   const auto list = [](const Json& names) {
     std::string text;
@@ -261,11 +259,12 @@ std::string description(const Json& comparison) {
   return text;
 }
 
-std::string footnotes(const Json& comparison, const char* begin, const char* end) {
+std::string compare_notes(const Json& comparison, const char* begin, const char* end) {
   std::string text;
   const auto say = [&](const std::string& line) { text += begin + line + end; };
   if (comparison["about"]["missing"] > 0)
-    say(fmt::format("{} cells of the grid are not there yet.", comparison["about"]["missing"].dump()));
+    say(counted(comparison["about"]["missing"].get<int64_t>(), "cell of the grid is not there yet.",
+                "cells of the grid are not there yet."));
   for (const Json& failure : comparison["failed"])
     say(fmt::format("{} failed: {}", failure["cell"].get<std::string>(),
                     failure["error"].get<std::string>()));
@@ -273,94 +272,6 @@ std::string footnotes(const Json& comparison, const char* begin, const char* end
     say(fmt::format("{} is left out: {}.", left[0].get<std::string>(), left[1].get<std::string>()));
   return text;
 }
-
-std::string escaped(std::string_view text) {
-  std::string out;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        out += "&amp;";
-        break;
-      case '<':
-        out += "&lt;";
-        break;
-      case '>':
-        out += "&gt;";
-        break;
-      default:
-        out += c;
-    }
-  }
-  return out;
-}
-
-// Plots.
-
-std::string hover(const Json& row) {
-  std::string text = name_of(row);
-  for (const char* key : {"variant", "recipe", "train", "label"})
-    if (const std::string word = row.value(key, std::string()); !word.empty()) text += " " + word;
-  return text;
-}
-
-bool is_plain(const Json& row) { return row.value("variant", std::string()) == "plain"; }
-
-Number mean_at(const Json& row, const std::string& name) {
-  return number_at(row, "/values/" + name + "/mean");
-}
-
-Scatter points_of(const Json& comparison, const std::string& across, const std::string& up) {
-  Scatter scatter;
-  for (const Json& row : comparison["rows"]) {
-    const Number x = mean_at(row, across), y = mean_at(row, up);
-    if (!x || !y) continue;
-    scatter.series.push_back({.name = name_of(row),
-                              .points = {{*x, *y}},
-                              .texts = {fmt::format("{}: {:.4g}, {:.4g}", hover(row), *x, *y)},
-                              .light = is_plain(row)});
-  }
-  return scatter;
-}
-
-std::vector<Scatter> plots_of(const Json& comparison) {
-  std::vector<Scatter> plots;
-  Scatter curves{.title = "Bits per byte against tokens trained",
-                 .across = "tokens trained",
-                 .up = "bits per byte, held-out text while training",
-                 .series = {}};
-  for (const Json& row : comparison["rows"]) {
-    if (!row.contains("curve")) continue;
-    Scatter::Series series{
-        .name = name_of(row), .points = {}, .texts = {}, .joined = true, .light = is_plain(row)};
-    for (const Json& point : row["curve"]) {
-      series.points.push_back({point[0].get<double>(), point[1].get<double>()});
-      series.texts.push_back(fmt::format("{}: {:.4f}", hover(row), point[1].get<double>()));
-    }
-    curves.series.push_back(std::move(series));
-  }
-  plots.push_back(std::move(curves));
-  for (const Json& distance : comparison["distances"]) {
-    Scatter recall = points_of(comparison, "state_bytes", "kept_" + distance.dump());
-    recall.title = fmt::format("Recall after {} tokens against state bytes", distance.dump());
-    recall.across = "bytes of state", recall.up = "share of what the base gains", recall.logarithmic = true;
-    plots.push_back(std::move(recall));
-  }
-  Scatter speed = points_of(comparison, "decode", "bits");
-  speed.title = "Quality against decode speed";
-  speed.across = "tokens decoded a second", speed.up = "bits per byte";
-  plots.push_back(std::move(speed));
-  std::erase_if(plots, [](const Scatter& plot) { return plot.series.empty(); });
-  std::vector<std::string> names;
-  for (const Json& row : comparison["rows"])
-    if (std::find(names.begin(), names.end(), name_of(row)) == names.end()) names.push_back(name_of(row));
-  for (Scatter& plot : plots) {
-    plot.names = names;
-    plot.title += " (rings: plain)";
-  }
-  return plots;
-}
-
-}  // namespace
 
 Json compare_json(const Json& about, const Json& results) {
   Json comparison = {{"about", about},
@@ -371,7 +282,7 @@ Json compare_json(const Json& about, const Json& results) {
   std::vector<std::pair<std::string, std::vector<const Json*>>> rows;
   for (const Json& result : results) {
     if (result.contains("failed")) {
-      comparison["failed"].push_back({{"cell", result["cell"]}, {"error", result["failed"]}});
+      comparison["failed"].push_back({{"cell", result.at("cell")}, {"error", result["failed"]}});
       continue;
     }
     const std::string key = key_of(result);
@@ -383,53 +294,25 @@ Json compare_json(const Json& about, const Json& results) {
     }
   }
   const auto distances = comparison["distances"].get<std::vector<int64_t>>();
-  for (const auto& [key, own] : rows) comparison["rows"].push_back(row_of(own, results, distances));
+  for (const auto& [key, own] : rows) comparison["rows"].push_back(row_over_seeds(own, results, distances));
   return comparison;
 }
 
 std::string compare_markdown(const Json& comparison) {
-  const std::vector<Column> columns = columns_of(comparison);
+  const std::vector<CompareColumn> columns = compare_columns(comparison);
   std::string head = "|", line = "|";
-  for (const Column& column : columns) {
+  for (const CompareColumn& column : columns) {
     head += " " + column.title + " |";
     line += column.is_number ? " ---: |" : " --- |";
   }
-  std::string text = description(comparison) + "\n\n" + head + "\n" + line + "\n";
+  std::string text = compare_description(comparison) + "\n\n" + head + "\n" + line + "\n";
   for (const Json& row : comparison["rows"]) {
     text += "|";
-    for (const Column& column : columns) text += " " + column.text(row) + " |";
+    for (const CompareColumn& column : columns) text += " " + column.text(row) + " |";
     text += "\n";
   }
-  const std::string notes = footnotes(comparison, "- ", "\n");
+  const std::string notes = compare_notes(comparison, "- ", "\n");
   return notes.empty() ? text : text + "\n" + notes;
-}
-
-std::string compare_page(const Json& comparison) {
-  const std::vector<Column> columns = columns_of(comparison);
-  std::string table = "<table><thead><tr>";
-  for (const Column& column : columns)
-    table += fmt::format("<th{}>{}", column.is_number ? "" : " class=t", escaped(column.title));
-  table += "</tr></thead>\n<tbody>\n";
-  for (const Json& row : comparison["rows"]) {
-    table += "<tr>";
-    for (const Column& column : columns)
-      table += fmt::format("<td{}>{}", column.is_number ? "" : " class=t", escaped(column.text(row)));
-    table += "</tr>\n";
-  }
-  table += "</tbody></table>\n";
-  std::string plots;
-  for (const Scatter& plot : plots_of(comparison)) plots += scatter_svg(plot);
-  const std::string notes = footnotes(comparison, "<li>", "\n");
-  return fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" "
-      "content=\"width=device-width\"><title>linnet compare</title>\n"
-      "<style>body{{font:14px system-ui,sans-serif;margin:2em;color:#222}}p{{max-width:60em}}"
-      "table{{border-collapse:collapse}}th,td{{padding:3px 9px;text-align:right;border-bottom:1px solid #ddd;"
-      "white-space:nowrap}}th{{position:sticky;top:0;background:#fff;white-space:normal;vertical-align:"
-      "bottom}}"
-      ".t{{text-align:left}}tbody tr:hover{{background:#f3f6fb}}svg{{display:block;margin:1.5em 0}}</style>\n"
-      "<h1>linnet compare</h1>\n<p>{}</p>\n{}{}{}</html>\n",
-      escaped(description(comparison)), table, plots, notes.empty() ? "" : "<ul>\n" + notes + "</ul>\n");
 }
 
 }  // namespace linnet::cli

@@ -1,7 +1,10 @@
 // linnet compare, as a user runs it, on a tiny model.
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <sstream>
@@ -157,6 +160,35 @@ TEST_F(CompareProgram, JoinsSharesAndSeedsInOneTable) {
   EXPECT_NEAR(all["rows"][1]["values"]["bits"]["mean"], mean, 1e-12);
 }
 
+TEST_F(CompareProgram, LeavesACellToTheProcessThatIsAtIt) {
+  grid({{"methods", {"relu"}}});
+  fs::create_directories(path("out/work"));
+  const std::string lock = path("out/work/relu.local.transfer.lora.0.lock");
+  const int other = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  ASSERT_EQ(::flock(other, LOCK_EX | LOCK_NB), 0);
+  const Outcome outcome = compare();
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  EXPECT_THAT(outcome.err, HasSubstr("1 cell left to other processes"));
+  EXPECT_THAT(outcome.out, HasSubstr("- 1 cell of the grid is not there yet."));
+  EXPECT_EQ(cells(), std::vector<std::string>{"base"});
+  ::close(other);  // it ended without a result
+  EXPECT_EQ(compare().status, 0);
+  EXPECT_EQ(cells().size(), 2u);
+}
+
+TEST_F(CompareProgram, RefusesFilesThatHoldNoResult) {
+  grid();
+  fs::create_directories(path("out/cells"));
+  for (const char* text :
+       {"{}", "[]", "{\"cell\": 1}", "{\"cell\": \"base\", \"about\": {}, \"identity\": {}}", "",
+        "{\"cell\": \"base\", \"about\": {\"method\": \"base\"}, \"identity\": 1}"}) {
+    write_file(path("out/cells/base.json"), text);
+    const Outcome outcome = compare();
+    EXPECT_EQ(outcome.status, 2) << text;
+    EXPECT_THAT(outcome.err, HasSubstr("base.json")) << text;
+  }
+}
+
 TEST_F(CompareProgram, LeavesWhatIsFinishedUsableUponCtrlC) {
   grid();
   const Outcome stopped = run_linnet(line(), {.interrupt = true, .program = cli::run_train_commands});
@@ -220,6 +252,7 @@ TEST_F(CompareProgram, RefusesGridsByName) {
       {{"--table", "--list"}, "--table: given with --list"},
       {{"--device", "cuda:9"}, "--device"},
       {{"--valid", text()}, "stands in --data and in --valid"},
+      {{"--data", "-"}, "--data: standard input, which can be read once"},
   };
   for (const auto& [more, message] : lines) {
     const Outcome outcome = compare(more);
