@@ -38,6 +38,21 @@ std::string html_text(std::string_view text) {
   return out;
 }
 
+/// A click on a column's head sorts the rows by it, and back.
+constexpr const char* kSorting = R"(<script>
+document.querySelectorAll("th").forEach((head, column) => head.onclick = () => {
+  const body = head.closest("table").tBodies[0];
+  const up = head.dataset.up = head.dataset.up ? "" : "1";
+  const key = row => {
+    const text = row.cells[column].textContent, number = parseFloat(text);
+    return isNaN(number) ? text : number;
+  };
+  const order = (a, b) => typeof a !== typeof b ? (typeof a === "number" ? -1 : 1) : (up ? 1 : -1) * (a < b ? -1 : a > b);
+  [...body.rows].sort((a, b) => order(key(a), key(b))).forEach(row => body.append(row));
+});
+</script>
+)";
+
 /// What a point says of itself.
 std::string point_text(const Json& row) {
   std::string text = row_name(row);
@@ -122,12 +137,13 @@ std::string compare_page(const Json& comparison) {
       "content=\"width=device-width\"><title>linnet compare</title>\n"
       "<style>body{{font:14px system-ui,sans-serif;margin:2em;color:#222}}p{{max-width:60em}}"
       "table{{border-collapse:collapse}}th,td{{padding:3px 9px;text-align:right;border-bottom:1px solid #ddd;"
-      "white-space:nowrap}}th{{position:sticky;top:0;background:#fff;white-space:normal;vertical-align:"
+      "white-space:nowrap}}th{{cursor:pointer;position:sticky;top:0;background:#fff;white-space:normal;"
+      "vertical-align:"
       "bottom}}"
       ".t{{text-align:left}}tbody tr:hover{{background:#f3f6fb}}svg{{display:block;margin:1.5em 0}}</style>\n"
-      "<h1>linnet compare</h1>\n<p>{}</p>\n{}{}{}</html>\n",
+      "<h1>linnet compare</h1>\n<p>{}</p>\n{}{}{}{}</html>\n",
       html_text(compare_description(comparison)), table, plots,
-      notes.empty() ? "" : "<ul>\n" + notes + "</ul>\n");
+      notes.empty() ? "" : "<ul>\n" + notes + "</ul>\n", kSorting);
 }
 
 }  // namespace linnet::cli

@@ -119,9 +119,10 @@ TEST_F(CompareProgram, DoesNothingTwiceAndRefusesWhatHasChanged) {
                         "expected --anew"));
   write_file(valid(), "a third story, as short.");
   EXPECT_THAT(compare().err, HasSubstr("base.json: is a result of another --valid, expected"));
-  const Outcome anew = compare({"--anew"});
+  const Outcome anew = compare({"--anew", "--keep-models"});
   ASSERT_EQ(anew.status, 0) << anew.err;
   EXPECT_EQ(cell(kCells[1])["about"]["tokens"], 96);
+  EXPECT_TRUE(fs::exists(fs::path(path("out")) / "work" / kCells[1] / "model/config.json"));
 }
 
 TEST_F(CompareProgram, RecordsACellThatFailsAndGoesOn) {
