@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <sstream>
 
+#include "attention/method.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "tests/cli/training_program.h"
@@ -211,6 +212,22 @@ TEST_F(CompareProgram, ListsCellsAndWhyOthersAreLeftOut) {
               HasSubstr("left out: softmax.plain.transfer.lora.0: the base's outputs are its own"));
   EXPECT_THAT(outcome.out, HasSubstr("left out: grouped.plain: its local branch is part of it"));
   EXPECT_THAT(outcome.out, HasSubstr("left out: flash_local.local+conv+gate+decay: has no summary"));
+}
+
+TEST_F(CompareProgram, HasPlainOrAugmentedCellsOfEveryMethod) {
+  nlohmann::json names;
+  for (const Method* method : methods()) names.push_back(method->name);
+  grid({{"methods", names},
+        {"variants", {"plain", "local", "conv", "local+conv", "local+conv+gate+decay", "budgets"}},
+        {"recipes", {"finetune"}}});
+  const Outcome outcome = compare({"--list"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  for (const Method* method : methods()) {
+    const std::string name(method->name), cell = "\n" + name + ".";
+    EXPECT_THAT(outcome.out, HasSubstr(cell)) << name;
+    const bool augmented = outcome.out.find(cell + "local+conv+gate+decay.") != std::string::npos;
+    EXPECT_EQ(augmented, !method->grows && method->summary != SummaryKind::kNone) << name;
+  }
 }
 
 TEST_F(CompareProgram, RefusesGridsByName) {
