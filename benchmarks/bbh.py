@@ -4,7 +4,7 @@ bbh.py LINNET PROMPTS TESTS MODEL… [--speculative lookup] [--examples 3] [--to
 
 PROMPTS holds a record a task (`task`, `prompt`: three worked examples), TESTS a record an example (`task`, `input`,
 `target`), .jsonl or .jsonl.xz. Every task's examples are asked one after another, so that the worked examples are read
-once (--prefix-cache). `generate --report --verify-text` decodes each continuation twice, with and without guesses, and
+once (--prefix-cache). `generate --report --verify` decodes each continuation twice, with and without guesses, and
 fails where a token differs; so does this script. Needs Python alone.
 """
 import argparse, json, lzma, os, subprocess, sys, tempfile
@@ -35,7 +35,7 @@ def run_task(options, model, prompts, folder):
         for prompt, _ in prompts: out.write(json.dumps({"text": prompt}) + "\n")
     command = [options.linnet, "generate", model, "--prompts", file, "--parallel", "1", "--prefix-cache", "400M",
                "--max-new-tokens", str(options.tokens), "--stop", "\n\nQ:", "--threads", str(options.threads),
-               "--speculative", options.speculative, "--report", "--verify-text", "--json", result]
+               "--speculative", options.speculative, "--report", "--verify", "--json", result]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0: sys.exit(f"{model}: exit status {done.returncode}: {done.stderr.strip()}")
     with open(result, encoding="utf-8") as text: texts = json.load(text)
