@@ -6,8 +6,8 @@ exactness.py LINNET TEXT MODEL… [--prompts 50] [--tokens 512] [--drafters look
 TEXT is a .jsonl or .jsonl.xz whose records' `text` the prompts are cut from, from one character to some thousand of
 them. A drafter is one of --speculative's; draft=FOLDER: that smaller model; heads=FOLDER: those heads; random-heads and
 random-draft: heads, and a model with the base's tokenizer, of random numbers. A tree is one of --tree's; garbage: one of
-random shape. --every-guess: all guesses are computed, those too that do not pay. `generate --verify` decodes all prompts twice and fails where a token differs. Prints a row per run; exit
-status 1 where one differs. Needs Python alone.
+random shape. --every-guess: all guesses are computed, those too that do not pay. `generate --verify` decodes all
+prompts twice and fails where a token differs. Prints a row per run; exit status 1 where one differs. Needs Python alone.
 """
 import argparse, json, lzma, os, random, shutil, struct, subprocess, sys, tempfile
 
@@ -44,7 +44,7 @@ def random_heads(model, folder):
     with open(os.path.join(folder, "config.json"), "w", encoding="utf-8") as out:
         json.dump({"draft_heads": "recursive", "count": 4}, out)
     write_tensors(os.path.join(folder, "heads.safetensors"),
-                  {"input.weight": [inner, 2 * hidden], "input.bias": [inner], "output.weight": [hidden, inner]}, 0.1)
+                  {"input.weight": [inner, 2 * hidden], "input.bias": [inner], "output.weight": [hidden, inner]}, 1)
     return ["--speculative", "heads", "--heads", folder]
 
 
@@ -64,7 +64,7 @@ def random_draft(model, folder):
     shapes |= {f"{layer}self_attn.{part}_proj.weight": square for part in "qkvo"}
     shapes |= {f"{layer}mlp.{part}_proj.weight": [inner, hidden] for part in ("gate", "up")}
     shapes[layer + "mlp.down_proj.weight"] = [hidden, inner]
-    write_tensors(os.path.join(folder, "model.safetensors"), shapes, 0.1)
+    write_tensors(os.path.join(folder, "model.safetensors"), shapes, 1)
     return ["--speculative", "draft", "--draft-model", folder]
 
 
