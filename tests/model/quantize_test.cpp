@@ -284,7 +284,7 @@ TEST_F(Quantize, WhatDoesNotFitIsRefusedInOneLine) {
     EXPECT_THAT(error_of([&] { Model::open(out()); }), HasSubstr(row.message));
   }
   EXPECT_THAT(error_of([&] { write(*model, {.group = 128}); }),
-              HasSubstr("rows of 64 numbers, which int8 makes"));
+              HasSubstr("rows of 64 numbers, no multiple of 128, expected a multiple, of which int8 makes"));
   EXPECT_FALSE(fs::exists(out()));
   write(*model, {});
   const auto read = Model::open(out());
