@@ -176,10 +176,9 @@ Json gguf_config(const GgufFile& file, const GgufArchitecture& architecture) {
     if (family.model_type != architecture.model_type) continue;
     config["architectures"] = {family.architecture};
     config[std::string(family.keys.activation)] = family.defaults.activation;
-  }
-  if (architecture.model_type == "llama") {
-    config["attention_bias"] = file.find("blk.0.attn_q.bias") != nullptr;
-    config["mlp_bias"] = file.find("blk.0.ffn_up.bias") != nullptr;
+    if (family.attention_bias == Bias::kIfAsked)
+      config["attention_bias"] = file.find("blk.0.attn_q.bias") != nullptr;
+    if (family.mlp_bias == Bias::kIfAsked) config["mlp_bias"] = file.find("blk.0.ffn_up.bias") != nullptr;
   }
   for (const char* name : {"bos", "eos"}) {
     const auto id = file.integer(fmt::format("tokenizer.ggml.{}_token_id", name), 0, INT32_MAX);
