@@ -7,7 +7,7 @@
 
 #include "attention/method.h"
 #include "kernels/cpu/attention_kernels.h"
-#include "kernels/cpu/cap.h"
+#include "kernels/cpu/elementwise.h"
 
 namespace linnet {
 namespace {

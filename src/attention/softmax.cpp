@@ -12,7 +12,7 @@
 #include "attention/softmax_encode.h"
 #include "attention/state_bytes.h"
 #include "base/scratch.h"
-#include "kernels/cpu/cap.h"
+#include "kernels/cpu/elementwise.h"
 
 namespace linnet {
 namespace {

@@ -8,7 +8,7 @@
 #include "attention/rows.h"
 #include "base/scratch.h"
 #include "kernels/cpu/attention_kernels.h"
-#include "kernels/cpu/cap.h"
+#include "kernels/cpu/elementwise.h"
 
 namespace linnet {
 namespace {

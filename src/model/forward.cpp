@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/cpu/cap.h"
 #include "kernels/cpu/rotary.h"
 
 namespace linnet {

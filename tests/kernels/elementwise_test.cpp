@@ -66,6 +66,27 @@ TEST_P(Activations, EqualThePlainOnesInDouble) {
   }
 }
 
+TEST_P(Activations, CapsEqualThePlainOneInDoubleAndHoldAtTheEndsOfTheRange) {
+  for (int64_t size : kSizes) {
+    auto x = normals(size, 6);
+    for (float& number : x) number *= 4;
+    auto expected = widened(x);
+    const auto uncapped = x;
+    kernels::reference::cap(expected.data(), size, 2.5);
+    kernels::cap(x.data(), size, 2.5f);
+    EXPECT_LT(relative_rms(x, expected), 1e-6) << size;
+    x = uncapped;
+    kernels::cap(x.data(), size, 0.0f);
+    EXPECT_EQ(bits(x), bits(uncapped)) << size;
+  }
+  std::vector<float> x = {-1e30f, 0, 1e-20f, 1e30f};
+  kernels::cap(x.data(), 4, 50.0f);
+  EXPECT_EQ(x[0], -50.0f);
+  EXPECT_EQ(x[1], 0.0f);
+  EXPECT_NEAR(x[2], 1e-20f, 1e-26f);
+  EXPECT_EQ(x[3], 50.0f);
+}
+
 TEST_P(Activations, HoldAtTheEndsOfTheRange) {
   for (Unary kind : kActivations) {
     std::vector<float> x = {-1e30f, -1000, -100, -0.0f, 0, 100, 1000, 1e10f};

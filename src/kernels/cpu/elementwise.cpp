@@ -149,6 +149,12 @@ void gated(Unary kind, float* gate, const float* up, int64_t count) {
   });
 }
 
+void soft_cap(float* x, int64_t count, float c) {
+  const Float d;
+  const Vector most = hn::Set(d, c), share = hn::Set(d, 1.0f / c);
+  map(x, count, x, [&](Vector v) HWY_ATTR { return hn::Mul(most, hn::Tanh(d, hn::Mul(v, share))); });
+}
+
 double log_of_sum(const float* x, int64_t count) {
   const Float d;
   constexpr int64_t kBlock = 256;  // numbers that are summed in float before they go into a double
@@ -199,6 +205,7 @@ HWY_EXPORT(rms);
 HWY_EXPORT(layer);
 HWY_EXPORT(activation);
 HWY_EXPORT(gated);
+HWY_EXPORT(soft_cap);
 HWY_EXPORT(log_of_sum);
 HWY_EXPORT(sum_into);
 HWY_EXPORT(narrow);
@@ -214,6 +221,9 @@ void layer_norm(const float* x, int64_t rows, int64_t size, const float* gain, c
 void activate(Unary kind, float* x, int64_t count) { HWY_DYNAMIC_DISPATCH(activation)(kind, x, count); }
 void activate_gated(Unary kind, float* gate, const float* up, int64_t count) {
   HWY_DYNAMIC_DISPATCH(gated)(kind, gate, up, count);
+}
+void cap(float* x, int64_t count, float c) {
+  if (c != 0) HWY_DYNAMIC_DISPATCH(soft_cap)(x, count, c);
 }
 double log_sum_exp(const float* x, int64_t count) { return HWY_DYNAMIC_DISPATCH(log_of_sum)(x, count); }
 void add(float* x, const float* y, int64_t count) { HWY_DYNAMIC_DISPATCH(sum_into)(x, y, count); }

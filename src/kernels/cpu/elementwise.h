@@ -21,6 +21,9 @@ void activate(Unary kind, float* x, int64_t count);
 /// gate[i] = activation(gate[i]) · up[i].
 void activate_gated(Unary kind, float* gate, const float* up, int64_t count);
 
+/// x[i] = c·tanh(x[i] / c), as Gemma 2 caps scores and logits; nothing where c is 0.
+void cap(float* x, int64_t count, float c);
+
 /// ln Σ exp(x[i]), count ≥ 1; NaN where a number is, or the largest is infinite.
 double log_sum_exp(const float* x, int64_t count);
 
@@ -34,6 +37,7 @@ void from_bfloat16(const uint16_t* x, int64_t count, float* y);
 using reference::activate;
 using reference::activate_gated;
 using reference::add;
+using reference::cap;
 using reference::layer_norm;
 using reference::log_sum_exp;
 using reference::rms_norm;

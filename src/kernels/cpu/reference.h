@@ -86,6 +86,13 @@ void activate_gated(Unary kind, T* gate, const T* up, int64_t count) {
   for (int64_t i = 0; i < count; ++i) gate[i] = activation(kind, gate[i]) * up[i];
 }
 
+/// x = c·tanh(x / c); nothing where c is 0.
+template <class T>
+void cap(T* x, int64_t count, T c) {
+  if (c == 0) return;
+  for (int64_t i = 0; i < count; ++i) x[i] = c * std::tanh(x[i] / c);
+}
+
 /// x += y.
 template <class T>
 void add(T* x, const T* y, int64_t count) {
