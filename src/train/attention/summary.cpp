@@ -15,26 +15,30 @@ namespace {
 
 constexpr double kLeastExponent = -1e30;  // finite: a difference of two is 0
 
-/// out[g] = Σ x[j] over j ≤ g, or over j ≥ g: rows of [groups, size].
+/// out[g] = Σ x[j] over j ≤ g, or over j ≥ g: the first `count` numbers of rows [groups, size].
 template <class T>
-void running_sums(const T* x, T* out, int64_t groups, int64_t size, bool later) {
+void running_sums(const T* x, T* out, int64_t groups, int64_t size, int64_t count, bool later) {
   const int64_t step = later ? -size : size, first = later ? (groups - 1) * size : 0;
   x += first, out += first;
-  std::copy_n(x, size, out);
+  std::copy_n(x, count, out);
   for (int64_t g = 1; g < groups; ++g) {
     x += step, out += step;
-    for (int64_t i = 0; i < size; ++i) out[i] = out[i - step] + x[i];
+    for (int64_t i = 0; i < count; ++i) out[i] = out[i - step] + x[i];
   }
 }
 
 at::Tensor running_sums(const at::Tensor& given, bool later) {
+  constexpr int64_t kPiece = 1024;  // numbers of a group that a thread takes
   const at::Tensor x = given.contiguous();
   at::Tensor out = at::empty_like(x);
-  const int64_t groups = x.size(2), size = x.size(3), row = groups * size;
+  const int64_t groups = x.size(2), size = x.size(3), pieces = (size + kPiece - 1) / kPiece;
   const auto of_type = [&]<class T>(T) {
-    at::parallel_for(0, x.size(0) * x.size(1), 1, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        running_sums(x.data_ptr<T>() + i * row, out.data_ptr<T>() + i * row, groups, size, later);
+    at::parallel_for(0, x.size(0) * x.size(1) * pieces, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t first = i % pieces * kPiece, at = i / pieces * groups * size + first;
+        running_sums(x.data_ptr<T>() + at, out.data_ptr<T>() + at, groups, size,
+                     std::min(kPiece, size - first), later);
+      }
     });
   };
   if (x.numel() == 0) return out;
