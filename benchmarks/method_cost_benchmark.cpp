@@ -38,6 +38,7 @@ namespace {
 
 const AttentionShape kShape{6, 6, 64, 64};
 constexpr int64_t kRow = 6 * 64;
+constexpr int64_t kChunk = 512;  // tokens of a prefill: what the Decoder gives a layer at once
 
 struct Arguments {
   at::Device device = at::kCPU;
@@ -98,7 +99,9 @@ class Layer {
     return seconds_of(
         [&] {
           state->reset();
-          attention_->prefill(*state, rows(tokens), {out_.data(), 64, kRow}, pool);
+          for (int64_t at = 0; at < tokens; at += kChunk)
+            attention_->prefill(*state, rows(std::min(kChunk, tokens - at), at),
+                                {out_.data() + at * kRow, 64, kRow}, pool);
         },
         kRuns);
   }
@@ -161,8 +164,10 @@ class Layer {
     return median(seconds);
   }
 
-  Rows<float> rows(int64_t tokens) const {
-    const auto part = [](const std::vector<float>& x) { return HeadRows<const float>{x.data(), 64, kRow}; };
+  Rows<float> rows(int64_t tokens, int64_t first = 0) const {
+    const auto part = [&](const std::vector<float>& x) {
+      return HeadRows<const float>{x.data() + first * kRow, 64, kRow};
+    };
     return {tokens, part(q_), part(k_), part(v_), part(q_), part(k_)};
   }
 
