@@ -45,9 +45,8 @@ void Engine::check(const Request& request) const {
   const Decoder::Info& info = decoder_.info();
   const auto length = static_cast<int64_t>(request.prompt.size());
   if (length == 0) throw Error("prompt", "empty, and the tokenizer adds no token of its own", "some text");
-  if (request.max_new_tokens < 1) {
-    throw Error("--max-new-tokens", fmt::format("{} tokens", request.max_new_tokens), "at least 1");
-  }
+  if (request.max_new_tokens < 0)
+    throw Error("--max-new-tokens", fmt::format("{} tokens", request.max_new_tokens), "0 or more");
   for (const int32_t token : request.prompt) {
     if (token < 0 || token >= info.vocabulary) {
       throw Error("prompt", fmt::format("token {} is not in the model's vocabulary", token),
@@ -107,6 +106,14 @@ Generation Engine::take(int64_t id) {
   auto found = results_.extract(id);
   if (!found) throw Error("engine", fmt::format("request {} has no result", id), "one that ended");
   return std::move(found.mapped());
+}
+
+const Generation& Engine::so_far(int64_t id) const {
+  const auto place = std::find_if(places_.begin(), places_.end(),
+                                  [&](const Place& p) { return p.sequence && p.sequence->id == id; });
+  if (place == places_.end())
+    throw Error("engine", fmt::format("request {} does not run", id), "one that does");
+  return place->sequence->result;
 }
 
 std::vector<Generation> Engine::run(std::span<const Request> requests,
@@ -227,7 +234,6 @@ int64_t Engine::read_piece(int slot) {
   const size_t most = all ? std::clamp(kPrefillLogits / vocabulary, size_t{1}, chunk) : chunk;
   const size_t begin = sequence.prefilled;
   size_t end = std::min(begin + most, prompt.size());
-  if (all && end == prompt.size() && begin + 1 < end) --end;  // the last alone
   if (begin < sequence.parts) end = std::min(end, sequence.parts);
   const bool last = end == prompt.size();
   const size_t rows = all ? end - begin : last ? 1 : 0;
@@ -244,9 +250,9 @@ int64_t Engine::read_piece(int slot) {
   sequence.prefilled = end;
   sequence.served = turns_;
   if (last) {
-    const std::span<const float> hidden = decoder_.hidden(0);  // of the one row that has logits
+    const std::span<const float> hidden = decoder_.hidden(static_cast<int>(rows) - 1);
     sequence.hidden.assign(hidden.begin(), hidden.end());
-    sequence.choose(logits);
+    sequence.begin(std::span(logits).last(vocabulary));
   }
   result.prefill_seconds += now() - start;
   return static_cast<int64_t>(end - begin);

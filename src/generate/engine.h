@@ -71,8 +71,12 @@ class Engine {
   bool step();
   /// Ends a request, whether it waits or runs: its result is what there is. One that ended already stays.
   void cancel(int64_t id);
+  /// Whether a request ended, and its result was not taken yet.
+  bool ended(int64_t id) const { return results_.contains(id); }
   /// The result of a request that ended; once.
   Generation take(int64_t id);
+  /// What there is of a request that runs: for its `on_text`.
+  const Generation& so_far(int64_t id) const;
 
   /// Runs the requests to their ends, as many at once as there are slots, in order of arrival. Once
   /// `interrupted` says so, finishes the turn and returns what there is. Throws Error on a bad request before

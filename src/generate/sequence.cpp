@@ -40,6 +40,11 @@ Sequence::Sequence(int64_t of_id, Request asked, OnText on_text, const Decoder::
   }
 }
 
+void Sequence::begin(std::span<const float> logits) {
+  if (request.max_new_tokens == 0) return finish_as(Finish::kLength);
+  choose(logits);
+}
+
 int32_t Sequence::choose(std::span<const float> logits, std::span<const int32_t> guesses) {
   const double temperature = request.sampling.temperature;
   int32_t token = sampler_.choose(logits, tokens.size());

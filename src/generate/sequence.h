@@ -21,8 +21,8 @@ struct Request {
   std::vector<int32_t> prompt;  // ids, at least one
   Sampling sampling;
   uint64_t seed = 0, sequence = 0;  // with the position they are what numbers are drawn from
-  int64_t max_new_tokens = 256;
-  std::vector<int32_t> end;  // tokens that end the text, themselves not printed; empty: none does
+  int64_t max_new_tokens = 256;     // 0: the prompt is read, and that is all
+  std::vector<int32_t> end;         // tokens that end the text, themselves not printed; empty: none does
   /// Strings that end the text, themselves not printed; one that is a special token's ends it at that token.
   std::vector<std::string> stop;
   /// A guess that is likely enough is taken, drawn or not (typical_of): faster, and another distribution.
@@ -68,6 +68,8 @@ class Sequence {
   /// Whether choose() reads more of the logits than which is the largest.
   bool needs_logits() const { return !sampler_.is_argmax() || request.logprobs.has_value(); }
 
+  /// The first token by the logits that follow the prompt, if one is wanted.
+  void begin(std::span<const float> logits);
   /// The next token by these logits [vocabulary], which is taken; `guesses` were made at it.
   int32_t choose(std::span<const float> logits, std::span<const int32_t> guesses = {});
   /// A token that was chosen becomes the sequence's last.

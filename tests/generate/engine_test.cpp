@@ -550,12 +550,25 @@ TEST(Engine, RefusesAPromptWhoseStateDoesNotFitIntoMemory) {
   EXPECT_THROW(engine.run(std::span(&too_long, 1)), Error);
 }
 
+TEST(Engine, WhereNoTokenIsWantedThePromptIsReadAndThatIsAll) {
+  HashDecoder decoder(kVocabulary, 1);
+  const auto drafter = make_no_drafter();
+  Engine engine(decoder, small_tokenizer(), *drafter, {});
+  Request request{.prompt = {2, 3, 4}, .max_new_tokens = 0, .logprobs = 1, .prompt_logprobs = true};
+  const Generation nothing = engine.run({&request, 1}).front();
+  EXPECT_TRUE(nothing.tokens.empty() && nothing.text.empty() && nothing.logprobs.empty());
+  EXPECT_EQ(nothing.finish, Finish::kLength);
+  EXPECT_EQ(nothing.prompt_logprobs.size(), 2u);
+  request.max_new_tokens = 1;
+  EXPECT_EQ(engine.run({&request, 1}).front().prompt_logprobs[1].logprob, nothing.prompt_logprobs[1].logprob);
+}
+
 TEST(Engine, RefusesABadRequestBeforeAnythingIsComputed) {
   const std::pair<Request, const char*> rows[] = {
       {{.prompt = {}}, "prompt: empty"},
       {{.prompt = {2, 24}}, "prompt: token 24 is not in the model's vocabulary"},
       {{.prompt = {-1}}, "prompt: token -1"},
-      {{.prompt = {2}, .max_new_tokens = 0}, "--max-new-tokens: 0"},
+      {{.prompt = {2}, .max_new_tokens = -1}, "--max-new-tokens: -1"},
       {{.prompt = {2}, .sampling = {.top_p = 3}}, "--top-p: 3"},
       {{.prompt = std::vector<int32_t>(33, 2)}, "prompt: 33 tokens, more than the model has positions"},
   };

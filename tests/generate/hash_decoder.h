@@ -39,12 +39,15 @@ class HashDecoder : public Decoder {
 
   void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
     ASSERT_EQ(logits.size(), (tokens.size() - first) * size_);
+    hidden_.clear();
     for (size_t i = 0; i < tokens.size(); ++i) {
       commit_token(at(slot), tokens[i]);
-      if (i >= first) fill(at(slot).hash, logits.subspan((i - first) * size_, size_));
+      if (i < first) continue;
+      fill(at(slot).hash, logits.subspan((i - first) * size_, size_));
+      hidden_.push_back(static_cast<float>(at(slot).hash % 1000003));
+      hidden_.push_back(-1);
     }
     prefilled_ += static_cast<int64_t>(tokens.size());
-    hidden_.assign({static_cast<float>(at(slot).hash % 1000003), -1});
   }
 
   void step(std::span<const Branch> branches) override {
