@@ -70,12 +70,15 @@ def config_of(task, subject=None):
         return {"task": "ag_news", "output_type": "multiple_choice", "doc_to_text": "{{text}}\n" + question + "\nAnswer:",
                 "doc_to_target": "label", "doc_to_choice": ["world", "sports", "business", "technology"],
                 "metric_list": [{"metric": "acc"}]}
+    if task == "bbh_cot_fewshot":
+        return load_yaml(FOLDER / f"bbh/cot_fewshot/{subject}.yaml", resolve_func=True)
     path = f"mmlu/default/mmlu_{subject}.yaml" if task == "mmlu" else CONFIGS[task]
     return load_yaml(FOLDER / path, resolve_func=True)
 
 
-def make_task(task, scored, shots=0, pool=None, subject=None):
-    """The harness's task on records of the published form; `pool`: of the few-shot examples, None: those scored."""
+def make_task(task, scored, shots=0, pool=None, subject=None, **changes):
+    """The harness's task on records of the published form; `pool`: of the few-shot examples, None: those scored;
+    `changes` of its configuration."""
     config = {k: v for k, v in config_of(task, subject).items()
               if k not in ("dataset_path", "dataset_name", "tag", "training_split", "validation_split", "test_split",
                            "fewshot_split", "include", "group")}
@@ -86,6 +89,8 @@ def make_task(task, scored, shots=0, pool=None, subject=None):
         from lm_eval.tasks.hellaswag.utils import preprocess
         config["process_docs"] = lambda data: data.map(lambda r: {
             "query": preprocess(r["query"]), "choices": [preprocess(e) for e in r["endings"]], "gold": int(r["label"])})
-    config |= {"custom_dataset": lambda **_: rows, "test_split": "scored", "num_fewshot": shots,
-               "fewshot_split": "scored" if pool is None else "pool", "fewshot_config": {"sampler": "first_n"}}
+    config |= {"custom_dataset": lambda **_: rows, "test_split": "scored", "num_fewshot": shots}
+    if task != "bbh_cot_fewshot":  # whose few-shot examples stand in its configuration
+        config |= {"fewshot_split": "scored" if pool is None else "pool", "fewshot_config": {"sampler": "first_n"}}
+    config |= changes
     return ConfigurableTask(config=config)

@@ -5,7 +5,7 @@
 
 Each case has the records in the forms that Linnet reads ("records", then few-shot examples "pool"), how many of these
 stand before the prompt, and for each record the harness's requests and the index of the right one. Also samples of
-golds and choices with the harness's f1, mcc and acc and their errors. Made with lm-eval 0.4.13.
+golds and choices with the harness's f1, mcc and acc and their errors, and what it reads out of written answers. Made with lm-eval 0.4.13.
 """
 import json
 import sys
@@ -73,6 +73,51 @@ def case(task, shots, records, pool, convert=True):
     return {"task": task, "shots": shots, "records": records, "pool": pool, "expected": expected, "metrics": names}
 
 
+BBH = {  # of a configuration of the harness: its own prompts are BBH's
+    "description": "Say whether it holds.\n\n",
+    "samples": [{"input": "1 < 2 is", "target": "One is less.\n\nSo the answer is True."},
+                {"input": "not True is", "target": "True is turned round. So the answer is False."},
+                {"input": "2 < 1 is", "target": "No. So the answer is False."}]}
+WRITTEN = ["So the answer is True.", "the answer is True", "the answer is  True . ", "So the answer is\nTrue.", "the answer is ",
+           "The answer is True.", "Is the answer is \nno? the answer is True.\nthe answer is False.", "the answer is ä", "",
+           "the answer is the answer is x.", "the answer is .", "the answer is True..", "the answer is (A) \u00e9\u3000.\n"]
+
+
+def bbh_case(shots):
+    subject, records = "boolean_expressions", [{"task": "boolean_expressions", "idx": 3, "input": "True is", "target": "True"},
+                                               {"task": "boolean_expressions", "idx": 4, "input": "1 is\nnot", "target": "(A)"}]
+    made = make_task("bbh_cot_fewshot", records, shots, None, subject, description=BBH["description"],
+                     fewshot_config={"sampler": "first_n", "samples": BBH["samples"]})
+    made.build_all_requests()
+    question = "Q: {}\nA: Let's think step by step."
+    # As the authors' file has them; one of its tasks has a space behind the dots.
+    worked = "\n\n".join(question.format(s["input"]) + (" " if i == 1 else "\n") + s["target"]
+                         for i, s in enumerate(BBH["samples"]))
+    pool = [{"task": subject, "prompt": f"A notice.\n-----\n{BBH['description']}{worked}"},
+            {"task": "another", "prompt": "Other words.\n\nQ: x\nA: Let's think step by step.\ny"}]
+    expected = []
+    for i, doc in made.doc_iterator():
+        context, generation = next(r.args for r in made.instances if r.doc_id == i)
+        expected.append({"requests": [[context, ""]], "gold": made.doc_to_target(doc), "generation": generation})
+    return {"task": "bbh_cot_fewshot", "shots": shots, "records": records, "pool": pool, "expected": expected,
+            "metrics": [m["metric"] for m in config_of("bbh_cot_fewshot", subject)["metric_list"]]}
+
+
+def written():
+    """What the harness reads out of texts, and whether that is "True"."""
+    from lm_eval.api.instance import Instance
+    made = make_task("bbh_cot_fewshot", [{"input": "", "target": "True"}], 0, None, "boolean_expressions")
+    rows = []
+    for text in WRITTEN:
+        made._instances = [Instance("generate_until", {"target": "True"}, ("", {}), 0, doc_id=0)]
+        made._instances[0].resps = [text]
+        made.apply_filters()
+        answer = made._instances[0].filtered_resps["get-answer"]
+        right = made.process_results({"input": "", "target": "True"}, [answer])["exact_match"]
+        rows.append({"text": text, "answer": answer, "right": bool(right)})
+    return rows
+
+
 def scores():
     pairs = [(i * 7 % 3 % 2, i * i % 5 % 2) for i in range(37)]
     right = [1.0 if g == p else 0.0 for g, p in pairs]
@@ -87,11 +132,12 @@ def scores():
 
 if __name__ == "__main__":
     cases = [case(*row) for row in LOCAL] + [case(*row, convert=False) for row in PUBLISHED]
+    cases += [bbh_case(shots) for shots in (0, 2, 3)]
     # The published forms of the same records give the same prompts: Linnet reads them too.
     for task, shots, records, pool in LOCAL:
         if task != "hellaswag":
             cases.append(case(task, shots, [published(task, r) for r in records], pool and [published(task, r) for r in pool], False))
     with open(sys.argv[1], "w", encoding="utf-8") as out:
-        json.dump({"made_with": "lm-eval 0.4.13", "cases": cases, "scores": scores()}, out, indent=1, ensure_ascii=False,
+        json.dump({"made_with": "lm-eval 0.4.13", "cases": cases, "scores": scores(), "written": written()}, out, indent=1, ensure_ascii=False,
                   default=lambda x: x.item())
         out.write("\n")

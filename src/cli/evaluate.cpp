@@ -16,12 +16,16 @@
 #include "cli/evaluate_result.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "cli/sampling.h"
 #include "evaluate/likelihood.h"
 #include "evaluate/perplexity.h"
 #include "evaluate/task_prompts.h"
+#include "generate/engine.h"
 
 namespace linnet::cli {
 namespace {
+
+constexpr size_t kPrefixes = size_t{1} << 30;  // bytes of states of what prompts to write after begin with
 
 std::vector<TaskSet> read_sets(const EvaluateOptions& options) {
   std::vector<TaskSet> sets;
@@ -33,7 +37,8 @@ std::vector<TaskSet> read_sets(const EvaluateOptions& options) {
 int64_t requests_of(const std::vector<TaskSet>& sets) {
   int64_t requests = 0;
   for (const TaskSet& set : sets)
-    for (const TaskExample& example : set.examples) requests += std::ssize(example.choices);
+    for (const TaskExample& example : set.examples)
+      requests += set.task->writing ? 1 : std::ssize(example.choices);
   return requests;
 }
 
@@ -74,6 +79,28 @@ class Asker {
 
   /// Nothing: interrupted.
   std::optional<SetResult> ask(const TaskSet& set) {
+    const auto answers = set.task->writing ? written(set) : chosen(set);
+    if (!answers || interrupted()) return {};
+    SetResult result{.set = &set, .values = {}};
+    for (const Metric metric : set.task->metrics)
+      result.values.push_back(value_of(metric, *answers, options_.bootstrap, *runtime_.pool));
+    return result;
+  }
+
+  LikelihoodReader::Counts finish() {
+    progress_.finish();
+    if (samples_) samples_->commit();
+    LikelihoodReader::Counts counts = reader_.counts();
+    counts.requests += written_.requests;
+    counts.tokens += written_.tokens;
+    counts.all_tokens += written_.all_tokens;
+    return counts;
+  }
+  Progress& progress() { return progress_; }
+
+ private:
+  /// What the likelihoods of the choices make of each example.
+  std::optional<std::vector<TaskAnswer>> chosen(const TaskSet& set) {
     const auto requests = encode(set, encoder_, *runtime_.pool);
     check_memory(requests, runtime_.decoder->info().memory, set.name);
     const auto likelihoods = reader_.read(requests, [&](int64_t more) {
@@ -88,26 +115,58 @@ class Asker {
       const std::vector<Likelihood> choices(likelihoods.begin() + static_cast<ptrdiff_t>(begin),
                                             likelihoods.begin() + static_cast<ptrdiff_t>(begin + count));
       answers.push_back(answer_of(set.examples[i], choices));
-      if (samples_) {
-        const auto sample = sample_json(set, i, choices, answers.back());
-        samples_->write(sample.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
-      }
+      if (samples_) write_sample(sample_json(set, i, choices, answers.back()));
       begin += count;
     }
-    SetResult result{.set = &set, .values = {}};
-    for (const Metric metric : set.task->metrics)
-      result.values.push_back(value_of(metric, answers, options_.bootstrap, *runtime_.pool));
-    return result;
+    return answers;
   }
 
-  const LikelihoodReader::Counts& finish() {
-    progress_.finish();
-    if (samples_) samples_->commit();
-    return reader_.counts();
+  /// Texts that go on from the examples' prompts, several at once; what the
+  /// prompts share is read once.
+  std::optional<std::vector<TaskAnswer>> written(const TaskSet& set) {
+    const Writing& writing = *set.task->writing;
+    const auto drafter = make_no_drafter();
+    Engine engine(*runtime_.decoder, tokenizer_, *drafter,
+                  {.slots = LikelihoodReader::kSlots,
+                   .max_nodes = LikelihoodReader::kSlots,
+                   .prefix_cache = options_.alone ? 0 : kPrefixes});
+    const auto requests = requests_of(set);
+    const auto texts = engine.run(requests, {}, [&] {
+      progress_.update(static_cast<double>(answered_), set.name);
+      return interrupted();
+    });
+    answered_ += std::ssize(requests);
+    std::vector<TaskAnswer> answers;
+    for (size_t i = 0; i < texts.size(); ++i) {
+      if (texts[i].finish == Finish::kInterrupted) return {};
+      answers.push_back(answer_of(set.examples[i], texts[i].text, writing));
+      if (samples_) write_sample(sample_json(set, i, texts[i].text, answers.back()));
+      const auto tokens = std::ssize(texts[i].tokens);
+      ++written_.requests;
+      written_.tokens += texts[i].prompt_read + tokens;
+      written_.all_tokens += std::ssize(requests[i].prompt) + tokens;
+    }
+    return answers;
   }
-  Progress& progress() { return progress_; }
 
- private:
+  std::vector<Request> requests_of(const TaskSet& set) const {
+    const Writing& writing = *set.task->writing;
+    SamplingOptions greedy;
+    greedy.temperature = 0;
+    Request request = request_of(greedy, *runtime_.model, tokenizer_, writing.tokens, /*turns=*/true);
+    request.max_new_tokens = writing.tokens;
+    request.stop.assign(writing.stops.begin(), writing.stops.end());
+    std::vector<Request> requests(set.examples.size(), request);
+    for (size_t i = 0; i < requests.size(); ++i)
+      requests[i].prompt = encoder_.encode_before(prompts_of(set, i).front().context, writing.tokens,
+                                                  fmt::format("{}, example {}", set.name, i + 1));
+    return requests;
+  }
+
+  void write_sample(const nlohmann::ordered_json& sample) {
+    samples_->write(sample.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  }
+
   const EvaluateOptions& options_;
   Runtime& runtime_;
   Tokenizer tokenizer_;
@@ -116,6 +175,7 @@ class Asker {
   Progress progress_;
   std::optional<AtomicFile> samples_;
   int64_t answered_ = 0;
+  LikelihoodReader::Counts written_;  // of answers that were written
 };
 
 ExitStatus evaluate(const EvaluateOptions& options) {
@@ -134,7 +194,7 @@ ExitStatus evaluate(const EvaluateOptions& options) {
     }
     results.push_back(std::move(*result));
   }
-  const LikelihoodReader::Counts& counts = asker.finish();
+  const LikelihoodReader::Counts counts = asker.finish();
   const auto out = evaluation_json(options, results, counts, watch.seconds());
   json.write(out);
   if (!options.html.empty()) write_file(options.html, evaluation_page(out));
@@ -151,8 +211,9 @@ void describe_evaluate(CLI::App& app, Work& work) {
   std::string known;
   for (const Task& task : all_tasks()) known += fmt::format("{}{}", known.empty() ? "" : ", ", task.name);
   comma_list(app.add_option("--tasks", options->tasks,
-                            fmt::format("Tasks, such as piqa,copa: {}; glue is five of them, mmlu_SUBJECT "
-                                        "one subject",
+                            fmt::format("Tasks, such as piqa,copa: {}; glue is "
+                                        "five of them, bbh the one of that "
+                                        "name, mmlu_SUBJECT one subject",
                                         known)))
       ->type_name("NAMES,…")
       ->required();
@@ -160,11 +221,13 @@ void describe_evaluate(CLI::App& app, Work& work) {
       ->type_name("FOLDER")
       ->capture_default_str();
   app.add_option("--shots", options->how.shots,
-                 "Examples before each prompt, the first N there are (default: 5 of mmlu, else 0)")
+                 "Examples before each prompt, the first N there are (default: "
+                 "5 of mmlu, 3 of bbh, else 0)")
       ->transform(count(0, 1000))
       ->type_name("N");
   app.add_option("--limit", options->how.limit,
-                 "Examples of each task, and of each subject of mmlu, at most (default: all)")
+                 "Examples of each task, and of each subject of mmlu and bbh, "
+                 "at most (default: all)")
       ->transform(count(1))
       ->type_name("N");
   app.add_option("--bootstrap", options->bootstrap, "Resamples for the errors of f1 and mcc; 0: none")
@@ -172,12 +235,14 @@ void describe_evaluate(CLI::App& app, Work& work) {
       ->type_name("N")
       ->capture_default_str();
   output_file(app.add_option("--samples", options->samples,
-                             "Write each example's prompts and log-likelihoods, one JSON object a line"))
+                             "Write each example's prompts and "
+                             "log-likelihoods, one JSON object a line"))
       ->type_name("FILE");
   output_file(app.add_option("--html", options->html, "Write the table with bars as a page of its own"))
       ->type_name("FILE");
   app.add_flag("--alone", options->alone,
-               "Read each request by itself, not what several share once: to see what sharing saves");
+               "Read each request by itself, not what several share once: to "
+               "see what sharing saves");
   app.callback([&work, options] { work = [options] { return evaluate(*options); }; });
 }
 

@@ -12,19 +12,24 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr double kVersion = 1.0;  // the harness's, of every task here
-constexpr const char* kFilter = ",none";
+/// How the harness calls the way from a model's answers to the scored ones.
+std::string_view filter_of(const Task& task) { return task.writing ? task.writing->filter : "none"; }
 
-void add_value(Json& entry, Metric metric, const MetricValue& value) {
-  const std::string name(name_of(metric));
-  entry[name + kFilter] = value.value;
-  entry[name + "_stderr" + kFilter] = value.error ? Json(*value.error) : Json("N/A");
+void add_value(Json& entry, const Task& task, Metric metric, const MetricValue& value) {
+  const std::string_view name = name_of(metric), filter = filter_of(task);
+  entry[fmt::format("{},{}", name, filter)] = value.value;
+  entry[fmt::format("{}_stderr,{}", name, filter)] = value.error ? Json(*value.error) : Json("N/A");
+}
+
+Json generation_of(const Writing& writing) {
+  return {
+      {"until", writing.stops}, {"max_gen_toks", writing.tokens}, {"do_sample", false}, {"temperature", 0.0}};
 }
 
 Json entry_of(const SetResult& result) {
   Json entry = {{"alias", result.set->name}};
   for (size_t i = 0; i < result.values.size(); ++i)
-    add_value(entry, result.set->task->metrics[i], result.values[i]);
+    add_value(entry, *result.set->task, result.set->task->metrics[i], result.values[i]);
   return entry;
 }
 
@@ -35,17 +40,19 @@ Json config_of(const TaskSet& set) {
   Json layouts = Json::array();
   for (const Layout& layout : task.layouts)
     layouts.push_back({{"doc_to_text", layout.text}, {"doc_to_choice", layout.choices}});
-  return {{"task", set.name},
-          {"files", task.files},
-          {"fewshot_file", set.shots_from_examples ? task.files[0] : task.shots_file},
-          {"fewshot_config", {{"sampler", "first_n"}}},
-          {"forms", layouts},
-          {"description", set.examples.empty() ? "" : set.examples[0].description},
-          {"target_delimiter", " "},
-          {"fewshot_delimiter", "\n\n"},
-          {"num_fewshot", set.shots},
-          {"output_type", "multiple_choice"},
-          {"metric_list", metrics}};
+  Json config = {{"task", set.name},
+                 {"files", task.files},
+                 {"fewshot_file", set.shots_from_examples ? task.files[0] : task.shots_file},
+                 {"fewshot_config", {{"sampler", "first_n"}}},
+                 {"forms", layouts},
+                 {"description", set.examples.empty() ? "" : set.examples[0].description},
+                 {"target_delimiter", task.writing ? "" : " "},
+                 {"fewshot_delimiter", "\n\n"},
+                 {"num_fewshot", set.shots},
+                 {"output_type", task.writing ? "generate_until" : "multiple_choice"},
+                 {"metric_list", metrics}};
+  if (task.writing) config["generation_kwargs"] = generation_of(*task.writing);
+  return config;
 }
 
 /// Sets of one task, each a subject, together.
@@ -66,7 +73,7 @@ void add_groups(Json& out, const std::vector<SetResult>& results) {
       for (size_t metric = 0; metric < task.metrics.size(); ++metric) {
         std::vector<MetricValue> values;
         for (size_t i = begin; i < end; ++i) values.push_back(results[i].values[metric]);
-        add_value(entry, task.metrics[metric], pooled(values, sizes));
+        add_value(entry, task, task.metrics[metric], pooled(values, sizes));
       }
       out["results"][name] = entry;
       out["groups"][name] = entry;
@@ -93,9 +100,10 @@ std::vector<Row> rows_of(const Json& result) {
     for (const Json& part : groups.value(name, Json::array({name})))
       examples += result["n-samples"][part.get<std::string>()]["effective"].get<int64_t>();
     for (const auto& [key, value] : entry.items()) {
-      const std::string metric = key.substr(0, key.find(','));
+      const size_t comma = std::min(key.find(','), key.size());
+      const std::string metric = key.substr(0, comma);
       if (!value.is_number() || metric.ends_with("_stderr")) continue;
-      const Json& error = entry[metric + "_stderr" + kFilter];
+      const Json& error = entry[metric + "_stderr" + key.substr(comma)];
       rows.push_back({.task = name,
                       .metric = metric,
                       .error = error.is_number() ? fmt::format("± {:.4f}", error.get<double>()) : "",
@@ -110,10 +118,12 @@ std::vector<Row> rows_of(const Json& result) {
 std::string reading_line(const Json& result) {
   const Json& reading = result["reading"];
   const auto read = reading["tokens"].get<int64_t>(), alone = reading["tokens_alone"].get<int64_t>();
-  return fmt::format("{} requests, {} tokens read of {} in them ({:.1f} times fewer), {:.1f} s",
-                     reading["requests"].get<int64_t>(), read, alone,
-                     static_cast<double>(alone) / static_cast<double>(std::max<int64_t>(read, 1)),
-                     reading["seconds"].get<double>());
+  return fmt::format(
+      "{} requests, {} tokens read of {} in them ({:.1f} times "
+      "fewer), {:.1f} s",
+      reading["requests"].get<int64_t>(), read, alone,
+      static_cast<double>(alone) / static_cast<double>(std::max<int64_t>(read, 1)),
+      reading["seconds"].get<double>());
 }
 
 std::string escaped(std::string_view text) {
@@ -139,7 +149,7 @@ Json evaluation_json(const EvaluateOptions& options, const std::vector<SetResult
     const std::string& name = result.set->name;
     out["results"][name] = entry_of(result);
     out["configs"][name] = config_of(*result.set);
-    out["versions"][name] = kVersion;
+    out["versions"][name] = result.set->task->version;
     out["n-shot"][name] = result.set->shots;
     for (const Metric metric : result.set->task->metrics)
       out["higher_is_better"][name][std::string(name_of(metric))] = true;
@@ -182,11 +192,30 @@ Json sample_json(const TaskSet& set, size_t index, const std::vector<Likelihood>
   return out;
 }
 
+Json sample_json(const TaskSet& set, size_t index, std::string_view text, const TaskAnswer& answer) {
+  const TaskExample& example = set.examples[index];
+  const Writing& writing = *set.task->writing;
+  const bool right = answer.chosen == answer.gold;
+  return {{"task", set.name},
+          {"doc_id", index},
+          {"doc", example.record},
+          {"target", example.target},
+          {"arguments",
+           Json::array({Json::array({prompts_of(set, index).front().context, generation_of(writing)})})},
+          {"resps", Json::array({Json::array({text})})},
+          {"filtered_resps", Json::array({answer_in(text, writing)})},
+          {"metrics", {name_of(Metric::kExactMatch)}},
+          {std::string(name_of(Metric::kExactMatch)), right ? 1.0 : 0.0}};
+}
+
 std::string evaluation_table(const Json& result) {
-  std::string table = fmt::format("{:<40}{:>6}{:>10}  {:<9}{:>8}   {}\n", "task", "shots", "examples",
+  const std::vector<Row> rows = rows_of(result);
+  size_t width = 40;
+  for (const Row& row : rows) width = std::max(width, row.task.size());
+  std::string table = fmt::format("{:<{}}{:>6}{:>10}  {:<11}{:>8}   {}\n", "task", width, "shots", "examples",
                                   "metric", "value", "± error");
-  for (const Row& row : rows_of(result))
-    table += fmt::format("{:<40}{:>6}{:>10}  {:<9}{:>8.4f}   {}\n", row.task, row.shots, row.examples,
+  for (const Row& row : rows)
+    table += fmt::format("{:<{}}{:>6}{:>10}  {:<11}{:>8.4f}   {}\n", row.task, width, row.shots, row.examples,
                          row.metric, row.value, row.error);
   return table + reading_line(result) + "\n";
 }
@@ -199,7 +228,9 @@ std::string evaluation_page(const Json& result) {
     return false;
   };
   Bars bars{.title = "First metric of each task", .series = {"value"}};
-  std::string table = "<table><tr><th>task<th>shots<th>examples<th>metric<th>value<th>± error</tr>\n";
+  std::string table =
+      "<table><tr><th>task<th>shots<th>examples<th>metric<th>"
+      "value<th>± error</tr>\n";
   for (const Row& row : rows_of(result)) {
     table += fmt::format("<tr><td>{}<td>{}<td>{}<td>{}<td>{:.4f}<td>{}</tr>\n", escaped(row.task), row.shots,
                          row.examples, row.metric, row.value, row.error);
@@ -207,9 +238,12 @@ std::string evaluation_page(const Json& result) {
     if (!drawn && !is_part(row.task)) bars.groups.push_back({row.task, {std::max(row.value, 0.0)}});
   }
   return fmt::format(
-      "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>linnet evaluate</title>\n"
-      "<style>body{{font:14px sans-serif;max-width:900px;margin:2em auto}}td,th{{padding:2px 12px;"
-      "text-align:right}}td:first-child,th:first-child{{text-align:left}}</style>\n"
+      "<!doctype html>\n<html lang=\"en\"><meta "
+      "charset=\"utf-8\"><title>linnet evaluate</title>\n"
+      "<style>body{{font:14px sans-serif;max-width:900px;margin:2em "
+      "auto}}td,th{{padding:2px 12px;"
+      "text-align:right}}td:first-child,th:first-child{{text-align:left}}</"
+      "style>\n"
       "<h1>{}</h1>\n{}\n{}</table>\n<p>{}</p>\n</html>\n",
       escaped(result["config"]["model_args"].get<std::string>()), bars_svg(bars), table,
       escaped(reading_line(result)));

@@ -3,6 +3,7 @@
 
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/options.h"
@@ -30,7 +31,9 @@ struct SetResult {
 nlohmann::ordered_json evaluation_json(const EvaluateOptions& options, const std::vector<SetResult>& results,
                                        const LikelihoodReader::Counts& counts, double seconds);
 
-/// A line of --samples.
+/// A line of --samples; `text`: what was written where the answer is.
+nlohmann::ordered_json sample_json(const TaskSet& set, size_t index, std::string_view text,
+                                   const TaskAnswer& answer);
 nlohmann::ordered_json sample_json(const TaskSet& set, size_t index, const std::vector<Likelihood>& choices,
                                    const TaskAnswer& answer);
 

@@ -13,6 +13,7 @@ namespace {
 constexpr std::string_view kDelimiter = " ", kShotDelimiter = "\n\n";
 
 std::string joined(const Task& task, const TaskExample& example) {
+  if (task.writing) return example.text;  // worked to its end
   const std::string& choice = example.choices[example.gold];
   return task.choices_first ? fmt::format("{}{}{}", choice, kDelimiter, example.text)
                             : fmt::format("{}{}{}", example.text, kDelimiter, choice);
@@ -31,6 +32,7 @@ std::vector<TaskPrompt> prompts_of(const TaskSet& set, size_t index) {
     before += kShotDelimiter;
     ++shots;
   }
+  if (set.task->writing) return {{before + example.text, ""}};
   std::vector<TaskPrompt> prompts;
   for (const std::string& choice : example.choices) {
     const bool first = set.task->choices_first;
@@ -77,6 +79,18 @@ LikelihoodRequest PromptEncoder::encode(const TaskPrompt& prompt, const std::str
     request.first -= lost;
   }
   return request;
+}
+
+std::vector<int32_t> PromptEncoder::encode_before(std::string_view context, int64_t tokens,
+                                                  const std::string& where) const {
+  if (tokens >= static_cast<int64_t>(positions_))
+    throw Error(where,
+                fmt::format("answers of up to {} tokens, of a model of {} positions", tokens, positions_),
+                "more positions");
+  std::vector<int32_t> ids = ids_of(context);
+  const size_t most = positions_ - static_cast<size_t>(tokens);
+  if (ids.size() > most) ids.erase(ids.begin(), ids.end() - static_cast<ptrdiff_t>(most));
+  return ids;
 }
 
 }  // namespace linnet

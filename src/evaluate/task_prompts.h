@@ -18,7 +18,8 @@ struct TaskPrompt {
   std::string context, continuation;
 };
 
-/// The prompts of example `index` of a set, one a choice.
+/// The prompts of example `index` of a set, one a choice; where the answer is
+/// to be written one, nothing after it.
 std::vector<TaskPrompt> prompts_of(const TaskSet& set, size_t index);
 
 /// Tokens of prompts as the common harness makes them: white space at the context's end belongs to the
@@ -32,6 +33,12 @@ class PromptEncoder {
 
   /// Throws Error (where: `where`) on a continuation without a token or longer than the positions.
   LikelihoodRequest encode(const TaskPrompt& prompt, const std::string& where) const;
+
+  /// The context of a text of up to `tokens` more; a longer one loses its
+  /// beginning. Throws Error (where: `where`) where there are not so many
+  /// positions.
+  std::vector<int32_t> encode_before(std::string_view context, int64_t tokens,
+                                     const std::string& where) const;
 
  private:
   std::vector<int32_t> ids_of(std::string_view text) const;

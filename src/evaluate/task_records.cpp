@@ -183,6 +183,28 @@ const Layout& layout_of(const Task& task, const json& record, const std::string&
   throw Error(where, fmt::format("no record of {}", task.title), "one with the field " + fields);
 }
 
+/// The index of the choice that `gold` names among `choices`. Throws Error (where: `where`) on a label
+/// outside its set, and on labels that fit no choices.
+size_t gold_of(const Layout& layout, const json& record, const std::string& gold, size_t choices,
+               const std::string& where) {
+  std::vector<std::string> labels = render_each(layout.labels, record, where);
+  if (labels.empty())
+    for (size_t i = 0; i < choices; ++i) labels.push_back(std::to_string(i));
+  const auto found = std::find(labels.begin(), labels.end(), gold);
+  if (found == labels.end()) {
+    const std::vector<std::string_view> known(labels.begin(), labels.end());
+    throw Error(where, fmt::format("the label is \"{}\"", printable(gold, 60)), one_of(gold, known));
+  }
+  // A list of a task's own may name each choice twice, as A or as 1; a record's names each once.
+  const bool of_record = std::any_of(layout.labels.begin(), layout.labels.end(),
+                                     [](std::string_view text) { return text.find('*') != text.npos; });
+  if (std::find(found + 1, labels.end(), gold) != labels.end())
+    throw Error(where, fmt::format("two choices have the label \"{}\"", printable(gold, 60)), "one");
+  if (of_record ? labels.size() != choices : labels.size() % choices != 0)
+    throw Error(where, fmt::format("{} labels of {} choices", labels.size(), choices), "as many of both");
+  return static_cast<size_t>(found - labels.begin()) % choices;
+}
+
 /// The file `name`, packed or not. Nothing where there is none.
 std::optional<fs::path> file_of(const fs::path& folder, std::string_view name) {
   for (const char* ending : {".jsonl.xz", ".jsonl", ".jsonl.gz", ".jsonl.zst"}) {
@@ -193,17 +215,45 @@ std::optional<fs::path> file_of(const fs::path& folder, std::string_view name) {
   return {};
 }
 
-std::vector<TaskExample> read_examples(const Task& task, const fs::path& file) {
-  std::vector<TaskExample> examples;
+/// Calls `take` with each record and where it stands.
+template <class Take>
+void for_each_record(const fs::path& file, const Take& take) {
   for_each_line(
       file,
       [&](std::string_view line, size_t number) {
         if (strip(line).empty()) return true;
         const std::string where = fmt::format("{}:{}", file.string(), number);
-        examples.push_back(example_of(task, parse_json(line, where, {.bytes = kRecordBytes}), where));
+        take(parse_json(line, where, {.bytes = kRecordBytes}), where);
         return true;
       },
       kRecordBytes);
+}
+
+std::vector<TaskExample> read_examples(const Task& task, const fs::path& file) {
+  std::vector<TaskExample> examples;
+  for_each_record(file, [&](const json& record, const std::string& where) {
+    examples.push_back(example_of(task, record, where));
+  });
+  return examples;
+}
+
+std::string field_of(std::string_view field, const json& record, const std::string& where) {
+  return render_template(fmt::format("{{{}}}", field), record, where);
+}
+
+/// The worked examples of each subject, as examples without choices.
+std::vector<TaskExample> read_worked(const Task& task, const fs::path& file) {
+  std::vector<TaskExample> examples;
+  for_each_record(file, [&](const json& record, const std::string& where) {
+    if (!record.is_object())
+      throw Error(where, "no JSON object", fmt::format("worked examples of {}", task.title));
+    const WorkedExamples worked = worked_examples(field_of(task.worked, record, where), where);
+    for (const std::string& text : worked.examples)
+      examples.push_back({.record = record,
+                          .text = text,
+                          .description = worked.description,
+                          .subject = field_of(task.subject, record, where)});
+  });
   return examples;
 }
 
@@ -213,7 +263,8 @@ std::vector<TaskExample> read_scored(const Task& task, const fs::path& data) {
     const auto file = file_of(data, name);
     if (!file)
       throw Error((data / std::string(name)).string() + ".jsonl.xz", "not there",
-                  fmt::format("the records of {} (--data FOLDER; .jsonl, .jsonl.gz and .jsonl.zst will do)",
+                  fmt::format("the records of {} (--data FOLDER; .jsonl, "
+                              ".jsonl.gz and .jsonl.zst will do)",
                               task.title));
     for (TaskExample& example : read_examples(task, *file)) examples.push_back(std::move(example));
   }
@@ -234,6 +285,15 @@ void add_shots(TaskSet& set, const std::vector<TaskExample>& pool, bool own, con
   if (!own) set.shot_pool.resize(static_cast<size_t>(set.shots));
 }
 
+/// Gives the set's examples the description that stands before its worked ones.
+void describe(TaskSet& set, const std::vector<TaskExample>& pool, const fs::path& file) {
+  const auto worked = std::find_if(
+      pool.begin(), pool.end(), [&](const TaskExample& example) { return example.subject == set.subject; });
+  if (worked == pool.end())
+    throw Error(file.string(), fmt::format("no record of {}", printable(set.subject, 60)), "one a subject");
+  for (TaskExample& example : set.examples) example.description = worked->description;
+}
+
 }  // namespace
 
 std::string render_template(std::string_view text, const json& record, const std::string& where) {
@@ -251,28 +311,42 @@ TaskExample example_of(const Task& task, const json& record, const std::string& 
     for (std::string& choice : example.choices) choice = without_wikihow(choice);
   }
   const std::string gold = render_template(layout.gold, record, where);
-  std::vector<std::string> labels = render_each(layout.labels, record, where);
-  if (labels.empty())
-    for (size_t i = 0; i < example.choices.size(); ++i) labels.push_back(std::to_string(i));
-  const auto found = std::find(labels.begin(), labels.end(), gold);
-  if (found == labels.end()) {
-    const std::vector<std::string_view> known(labels.begin(), labels.end());
-    throw Error(where, fmt::format("the label is \"{}\"", printable(gold, 60)), one_of(gold, known));
+  if (task.writing) {
+    example.target = gold;
+  } else {
+    example.gold = gold_of(layout, record, gold, example.choices.size(), where);
   }
-  // A list of a task's own may name each choice twice, as A or as 1; a record's names each once.
-  const bool of_record = std::any_of(layout.labels.begin(), layout.labels.end(),
-                                     [](std::string_view text) { return text.find('*') != text.npos; });
-  if (std::find(found + 1, labels.end(), gold) != labels.end())
-    throw Error(where, fmt::format("two choices have the label \"{}\"", printable(gold, 60)), "one");
-  if (of_record ? labels.size() != example.choices.size() : labels.size() % example.choices.size() != 0)
-    throw Error(where, fmt::format("{} labels of {} choices", labels.size(), example.choices.size()),
-                "as many of both");
-  example.gold = static_cast<size_t>(found - labels.begin()) % example.choices.size();
   example.description = render_template(task.description, record, where);
-  if (!task.subject.empty())
-    example.subject = render_template(fmt::format("{{{}}}", task.subject), record, where);
+  if (!task.subject.empty()) example.subject = field_of(task.subject, record, where);
   example.record = record;
   return example;
+}
+
+WorkedExamples worked_examples(std::string_view text, const std::string& where) {
+  constexpr std::string_view kNoticeEnd = "\n-----\n",
+                             kQuestion = "\nQ: ", kThink = "\nA: Let's think step by step.";
+  const auto without_ends = [](std::string_view part) {
+    while (part.ends_with('\n')) part.remove_suffix(1);
+    return part;
+  };
+  if (const size_t notice = text.rfind(kNoticeEnd); notice != text.npos)
+    text.remove_prefix(notice + kNoticeEnd.size());
+  WorkedExamples worked;
+  size_t at = text.find(kQuestion);
+  worked.description = fmt::format("{}\n\n", without_ends(text.substr(0, at)));
+  while (at != text.npos) {
+    const size_t next = text.find(kQuestion, at + 1);
+    std::string example(without_ends(text.substr(at + 1, next == text.npos ? next : next - at - 1)));
+    const size_t think = example.find(kThink), reasoning = think + kThink.size();
+    if (think == example.npos || reasoning >= example.size())
+      throw Error(where, "a worked example without reasoning",
+                  "\"A: Let's think step by step.\" and what follows it");
+    example[reasoning] = '\n';  // the file has a space there in one task
+    worked.examples.push_back(std::move(example));
+    at = next;
+  }
+  if (worked.examples.empty()) throw Error(where, "no worked example", "lines that begin with \"Q: \"");
+  return worked;
 }
 
 std::vector<TaskSet> read_task(const TaskChoice& choice, const TaskOptions& options) {
@@ -289,23 +363,28 @@ std::vector<TaskSet> read_task(const TaskChoice& choice, const TaskOptions& opti
         "--tasks", fmt::format("no record of {}_{}", task.name, printable(choice.subject, 60)),
         fmt::format("a `{}` of {}", task.subject, (options.data / std::string(task.files[0])).string()));
   const int shots = options.shots.value_or(task.shots);
-  const auto shots_file = shots > 0 ? file_of(options.data, task.shots_file) : std::nullopt;
-  if (shots > 0 && !shots_file && task.shots > 0)  // a task that always has them has its own file
+  const bool asks_file = shots > 0 || !task.worked.empty();  // it has the description too
+  const auto shots_file = asks_file ? file_of(options.data, task.shots_file) : std::nullopt;
+  if (asks_file && !shots_file && task.shots > 0)  // a task that always has them has its own file
     throw Error((options.data / std::string(task.shots_file)).string() + ".jsonl.xz", "not there",
-                fmt::format("the few-shot examples of {} (--shots 0: none)", task.title));
-  const auto pool = shots_file ? read_examples(task, *shots_file) : std::vector<TaskExample>();
+                fmt::format("the few-shot examples of {}{}", task.title,
+                            task.worked.empty() ? " (--shots 0: none)" : ""));
+  std::vector<TaskExample> pool;
+  if (shots_file)
+    pool = task.worked.empty() ? read_examples(task, *shots_file) : read_worked(task, *shots_file);
   std::vector<TaskSet> sets;
   for (const std::string& subject : subjects) {
     TaskSet set{.task = &task,
                 .name = std::string(task.name) + (subject.empty() ? "" : "_" + subject),
                 .subject = subject,
                 .shots = shots};
-    if (shots > 0) add_shots(set, shots_file ? pool : examples, !shots_file, options.data);
+    if (asks_file) add_shots(set, shots_file ? pool : examples, !shots_file, options.data);
     for (const TaskExample& example : examples) {
       if (example.subject != subject) continue;
       if (set.documents < options.limit.value_or(INT64_MAX)) set.examples.push_back(example);
       ++set.documents;
     }
+    if (!task.worked.empty()) describe(set, pool, *shots_file);
     sets.push_back(std::move(set));
   }
   return sets;

@@ -26,6 +26,7 @@ struct TaskExample {
   std::string text;
   std::vector<std::string> choices;
   size_t gold = 0;          // index of the right choice
+  std::string target;       // the right answer, where it is to be written
   std::string description;  // what the prompt begins with
   std::string subject;      // of a task that has them
 };
@@ -33,6 +34,17 @@ struct TaskExample {
 /// Throws Error (where: `where`) on a record of none of the task's forms, one that lacks a field, or a label
 /// outside its set.
 TaskExample example_of(const Task& task, const nlohmann::json& record, const std::string& where);
+
+/// A description and worked examples, as the file of BBH's authors has them in
+/// one text: behind a notice that a line of dashes ends, what comes before the
+/// first line that begins with "Q: ", then an example from each such line on.
+/// Throws Error (where: `where`) where there is none.
+struct WorkedExamples {
+  std::string description;            // with the empty line behind it
+  std::vector<std::string> examples;  // question, "A: Let's think step by
+                                      // step.", a line's end, reasoning
+};
+WorkedExamples worked_examples(std::string_view text, const std::string& where);
 
 /// A task, or one subject of it, ready to be asked.
 struct TaskSet {

@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 
+#include "text/unicode.h"
 #include "text/utf8.h"
 
 namespace linnet {
@@ -82,6 +83,24 @@ TaskAnswer answer_of(const TaskExample& example, std::span<const Likelihood> cho
     normalized.push_back(choices[i].nats / static_cast<double>(code_points(example.choices[i])));
   }
   return {example.gold, largest(nats), largest(normalized)};
+}
+
+std::string answer_in(std::string_view text, const Writing& writing) {
+  for (size_t at = 0; (at = text.find(writing.before, at)) != text.npos; ++at) {
+    const size_t begin = at + writing.before.size();
+    std::string_view line = text.substr(begin, text.find('\n', begin) - begin);
+    if (line.empty()) continue;
+    line = line.substr(0, last_code_point(line));
+    line.remove_prefix(space_prefix(line));
+    line.remove_suffix(space_suffix(line));
+    return std::string(line);
+  }
+  return std::string(writing.otherwise);
+}
+
+TaskAnswer answer_of(const TaskExample& example, std::string_view text, const Writing& writing) {
+  const size_t chosen = answer_in(text, writing) == example.target ? 0 : 1;
+  return {0, chosen, chosen};
 }
 
 MetricValue value_of(Metric metric, std::span<const TaskAnswer> answers, int64_t bootstrap,

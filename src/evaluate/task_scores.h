@@ -21,6 +21,12 @@ struct TaskAnswer {
 };
 TaskAnswer answer_of(const TaskExample& example, std::span<const Likelihood> choices);
 
+/// The answer that a written text gives: the first that `writing.before` leads
+/// to in a line, stripped.
+std::string answer_in(std::string_view text, const Writing& writing);
+/// Right, or the wrong one of two.
+TaskAnswer answer_of(const TaskExample& example, std::string_view text, const Writing& writing);
+
 struct MetricValue {
   double value = 0;
   std::optional<double> error;  // one standard error; nothing of a single example

@@ -92,13 +92,15 @@ const std::vector<Task> kTasks = {
      .files = {"agnews-test"},
      .shots_file = "agnews-train",
      .layouts = {{"title",
-                  "{title} {description}\nQuestion: Is this news about the world, sports, business or "
+                  "{title} {description}\nQuestion: Is this news about the "
+                  "world, sports, business or "
                   "technology?\nAnswer:",
                   {"world", "sports", "business", "technology"},
                   "{class}",
                   {"1", "2", "3", "4"}},
                  {"text",
-                  "{text}\nQuestion: Is this news about the world, sports, business or technology?\nAnswer:",
+                  "{text}\nQuestion: Is this news about the world, sports, "
+                  "business or technology?\nAnswer:",
                   {"world", "sports", "business", "technology"},
                   "{label}",
                   {"World", "Sports", "Business", "Sci/Tech", "0", "1", "2", "3"}}},
@@ -113,14 +115,34 @@ const std::vector<Task> kTasks = {
                   "{answer}",
                   {"A", "B", "C", "D"}},
                  {"choices",
-                  "{question|strip}\nA. {choices.0}\nB. {choices.1}\nC. {choices.2}\nD. {choices.3}\nAnswer:",
+                  "{question|strip}\nA. {choices.0}\nB. {choices.1}\nC. "
+                  "{choices.2}\nD. {choices.3}\nAnswer:",
                   {"A", "B", "C", "D"},
                   "{answer}",
                   {}}},
      .metrics = {kAccuracy},
      .shots = 5,
-     .description = "The following are multiple choice questions (with answers) about {subject|words}.\n\n",
+     .description = "The following are multiple choice questions (with "
+                    "answers) about {subject|words}.\n\n",
      .subject = "subject"},
+    // The harness has the few-shot examples in its configurations; these are
+    // the authors' own file.
+    {.name = "bbh_cot_fewshot",
+     .title = "BBH",
+     .files = {"bbh-test"},
+     .shots_file = "bbh-cot-prompts",
+     .layouts = {{"input", "Q: {input}\nA: Let's think step by step.\n", {}, "{target}", {}}},
+     .metrics = {kExactMatch},
+     .shots = 3,
+     .subject = "task",
+     .group = "bbh",
+     .writing = Writing{.tokens = 1024,
+                        .stops = {"</s>", "Q", "\n\n"},
+                        .before = "the answer is ",
+                        .otherwise = "[invalid]",
+                        .filter = "get-answer"},
+     .worked = "prompt",
+     .version = 4.0},
     {.name = "cola",
      .title = "CoLA",
      .files = {"cola-validation-in-domain", "cola-validation-out-of-domain"},
@@ -137,7 +159,8 @@ const std::vector<Task> kTasks = {
      .files = {"sst2-validation"},
      .shots_file = "sst2-train",
      .layouts = {{"sentence",
-                  "{sentence}\nQuestion: Is this sentence positive or negative?\nAnswer:",
+                  "{sentence}\nQuestion: Is this sentence positive or "
+                  "negative?\nAnswer:",
                   {"negative", "positive"},
                   "{label}",
                   kBinary}},
@@ -148,7 +171,8 @@ const std::vector<Task> kTasks = {
      .files = {"mrpc-validation"},
      .shots_file = "mrpc-train",
      .layouts = {{"sentence1",
-                  "Sentence 1: {sentence1}\nSentence 2: {sentence2}\nQuestion: Do both sentences mean the "
+                  "Sentence 1: {sentence1}\nSentence 2: {sentence2}\nQuestion: "
+                  "Do both sentences mean the "
                   "same thing?\nAnswer:",
                   {"no", "yes"},
                   "{label}",
@@ -160,7 +184,8 @@ const std::vector<Task> kTasks = {
      .files = {"qnli-validation"},
      .shots_file = "qnli-train",
      .layouts = {{"question",
-                  "{question}\n{sentence}\nQuestion: Does this response answer the question?\nAnswer:",
+                  "{question}\n{sentence}\nQuestion: Does this response answer "
+                  "the question?\nAnswer:",
                   {"yes", "no"},
                   "{label}",
                   {"entailment", "not_entailment", "0", "1"}}},
@@ -205,6 +230,8 @@ std::string_view name_of(Metric metric) {
       return "f1";
     case kMatthews:
       return "mcc";
+    case kExactMatch:
+      return "exact_match";
   }
   return {};
 }
@@ -218,7 +245,7 @@ std::vector<TaskChoice> choose_tasks(std::span<const std::string> names) {
     if (choices.empty()) {
       std::vector<std::string_view> known;
       for (const Task& task : kTasks) known.push_back(task.name);
-      known.push_back("glue");
+      for (const char* group : {"bbh", "glue"}) known.emplace_back(group);
       throw Error("--tasks", "unknown task \"" + printable(name, 60) + "\"", one_of(name, known));
     }
     for (const TaskChoice& choice : choices) {

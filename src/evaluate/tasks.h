@@ -3,6 +3,8 @@
 // lm-evaluation-harness 0.4 (docs/evaluate.md says where they are not).
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,8 +17,9 @@ enum class Metric {
   kNormalizedAccuracy,  // the same, log-likelihoods divided by the choices' lengths in code points
   kF1,                  // of the second choice
   kMatthews,            // Matthews' correlation coefficient
+  kExactMatch,          // the written answer is the right one, letter by letter
 };
-/// As the harness names it: "acc", "acc_norm", "f1", "mcc".
+/// As the harness names it: "acc", "acc_norm", "f1", "mcc", "exact_match".
 std::string_view name_of(Metric metric);
 
 /// One form in which a task's records come. Templates are text with `{field}`, `{field.member}` and
@@ -30,6 +33,17 @@ struct Layout {
   std::vector<std::string_view> labels;  // of the choices, once or more often over; empty: 0, 1, …
 };
 
+/// How an answer that is written, not chosen, is asked for and read out of its
+/// text.
+struct Writing {
+  int64_t tokens = 0;                   // at most
+  std::vector<std::string_view> stops;  // end the text, beside the end token
+  std::string_view before;              // the answer follows it: the rest of its line but
+                                        // the last character
+  std::string_view otherwise;           // the answer of a text without one
+  std::string_view filter;              // what the harness calls this way of reading
+};
+
 struct Task {
   std::string_view name;  // the harness's
   std::string_view title;
@@ -37,12 +51,17 @@ struct Task {
   std::string_view shots_file;          // few-shot examples; empty: of the scored files
   std::vector<Layout> layouts;          // the first that fits a record counts
   std::vector<Metric> metrics;
-  int shots = 0;                      // where --shots does not say
-  std::string_view description = {};  // template; begins every prompt
-  std::string_view subject = {};      // field: each of its values is a task by itself
-  bool choices_first = false;         // the choice is the context, the text what is scored after it
-  bool wikihow = false;               // brackets of WikiHow are taken out of text and choices
-  std::string_view group = {};        // a name for several tasks at once
+  int shots = 0;                        // where --shots does not say
+  std::string_view description = {};    // template; begins every prompt
+  std::string_view subject = {};        // field: each of its values is a task by itself
+  bool choices_first = false;           // the choice is the context, the text what is scored after it
+  bool wikihow = false;                 // brackets of WikiHow are taken out of text and choices
+  std::string_view group = {};          // a name for several tasks at once
+  std::optional<Writing> writing = {};  // of a task without choices; its layouts' `gold` is the answer
+  /// Of the few-shot file's records, one a subject: the field with description
+  /// and worked examples.
+  std::string_view worked = {};
+  double version = 1.0;  // the harness's
 };
 
 std::span<const Task> all_tasks();

@@ -71,6 +71,48 @@ TEST_F(Program, UnpacksStandardInputByItsFirstBytes) {
   }
 }
 
+TEST_F(Program, EvaluatesWrittenAnswersWhereThereIsRoomForThem) {
+  const fs::path tasks = input("written"), longer = input("longer");
+  fs::create_directory(tasks);
+  std::string records;
+  for (const char* subject : {"sums", "words"})
+    for (int i = 0; i < 2; ++i)
+      records +=
+          nlohmann::json{{"task", subject}, {"idx", i}, {"input", "a"}, {"target", "(A)"}}.dump() + "\n";
+  write_file(tasks / "bbh-test.jsonl", records);
+  const std::vector<std::string> bbh = {"evaluate", "{m}", "--tasks", "bbh", "--data", tasks};
+  expect_refused({bbh, "bbh-cot-prompts.jsonl.xz: not there, expected the few-shot examples of BBH"},
+                 run(bbh));
+  const std::string worked = "Say it.\n\nQ: x\nA: Let's think step by step.\nSo the answer is (B).";
+  write_file(tasks / "bbh-cot-prompts.jsonl",
+             nlohmann::json{{"task", "sums"}, {"prompt", worked}}.dump() + "\n");
+  auto one = bbh;
+  one.insert(one.end(), {"--shots", "1"});
+  expect_refused({one, "--shots: 1 examples before each prompt of bbh_cot_fewshot_words, expected at most 0"},
+                 run(one));
+  one.back() = "0";
+  expect_refused({one, "bbh-cot-prompts.jsonl: no record of words, expected one a subject"}, run(one));
+  one = {"evaluate", "{m}", "--tasks", "bbh_cot_fewshot_sums", "--data", tasks, "--shots", "1"};
+  expect_refused(
+      {one, "bbh_cot_fewshot_sums, example 1: answers of up to 1024 tokens, of a model of 64 positions"},
+      run(one));
+  fs::copy(model(), longer);
+  nlohmann::json config = read_json(longer / "config.json");
+  config["max_position_embeddings"] = 2048;
+  write_file(longer / "config.json", config.dump());
+  one[1] = longer;
+  one.insert(one.end(), {"--json", "out.json", "--samples", "samples.jsonl"});
+  const Outcome outcome = run(one);
+  EXPECT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json result = parse_json(outcome.files.at("out.json"), "out.json");
+  EXPECT_EQ(result["results"]["bbh_cot_fewshot_sums"]["exact_match,get-answer"], 0);
+  EXPECT_EQ(result["reading"]["requests"], 2);
+  const std::string samples = outcome.files.at("samples.jsonl");
+  const nlohmann::json sample = parse_json(samples.substr(0, samples.find('\n')), "a line");
+  EXPECT_EQ(sample["arguments"][0][0], worked + "\n\nQ: a\nA: Let's think step by step.\n");
+  EXPECT_TRUE(sample["resps"][0][0].is_string() && sample["filtered_resps"][0].is_string());
+}
+
 TEST_F(Program, EvaluatesTasksAlikeHoweverTheirRequestsAreRead) {
   const auto evaluate = [&](std::vector<std::string> more) {
     std::vector<std::string> arguments = {"evaluate",      "--tasks",  "piqa",   "--data",   "{i}/tasks",

@@ -60,7 +60,13 @@ TEST(Tasks, AskWhatTheHarnessAsksOfEveryForm) {
       for (const TaskPrompt& prompt : prompts_of(set, i))
         asked.push_back({prompt.context, prompt.continuation});
       EXPECT_EQ(asked, expected[i]["requests"]) << one["task"];
-      EXPECT_EQ(set.examples[i].gold, expected[i]["gold"]) << one["task"];
+      if (const auto& writing = set.task->writing) {
+        EXPECT_EQ(set.examples[i].target, expected[i]["gold"]);
+        EXPECT_EQ(writing->tokens, expected[i]["generation"]["max_gen_toks"]);
+        EXPECT_EQ(nlohmann::json(writing->stops), expected[i]["generation"]["until"]);
+      } else {
+        EXPECT_EQ(set.examples[i].gold, expected[i]["gold"]) << one["task"];
+      }
     }
     std::vector<std::string> metrics;
     for (const Metric metric : set.task->metrics) metrics.emplace_back(name_of(metric));
@@ -68,6 +74,22 @@ TEST(Tasks, AskWhatTheHarnessAsksOfEveryForm) {
     seen.insert(std::string(set.task->name));
   }
   EXPECT_EQ(seen.size(), all_tasks().size());
+}
+
+TEST(Tasks, ReadWhatTheHarnessReadsOutOfWrittenAnswers) {
+  const Writing& writing = *task_of("bbh").writing;
+  for (const auto& one : golden()["written"]) {
+    const std::string text = one["text"];
+    EXPECT_EQ(answer_in(text, writing), one["answer"]) << text;
+    const TaskAnswer answer = answer_of(TaskExample{.target = "True"}, text, writing);
+    EXPECT_EQ(answer.chosen == answer.gold, one["right"]) << text;
+  }
+}
+
+TEST(Tasks, WorkedExamplesWithoutReasoningAreNone) {
+  for (const char* text :
+       {"", "Words.\n\nQ: x", "Words.\n\nQ: x\nA: Let's think step by step.", "x\n-----\n"})
+    EXPECT_THROW(worked_examples(text, "here"), Error) << text;
 }
 
 TEST(Tasks, HaveTheHarnessesScoresAndErrors) {
