@@ -4,7 +4,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 runtime_packages=(g++ cmake ninja-build ccache pkg-config libhwy-dev nlohmann-json3-dev libcli11-dev libfmt-dev
   libsentencepiece-dev libpcre2-dev libxxhash-dev libdnnl-dev liblzma-dev zlib1g-dev libzstd-dev libutf8proc-dev
-  libedit-dev)
+  libedit-dev libboost-dev)
 # libtorch-dev pulls no fast BLAS: without this one float32 products run at 5 GFLOP/s.
 workshop_packages=(libtorch-dev libopenblas0-pthread)
 test_packages=(libgtest-dev libgmock-dev libbenchmark-dev xz-utils)

@@ -26,6 +26,7 @@ void describe_pretrain(CLI::App& app, Work& work);
 void describe_quantize(CLI::App& app, Work& work);
 void describe_reach(CLI::App& app, Work& work);
 void describe_recall(CLI::App& app, Work& work);
+void describe_serve(CLI::App& app, Work& work);
 void describe_tokenizer(CLI::App& app, Work& work);
 void describe_train_heads(CLI::App& app, Work& work);
 void describe_tune_tree(CLI::App& app, Work& work);

@@ -6,6 +6,10 @@ namespace linnet::cli {
 
 void add_chat(CLI::App& app, ChatOptions& options) {
   app.add_option("--system", options.system, "A chat's system message, before the others")->type_name("TEXT");
+  add_template(app, options);
+}
+
+void add_template(CLI::App& app, ChatOptions& options) {
   app.add_option("--template", options.chat_template, "Chat template (default: the model folder's own)")
       ->type_name("FILE");
 }

@@ -16,6 +16,7 @@ struct ChatOptions : SamplingOptions {
 };
 
 void add_chat(CLI::App& app, ChatOptions& options);  // --system and --template
+void add_template(CLI::App& app, ChatOptions& options);
 
 /// {"role": …, "content": …}, the text in valid UTF-8.
 nlohmann::ordered_json message_of(const char* role, std::string_view text);

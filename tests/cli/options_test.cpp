@@ -21,7 +21,8 @@ const std::vector<std::string> kCommands[] = {{"generate"}, {"chat"},      {"per
                                               {"evaluate"}, {"reach"},     {"inspect"},
                                               {"check"},    {"recall"},    {"import"},
                                               {"bench"},    {"merge"},     {"tokenizer", "train"},
-                                              {"methods"},  {"attention"}, {"tokenizer", "encode"}};
+                                              {"methods"},  {"attention"}, {"tokenizer", "encode"},
+                                              {"serve"}};
 
 TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
   size_t options = 0;
@@ -83,10 +84,11 @@ TEST_F(Program, SaysInItsOwnWordsWhatAnOptionLacksOrHasTwice) {
 
 TEST_F(Program, BlamesTheOptionWhoseValueIsNone) {
   const std::string file = std::string(LINNET_TEST_DATA) + "/attention/relu.safetensors";
-  const std::set<std::string> any = {"--prompt", "--system", "--stop",  "--text",
-                                     "--field",  "--out",    "--output"};  // take any text
+  const std::set<std::string> any = {"--prompt", "--system", "--stop",   "--text",
+                                     "--field",  "--out",    "--output", "--name"};  // take any text
   const std::vector<std::string> commands[] = {{"generate", "{m}"},
                                                {"chat", "{m}"},
+                                               {"serve", "{m}"},
                                                {"perplexity", "{m}", "{i}/text.txt"},
                                                {"evaluate", "{m}", "--tasks", "piqa", "--data", "{i}/tasks"},
                                                {"reach", "{m}", "{i}/text.txt"},
@@ -133,6 +135,7 @@ TEST_F(Program, RefusesOptionsThatWouldDoNothing) {
        "taken"},
       {{"generate", "{m}", "-p", "a", "--temperature", "0", "--top-p", "0.5"}, "--top-p: given with"},
       {{"chat", "{m}", "--temperature", "0", "--min-p", "0.5"}, "--min-p: given with --temperature 0"},
+      {{"serve", "{m}", "--heads", "x"}, "--heads: given without --speculative heads"},
       {{"bench", "{m}", "--batch", "2"}, "--batch: given without --training, expected --training too"},
       {{"bench", "{m}", "--micro-batch", "2"}, "--micro-batch: given without --training"},
       {{"bench", "{m}", "--context", "2"}, "--context: given without --training"},
@@ -170,9 +173,9 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
       {"merge", "{i}/sidecar", "-o", "out"},
   };
   // Each that `linnet --help` lists stands here, or trains (training_test.cpp), or wants files
-  // (files_test.cpp).
-  std::set<std::string> named = {"pretrain",    "finetune", "linearize", "compare",
-                                 "train-heads", "leak",     "import",    "quantize"};
+  // (files_test.cpp), or goes on until it is told to end (serve_test.cpp).
+  std::set<std::string> named = {"pretrain", "finetune", "linearize", "compare", "train-heads",
+                                 "leak",     "import",   "quantize",  "serve"};
   for (const auto& arguments : commands) named.insert(arguments[0]);
   std::istringstream help(run({"--help"}).out);
   size_t listed = 0;
