@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Holds `linnet evaluate` to lm-evaluation-harness: the same model in transformers, the harness's own code and prompts.
 
-    scripts/compare_lm_eval.py BIN MODEL DATA [--limit 20] [--shots N] [--tasks piqa,copa,…]
+    scripts/compare_lm_eval.py BIN MODEL DATA [--limit 20] [--shots N] [--tasks piqa,copa,…] [--dtype float64]
 
-BIN: build/release/bin; MODEL: a softmax model's folder; DATA: the folder of task files (docs/evaluate.md). Both compute in
-float32. Says of each task how far apart the requests' log-likelihoods are at most, and whether every score, error and
+BIN: build/release/bin; MODEL: a softmax model's folder; DATA: the folder of task files (docs/evaluate.md). Linnet computes in
+float32 and the harness in float64, its own float32 being off by up to 5e-4 on long answers (--dtype float32 shows it). Says of each task how far apart the requests' log-likelihoods are at most, and whether every score, error and
 argument is the same; exits 1 where one is not (log-likelihoods: 1e-4). Needs lm-eval (0.4.13 was used), torch and
 transformers.
 """
@@ -31,6 +31,7 @@ parser.add_argument("--limit", type=int, default=20)
 parser.add_argument("--shots", type=int)
 parser.add_argument("--bootstrap", type=int, default=1000)
 parser.add_argument("--threads", type=int, default=0)
+parser.add_argument("--dtype", choices=["float64", "float32"], default="float64", help="the harness's arithmetic")
 parser.add_argument("--tasks", default="piqa,copa,arc_challenge,arc_easy,hellaswag,winogrande,ag_news,mmlu_anatomy,"
                                        "mmlu_high_school_physics,cola,sst2,mrpc,qnli,rte")
 options = parser.parse_args()
@@ -51,7 +52,7 @@ def harness():
         scored = chosen([r for file in files for r in records(file)])
         own = pool is None or shots == 0  # a pool costs time where nothing is taken from it
         tasks[name] = make_task(task, scored, shots, None if own else chosen(records(pool)), subject)
-    lm = HFLM(pretrained=options.model, dtype="float32", device="cpu", batch_size=1)
+    lm = HFLM(pretrained=options.model, dtype=options.dtype, device="cpu", batch_size=1)
     start = time.time()
     return evaluate(lm, tasks, limit=options.limit, bootstrap_iters=options.bootstrap), time.time() - start
 

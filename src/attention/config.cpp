@@ -26,6 +26,8 @@ constexpr std::array<std::pair<std::string_view, LocalWeight>, 6> kLocalWeights{
      {"yoso", LocalWeight::kYoso}}};
 constexpr std::array<std::pair<std::string_view, FeaturePosition>, 2> kFeaturePositions{
     {{"rotary", FeaturePosition::kRotary}, {"none", FeaturePosition::kNone}}};
+constexpr std::array<std::pair<std::string_view, KeepRule>, 2> kKeepRules{
+    {{"surprise", KeepRule::kSurprise}, {"random", KeepRule::kRandom}}};
 constexpr std::array<std::pair<std::string_view, Denominator>, 2> kDenominators{
     {{"separate", Denominator::kSeparate}, {"shared", Denominator::kShared}}};
 
@@ -54,8 +56,8 @@ constexpr std::array kBudgets{kLocalGroups, kKept};
 constexpr int kMostBudget = 65536;  // tokens
 
 constexpr int kLongestWindow = 1 << 30;
-constexpr std::array<std::string_view, 7> kOtherKeys{"method", "local",       "alpha",           "gate",
-                                                     "decay",  "denominator", "feature_position"};
+constexpr std::array<std::string_view, 8> kOtherKeys{"method", "local", "keep",        "alpha",
+                                                     "gate",   "decay", "denominator", "feature_position"};
 
 template <class Value, size_t n>
 std::string_view name_of(const std::array<std::pair<std::string_view, Value>, n>& names, Value value) {
@@ -305,6 +307,7 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   for (const IntegerKey& key : kIntegers) keys.integer(key.name, key.least, key.most, config.*key.field);
   keys.per_head(kLocalGroups.name, kLocalGroups.least, kMostBudget / config.group, config.local_groups);
   keys.per_head(kKept.name, kKept.least, kMostBudget, config.kept);
+  keys.choice("keep", kKeepRules, config.keep);
   if (method.grows) keys.integer("window", 0, kLongestWindow, config.window);
   for (const Option& option : options) {
     keys.integer(option.key, option.least, option.most, config.options[option.key] = option.standard);
@@ -327,6 +330,7 @@ AttentionConfig parse_one(const json& object, const std::string& where) {
   const bool both = config.has_local() && method.summary != SummaryKind::kNone;
   config.alpha_learned = both && !alpha_number;
   check_kept(config, keys);
+  if (config.kept.most() == 0) config.keep = KeepRule::kSurprise;  // none are kept by any rule
   if (config.local_alone()) {  // what says how a summary is made or read says nothing
     config.decay_learned = false;
     config.decay = 1.0;
@@ -361,6 +365,7 @@ json to_json(const AttentionConfig& config) {
       continue;  // older readers know none
     object[std::string(key.name)] = budget.is_array() ? json(budget.each()) : json(budget.number());
   }
+  if (config.keep != method.defaults.keep) object["keep"] = name_of(kKeepRules, config.keep);
   if (config.local != method.defaults.local) object["local"] = name_of(kLocalWeights, config.local);
   if (config.has_local() && method.summary != SummaryKind::kNone) {
     object["alpha"] = config.alpha_learned ? json("learned") : json(config.alpha);

@@ -30,6 +30,8 @@ const Method& softmax_method();
 
 enum class LocalWeight { kNone, kSoftmax, kRelu2, kRelu2Unit, kLaplace, kRelu, kYoso };
 enum class FeaturePosition { kRotary, kNone };
+/// Which older tokens are kept: those that the summary recalls worst, or a control, any.
+enum class KeepRule { kSurprise, kRandom };
 enum class Denominator { kSeparate, kShared };
 
 /// A whole number of all key-value heads, or one of each.
@@ -57,10 +59,11 @@ class PerHead {
 
 /// What every row takes: groups, the local branch, how it is mixed with the summary, the convolution.
 struct Augmentation {
-  int group = 64;            // C: tokens of a group, 1 … 4096
-  PerHead local_groups = 1;  // W: groups that the local branch sees, 1 … 65536 / group
-  PerHead kept = 0;  // M: older tokens that stay local, those that the summary recalls worst, 0 … 65536
-  int sinks = 0;     // m: first tokens that stay local, 0 … group
+  int group = 64;                       // C: tokens of a group, 1 … 4096
+  PerHead local_groups = 1;             // W: groups that the local branch sees, 1 … 65536 / group
+  PerHead kept = 0;                     // M: older tokens that stay local, 0 … 65536
+  KeepRule keep = KeepRule::kSurprise;  // which ones, where any are
+  int sinks = 0;                        // m: first tokens that stay local, 0 … group
   LocalWeight local = LocalWeight::kNone;
   bool alpha_learned = false;  // tensor `alpha` [H]
   double alpha = 1.0;          // where it is not learned

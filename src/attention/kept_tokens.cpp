@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/random.h"
 #include "base/scratch.h"
 
 namespace linnet {
@@ -26,6 +27,10 @@ void choose(const T* surprises, int64_t count, int64_t most, bool* chosen) {
 }
 
 }  // namespace
+
+float random_surprise(int64_t position) {
+  return static_cast<float>(uniform(0, 0, static_cast<uint64_t>(position)));
+}
 
 template <class T, class S>
 int64_t keep_most_surprising(const KeptLayout& layout, int64_t head_size, const Part<T, S>& kept,

@@ -84,6 +84,10 @@ struct KeptLayout {
   static constexpr int64_t kRadix = int64_t{1} << 24;
 };
 
+/// The surprise of the token at `position` under the rule `random`, in [0, 1): what every form of every
+/// machine draws for it. A float, so that float32 and float64 keep the same tokens.
+float random_surprise(int64_t position);
+
 /// Takes a block's tokens among the kept ones, of which there are `held`, and drops those of least surprise
 /// beyond M. `block` are the tokens with their keys as the local branch reads them, `surprises` [block.count]
 /// theirs. Returns how many of those that were held before still are.

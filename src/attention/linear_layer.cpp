@@ -144,7 +144,11 @@ void LinearLayer<T>::fold_kept(int64_t kv_head, const T* sums, const Part<T, S>&
   const Scratch::Scope scope(scratch);
   T* surprises = scratch.take<T>(block.count);
   block.weight = T(1);
-  summary->surprises(kv_head, sums, block, surprises);
+  if (config.keep == KeepRule::kRandom) {
+    for (int64_t i = 0; i < block.count; ++i) surprises[i] = T(random_surprise(block.position + i));
+  } else {
+    summary->surprises(kv_head, sums, block, surprises);
+  }
   const int64_t stay =
       keep_most_surprising(layout.kept, shape.head_size, kept, held(group - 1), held_block, surprises);
   const int64_t before = horizon(group - 1), now = horizon(group);

@@ -13,7 +13,7 @@
 namespace linnet {
 namespace {
 
-constexpr std::array<std::string_view, 4> kBudgetKeys{"group", "local_groups", "kept", "sinks"};
+constexpr std::array<std::string_view, 5> kBudgetKeys{"group", "local_groups", "kept", "keep", "sinks"};
 
 void check_budget_keys(const nlohmann::json& object, const std::string& where, bool has_layers) {
   if (!object.is_object()) throw Error(where, object.type_name(), "an object");

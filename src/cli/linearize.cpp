@@ -318,7 +318,7 @@ void describe_linearize(CLI::App& app, Work& work) {
   add_state_type(app, options->training.shared);
   app.add_option(
          "--budgets", options->budgets,
-         "Windows and kept tokens by hand instead: group, local_groups, kept and sinks of that object, "
+         "Windows and kept tokens by hand instead: group, local_groups, kept, keep and sinks of that object, "
          "and of its layers; JSON text, or a file with it")
       ->type_name("JSON");
   app.add_option("--recipe", options->recipe,

@@ -142,6 +142,9 @@ TEST(AttentionConfig, KeptTokensAreWrittenOnlyWhereThereAreSome) {
   EXPECT_FALSE(written(R"({"method": "grouped"})").contains("kept"));
   EXPECT_EQ(written(R"({"method": "grouped", "kept": [0, 5]})")["kept"], json({0, 5}));
   EXPECT_EQ(written(R"({"method": "grouped", "local_groups": [2, 5]})")["local_groups"], json({2, 5}));
+  EXPECT_FALSE(written(R"({"method": "grouped", "kept": 5})").contains("keep"));
+  EXPECT_EQ(written(R"({"method": "grouped", "kept": 5, "keep": "random"})")["keep"], "random");
+  EXPECT_FALSE(written(R"({"method": "grouped", "keep": "random"})").contains("keep"));  // none are kept
 }
 
 TEST(AttentionConfig, WhatIsWrongIsNamed) {

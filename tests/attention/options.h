@@ -70,6 +70,7 @@ inline std::vector<NamedConfig> all_configs(int group) {
       R"({"local": "softmax", "local_groups": 2, "kept": 7, "sinks": 2, "gate": true, "decay": 0.8})",
       R"({"local": "softmax", "local_groups": [2, 3], "kept": [0, 9], "taps": 3, "feature_position": "none"})",
       R"({"local": "softmax", "local_groups": [4, 2], "kept": [3, 16], "decay": "learned"})",
+      R"({"local": "softmax", "local_groups": [2, 3], "kept": [5, 11], "keep": "random", "sinks": 1})",
   };
   std::vector<NamedConfig> configs;
   for (const Method* method : methods()) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/kept_tokens.h"
 #include "attention/method.h"
 
 namespace linnet {
@@ -268,7 +269,8 @@ class ReferenceHead {
       std::vector<int64_t> before;
       for (int64_t s = config_.sinks; s < b * c; ++s) before.push_back(s);
       for (int64_t s = std::max<int64_t>(b * c, config_.sinks); s < (b + 1) * c; ++s) {
-        kept.emplace_back(-surprise(x, s, before, (b + w) * c), s);
+        const bool drawn = config_.keep == KeepRule::kRandom;
+        kept.emplace_back(-(drawn ? random_surprise(s) : surprise(x, s, before, (b + w) * c)), s);
       }
       std::sort(kept.begin(), kept.end());
       if (static_cast<int64_t>(kept.size()) > most) kept.resize(most);

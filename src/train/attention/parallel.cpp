@@ -79,7 +79,8 @@ at::Tensor linear_attention(const Rows& given, const Documents& documents, const
     const auto gain = parameters.find("local_gain");
     at::Tensor surprise;
     if (config.kept.number() > 0 && pass.read_groups() > 0)
-      surprise = surprises(summary, pass, form_of(*config.method).map);
+      surprise = config.keep == KeepRule::kRandom ? random_surprises(pass, v)
+                                                  : surprises(summary, pass, form_of(*config.method).map);
     const LocalOutput local =
         local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
                      gain != parameters.end() ? gain->second : at::Tensor(), parts, surprise);

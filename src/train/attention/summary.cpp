@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attention/kept_tokens.h"
 #include "train/ops.h"
 
 namespace linnet::train {
@@ -355,6 +356,21 @@ at::Tensor surprises(const SummaryRows& rows, const SummaryPass& pass, FeatureMa
     missed = at::cat({missed.narrow(2, 0, 1), error.square().sum(-1, true)}, 2);
   }
   return pass.without_unread(missed.sqrt(), -std::numeric_limits<double>::infinity()).squeeze(-1);
+}
+
+at::Tensor random_surprises(const SummaryPass& pass, const at::Tensor& v) {
+  const GroupLayout& layout = pass.layout;
+  const int64_t groups = pass.read_groups(), most = layout.groups * layout.size;
+  at::Tensor of_position = at::empty({most}, at::kFloat);
+  for (int64_t i = 0; i < most; ++i) of_position.data_ptr<float>()[i] = random_surprise(i);
+  const auto type = sum_type(v.scalar_type());
+  const at::Tensor inside = at::arange(layout.size, layout.number.options());
+  const at::Tensor position = layout.number.narrow(1, 0, groups).unsqueeze(-1) * layout.size + inside;
+  const at::Tensor drawn = of_position.to(v.device(), type)
+                               .index_select(0, position.flatten())
+                               .view({1, position.size(0), groups, layout.size, 1})
+                               .expand({v.size(0), v.size(1), groups, layout.size, 1});
+  return pass.without_unread(drawn, -std::numeric_limits<double>::infinity()).squeeze(-1);
 }
 
 at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass) {

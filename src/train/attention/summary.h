@@ -101,6 +101,9 @@ SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, Feat
 /// sums' type: ‖v − what its own key reads of the groups before its own, as readers see them when its group
 /// is folded‖. −∞ of tokens that never enter a summary. No gradient. read_groups() is above 0.
 at::Tensor surprises(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map);
+/// What the rule `random` has in place of surprises (attention/kept_tokens.h), for values v [G, B, groups, C,
+/// e].
+at::Tensor random_surprises(const SummaryPass& pass, const at::Tensor& v);
 /// The row's division, then its norm where it has a gain.
 at::Tensor finish_features(const SummaryRead& read, const SummaryPass& pass);
 
