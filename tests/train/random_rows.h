@@ -50,6 +50,7 @@ inline std::vector<std::string> test_configs() {
       R"({"local": "softmax", "local_groups": 2, "kept": 5, "sinks": 2, "gate": true, "decay": "learned"})",
       R"({"local": "softmax", "local_groups": 3, "kept": 30, "group": 1, "decay": 0.7, "feature_position": "none"})",
       R"({"local": "softmax", "local_groups": [2, 4], "kept": [9, 0], "sinks": 1, "decay": "learned", "taps": 2})",
+      R"({"local": "softmax", "local_groups": 2, "kept": [6, 9], "keep": "random", "sinks": 1, "gate": true})",
   };
   std::vector<std::string> configs;
   for (const Method* method : methods()) {
