@@ -16,6 +16,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/remove_folder.h"
 #include "base/timing.h"
 #include "cli/commands.h"
 #include "cli/compare_folder.h"
@@ -240,7 +241,7 @@ void Comparison::compute(const Cell& cell) {
   const fs::path work = folder_.work(cell), made_for = work / "identity.json";
   const nlohmann::json own = folder_.identity(cell);
   std::error_code error;
-  if (!fs::exists(made_for, error) || read_json(made_for) != own) fs::remove_all(work);
+  if (!fs::exists(made_for, error) || read_json(made_for) != own) remove_folder(work);
   fs::create_directories(work);
   write_file(made_for, own.dump());
   note(fmt::format("{} …", cell.name));
@@ -271,7 +272,7 @@ void Comparison::compute(const Cell& cell) {
   result["commands"] = folder_.lines(cell);
   result["identity"] = own;
   folder_.write(cell, result);
-  if (!options_.keep_models || result.contains("failed")) fs::remove_all(work);
+  if (!options_.keep_models || result.contains("failed")) remove_folder(work);
   if (!cell.name.starts_with("window.")) say_done(cell, result);
 }
 
