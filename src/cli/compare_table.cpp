@@ -73,6 +73,7 @@ std::map<std::string, Number> values_of(const Json& result, const Json* base, co
   values["state_bytes"] = at(&result, "/recall/models/model/state_bytes");
   if (!values["state_bytes"]) values["state_bytes"] = at(&result, "/decode/decode/0/state_bytes");
   values["decode"] = at(&result, "/decode/decode/0/decode_tokens_per_second");
+  values["trained_tokens"] = at(&result, "/training/tokens");  // asked for, rounded down to whole steps
   values["trained_parameters"] = at(&result, "/training/trained_parameters");
   values["train_rate"] = at(&result, "/training/tokens_per_second");
   values["window_bits"] = at(window, "/rows/bits_per_byte");
@@ -175,7 +176,9 @@ std::string trained_text(const Json& row) {
   std::string text = row["train"].get<std::string>();
   const Json::json_pointer at("/values/trained_parameters/mean");
   if (row.contains(at)) text += fmt::format(" ({})", short_number(row[at].get<double>()));
-  text += fmt::format(", {} tokens", short_number(row["tokens"].get<double>()));
+  const Json::json_pointer tokens("/values/trained_tokens/mean");
+  text += fmt::format(", {} tokens",
+                      short_number((row.contains(tokens) ? row[tokens] : row["tokens"]).get<double>()));
   return text;
 }
 
