@@ -76,7 +76,10 @@ nlohmann::json CompareFolder::read(const std::string& name) const {
   if (!has(result, "cell", &nlohmann::json::is_string) || !has(result, "about", &nlohmann::json::is_object) ||
       !has(result["about"], "method", &nlohmann::json::is_string) ||
       !has(result, "identity", &nlohmann::json::is_object) ||
-      (result.contains("failed") && !result["failed"].is_string()))
+      (result.contains("failed") && !result["failed"].is_string()) ||
+      (result.contains("window") && !result["window"].is_string()) ||
+      (result.contains("training") && !has(result["training"], "curve", &nlohmann::json::is_array)) ||
+      (result.contains("rows") && !has(result["rows"], "bits_per_byte", &nlohmann::json::is_number)))
     throw Error(file.string(), "holds no result of linnet compare", "one, or no such file");
   return result;
 }

@@ -15,6 +15,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "evaluate/perplexity.h"
+#include "model/draft_heads.h"
 #include "model/write_model.h"
 #include "text/corpus.h"
 
@@ -150,7 +151,8 @@ void check_usage(const QuantizeCommandOptions& options) {
   if (options.calibrate.empty())
     refuse_given(*options.app, {"--calibrate-tokens"}, "given without --calibrate", "texts to read");
   if (texts.empty())
-    refuse_given(*options.app, {"--window", "--field", "--dtype"}, "given without --valid or --calibrate", "texts");
+    refuse_given(*options.app, {"--window", "--field", "--dtype"}, "given without --valid or --calibrate",
+                 "texts");
 }
 
 ExitStatus quantize(QuantizeCommandOptions options) {
@@ -160,6 +162,8 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
   const auto model = open_model(options);
   if (model->is_quantized()) throw Error(options.model, "is quantized already", "the model it was made from");
+  std::optional<DraftHeads> heads;  // read before anything is written
+  if (has_heads(model->folder())) heads = open_heads(heads_folder(model->folder()), *model);
   if (!options.calibrate.empty()) {
     const auto inputs = moments_of(options);
     if (!inputs) return interrupted_saying("nothing written");
@@ -178,6 +182,7 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   const auto tensors =
       write_quantized(options.out, *model, options.how, static_cast<size_t>(options.shard_bytes), pool);
   progress.reset();
+  if (heads) copy_heads(*heads, *Model::open(options.out));
   print(table_of(tensors));
   Json rows = Json::array();
   Loss all;

@@ -46,7 +46,7 @@ void add_sampling(CLI::App& app, SamplingOptions& options, int64_t most) {
          "--repetition-penalty", options.repetition_penalty,
          "Divides positive logits of tokens that were there before, multiplies negative ones (default: "
          "generation_config.json's, else 1)")
-      ->check(positive());
+      ->check(from_to(Sampling::kLeastPenalty, Sampling::kMostPenalty));
   app.add_option("--stop", options.stop,
                  "Text or special token that ends the text and is not printed; may be repeated")
       ->type_name("TEXT")

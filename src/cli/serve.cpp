@@ -153,7 +153,7 @@ void add_limits(CLI::App& app, ServeOptions& options) {
       ->type_name("BYTES");
   app.add_option("--timeout", options.http.timeout,
                  "Seconds that a client may take to send a request, or to take a piece of the answer")
-      ->check(positive());
+      ->check(from_to(0.001, 1e6));
 }
 
 }  // namespace

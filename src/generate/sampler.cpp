@@ -24,7 +24,8 @@ void Sampling::check() const {
       {"--top-p", top_p, top_p >= 0 && top_p <= 1, "a number from 0 to 1"},
       {"--min-p", min_p, min_p >= 0 && min_p <= 1, "a number from 0 to 1"},
       {"--repetition-penalty", repetition_penalty,
-       repetition_penalty > 0 && std::isfinite(repetition_penalty), "a number above 0 (1 changes nothing)"},
+       repetition_penalty >= kLeastPenalty && repetition_penalty <= kMostPenalty,
+       "a number from 0.01 to 100 (1 changes nothing)"},
   };
   for (const Row& row : rows) {
     if (!row.good) throw Error(row.option, fmt::format("{} makes no sense", row.value), row.expected);

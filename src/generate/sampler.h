@@ -19,6 +19,9 @@ struct Sampling {
   double min_p = 0.0;               // keep what is at least min_p times as likely as the likeliest
   double repetition_penalty = 1.0;  // logits of tokens seen: x / penalty where positive, x * penalty below 0
 
+  // Of the penalty: beyond, a finite logit times or through it need not be finite.
+  static constexpr double kLeastPenalty = 0.01, kMostPenalty = 100;
+
   /// Throws Error naming the option (as in "--top-p") on a value that makes no sense.
   void check() const;
 };

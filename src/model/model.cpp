@@ -167,7 +167,8 @@ void Model::check_hash() const {
 }
 
 void Model::set_state(std::optional<StateType> type) {
-  const TensorView* weights = tensor(family_->embedding, "weight");
+  // Of a quantized folder what is no matrix tells the type that the model was in.
+  const TensorView* weights = tensor(is_quantized() ? family_->final_norm : family_->embedding, "weight");
   const bool narrow = weights != nullptr && weights->type == DType::kBF16;
   state_ = type.value_or(narrow ? StateType::kBFloat16 : StateType::kComputed);
 }

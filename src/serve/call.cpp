@@ -39,14 +39,13 @@ double number(const JsonView& field, double low, double high) {
 }
 
 void read_sampling(const JsonView& body, Sampling& sampling) {
-  constexpr double kInfinity = std::numeric_limits<double>::infinity();
   const auto set = [&](const char* name, double low, double high, double& value) {
     if (const JsonView field = body[name]; !field.is_null()) value = number(field, low, high);
   };
   set("temperature", 0, std::numeric_limits<double>::max(), sampling.temperature);
   set("top_p", 0, 1, sampling.top_p);
   set("min_p", 0, 1, sampling.min_p);
-  set("repetition_penalty", std::numeric_limits<double>::min(), kInfinity, sampling.repetition_penalty);
+  set("repetition_penalty", Sampling::kLeastPenalty, Sampling::kMostPenalty, sampling.repetition_penalty);
   if (const JsonView field = body["top_k"]; !field.is_null())
     sampling.top_k = std::max<int64_t>(0, whole(field, -1));  // −1: all, as 0
 }

@@ -167,6 +167,7 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
                       .type = DType::kBF16},
                      inputs() / "whole");
   fs::copy_file(model() / "tokenizer.json", inputs() / "whole/tokenizer.json");
+  write_random_heads({}, *Model::open(input("whole")), inputs() / "whole/heads");
   const Outcome outcome = run({"quantize", "{i}/whole", "-o", "{i}/integers", "--weights", "int4", "--valid",
                                "{i}/text.txt", "--json", "out.json"});
   ASSERT_EQ(outcome.status, 0) << outcome.err;
@@ -185,6 +186,8 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
                 seen["weights"]["types"]["int8, groups of 32"].get<int64_t>(),
             json["parameters"].get<int64_t>());
   EXPECT_THAT(seen["problems"], IsEmpty());
+  EXPECT_EQ(seen["state"], before["state"]);  // keys and values stay in the model's own type
+  EXPECT_EQ(run({"generate", "{i}/integers", "-p", "a", "-n", "9", "--speculative", "heads"}).status, 0);
   EXPECT_EQ(run({"check", "{i}/integers", "--tokens", "8"}).status, 0);
   const Outcome calibrated = run({"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--calibrate",
                                   "{i}/text.txt", "--calibrate-tokens", "20", "--window", "8"});

@@ -100,7 +100,7 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {budgets(R"({"layers": 3})"), "--budgets: layers: number, expected an object"},
       {budgets(R"({"layers": {"0": 3}})"), "--budgets: layers.0: number, expected an object"},
       {budgets(R"({"taps": 3})"),
-       "--budgets: key \"taps\", expected group, local_groups, kept, sinks, layers"},
+       "--budgets: key \"taps\", expected group, local_groups, kept, keep, sinks, layers"},
       {budgets(R"({"layers": {"0": {"method": "relu"}}})"),
        "--budgets: layers.0: key \"method\", expected group"},
       {budgets(R"({"group": null})"), "--budgets: group: null, expected a value, or no such key"},

@@ -145,6 +145,7 @@ TEST(Sampling, RefusesImpossibleValuesByTheirOption) {
       {{.top_p = -0.1}, "--top-p: -0.1"},
       {{.min_p = 2}, "--min-p: 2"},
       {{.repetition_penalty = 0}, "--repetition-penalty: 0"},
+      {{.repetition_penalty = 1e-38}, "--repetition-penalty: 1e-38"},
   };
   for (const auto& [sampling, message] : rows) {
     try {

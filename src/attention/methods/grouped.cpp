@@ -20,7 +20,8 @@ const Method& grouped_method() {
     Method m = hedgehog_method();
     m.name = "grouped";
     m.description =
-        "hedgehog with softmax over four groups and sinks, gate, decay, taps: what Linnet recommends";
+        "hedgehog with softmax over four groups and sinks, gate, decay, taps: what Linnet recommends where "
+        "every head has the same window";
     m.cost = "2d² + 4de";
     m.defaults.group = 64;
     m.defaults.local_groups = 4;
