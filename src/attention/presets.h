@@ -18,8 +18,9 @@ nlohmann::json attention_to_spend_on();
 /// entry's row takes them: the local branch is what a row without a summary is, so `local` does not.
 nlohmann::json with_changes(nlohmann::json object, const nlohmann::json& changes);
 
-/// `object` with the budgets in `budgets`: numbers and arrays of group, local_groups, kept and sinks, the rule keep, and of
-/// the same keys in entries of its `layers`. Throws Error (where: `where`) on any other key.
+/// `object` with the budgets in `budgets`: numbers and arrays of group, local_groups, kept and sinks, the
+/// rule keep, and of the same keys in entries of its `layers`. Throws Error (where: `where`) on any other
+/// key.
 nlohmann::json with_budgets(nlohmann::json object, const nlohmann::json& budgets, const std::string& where);
 
 }  // namespace linnet
