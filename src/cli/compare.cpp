@@ -107,7 +107,7 @@ nlohmann::json grid_object(const std::string& file) {
 
 std::shared_ptr<const Model> open_base(const CompareOptions& options) {
   const auto base = open_model(options);
-  if (base->config().raw.contains("linear_attention") || base->lora())
+  if (base->is_sidecar() || base->config().raw.contains("linear_attention") || base->lora())
     throw Error(options.model, "is linearized, or a LoRA", "a softmax model with its own weights");
   return base;
 }
@@ -372,6 +372,9 @@ ExitStatus Comparison::run() {
 ExitStatus compare(const CompareOptions& options) {
   train::parse_device(options.device);  // refuses one that is not there
   if (options.table && options.list) throw Error("--table", "given with --list", "one of the two");
+  if (options.table && options.anew) throw Error("--anew", "given with --table", "one of the two");
+  if (options.table && !fs::is_directory(options.out))
+    throw Error(options.out.string(), "not there", "a folder that linnet compare has filled");
   for (const auto* files : {&options.data, &options.valid})
     if (std::find(files->begin(), files->end(), "-") != files->end())
       throw Error(files == &options.data ? "--data" : "--valid", "standard input, which can be read once",

@@ -401,7 +401,7 @@ struct HttpServer::Impl {
       error_code ignored;
       acceptor.close(ignored);
       again.cancel();
-      signals.clear(ignored);  // the next one has its ordinary effect
+      signals.clear(ignored);
       std::vector<std::shared_ptr<Session>> open;
       {
         const std::lock_guard lock(shared.mutex);
@@ -456,6 +456,8 @@ void HttpServer::stop_at_signals() {
   impl_->signals.add(SIGTERM);
   impl_->signals.async_wait([this](error_code error, int) {
     if (error) return;
+    error_code ignored;
+    impl_->signals.clear(ignored);  // before it is said that the next one has its ordinary effect
     impl_->shared.log("ending once what is open has been answered; at once if told so once more");
     impl_->stop();
   });

@@ -205,6 +205,15 @@ TEST_F(CompareProgram, LeavesWhatIsFinishedUsableUponCtrlC) {
   EXPECT_EQ(cells(), kCells);
 }
 
+TEST_F(CompareProgram, RefusesATableOfAFolderThatIsNotThere) {
+  grid();
+  const Outcome outcome = compare({"--table"});
+  EXPECT_EQ(outcome.status, 2);
+  EXPECT_THAT(outcome.err, HasSubstr("out: not there, expected a folder that linnet compare has filled"));
+  EXPECT_FALSE(fs::exists(path("out")));
+  EXPECT_THAT(compare({"--table", "--anew"}).err, HasSubstr("--anew: given with --table"));
+}
+
 TEST_F(CompareProgram, ListsCellsAndWhyOthersAreLeftOut) {
   grid({{"methods", {"softmax", "grouped", "flash_local"}},
         {"variants", {"plain", "local+conv+gate+decay"}},
