@@ -27,7 +27,8 @@ void check_budget_keys(const nlohmann::json& object, const std::string& where, b
   }
 }
 
-/// Whether one layer's object is without a fault.
+}  // namespace
+
 bool is_attention(const nlohmann::json& object) {
   try {
     parse_layer_attention(object, "");
@@ -36,8 +37,6 @@ bool is_attention(const nlohmann::json& object) {
     return false;
   }
 }
-
-}  // namespace
 
 nlohmann::json method_attention(const std::string& name, int layers) {
   nlohmann::json object{{"method", name}};

@@ -6,6 +6,9 @@
 
 namespace linnet {
 
+/// Whether one layer's object is without a fault.
+bool is_attention(const nlohmann::json& object);
+
 /// What `--method NAME` stands for: the row in every layer but for the first half, rounded down, where it has
 /// a row for those (Method::first_half). An unknown name is left to parse_attention.
 nlohmann::json method_attention(const std::string& name, int layers);

@@ -107,7 +107,7 @@ nlohmann::json grid_object(const std::string& file) {
 
 std::shared_ptr<const Model> open_base(const CompareOptions& options) {
   const auto base = open_model(options);
-  if (base->is_sidecar() || base->config().raw.contains("linear_attention") || base->lora())
+  if (base->is_sidecar() || base->config().raw.contains("linear_attention"))
     throw Error(options.model, "is linearized, or a LoRA", "a softmax model with its own weights");
   return base;
 }

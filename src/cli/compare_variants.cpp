@@ -1,21 +1,8 @@
 #include "cli/compare_variants.h"
 
-#include "base/error.h"
+#include "attention/presets.h"
 
 namespace linnet::cli {
-namespace {
-
-/// Whether a layer's object is without a fault.
-bool takes(const nlohmann::json& object) {
-  try {
-    parse_layer_attention(object, "");
-    return true;
-  } catch (const Error&) {
-    return false;
-  }
-}
-
-}  // namespace
 
 Augmented augmented(const Method& method, const std::string& variant, const nlohmann::json& sizes) {
   Augmented result;
@@ -42,7 +29,7 @@ Augmented augmented(const Method& method, const std::string& variant, const nloh
     nlohmann::json changed = set;
     changed["method"] = method.name;
     changed[key] = on;
-    if (gates && !is_own && takes(changed)) set[key] = on;
+    if (gates && !is_own && is_attention(changed)) set[key] = on;
     if (!gates && is_own) set[key] = off;
   };
   turn("gate", own.gate, true, false);

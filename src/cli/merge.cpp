@@ -2,8 +2,6 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
-#include <optional>
-
 #include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -27,8 +25,7 @@ void merge(const MergeOptions& options) {
   const auto model = open_model(options);
   if (!model->is_sidecar())
     throw Error(options.model, "has its own weights", "a sidecar or a PEFT LoRA folder");
-  std::optional<DraftHeads> heads;  // read before anything is written
-  if (has_heads(model->folder())) heads = open_heads(heads_folder(model->folder()), *model);
+  const auto heads = heads_beside(*model);  // read before anything is written
   const auto merged = merge_lora(*model);
   std::vector<NamedTensor> changed;
   for (const auto& [name, tensor] : merged) changed.push_back({name, tensor.view()});

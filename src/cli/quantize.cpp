@@ -162,8 +162,7 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
   const auto model = open_model(options);
   if (model->is_quantized()) throw Error(options.model, "is quantized already", "the model it was made from");
-  std::optional<DraftHeads> heads;  // read before anything is written
-  if (has_heads(model->folder())) heads = open_heads(heads_folder(model->folder()), *model);
+  const auto heads = heads_beside(*model);  // read before anything is written
   if (!options.calibrate.empty()) {
     const auto inputs = moments_of(options);
     if (!inputs) return interrupted_saying("nothing written");

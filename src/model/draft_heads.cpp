@@ -207,6 +207,11 @@ bool has_heads(const fs::path& model) {
   return fs::is_regular_file(heads_folder(model) / "config.json", error);
 }
 
+std::optional<DraftHeads> heads_beside(const Model& model) {
+  if (!has_heads(model.folder())) return std::nullopt;
+  return open_heads(heads_folder(model.folder()), model);
+}
+
 void write_heads(const fs::path& out, const DraftHeads& form, std::span<const NamedTensor> tensors,
                  const Model& model) {
   std::error_code error;

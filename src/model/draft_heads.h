@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -60,6 +61,8 @@ DraftHeads open_heads(const std::filesystem::path& folder, const Model& model);
 /// Where a model's heads lie unless told: the folder `heads` in its own.
 std::filesystem::path heads_folder(const std::filesystem::path& model);
 bool has_heads(const std::filesystem::path& model);
+/// The model's heads that lie there, read and checked whole; none.
+std::optional<DraftHeads> heads_beside(const Model& model);
 
 /// Writes heads of `model`, of which `form` says all but the tensors, `out`'s files appearing one by one,
 /// config.json last. Medusa's in the published layout: version 2 without vocabulary matrices, else the first.

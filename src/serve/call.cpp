@@ -33,8 +33,7 @@ int64_t whole(const JsonView& field, int64_t low, int64_t high = std::numeric_li
 double number(const JsonView& field, double low, double high) {
   const double value = field.number();
   if (!(value >= low && value <= high))
-    field.fail(fmt::format("{}", value),
-               std::isinf(high) ? fmt::format("at least {}", low) : fmt::format("{} to {}", low, high));
+    field.fail(fmt::format("{}", value), fmt::format("{} to {}", low, high));
   return value;
 }
 
