@@ -1,13 +1,13 @@
 """Multi-step reasoning under speculation: BBH's chain-of-thought prompts continued with and without guesses.
 
-bbh.py LINNET PROMPTS TESTS MODEL… [--speculative lookup] [--examples 3] [--tokens 160] [--threads 2] [--markdown FILE]
+bbh.py LINNET PROMPTS TESTS MODEL… [--speculative lookup] [--examples 3] [--tokens 160] [--threads 2] [--jobs 1] [--markdown FILE]
 
 PROMPTS holds a record a task (`task`, `prompt`: three worked examples), TESTS a record an example (`task`, `input`,
 `target`), .jsonl or .jsonl.xz. Every task's examples are asked one after another, so that the worked examples are read
 once (--prefix-cache). `generate --report --verify` decodes each continuation twice, with and without guesses, and
 fails where a token differs; so does this script. Needs Python alone.
 """
-import argparse, json, lzma, os, subprocess, sys, tempfile
+import argparse, concurrent.futures, json, lzma, os, subprocess, sys, tempfile
 
 
 def records(path):
@@ -31,6 +31,7 @@ def prompts_by_task(options):
 def run_task(options, model, prompts, folder):
     """The task's totals: what `generate --json` says of speculation, and how many answers are right."""
     file, result = os.path.join(folder, "prompts.jsonl"), os.path.join(folder, "result.json")
+    os.mkdir(folder)
     with open(file, "w", encoding="utf-8") as out:
         for prompt, _ in prompts: out.write(json.dumps({"text": prompt}) + "\n")
     command = [options.linnet, "generate", model, "--prompts", file, "--parallel", "1", "--prefix-cache", "400M",
@@ -78,6 +79,7 @@ def main():
     parser.add_argument("--examples", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=1, help="tasks at once; more than one disturb each other's times")
     parser.add_argument("--tasks", help="of these names alone, separated by commas")
     parser.add_argument("--markdown", help="write the tables to this file too")
     options = parser.parse_args()
@@ -88,9 +90,11 @@ def main():
     text = ""
     for model in options.models:
         rows = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for name, prompts in sorted(tasks.items()):
-                rows[name] = run_task(options, model, prompts, folder)
+        with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+            runs = {name: pool.submit(run_task, options, model, prompts, os.path.join(folder, name))
+                    for name, prompts in sorted(tasks.items())}
+            for name, run in runs.items():
+                rows[name] = run.result()
                 print(line_of(name, rows[name]), flush=True)
         text += f"{os.path.basename(os.path.normpath(model))}, --speculative {options.speculative}:\n\n{head}\n"
         text += "".join(line_of(name, row) + "\n" for name, row in rows.items())
