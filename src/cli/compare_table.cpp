@@ -113,11 +113,10 @@ const Json* result_named(const Json& results, const std::string& name) {
   return nullptr;
 }
 
-/// What cells of one row share: all but the seed.
+/// What cells of one row share: all but the seed; a result without one is a row of its own.
 std::string key_of(const Json& result) {
   Json about = result.at("about");
-  about.erase("seed");
-  return about["method"] == "window" ? result.at("cell").get<std::string>() : about.dump();
+  return about.erase("seed") > 0 ? about.dump() : result.at("cell").get<std::string>();
 }
 
 Json mean_over_seeds(const std::vector<double>& values) {

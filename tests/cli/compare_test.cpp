@@ -161,6 +161,10 @@ TEST_F(CompareProgram, JoinsSharesAndSeedsInOneTable) {
                        cell("relu.local.transfer.lora.1")["rows"]["bits_per_byte"].get<double>()) /
                       2;
   EXPECT_NEAR(all["rows"][1]["values"]["bits"]["mean"], mean, 1e-12);
+  // A method may be called what the windows are that stand beside cells untrained.
+  grid({{"methods", {"relu", {{"name", "window"}, {"method", "relu"}}}}, {"seeds", {0, 1}}});
+  ASSERT_EQ(compare().status, 0);
+  EXPECT_EQ(read_json(path("out/compare.json"))["rows"][2]["seeds"], (nlohmann::json{0, 1}));
 }
 
 TEST_F(CompareProgram, LeavesACellToTheProcessThatIsAtIt) {
