@@ -114,6 +114,7 @@ inline const std::map<std::string_view, ReferenceMap>& reference_maps() {
       {"elu1", reference_pointwise<reference_elu1>},
       {"hedgehog", reference_hedgehog},
       {"grouped", reference_hedgehog},
+      {"flash", reference_pointwise<reference_same>},
       {"flash_global", reference_pointwise<reference_same>},
       {"flash_global_inclusive", reference_pointwise<reference_same>},
       {"performer", reference_performer},
