@@ -35,10 +35,11 @@ struct HeadRows {
 template <class T>
 struct Rows {
   int64_t count = 0;
-  HeadRows<const T> q;          // [heads, count, head_size], rotated
-  HeadRows<const T> k;          // [kv_heads, count, head_size], rotated
-  HeadRows<const T> v;          // [kv_heads, count, value_size]
-  HeadRows<const T> summary_q;  // what the summary reads where feature_position is none: before rotary
+  HeadRows<const T> q;  // [heads, count, head_size], rotated
+  HeadRows<const T> k;  // [kv_heads, count, head_size], rotated
+  HeadRows<const T> v;  // [kv_heads, count, value_size]
+  // What the summary reads where feature_position is none: before rotary. Or its own (own_summary_rows).
+  HeadRows<const T> summary_q;
   HeadRows<const T> summary_k;  // where a Rotation says how k came of it, the state holds k alone
 };
 

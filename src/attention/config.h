@@ -123,6 +123,14 @@ struct AttentionShape {
   int head_size = 0;   // d
   int value_size = 0;  // e
   StateType state = StateType::kComputed;
+  /// The summary's queries and keys are its own (a gated attention unit's), not the local branch's before
+  /// rotary; whether they are rotated themselves is whoever makes them's to know.
+  bool own_summary_rows = false;
+
+  /// Whether the summary reads other queries and keys than the local branch.
+  bool reads_apart(const Augmentation& config) const {
+    return own_summary_rows || config.feature_position == FeaturePosition::kNone;
+  }
 };
 
 /// Bytes of a number of a key or a value in a state, where arithmetic is in float32.

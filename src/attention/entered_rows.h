@@ -17,7 +17,7 @@ class EnteredRows {
  public:
   /// For a state.
   const Rows<T>& enter(const LinearLayer<T>& layer, const Rows<T>& rows) {
-    const bool own = layer.config.feature_position == FeaturePosition::kNone;
+    const bool own = layer.shape.reads_apart(layer.config);
     rows_ = held_.enter(layer.shape, enter_stateless(layer, rows), own && !layer.turns_back());
     if (!own) rows_.summary_k = rows_.k;
     return rows_;
@@ -26,7 +26,7 @@ class EnteredRows {
   /// For a form without one. Rows that it does not read may be null.
   const Rows<T>& enter_stateless(const LinearLayer<T>& layer, const Rows<T>& rows) {
     rows_ = rows;
-    const bool own = layer.config.feature_position == FeaturePosition::kNone;
+    const bool own = layer.shape.reads_apart(layer.config);
     if (layer.config.method->unit_rows) {
       const int64_t heads = layer.shape.heads, kv_heads = layer.shape.kv_heads, size = layer.shape.head_size;
       numbers_.resize((own ? 2 : 1) * (heads + kv_heads) * rows.count * size);

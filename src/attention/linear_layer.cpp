@@ -58,7 +58,7 @@ LinearLayer<T>::LinearLayer(const AttentionConfig& c, const AttentionShape& s,
   if (config.has_summary()) summary = make_summary(config, shape, parameters);
   if (config.has_local()) local.emplace(config, shape, score_scale, values_of(parameters, "local_gain"));
   if (rotation) rotation_ = std::make_shared<const KeyRotation<T>>(*rotation, s.head_size, c.group);
-  reads_before_ = config.feature_position == FeaturePosition::kNone;
+  reads_before_ = shape.reads_apart(config);
   layout = layout_of(config);
   alphas =
       config.alpha_learned ? values_of(parameters, "alpha") : std::vector<T>(shape.heads, T(config.alpha));
@@ -79,10 +79,10 @@ LinearLayer<T> LinearLayer<T>::of_class(const AttentionConfig& own) const {
   return other;
 }
 
-// Keys of unit length are made of rotated and unrotated ones by themselves.
+// Keys of unit length are made of rotated and unrotated ones by themselves, a unit's of maps of their own.
 template <class T>
 LinearLayout LinearLayer<T>::layout_of(const AttentionConfig& own) const {
-  const bool apart = reads_before_ && (!rotation_ || own.method->unit_rows);
+  const bool apart = reads_before_ && (!rotation_ || own.method->unit_rows || shape.own_summary_rows);
   return {own, shape, summary ? summary->matrices() : std::vector<PaddedMatrix>(), apart};
 }
 

@@ -109,7 +109,7 @@ class LinearLayer {
   LinearLayout layout_of(const AttentionConfig& own) const;
 
   std::shared_ptr<const KeyRotation<T>> rotation_;  // null: how keys turn is not known
-  bool reads_before_ = false;                       // the summary reads keys before rotary
+  bool reads_before_ = false;                       // the summary reads other keys than the local branch
 };
 
 }  // namespace linnet

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "cli/commands.h"
 #include "cli/training.h"
+#include "model/teacher.h"
 #include "train/output.h"
 
 namespace linnet::cli {
@@ -24,8 +25,6 @@ nlohmann::json read_config(const PretrainOptions& options) {
   if (std::filesystem::is_directory(file)) file /= "config.json";
   nlohmann::json config = read_json(file);
   if (!config.is_object()) throw Error(file.string(), "is no object", "a config.json");
-  if (config.contains("linear_attention"))
-    throw Error(file.string(), "has linear_attention", "a softmax model's config: linearize it afterwards");
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
   const auto bos = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
   const auto eos = tokenizer.eos() ? tokenizer.eos() : tokenizer.bos();
@@ -44,6 +43,8 @@ ExitStatus pretrain(const PretrainOptions& options) {
   const ModelConfig config = ModelConfig::parse(json, options.config.string());
   std::vector<train::Phase> phases = train::pretrain_recipe(numbers_of(training), place_of(training, config));
   train::Module module(config, training.shared.seed, module_options(training, config, phases));
+  if (const auto linear = json.find("linear_attention"); linear != json.end())
+    module.set_attention(attention_over(config, *linear, options.config.string()), training.shared.seed);
   TrainingRun run{.title = "linnet pretrain",
                   .tokenizer = options.tokenizer,
                   .phases = std::move(phases),

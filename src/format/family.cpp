@@ -74,6 +74,19 @@ void read_smollm3(const Fields& fields, ModelConfig& config) {
   for (size_t i = 0; i < layers; ++i) config.rotated[i] = (i + 1) % interval != 0;
 }
 
+/// FLASH's one head, the size of its values, its norm.
+void read_flash(const Fields& fields, ModelConfig& config) {
+  for (const char* key : {"num_attention_heads", "num_key_value_heads"}) fields.optional_integer(key, 1, 1);
+  config.value_size = config.intermediate;
+  constexpr std::pair<std::string_view, NormKind> kNorms[] = {
+      {"scale_norm", NormKind::kScale}, {"rms_norm", NormKind::kRms}, {"layer_norm", NormKind::kLayer}};
+  const std::string name = fields.optional_string("norm_type").value_or("scale_norm");
+  const auto* const norm =
+      std::ranges::find(kNorms, std::string_view(name), [](const auto& row) { return row.first; });
+  if (norm == std::end(kNorms)) fields.refuse("norm_type", "scale_norm, rms_norm or layer_norm");
+  config.norm = norm->second;
+}
+
 // ---------------------------------------------------------------- rows
 
 /// LLaMA, whose names and order of things most decoders have taken over.
@@ -270,8 +283,35 @@ constexpr Family gpt2() {
   return row;
 }
 
+/// Linnet's own folder of it: nobody ships one.
+constexpr Family flash() {
+  Family row;
+  row.model_type = "flash";
+  row.architecture = "FlashForCausalLM";
+  row.keys.heads = row.keys.kv_heads = "";
+  row.keys.epsilon = "norm_eps";
+  row.defaults = {.positions = 1024, .epsilon = 1e-5, .head_size = 128};
+  row.read_more = read_flash;
+  row.norm = NormKind::kScale;
+  row.gated = false;
+  row.gated_unit = true;
+  row.prefix = "model.";
+  row.embedding = "embed_tokens";
+  row.final_norm = "norm";
+  row.head = "lm_head";
+  row.layer = "layers.{}.";
+  row.attention_norm = "input_norm";
+  row.q = "gau.z_proj";
+  row.v = "gau.v_proj";
+  row.gate = "gau.u_proj";
+  row.o = "gau.o_proj";
+  row.affine = "gau.affine";
+  row.attention = "gau.";
+  return row;
+}
+
 constexpr Family kFamilies[] = {llama(), mistral(), qwen2(),  qwen3(),    smollm3(), phi3(),
-                                olmo2(), gemma(),   gemma2(), gpt_neox(), gpt2()};
+                                olmo2(), gemma(),   gemma2(), gpt_neox(), gpt2(),    flash()};
 
 // Decoders whose feed-forwards are many, of which a token takes some.
 constexpr std::string_view kMixtures[] = {

@@ -17,6 +17,7 @@ enum class NormKind {
   kRms,
   kRmsPlusOne,  // the gain is 1 + w
   kLayer,
+  kScale,  // kRms with one gain for all numbers
 };
 enum class PositionKind { kRotary, kLearned };
 
@@ -80,12 +81,16 @@ struct Family {
   /// Reads what only this family's config.json has.
   void (*read_more)(const Fields& fields, ModelConfig& config) = nullptr;
 
-  NormKind norm = NormKind::kRms;
+  NormKind norm = NormKind::kRms;  // unless config.json says another (ModelConfig::norm)
   QkNorm qk_norm = QkNorm::kNone;
   PositionKind positions = PositionKind::kRotary;
   QkvParts qkv = QkvParts::kApart;
   bool gated = true;        // feed-forward is down(act(gate(x)) * up(x)), else down(act(up(x)))
   bool transposed = false;  // matrices stand as [in, out] (GPT-2's Conv1D)
+  /// A layer is one gated attention unit (docs/flash.md): of x = norm(stream), z = act(q(x)), value =
+  /// act(v(x)), stream += o(act(gate(x)) ⊙ attention). Queries and keys are `affine` maps of z. No
+  /// feed-forward.
+  bool gated_unit = false;
 
   // Names of modules; "": the family has none. A module has `.weight` and, where biased, `.bias`: layer norms
   // always, matrices by ModelConfig's attention_bias, attention_output_bias and mlp_bias.
@@ -96,6 +101,9 @@ struct Family {
   // one matrix [gate; up], named by `up`.
   std::string_view attention_norm, q, k, v, q_norm, k_norm, o, attention_post_norm;
   std::string_view feed_forward_norm, gate, up, down, feed_forward_post_norm;
+  /// Of a gated unit [4, head_size]: what z is multiplied with (weight) and added to it (bias) to give the
+  /// local branch's queries and keys, then the summary's.
+  std::string_view affine;
   std::string_view attention;  // prefix of the attention: `linear_attention.` tensors stand below it
 
   bool is_gate_fused() const { return gated && gate.empty(); }

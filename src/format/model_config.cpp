@@ -147,7 +147,7 @@ void read_sizes(const Fields& fields, const Family& family, ModelConfig& config)
   const ConfigDefaults& defaults = family.defaults;
   config.hidden = fields.integer(keys.hidden, 1, kMaxSize);
   config.layers = fields.integer(keys.layers, 1, 10'000);
-  config.heads = fields.integer(keys.heads, 1, 1 << 16);
+  config.heads = keys.heads.empty() ? 1 : fields.integer(keys.heads, 1, 1 << 16);
   config.vocabulary = fields.integer("vocab_size", 1, INT32_MAX);
   config.positions = fields.optional_integer(keys.positions, 1, INT32_MAX).value_or(defaults.positions);
   config.kv_heads = defaults.kv_heads > 0 ? defaults.kv_heads : config.heads;
@@ -160,7 +160,7 @@ void read_sizes(const Fields& fields, const Family& family, ModelConfig& config)
   if (!head_size && defaults.head_size > 0) head_size = defaults.head_size;
   if (!head_size && config.hidden % config.heads != 0)
     fields.refuse(keys.heads, fmt::format("a divisor of {} {}", keys.hidden, config.hidden));
-  config.head_size = head_size.value_or(config.hidden / config.heads);
+  config.head_size = config.value_size = head_size.value_or(config.hidden / config.heads);
   const auto intermediate = fields.optional_integer(keys.intermediate, 1, kMaxSize);
   if (!intermediate && rotary) fields.refuse(keys.intermediate, "the feed-forward's size");
   config.intermediate = intermediate.value_or(4 * config.hidden);
@@ -196,6 +196,7 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   config.raw = json;
   read_sizes(fields, family, config);
   read_biases(fields, family, config);
+  config.norm = family.norm;
   config.norm_epsilon =
       fields.optional_number_above(family.keys.epsilon, 0, 1).value_or(family.defaults.epsilon);
   config.activation = activation_of(fields, family);

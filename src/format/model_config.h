@@ -34,9 +34,11 @@ struct RopeConfig {
 struct ModelConfig {
   std::string model_type;  // of its family's row (format/family.h)
   int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
-  int64_t positions = 0;  // max_position_embeddings (n_positions)
+  int64_t value_size = 0;  // of a head's values: head_size but in a gated unit
+  int64_t positions = 0;   // max_position_embeddings (n_positions)
   // Of each layer's softmax: the last tokens that it sees, the own one included; 0: all.
   std::vector<int> windows;
+  NormKind norm = NormKind::kRms;
   double norm_epsilon = 1e-5;
   Activation activation = Activation::kSilu;
   bool tied_embeddings = false;

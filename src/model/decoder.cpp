@@ -160,6 +160,7 @@ Decoder::Cost DecoderOf<T>::cost() const {
   Cost cost{forward_.weights().bytes_a_step(), 0, layers().front().qkv.prefill_type()};
   for (const auto& layer : layers()) {
     for (const Linear* linear : {&layer.qkv, &layer.o, &layer.up, &layer.down}) {
+      if (linear->in() == 0) continue;  // a gated unit has no feed-forward
       cost.layer_parameters += linear->in() * linear->out();
       cost.prefill = std::min(cost.prefill, linear->prefill_type());
     }

@@ -7,7 +7,8 @@ namespace {
 
 /// A norm's numbers: of a head, of all heads' queries or keys, or of a row of the residual stream.
 int64_t norm_size(const Family& family, const ModelConfig& config, std::string_view module) {
-  if (module != family.q_norm && module != family.k_norm) return config.hidden;
+  if (module != family.q_norm && module != family.k_norm)
+    return config.norm == NormKind::kScale ? 1 : config.hidden;
   if (family.qk_norm == QkNorm::kHead) return config.head_size;
   return config.head_size * (module == family.q_norm ? config.heads : config.kv_heads);
 }
@@ -20,6 +21,7 @@ std::string layer_prefix(const Family& family, int layer) {
 
 ModuleShape module_shape(const Family& family, const ModelConfig& config, std::string_view module) {
   const int64_t q = config.heads * config.head_size, kv = config.kv_heads * config.head_size;
+  if (module == family.affine && family.gated_unit) return {4 * config.head_size, 0, true, false};
   if (module == family.embedding || module == family.head)
     return {config.vocabulary, config.hidden, false, false};
   if (module == family.position_embedding) return {config.positions, config.hidden, false, false};
@@ -27,15 +29,25 @@ ModuleShape module_shape(const Family& family, const ModelConfig& config, std::s
     return {family.qkv == QkvParts::kApart ? q : q + 2 * kv, config.hidden, config.attention_bias,
             family.transposed};
   }
-  if (module == family.k || module == family.v)
-    return {kv, config.hidden, config.attention_bias, family.transposed};
-  if (module == family.o) return {config.hidden, q, config.attention_output_bias, family.transposed};
+  if (module == family.k) return {kv, config.hidden, config.attention_bias, family.transposed};
+  if (module == family.v)
+    return {config.kv_heads * config.value_size, config.hidden, config.attention_bias, family.transposed};
+  if (module == family.o)
+    return {config.hidden, config.heads * config.value_size, config.attention_output_bias, family.transposed};
   if (module == family.gate || module == family.up) {
     return {config.intermediate * (family.is_gate_fused() ? 2 : 1), config.hidden, config.mlp_bias,
             family.transposed};
   }
   if (module == family.down) return {config.hidden, config.intermediate, config.mlp_bias, family.transposed};
-  return {norm_size(family, config, module), 0, family.norm == NormKind::kLayer, false};
+  return {norm_size(family, config, module), 0, config.norm == NormKind::kLayer, false};
+}
+
+AttentionShape shape_of(const Family& family, const ModelConfig& config) {
+  return {.heads = static_cast<int>(config.heads),
+          .kv_heads = static_cast<int>(config.kv_heads),
+          .head_size = static_cast<int>(config.head_size),
+          .value_size = static_cast<int>(config.value_size),
+          .own_summary_rows = family.gated_unit};
 }
 
 Rotation rotation_of(const ModelConfig& config, int layer) {
@@ -57,8 +69,8 @@ std::vector<int64_t> rows_by_part(const ModelConfig& config) {
 std::vector<std::string_view> layer_modules(const Family& family) {
   std::vector<std::string_view> out;
   for (std::string_view module :
-       {family.attention_norm, family.q, family.k, family.v, family.q_norm, family.k_norm, family.o,
-        family.attention_post_norm, family.feed_forward_norm, family.gate, family.up, family.down,
+       {family.attention_norm, family.q, family.k, family.v, family.q_norm, family.k_norm, family.affine,
+        family.o, family.attention_post_norm, family.feed_forward_norm, family.gate, family.up, family.down,
         family.feed_forward_post_norm}) {
     if (!module.empty()) out.push_back(module);
   }

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "attention/config.h"
 #include "attention/rotation.h"
 #include "format/family.h"
 #include "format/model_config.h"
@@ -29,6 +30,9 @@ struct ModuleShape {
   }
 };
 ModuleShape module_shape(const Family& family, const ModelConfig& config, std::string_view module);
+
+/// What a layer's attention computes on.
+AttentionShape shape_of(const Family& family, const ModelConfig& config);
 
 /// What a layer's keys do with their positions: nothing where it does not rotate them.
 Rotation rotation_of(const ModelConfig& config, int layer);

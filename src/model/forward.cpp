@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/scratch.h"
 #include "kernels/cpu/rotary.h"
 
 namespace linnet {
@@ -34,7 +35,7 @@ Forward<T>::Forward(const Model& model, const WeightOptions& how, ThreadPool& po
   vocabulary_ = config.vocabulary, norm_epsilon_ = config.norm_epsilon;
   embedding_scale_ = config.embedding_scale, query_scale_ = config.query_scale;
   logit_cap_ = config.logit_cap, parallel_ = config.parallel;
-  norm_ = model.family().norm, gated_ = model.family().gated;
+  norm_ = config.norm, gated_ = model.family().gated, unit_ = model.family().gated_unit;
   inner_ = config.intermediate * (gated_ ? 2 : 1);
   activation_ = unary_of(config.activation);
   if (model.family().positions == PositionKind::kRotary) rope_ = rope_frequencies(config);
@@ -62,8 +63,8 @@ void Forward<T>::plan(Activations<T>& a, int64_t rows, size_t kept_layers) const
   a.projected.resize(kept_layers);
   a.rotated.resize(kept_layers);
   for (size_t i = 0; i < kept_layers; ++i) {
-    room(a.projected[i], (heads_ + kv_heads_) * head_size_ + kv_heads_ * value_size_);
-    if (!rope_.inverse.empty()) room(a.rotated[i], (heads_ + kv_heads_) * head_size_);
+    room(a.projected[i], projected_size());
+    if (unit_ || !rope_.inverse.empty()) room(a.rotated[i], rotated_size());
   }
   a.tokens.resize(static_cast<size_t>(rows));
   a.positions.resize(static_cast<size_t>(rows));
@@ -94,11 +95,19 @@ void Forward<T>::embed(Activations<T>& a, int64_t rows) {
 template <class T>
 Rows<T> Forward<T>::rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const {
   const size_t kept = layer % a.projected.size();
-  const int64_t q_size = heads_ * head_size_, k_size = kv_heads_ * head_size_;
-  const int64_t stride = q_size + k_size + kv_heads_ * value_size_;
+  const int64_t q_size = heads_ * head_size_, k_size = kv_heads_ * head_size_, stride = projected_size();
   const T* projected = a.projected[kept].data() + begin * stride;
   Rows<T> rows;
   rows.count = count;
+  if (unit_) {
+    const T* maps = a.rotated[kept].data() + begin * rotated_size();
+    for (HeadRows<const T>* one : {&rows.q, &rows.k, &rows.summary_q, &rows.summary_k}) {
+      *one = {maps, head_size_, rotated_size()};
+      maps += head_size_;
+    }
+    rows.v = {projected + head_size_, value_size_, stride};
+    return rows;
+  }
   rows.q = {projected, head_size_, stride};
   rows.k = {projected + q_size, head_size_, stride};
   rows.v = {projected + q_size + k_size, value_size_, stride};
@@ -123,6 +132,7 @@ void Forward<T>::product(Linear& linear, const Room<T>& x, int64_t x_stride, int
 
 template <class T>
 void Forward<T>::prepare_heads(Activations<T>& a, size_t i, int64_t rows) {
+  if (unit_) return prepare_unit(a, i, rows);
   const LayerWeights<T>& layer = weights_.layers[i];
   const size_t kept = i % a.projected.size();
   const int64_t q_size = heads_ * head_size_, k_size = kv_heads_ * head_size_;
@@ -142,6 +152,29 @@ void Forward<T>::prepare_heads(Activations<T>& a, size_t i, int64_t rows) {
     });
   }
   if (layer.rotated) rotate(a, kept, rows);
+}
+
+template <class T>
+void Forward<T>::prepare_unit(Activations<T>& a, size_t i, int64_t rows) {
+  const LayerWeights<T>& layer = weights_.layers[i];
+  const size_t kept = i % a.projected.size();
+  const auto half = static_cast<int64_t>(rope_.inverse.size());
+  const int64_t maps = layer.rotated ? (layer.summary_rotated ? 4 : 2) : 0;  // of the four, those that turn
+  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+    Scratch& scratch = Scratch::of_thread();
+    const Scratch::Scope scope(scratch);
+    T* made = scratch.take<T>(rotated_size());
+    for (int64_t r = begin; r < end; ++r) {
+      T* z = a.projected[kept].data() + r * projected_size();
+      T* to = a.rotated[kept].data() + r * rotated_size();
+      kernels::activate(activation_, z, projected_size());
+      for (int64_t x = 0; x < rotated_size(); ++x)
+        made[x] = z[x % head_size_] * layer.affine.gain[x] + layer.affine.bias[x];
+      kernels::rotate(made, maps, head_size_, half, a.cosines.data() + r * half, a.sines.data() + r * half,
+                      to);
+      std::copy(made + maps * head_size_, made + rotated_size(), to + maps * head_size_);
+    }
+  });
 }
 
 template <class T>
@@ -221,6 +254,18 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
   timed(Operation::kAttention, i, nullptr, [&] {
     attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
   });
+  if (unit_) {
+    multiply(Operation::kUp, layer.up, layer.attention_norm ? a.normed : a.hidden, hidden_, a.inner);
+    timed(Operation::kActivate, i, nullptr, [&] {
+      for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+        for (int64_t r = begin; r < end; ++r)
+          kernels::activate_gated(activation_, a.inner.data() + r * inner_, a.mixed.data() + r * inner_,
+                                  inner_);
+      });
+    });
+    multiply(Operation::kOutput, layer.o, a.inner, inner_, a.delta);
+    return add_delta();
+  }
   multiply(Operation::kOutput, layer.o, a.mixed, heads_ * value_size_, a.delta);
   if (layer.attention_post_norm) norm(layer.attention_post_norm, a.delta, a.delta);
   if (parallel_) {  // always with a norm, which reads the stream before anything is added

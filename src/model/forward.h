@@ -26,15 +26,17 @@ enum class Stage { kStep, kPrefill };
 template <class T>
 struct Activations {
   int64_t rows = 0;
-  Room<T> hidden;                           // [rows, hidden]: the residual stream
-  Room<T> normed;                           // [rows, hidden]
-  Room<T> delta;                            // [rows, hidden]: what a block adds
-  Room<T> mixed;                            // [rows, heads, value_size]: attention's outputs
-  Room<T> inner;                            // [rows, intermediate or twice that]
-  Room<T> cosines, sines;                   // [rows, rotary size / 2]
-  std::vector<Room<T>> projected, rotated;  // a layer: [rows, q k v], [rows, q k]
-  std::vector<int32_t> tokens;              // [rows]
-  std::vector<int64_t> positions;           // [rows]
+  Room<T> hidden;          // [rows, hidden]: the residual stream
+  Room<T> normed;          // [rows, hidden]
+  Room<T> delta;           // [rows, hidden]: what a block adds
+  Room<T> mixed;           // [rows, heads, value_size]: attention's outputs
+  Room<T> inner;           // [rows, intermediate or twice that]
+  Room<T> cosines, sines;  // [rows, rotary size / 2]
+  // A layer: [rows, q k v], [rows, q k]. Of a gated unit [rows, z v], [rows, 4, head_size], q and k of the
+  // local branch and q and k of the summary, rotated where they are.
+  std::vector<Room<T>> projected, rotated;
+  std::vector<int32_t> tokens;     // [rows]
+  std::vector<int64_t> positions;  // [rows]
 };
 
 template <class T>
@@ -91,6 +93,13 @@ class Forward {
   void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
   /// Queries and keys of `kept`: normed and scaled where they are, then rotated.
   void prepare_heads(Activations<T>& a, size_t layer, int64_t rows);
+  /// A gated unit's: the activation of [z; v], then four affine maps of z, rotated.
+  void prepare_unit(Activations<T>& a, size_t layer, int64_t rows);
+  /// Numbers of a row of `projected` and of `rotated`.
+  int64_t projected_size() const {
+    return (unit_ ? 1 : heads_ + kv_heads_) * head_size_ + kv_heads_ * value_size_;
+  }
+  int64_t rotated_size() const { return (unit_ ? 4 : heads_ + kv_heads_) * head_size_; }
   void rotate(Activations<T>& a, size_t kept, int64_t rows);
   void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
   void activate(Room<T>& inner, int64_t rows);
@@ -104,6 +113,7 @@ class Forward {
   RopeFrequencies rope_;  // empty where positions are learned
   NormKind norm_;
   bool gated_;
+  bool unit_;  // layers are gated units
   kernels::Unary activation_;
   ProductScratch scratch_;
   Room<T> normed_;       // [rows, hidden] after the final norm

@@ -174,8 +174,9 @@ void Model::set_state(std::optional<StateType> type) {
 }
 
 AttentionShape Model::attention_shape() const {
-  const auto head_size = static_cast<int>(config_.head_size);
-  return {static_cast<int>(config_.heads), static_cast<int>(config_.kv_heads), head_size, head_size, state_};
+  AttentionShape shape = shape_of(*family_, config_);
+  shape.state = state_;
+  return shape;
 }
 
 std::string Model::full_name(std::string_view module) const {

@@ -230,7 +230,7 @@ std::vector<QuantizedTensor> write_quantized(const std::filesystem::path& out, c
                              [&](auto known) { return last_part(known) == module; }))
       throw Error("--int8",
                   fmt::format("\"{}\" is no matrix of {}", printable(module, 40), model.config().model_type),
-                  "such as " + last_part(model.family().down));
+                  "such as " + last_part(model.family().o));
   }
   Writer writer(model, options, pool);
   std::vector<NamedTensor> changed = writer.tensors();

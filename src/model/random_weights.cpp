@@ -107,7 +107,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
     const ModuleShape shape = module_shape(family, config, module);
     std::vector<float> gain;  // of a norm
     if (shape.in == 0)
-      gain.assign(static_cast<size_t>(shape.out), family.norm == NormKind::kRmsPlusOne ? 0 : 1);
+      gain.assign(static_cast<size_t>(shape.out), config.norm == NormKind::kRmsPlusOne ? 0 : 1);
     drawer.add(name + ".weight", type, shape.weight(), std::move(gain));
     if (shape.biased) drawer.add(name + ".bias", type, {shape.out});
   };

@@ -48,9 +48,12 @@ class Preparer {
   NormWeights<T> norm(const TensorView* gain, const TensorView* bias, std::string_view module) const {
     NormWeights<T> norm;
     norm.gain = to_numbers<T>(needed(gain, module), std::string(module));
-    if (model_.family().norm == NormKind::kRmsPlusOne) {
+    const ModelConfig& config = model_.config();
+    if (config.norm == NormKind::kRmsPlusOne) {
       for (T& number : norm.gain) number += T(1);
     }
+    if (config.norm == NormKind::kScale && norm.gain.size() == 1)
+      norm.gain.resize(static_cast<size_t>(config.hidden), norm.gain.front());
     norm.bias = bias ? to_numbers<T>(*bias, std::string(module)) : std::vector<T>(norm.gain.size());
     return norm;
   }
@@ -136,11 +139,13 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
     layer.feed_forward_post_norm = norm(family.feed_forward_post_norm);
     layer.q_norm = norm(family.q_norm);
     layer.k_norm = norm(family.k_norm);
+    layer.affine = norm(family.affine);
     layer.qkv = prepare.qkv(i);
     layer.o = prepare.linear(i, {family.o});
     layer.up = prepare.linear(i, {family.gate, family.up});
-    layer.down = prepare.linear(i, {family.down});
+    if (!family.gated_unit) layer.down = prepare.linear(i, {family.down});
     const AttentionConfig& attention = model.attention()[static_cast<size_t>(i)];
+    layer.summary_rotated = layer.rotated && attention.feature_position == FeaturePosition::kRotary;
     layer.attention = make(attention, model.attention_shape(), model.linear_parameters(i), &rotation,
                            model.module_name(i, family.attention));
   }

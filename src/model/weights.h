@@ -34,11 +34,15 @@ template <class T>
 struct LayerWeights {
   NormWeights<T> attention_norm, attention_post_norm, feed_forward_norm, feed_forward_post_norm;
   NormWeights<T> q_norm, k_norm;  // of a head's queries and keys, or of all heads' together
+  NormWeights<T> affine;          // of a gated unit: gain and bias [4, head_size]
   bool rotated;                   // queries and keys are, by their positions
-  Linear qkv;   // hidden to [q: heads, head_size; k: kv_heads, head_size; v: kv_heads, value_size]
+  bool summary_rotated;           // of a gated unit: the summary's own are too
+  // hidden to [q: heads, head_size; k: kv_heads, head_size; v: kv_heads, value_size]; of a gated unit to [z;
+  // v]
+  Linear qkv;
   Linear o;     // [heads, value_size] to hidden
-  Linear up;    // hidden to [gate; up] or [up]
-  Linear down;  // intermediate to hidden
+  Linear up;    // hidden to [gate; up] or [up]; of a gated unit to its gate
+  Linear down;  // intermediate to hidden; a gated unit has none
   std::unique_ptr<Attention<T>> attention;
 };
 

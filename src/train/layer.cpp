@@ -89,9 +89,17 @@ at::Tensor feed_forward(const at::Tensor& x, const LayerTensors& w, const Pass& 
 at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias, const Pass& pass) {
   if (!gain.defined()) return x.to(pass.compute);
   const double epsilon = pass.config->norm_epsilon;
-  if (pass.family->norm == NormKind::kLayer)
-    return at::layer_norm(x, {x.size(-1)}, gain, bias, epsilon).to(pass.compute);
-  return rms_norm(x, pass.family->norm == NormKind::kRmsPlusOne ? gain + 1 : gain, epsilon, pass.compute);
+  switch (pass.config->norm) {
+    case NormKind::kLayer:
+      return at::layer_norm(x, {x.size(-1)}, gain, bias, epsilon).to(pass.compute);
+    case NormKind::kRmsPlusOne:
+      return rms_norm(x, gain + 1, epsilon, pass.compute);
+    case NormKind::kScale:
+      return rms_norm(x, gain.expand({x.size(-1)}).contiguous(), epsilon, pass.compute);
+    case NormKind::kRms:
+      break;
+  }
+  return rms_norm(x, gain, epsilon, pass.compute);
 }
 
 namespace {
@@ -129,10 +137,39 @@ at::Tensor prepared_heads(at::Tensor qkv, const LayerTensors& w, const Pass& pas
   return at::cat({q, part(q_size, kv_size, kKNorm), qkv.narrow(-1, q_size + kv_size, kv_size)}, -1);
 }
 
+/// A gated unit's: four affine maps of one shared vector z.
+Rows unit_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated) {
+  const at::Tensor zv =
+      activate(products(normed(x, w, kAttentionNorm, pass), w, {kQ, kV}, pass), pass.config->activation);
+  const int64_t size = pass.config->head_size;
+  const at::Tensor z = zv.narrow(-1, 0, size);
+  const at::Tensor gains = w.weight[kAffine].to(pass.compute).view({4, size}),
+                   more = w.bias[kAffine].to(pass.compute).view({4, size});
+  const auto map = [&](int64_t i, bool turns) {
+    const at::Tensor made = at::addcmul(more[i], z, gains[i]);  // [B, n, d]
+    return (turns && w.rotated ? rotate(made, pass.rotary->cos, pass.rotary->sin) : made).unsqueeze(1);
+  };
+  return {.q = map(0, true),
+          .k = map(1, true),
+          .v = zv.narrow(-1, size, pass.config->value_size).unsqueeze(1),
+          .summary_q = map(2, !unrotated),
+          .summary_k = map(3, !unrotated),
+          .own_summary_rows = true};
+}
+
+/// x after a gated unit.
+at::Tensor finish_unit(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
+                       const Pass& pass) {
+  const at::Tensor gate =
+      activate(products(normed(x, w, kAttentionNorm, pass), w, {kGate}, pass), pass.config->activation);
+  return x + products(gate * attended.flatten(2, 3), w, {kO}, pass);
+}
+
 }  // namespace
 
 Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,
                     bool heads_first) {
+  if (pass.family->gated_unit) return unit_rows(x, w, pass, unrotated);
   const at::Tensor qkv = products(normed(x, w, kAttentionNorm, pass), w, {kQ, kK, kV}, pass);
   return split_heads(prepared_heads(qkv, w, pass), pass.config->heads, pass.config->kv_heads,
                      w.rotated && pass.rotary ? &*pass.rotary : nullptr, unrotated, heads_first);
@@ -140,6 +177,7 @@ Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass
 
 at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
                         const Pass& pass) {
+  if (pass.family->gated_unit) return finish_unit(x, attended, w, pass);
   const at::Tensor out = products(attended.flatten(2, 3), w, {kO}, pass);
   const at::Tensor y = x + post_normed(out, w, kAttentionPostNorm, pass);
   const at::Tensor inner =

@@ -112,7 +112,7 @@ at::Tensor Module::Impl::source(int layer, std::string_view module, std::string_
     if (!shape.biased) return {};
     drawn = at::zeros({shape.out}, at::kDouble);
   } else if (shape.in == 0) {
-    drawn = at::full({shape.out}, family->norm == NormKind::kRmsPlusOne ? 0.0 : 1.0, at::kDouble);
+    drawn = at::full({shape.out}, config.norm == NormKind::kRmsPlusOne ? 0.0 : 1.0, at::kDouble);
   } else {
     const bool residual = module == family->o || module == family->down;
     const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(config.layers)) : 0.02;
@@ -139,10 +139,7 @@ Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool n
   return made;
 }
 
-AttentionShape Module::Impl::shape() const {
-  const int size = static_cast<int>(config.head_size);
-  return {static_cast<int>(config.heads), static_cast<int>(config.kv_heads), size, size};
-}
+AttentionShape Module::Impl::shape() const { return shape_of(*family, config); }
 
 void Module::Impl::set_attention(std::vector<AttentionConfig> configs, uint64_t from) {
   if (configs.size() != layers.size()) {

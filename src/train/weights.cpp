@@ -75,7 +75,8 @@ std::string_view module_of(const Family& family, int slot) {
                                                         family.q_norm,
                                                         family.k_norm,
                                                         family.attention_post_norm,
-                                                        family.feed_forward_post_norm};
+                                                        family.feed_forward_post_norm,
+                                                        family.affine};
   return names[static_cast<size_t>(slot)];
 }
 

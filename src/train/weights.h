@@ -52,6 +52,7 @@ enum Slot {
   kKNorm,
   kAttentionPostNorm,
   kFeedForwardPostNorm,
+  kAffine,
   kModules
 };
 constexpr int kMatrices = kDown + 1;

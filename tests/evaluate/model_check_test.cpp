@@ -71,6 +71,21 @@ TEST(ModelCheck, HoldsForStatesInBFloat16) {
   }
 }
 
+// Queries and keys of the summary's own, values of another size than keys, no feed-forward.
+TEST(ModelCheck, HoldsForGatedUnits) {
+  ThreadPool pool(1);
+  for (const std::string name : {"softmax", "quadratic", "mixed", "augmented"}) {
+    for (const StateType state : {StateType::kComputed, StateType::kBFloat16}) {
+      const auto model = Model::open(LINNET_TEST_DATA "/hf/flash-" + name, {.state = state});
+      const auto results = check_model(model, {.compute = ComputeType::kFloat32}, pool);
+      EXPECT_EQ(results.size(), 7u) << name;
+      for (const CheckResult& result : results)
+        EXPECT_TRUE(result.holds()) << name << ": " << result.name << ", " << result.measured << " "
+                                    << result.unit << ", allowed " << result.limit;
+    }
+  }
+}
+
 TEST(ModelCheck, HoldsForEveryRowOfTheRegistry) {
   ThreadPool pool(1);
   for (const Method* method : methods()) {

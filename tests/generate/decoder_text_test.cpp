@@ -107,6 +107,18 @@ TEST(EngineOnDecoders, SpeculationAndNeighboursChangeNoToken) {
   }
 }
 
+TEST(EngineOnDecoders, SpeculationAndNeighboursChangeNoTokenOfGatedUnits) {
+  for (const std::string name : {"softmax", "quadratic", "mixed", "augmented"}) {
+    std::vector<Request> requests;
+    for (uint64_t i = 0; i < 4; ++i) {
+      Request request{.prompt = random_tokens(1 + 4 * i, 160, i), .seed = i, .max_new_tokens = 40};
+      if (i % 2 == 1) request.sampling = {.temperature = 0.7};
+      requests.push_back(request);
+    }
+    expect_same_text(Model::open(LINNET_TEST_DATA "/hf/flash-" + name), letters(160), requests, name);
+  }
+}
+
 // The reference implementation drops the group at a boundary, sees nothing of its own group at every 64th
 // token, keeps a convolution matrix by depth alone, and fails where a prompt is shorter than the taps: here
 // every row of the registry, with taps, budgets of heads and kept tokens, writes across many boundaries from

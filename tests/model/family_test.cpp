@@ -13,6 +13,7 @@ TEST(Family, EveryRowIsReadByTheConfigUnderItsOwnName) {
   for (const Family& family : families()) {
     nlohmann::json json = family.model_type == "gpt2" ? tiny_gpt2_config() : tiny_llama_config();
     json["model_type"] = family.model_type;
+    if (family.gated_unit) json["num_attention_heads"] = json["num_key_value_heads"] = 1;
     json["rotary_pct"] = 1.0;  // GPT-NeoX turns a quarter, of which there is none here
     EXPECT_EQ(&family_of(ModelConfig::parse(json, "test").model_type, "test"), &family);
   }

@@ -349,7 +349,8 @@ INSTANTIATE_TEST_SUITE_P(HuggingFace, GoldenLosses,
                                          "llama-old-spelling", "mistral-window", "qwen2-window",
                                          "qwen2-layer-types", "qwen3", "qwen3-window", "phi3", "olmo2",
                                          "gpt-neox", "gpt-neox-sequential", "gemma", "gemma2", "smollm3",
-                                         "gpt2", "gpt2-without-prefix"),
+                                         "gpt2", "gpt2-without-prefix", "flash-softmax", "flash-quadratic",
+                                         "flash-mixed", "flash-augmented"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::replace(name.begin(), name.end(), '-', '_');

@@ -21,7 +21,8 @@ at::Tensor shared_fraction(const at::Tensor& a, const at::Tensor& n, const at::T
 }  // namespace
 
 Rows entered(Rows rows, const AttentionConfig& config) {
-  if (config.feature_position != FeaturePosition::kNone) rows.summary_q = rows.q, rows.summary_k = rows.k;
+  const bool apart = rows.own_summary_rows || config.feature_position == FeaturePosition::kNone;
+  if (!apart) rows.summary_q = rows.q, rows.summary_k = rows.k;
   if (config.method->unit_rows) {
     for (at::Tensor* x : {&rows.q, &rows.k, &rows.summary_q, &rows.summary_k}) *x = unit(*x);
   }

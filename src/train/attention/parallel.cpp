@@ -60,7 +60,7 @@ at::Tensor summary_alone(const SummaryRows& rows, const SummaryPass& pass) {
 at::Tensor linear_attention(const Rows& given, const Documents& documents, const ParameterMap& parameters,
                             const AttentionConfig& config, const Rotation* sinks) {
   const Rows rows = entered(given, config);
-  const bool own_rows = config.feature_position == FeaturePosition::kNone;
+  const bool own_rows = rows.own_summary_rows || config.feature_position == FeaturePosition::kNone;
   const int64_t heads = rows.q.size(1), kv_heads = rows.k.size(1);
   // Features up to the own token ask for no groups: chunks are as suits the matrix units.
   const bool by_groups =
@@ -196,6 +196,7 @@ at::Tensor parallel(const Rows& rows, const Documents& documents, const Paramete
   if (classes.size() == 1) return of_equal_heads(rows, documents, parameters, classes[0].config, sinks);
   const HeadClasses heads(classes, kv_heads);
   std::vector<Rows> own_rows(classes.size());
+  for (Rows& own : own_rows) own.own_summary_rows = rows.own_summary_rows;
   std::vector<ParameterMap> own_parameters(classes.size());
   for (at::Tensor Rows::*x : {&Rows::q, &Rows::k, &Rows::v, &Rows::summary_q, &Rows::summary_k}) {
     if (!(rows.*x).defined()) continue;
