@@ -17,6 +17,7 @@ constexpr int64_t kVector = 32;  // numbers
 constexpr int64_t kFewest = 4, kResident = 16;
 constexpr int64_t kMostGroups = 16;        // of rows that go through the weights together
 constexpr int64_t kSums = 32 << 10;        // floats, in the second cache
+constexpr int64_t kLong = 1024;            // inputs of a matrix that comes from memory
 constexpr int64_t kFirstCache = 36 << 10;  // bytes of rows that it holds while weights pass through
 
 HWY_INLINE __m512bh load(const uint16_t* from) {
@@ -131,9 +132,10 @@ Groups groups_of(int64_t rows) {
 }
 
 /// How a number of rows is multiplied. One to four rows that the first cache holds beside the weights: their
-/// arrival bounds it, one stream of them; four streams where it does not. To sixteen rows: as many rows
-/// beside two or three of weights as registers hold, in stretches so short that all rows stay in the first
-/// cache. More: the rows come from the second cache, so each meets six rows of weights.
+/// arrival bounds it, one stream of them. Where it does not, or where rows of weights are so short that some
+/// cache holds the whole model's, four rows of weights side by side. To sixteen rows: as many rows beside two
+/// or three of weights as registers hold, in stretches so short that all rows stay in the first cache. More:
+/// the rows come from the second cache, so each meets six rows of weights.
 struct Plan {
   Groups groups;
   bool streams;
@@ -144,7 +146,7 @@ struct Plan {
   Plan(int64_t rows, int64_t in) : groups(groups_of(rows)) {
     const int64_t least = groups.smaller(), most = groups.larger();
     const bool fits = rows * in * 2 <= kFirstCache;
-    streams = rows == 1 || (rows <= kFewest && fits);
+    streams = rows == 1 || (rows <= kFewest && fits && (rows == 2 || in >= kLong));
     outs = rows <= kFewest ? 4 : rows > kResident ? 6 : most <= 6 ? 3 : 2;
     stretch = rows <= kFewest || fits ? in : evenly(in, rows <= kResident ? 1024 : 2048);
     smaller = tile_of(least), larger = tile_of(most);
