@@ -117,12 +117,15 @@ enum class StateType {
   kBFloat16,  // rounded to bf16 where they enter a layer, so that 16 bits hold them exactly
 };
 
+class DistanceBias;
+
 struct AttentionShape {
   int heads = 0;       // H query heads
   int kv_heads = 0;    // G key-value heads; H is a multiple
   int head_size = 0;   // d
   int value_size = 0;  // e
   StateType state = StateType::kComputed;
+  const DistanceBias* bias = nullptr;  // that scores take in; outlives the attention. Null: none
   /// The summary's queries and keys are its own (a gated attention unit's), not the local branch's before
   /// rotary; whether they are rotated themselves is whoever makes them's to know.
   bool own_summary_rows = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "attention/distance_bias.h"
 #include "attention/rows.h"
 
 namespace linnet {
@@ -173,6 +174,11 @@ class EncodePass {
     for (int64_t r = 0; r < rows; ++r) {
       const T* query = queries + r * query_row_;
       const T square = squares ? kernels::dot(query, query, query_row_) : T(0);
+      if (const DistanceBias* bias = layer_.local->bias()) {
+        const int64_t position = first + r % count;
+        bias->add(kv_head_ * layer_.repeat + r / count, near.position - position, near.count,
+                  scores + r * row);
+      }
       denominators[r] = layer_.local->weigh(scores + r * row, near.count, squares, square);
     }
     kernels::matmul(rows, value_row_, near.count, scores, row, near.values, value_row_, numerators,

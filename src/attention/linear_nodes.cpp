@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "attention/distance_bias.h"
 #include "attention/rows.h"
 
 namespace linnet {
@@ -167,6 +168,7 @@ class HeadPass {
     add_ring(part_.tokens + layout_.local_keys, begin, length_, T(1), near_.data(), near_count_);
     near_tokens_ = 0;
     for (int64_t i = 0; i < near_count_; ++i) near_tokens_ += near_[i].count;
+    if (layer_.local->bias() != nullptr) note_positions(held);
     if (layer_.local->needs_lengths()) {
       near_squares_ = scratch_.take<T>(near_tokens_ + kernels::kPad);
       node_squares_ = scratch_.take<T>(node_row_);
@@ -177,6 +179,16 @@ class HeadPass {
       }
       kernels::column_squares(layer_.shape.head_size, node_row_, local_keys_, node_row_, node_squares_);
     }
+  }
+
+  // The positions of the tokens of near_, in their order: sinks, `held` kept tokens, the window.
+  void note_positions(int64_t held) {
+    auto* positions = scratch_.take<int64_t>(near_tokens_ + 1);
+    near_positions_ = positions;
+    for (int64_t s = 0; s < near_[0].count; ++s) *positions++ = s;
+    for (int64_t i = 0; i < held; ++i) *positions++ = layout_.kept.position(kept_.numbers, i);
+    const int64_t window = near_tokens_ - near_[0].count - held;
+    for (int64_t s = length_ - window; s < length_; ++s) *positions++ = s;
   }
 
   // Of `held` kept tokens those that stand further back than was trained.
@@ -343,6 +355,11 @@ class HeadPass {
       T* own = scores + r * row + near_tokens_;
       for (int32_t node : path.sinks) *own++ = turned_branches[r * node_row_ + node];
       for (int32_t node : path.window) *own++ = branches[r * node_row_ + node];
+      if (const DistanceBias* bias = layer_.local->bias()) {
+        const int64_t head = kv_head_ * layer_.repeat + r / static_cast<int64_t>(nodes.size());
+        const auto depth = static_cast<int64_t>(paths_.path(nodes[r % nodes.size()]).size()) - 1;
+        add_bias(*bias, head, length_ + depth, path, scores + r * row);
+      }
       denominators[r] = weigh(scores + r * row, path, queries + r * query_row_);
     }
     std::fill_n(numerators, count * value_row_, T(0));
@@ -374,6 +391,17 @@ class HeadPass {
     const int64_t sinks = std::clamp<int64_t>(layout_.sinks - length_, 0, size);
     const int64_t window = std::clamp<int64_t>(layer_.window_begin(group_) - length_, sinks, size);
     return {path.first(sinks), path.subspan(window)};
+  }
+
+  /// To the scores of a query at `position`, in the order of score rows.
+  void add_bias(const DistanceBias& bias, int64_t head, int64_t position, const LocalPath& path,
+                T* scores) const {
+    for (int64_t i = 0; i < near_tokens_; ++i) scores[i] += T(bias.at(head, near_positions_[i] - position));
+    T* own = scores + near_tokens_;
+    const auto sinks = static_cast<int64_t>(path.sinks.size());
+    const auto window = static_cast<int64_t>(path.window.size());
+    bias.add(head, length_ - position, sinks, own);
+    bias.add(head, 1 - window, window, own + sinks);
   }
 
   T weigh(T* scores, const LocalPath& path, const T* query) {
@@ -425,6 +453,7 @@ class HeadPass {
   int64_t near_count_ = 0, near_tokens_ = 0;
   int64_t turn_ = 0, turned_count_ = 0;  // the first of them are read by queries that are turned back
   T *near_squares_ = nullptr, *node_squares_ = nullptr;
+  const int64_t* near_positions_ = nullptr;  // of its tokens, where scores take in a bias by distance
   bool any_global_ = false;
   std::array<TokenBlock<T>, 2> far_;  // committed, not folded, in at most two pieces
   int64_t far_count_ = 0, folded_ = 0, path_begin_ = 0, path_end_ = 0;

@@ -30,6 +30,7 @@ LocalBranch<T>::LocalBranch(const AttentionConfig& config, const AttentionShape&
       bits_(weight_ == LocalWeight::kYoso ? config.option("bits") : 0),
       scale_(score_scale),
       cap_(needs_lengths() || config.method->unit_rows ? T(0) : T(config.score_cap)),
+      bias_(needs_lengths() || config.method->unit_rows ? nullptr : shape.bias),
       gains_(std::move(gains)) {}
 
 template <class T>

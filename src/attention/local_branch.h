@@ -23,6 +23,8 @@ class LocalBranch {
   LocalBranch(const AttentionConfig& config, const AttentionShape& shape, T score_scale,
               std::vector<T> gains);
 
+  /// What the caller adds to scores by distance before they are weighed; null: nothing.
+  const DistanceBias* bias() const { return bias_; }
   /// Whether weigh() needs the keys' squared lengths.
   bool needs_lengths() const { return weight_ == LocalWeight::kYoso || weight_ == LocalWeight::kRelu2Unit; }
   /// Turns the scores of `count` tokens into weights, with zeros up to padded(count), and returns the
@@ -40,7 +42,9 @@ class LocalBranch {
   int64_t group_, value_size_;
   int bits_;
   T scale_;  // of scores
-  T cap_;    // of scores that are the base's: neither cosines nor products of unit rows; 0: none
+  // Of scores that are the base's, neither cosines nor products of unit rows:
+  T cap_;                     // 0: none
+  const DistanceBias* bias_;  // null: none
   std::vector<T> gains_;
 };
 

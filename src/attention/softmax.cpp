@@ -5,6 +5,7 @@
 #include <limits>
 #include <utility>
 
+#include "attention/distance_bias.h"
 #include "attention/held_rows.h"
 #include "attention/method.h"
 #include "attention/paths.h"
@@ -316,6 +317,10 @@ class SoftmaxAttention final : public Attention<T> {
       std::fill_n(x, from - base, -std::numeric_limits<T>::infinity());
       const int64_t visible = position + 1 - base;
       kernels::cap(x + from - base, position + 1 - from, cap_);
+      if (shape_.bias != nullptr) {
+        shape_.bias->add(kv_head * repeat_ + r / tile.count, from - position, position + 1 - from,
+                         x + from - base);
+      }
       sums[r] = kernels::exponentiate(x, visible);
       if (tile.end - base > visible) std::fill(x + visible, x + tile.end - base, T(0));
     }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "attention/distance_bias.h"
 #include "attention/rows.h"
 #include "base/scratch.h"
 #include "kernels/cpu/elementwise.h"
@@ -76,6 +77,7 @@ void read_tile(const AttentionShape& shape, const SoftmaxMemory<T>& memory, int6
   for (int64_t r = 0; r < count; ++r) {
     T* x = scores + r * row;
     kernels::cap(x, seen, cap);
+    if (shape.bias != nullptr) shape.bias->add(head, begin - (first + r), seen, x);
     if (window > 0) {
       constexpr T kHidden = -std::numeric_limits<T>::infinity();
       const int64_t position = first + r - begin;
