@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/training.h"
+#include "model/teacher.h"
 #include "train/output.h"
 
 namespace linnet::cli {
@@ -28,7 +29,7 @@ ExitStatus finetune(const FinetuneOptions& options) {
   const TrainingOptions& training = options.training;
   check_training(training);
   train::set_threads(training.shared.threads);
-  const auto model = open_model(training.shared);
+  const auto model = open_model(training.shared, Stacks::kTwo);
   train::Trainable trainable = options.trainable;
   trainable.what = train::parse_train(options.train);
   trainable.seed = training.shared.seed;
@@ -37,6 +38,7 @@ ExitStatus finetune(const FinetuneOptions& options) {
     trainable.lora_alpha = model->lora()->alpha;
     trainable.lora_targets = model->lora()->targets;
   }
+  refuse_lora(*model, trainable);
   const train::OutputKind kind = output_kind(*model, trainable.what);
   check_lora(training, options.train, model->lora().has_value());
   check_shard_size(training, kind == train::OutputKind::kFull);
@@ -50,7 +52,7 @@ ExitStatus finetune(const FinetuneOptions& options) {
                   .phases = std::move(phases),
                   .identity = {{"command", "finetune"},
                                {"model", model->weights_hash()},
-                               {"attention", to_json(model->attention())}}};
+                               {"attention", attention_object(model->config(), model->all_attention())}}};
   run.write = [&](bool trained) -> std::vector<std::string> {
     train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes),
                          trained);

@@ -192,7 +192,7 @@ class GenerateRun {
                                : std::max<size_t>(1, wanted_.texts.size())),
         slots_(static_cast<int>(std::min(count_, static_cast<size_t>(options.parallel.value_or(kAtOnce))))),
         nodes_(options.speculation.nodes(slots_)),
-        runtime_(open_runtime(options, {.slots = slots_, .max_nodes = nodes_})),
+        runtime_(open_runtime(options, {.slots = slots_, .max_nodes = nodes_}, Stacks::kTwo)),
         tokenizer_(Tokenizer::load(runtime_.model->tokenizer_folder())),
         drafters_(drafters_of(options.speculation, options, runtime_, tokenizer_, slots_)),
         shape_(shape_of(options.speculation, drafters_, runtime_.decoder->info().tree_depth)),

@@ -66,12 +66,19 @@ Json total_of(const std::vector<NamedTensor>& tensors) {
 /// New tensors: those that training changes, and apart from them those that are drawn once and stay.
 Json new_of(const Model& model) {
   std::set<std::string, std::less<>> names;  // of those that are drawn
-  for (int layer = 0; layer < model.config().layers; ++layer) {
-    for (const ParameterSpec& spec :
-         parameter_specs(model.attention()[static_cast<size_t>(layer)], model.attention_shape())) {
-      if (!spec.trained) names.insert(model.linear_prefix(layer) + spec.name);
+  const auto note_drawn = [&](const AttentionConfig& config, const std::string& prefix) {
+    for (const ParameterSpec& spec : parameter_specs(config, model.attention_shape())) {
+      if (!spec.trained) names.insert(prefix + spec.name);
     }
+  };
+  for (int layer = 0; layer < model.config().layers; ++layer) {
+    const auto i = static_cast<size_t>(layer);
+    note_drawn(model.attention()[i], model.linear_prefix(layer));
+    if (model.encoder()) note_drawn(model.cross_attention()[i], model.cross_prefix(layer));
   }
+  for (int layer = 0; model.encoder() && layer < model.encoder()->config().layers; ++layer)
+    note_drawn(model.encoder()->attention()[static_cast<size_t>(layer)],
+               model.encoder()->linear_prefix(layer));
   Total learned, drawn;
   for (const NamedTensor& one : model.added_tensors()) {
     (names.contains(one.name) ? drawn : learned).add(one.tensor);
@@ -82,9 +89,9 @@ Json new_of(const Model& model) {
   return out;
 }
 
-Json attention_of(const Model& model) {
+Json attention_of(const std::vector<AttentionConfig>& configs) {
   Json layers = Json::array();
-  for (const AttentionConfig& config : model.attention()) {
+  for (const AttentionConfig& config : configs) {
     const Json object = linnet::to_json(std::vector{config});
     layers.push_back(object.is_null() ? Json{{"method", "softmax"}} : object);  // null says all softmax
   }
@@ -102,6 +109,20 @@ Json state_of(const Model& model) {
           windowed_state_bytes(shape, config.window, static_cast<size_t>(held_bytes(shape))));
   }
   return {{"type", name_of(shape.state)}, {"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
+}
+
+// What a decoder keeps of its encoder's tokens, likewise.
+Json memory_of(const Model& model) {
+  const AttentionShape shape = model.attention_shape();
+  int64_t fixed = 0, each = 0;
+  for (const AttentionConfig& config : model.cross_attention()) {
+    if (config.grows()) {
+      each += shape.kv_heads * (shape.head_size + shape.value_size) * static_cast<int64_t>(sizeof(float));
+    } else {
+      fixed += state_layout(config, shape).summary * static_cast<int64_t>(sizeof(float));
+    }
+  }
+  return {{"bytes", fixed}, {"bytes_a_token", each}};
 }
 
 std::string tokenizer_problem(const Model& model) {
@@ -149,11 +170,17 @@ Json inspect(const Model& model) {
               {"positions", config.positions},
               {"tied_embeddings", config.tied_embeddings},
               {"weights", weights_of(model)},
-              {"attention", attention_of(model)},
+              {"attention", attention_of(model.attention())},
               {"state", state_of(model)},
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
+  if (model.encoder()) {
+    out["encoder"] = {{"layers", model.encoder()->config().layers},
+                      {"attention", attention_of(model.encoder()->attention())}};
+    out["cross_attention"] = attention_of(model.cross_attention());
+    out["memory"] = memory_of(model);
+  }
   if (model.lora()) {
     out["lora"] = total_of(model.lora_tensors());
     out["lora"].update(
@@ -173,16 +200,24 @@ std::string row(std::string_view name, std::string_view value) {
 }
 
 // Layers that follow each other with the same attention share a line.
-std::string attention_rows(const Json& layers) {
+std::string attention_rows(const Json& layers, const char* name = "attention") {
   std::string text;
   for (size_t first = 0; first < layers.size();) {
     size_t end = first + 1;
     while (end < layers.size() && layers[end] == layers[first]) ++end;
     const std::string range =
         end - first == 1 ? fmt::format("layer {}", first) : fmt::format("layers {}–{}", first, end - 1);
-    text += row(first == 0 ? "attention" : "", fmt::format("{}: {}", range, layers[first].dump()));
+    text += row(first == 0 ? name : "", fmt::format("{}: {}", range, layers[first].dump()));
     first = end;
   }
+  return text;
+}
+
+/// What stays, and what each token adds.
+std::string size_text(const Json& size) {
+  std::string text = size["bytes"] > 0 ? bytes_text(size["bytes"]) : "";
+  if (size["bytes_a_token"] > 0)
+    text += fmt::format("{}{} a token", text.empty() ? "" : " and ", bytes_text(size["bytes_a_token"]));
   return text;
 }
 
@@ -216,14 +251,18 @@ std::string description(const Json& out) {
                 fmt::format("{}, {}", counted(drawn["parameters"], "number"), bytes_text(drawn["bytes"])));
   }
   if (out.contains("lora")) rows += row("lora", out["lora"].dump());
-  rows += attention_rows(out["attention"]);
-  const Json& state = out["state"];
-  std::string text = state["bytes"] > 0 ? bytes_text(state["bytes"]) : "";
-  if (state["bytes_a_token"] > 0) {
-    text += fmt::format("{}{} a token", text.empty() ? "" : " and ", bytes_text(state["bytes_a_token"]));
+  if (out.contains("encoder")) {
+    rows += row("encoder", counted(out["encoder"]["layers"], "layer"));
+    rows += attention_rows(out["encoder"]["attention"], "");
+    rows += attention_rows(out["attention"], "decoder");
+    rows += attention_rows(out["cross_attention"], "cross");
+  } else {
+    rows += attention_rows(out["attention"]);
   }
-  rows += row("state",
-              fmt::format("{}, a sequence, keys and values in {}", text, state["type"].get<std::string>()));
+  const Json& state = out["state"];
+  rows += row("state", fmt::format("{}, a sequence, keys and values in {}", size_text(state),
+                                   state["type"].get<std::string>()));
+  if (out.contains("memory")) rows += row("memory", size_text(out["memory"]) + " of what the encoder read");
   if (!out["unused_tensors"].empty()) {
     rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
                                       out["unused_tensors"][0].dump()));

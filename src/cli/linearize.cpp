@@ -113,6 +113,29 @@ Stages stages_of(const LinearizeOptions& options, int layers, bool spends) {
   return stages;
 }
 
+/// The cross-attention that goes with an attention of the stacks: the method itself where it is a summary and
+/// nothing else, else Hedgehog's.
+nlohmann::json cross_of(const nlohmann::json& object) {
+  if (!object.is_object() || !object.contains("method")) return {{"method", "hedgehog"}};
+  const nlohmann::json plain = {{"method", object["method"]}};
+  try {
+    const AttentionConfig config = parse_layer_attention(plain, "cross");
+    if (!config.grows() && config.has_summary() && !config.has_local() && config.taps == 0) return plain;
+  } catch (const Error&) {  // a method of several rows
+  }
+  return {{"method", "hedgehog"}};
+}
+
+/// Of a model with an encoder each of its attentions has an object: where one is given, it is both stacks'.
+Stages of_stacks(Stages stages) {
+  for (auto& [option, object] : stages) {
+    const bool is_given =
+        object.contains("decoder") || object.contains("cross") || object.contains("encoder");
+    if (!is_given) object = {{"decoder", object}, {"cross", cross_of(object)}, {"encoder", object}};
+  }
+  return stages;
+}
+
 std::vector<AttentionConfig> attention_of(const Stages& stages, const ModelConfig& config) {
   try {
     return attention_over(config, stages.back().second, stages.back().first);
@@ -160,6 +183,13 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
     if (sets_windows(keys_of(options.set)))
       throw Error("--set", "local_groups given with --state, which chooses them", "one of the two");
   }
+  if (model->encoder()) {
+    refuse_given(app, {"--state", "--reach", "--recall-weight", "--state-type", "--budgets"},
+                 fmt::format("given for {}, whose windows are not bought", model->config().model_type),
+                 "--method, --attention or --set");
+    const Stages stages = stages_of(options, static_cast<int>(model->config().layers), false);
+    return attention_of(of_stacks(stages), model->config());
+  }
   spending.state = state_of(options, *model);
   const Stages stages = stages_of(options, static_cast<int>(model->config().layers), !spending.state.empty());
   const std::vector<AttentionConfig> layers = attention_of(stages, model->config());
@@ -180,7 +210,7 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
 /// A local branch that sees more than the teacher did cannot learn not to: its weights are not learned.
 void warn_of_wide_branches(const std::vector<AttentionConfig>& layers, const std::vector<int>& windows) {
   std::vector<size_t> wide;
-  for (size_t i = 0; i < layers.size(); ++i) {
+  for (size_t i = 0; i < windows.size(); ++i) {
     if (layers[i].has_local() && windows[i] > 0 &&
         layers[i].group * layers[i].local_groups.most() > windows[i])
       wide.push_back(i);
@@ -245,7 +275,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
   train::set_threads(training.shared.threads);
   SharedOptions opened = training.shared;
   opened.dtype = "auto";  // its state is that of the model as it will be run; --dtype is training's
-  const auto model = open_model(opened);
+  const auto model = open_model(opened, Stacks::kTwo);
   if (model->config().raw.contains("linear_attention") || !model->base_hash().empty())
     throw Error(training.shared.model, "is linearized already",
                 "a softmax model (finetune trains this one on)");
@@ -253,6 +283,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
     throw Error(training.shared.model, "is a LoRA",
                 "a model with its own weights: linnet merge writes one to linearize");
   const train::Trainable trainable = trainable_of(options);
+  refuse_lora(*model, trainable);
   const auto chosen = chosen_attention(options, model);
   if (!chosen) {
     note("interrupted; nothing written");
@@ -285,7 +316,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
       .attention_option = attention_option(options),
       .identity = {{"command", "linearize"},
                    {"model", model->weights_hash()},
-                   {"attention", to_json(layers)},
+                   {"attention", attention_object(model->config(), layers)},
                    {"recipe", options.recipe}}};
   run.write = [&](bool trained) -> std::vector<std::string> {
     train::write_trained(training.out, module, *model, kind, static_cast<size_t>(training.shard_bytes),

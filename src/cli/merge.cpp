@@ -22,19 +22,15 @@ struct MergeOptions : SharedOptions {
 void merge(const MergeOptions& options) {
   check_new_folder(options.out);
   const JsonResult json(options);
-  const auto model = open_model(options);
+  const auto model = open_model(options, Stacks::kTwo);
   if (!model->is_sidecar())
     throw Error(options.model, "has its own weights", "a sidecar or a PEFT LoRA folder");
   const auto heads = heads_beside(*model);  // read before anything is written
   const auto merged = merge_lora(*model);
   std::vector<NamedTensor> changed;
   for (const auto& [name, tensor] : merged) changed.push_back({name, tensor.view()});
-  for (int layer = 0; layer < model->config().layers; ++layer) {
-    for (auto& [name, tensor] : model->linear_parameters(layer)) {
-      changed.push_back({model->linear_prefix(layer) + name, tensor});
-    }
-  }
-  write_full(options.out, *model, changed, model->attention(), static_cast<size_t>(options.shard_bytes),
+  for (NamedTensor& added : model->added_tensors()) changed.push_back(std::move(added));
+  write_full(options.out, *model, changed, model->all_attention(), static_cast<size_t>(options.shard_bytes),
              /*replace=*/false, model->added_are_trained());
   if (heads) copy_heads(*heads, *Model::open(options.out));
   json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});

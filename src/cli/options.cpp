@@ -241,8 +241,13 @@ Model::OpenOptions open_options(const SharedOptions& options) {
   return how;
 }
 
-std::shared_ptr<const Model> open_model(const SharedOptions& options) {
+std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks most) {
   auto model = Model::open(options.model, open_options(options));
+  if (model->encoder() && most == Stacks::kOne)
+    throw Error(
+        options.model,
+        fmt::format("{} has an encoder, which this command does not read", model->config().model_type),
+        "a model of a decoder alone");
   std::vector<std::string> unused = model->unused_tensors();
   std::erase_if(unused, is_buffer);
   if (!unused.empty())
@@ -265,13 +270,13 @@ std::optional<kernels::WeightType> weight_type(const SharedOptions& options) {
   return {};
 }
 
-Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
+Runtime open_runtime(const SharedOptions& options, Decoder::Options how, Stacks most) {
   check_device(options);
   how.compute = compute_type(options.dtype);
   how.weights = weight_type(options);
   how.device = options.device;
   Runtime runtime;
-  runtime.model = open_model(options);
+  runtime.model = open_model(options, most);
   runtime.pool = std::make_unique<ThreadPool>(options.threads);
   runtime.decoder = Decoder::make(runtime.model, how, *runtime.pool);
   return runtime;

@@ -104,8 +104,12 @@ constexpr double kPatience = 1.0;  // seconds that work goes on before its progr
 /// How MODEL is opened, with --base, --verify-weights and --threads; a long reading of its weights shows
 /// progress.
 Model::OpenOptions open_options(const SharedOptions& options);
-/// Opens MODEL so; one warning where weights in it are not used.
-std::shared_ptr<const Model> open_model(const SharedOptions& options);
+/// Which models a command takes: a stack alone, or one that reads another's rows too (T5).
+enum class Stacks { kOne, kTwo };
+
+/// Opens MODEL so; one warning where weights in it are not used. Throws Error on one of two stacks where one
+/// is taken.
+std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks most = Stacks::kOne);
 
 /// What --state-type asks for, else as --dtype; empty: as the weights.
 std::optional<StateType> state_type(const SharedOptions& options);
@@ -119,6 +123,6 @@ struct Runtime {
   std::unique_ptr<Decoder> decoder;
 };
 /// Opens MODEL on --device with --threads and --dtype, which takes the place of how.compute.
-Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {});
+Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {}, Stacks most = Stacks::kOne);
 
 }  // namespace linnet::cli

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
+#include <functional>
 #include <memory>
 #include <optional>
 
@@ -16,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "evaluate/span_meter.h"
 #include "text/corpus.h"
 
 namespace linnet::cli {
@@ -70,6 +72,60 @@ std::string table_of(const nlohmann::ordered_json& result) {
   return table;
 }
 
+/// Calls add(document, where) on the documents of the files until it says no; false then.
+bool each_document(const PerplexityCommandOptions& options,
+                   const std::function<bool(const Document&, const std::string&)>& add) {
+  bool whole = true;
+  for (const std::filesystem::path& file : options.files) {
+    for_each_document(file, options.texts, [&](Document&& document) {
+      return whole = add(document, fmt::format("{} ({})", file.string(), document.id));
+    });
+    if (!whole) break;
+  }
+  return whole;
+}
+
+ExitStatus report_interrupt(int64_t read) {
+  note(fmt::format("interrupted after {}; nothing written", counted(read, "token")));
+  return ExitStatus::kInterrupted;
+}
+
+constexpr int64_t kSpanWindow = 512;  // tokens of T5's rows
+
+/// The loss of spans, of a model with an encoder.
+ExitStatus score_spans(const PerplexityCommandOptions& options, const Runtime& runtime,
+                       const Tokenizer& tokenizer, const JsonResult& json) {
+  refuse_given(*options.app, {"--stride", "--score-from", "--score-to", "--far-pairs"},
+               fmt::format("given for {}, of which spans are scored", runtime.model->config().model_type),
+               "--window alone");
+  const Stopwatch watch;
+  SpanMeter meter(*runtime.decoder, *runtime.model, tokenizer, options.window.value_or(kSpanWindow),
+                  *runtime.pool);
+  Progress progress("perplexity", "tokens", 0);
+  int64_t read = 0;
+  const SpanMeter::Totals& totals = meter.totals();
+  const bool whole = each_document(options, [&](const Document& document, const std::string&) {
+    return meter.add(document.text, [&](int64_t more) {
+      progress.update(static_cast<double>(read += more),
+                      fmt::format("{:.4f} nats/token", totals.nats_a_token()));
+      return !interrupted();
+    });
+  });
+  progress.finish();
+  if (!whole) return report_interrupt(read);
+  if (totals.tokens == 0)
+    throw Error("perplexity", "no text to take spans from", "documents of 2 tokens and more");
+  const nlohmann::ordered_json result = {{"span_nats", finite(totals.nats_a_token())},
+                                         {"span_perplexity", finite(std::exp(totals.nats_a_token()))},
+                                         {"span_tokens", totals.tokens},
+                                         {"texts", totals.texts},
+                                         {"tokens", totals.text_tokens},
+                                         {"seconds", watch.seconds()}};
+  json.write(result);
+  print(table_of(result));
+  return ExitStatus::kDone;
+}
+
 ExitStatus perplexity(const PerplexityCommandOptions& options) {
   PerplexityOptions how = options.how;
   how.window = options.window.value_or(0);
@@ -77,32 +133,25 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
   how.check();
   check_field(options, options.files);
   const JsonResult json(options);
-  const Runtime runtime = open_runtime(options);
+  const Runtime runtime = open_runtime(options, {}, Stacks::kTwo);
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
 
+  if (runtime.model->encoder()) return score_spans(options, runtime, tokenizer, json);
   const Stopwatch watch;
   PerplexityMeter meter(*runtime.decoder, *runtime.model, tokenizer, how, *runtime.pool);
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;
-  bool whole = true;
-  for (const std::filesystem::path& file : options.files) {
-    for_each_document(file, options.texts, [&](Document&& document) {
-      whole = meter.add(document.text, fmt::format("{} ({})", file.string(), document.id), [&](int64_t more) {
-        const PerplexityTotals& totals = meter.totals();  // of the documents before
-        progress.update(
-            static_cast<double>(read += more),
-            totals.tokens > 0 ? fmt::format("{:.4f} bits/byte", totals.bits_per_byte()) : std::string());
-        return !interrupted();
-      });
-      return whole;
+  const bool whole = each_document(options, [&](const Document& document, const std::string& where) {
+    return meter.add(document.text, where, [&](int64_t more) {
+      const PerplexityTotals& totals = meter.totals();  // of the documents before
+      progress.update(
+          static_cast<double>(read += more),
+          totals.tokens > 0 ? fmt::format("{:.4f} bits/byte", totals.bits_per_byte()) : std::string());
+      return !interrupted();
     });
-    if (!whole) break;
-  }
+  });
   progress.finish();
-  if (!whole) {
-    note(fmt::format("interrupted after {}; nothing written", counted(read, "token")));
-    return ExitStatus::kInterrupted;
-  }
+  if (!whole) return report_interrupt(read);
   const PerplexityTotals& totals = meter.totals();
   if (totals.tokens == 0)
     throw Error("perplexity", "no token to score", "documents that have tokens to score");

@@ -35,6 +35,7 @@ struct Prepared {
   train::TokenizedText text;
   std::optional<train::Validation> validation;
   std::optional<train::Learner> learner;
+  std::optional<SpanTokens> spans;
 };
 
 /// A row that is longer than all of the text holds it again and again, and teaches to repeat it.
@@ -48,6 +49,19 @@ void warn_of_short_text(int64_t tokens, const std::vector<train::Phase>& phases)
                     counted(tokens, "token"), longest));
 }
 
+/// What rows of a model with an encoder are made with. Throws Error on what such a model has not.
+std::optional<SpanTokens> spans_of(const TrainingOptions& options, const TrainingRun& run,
+                                   const train::Module& module, const Tokenizer& tokenizer) {
+  if (module.family().encoder == nullptr) return std::nullopt;
+  const std::string why =
+      fmt::format("given for {}, which learns spans of its rows", module.config().model_type);
+  refuse_given(*options.shared.app, {"--valid"}, why, "none (`linnet perplexity` scores spans of any text)");
+  refuse_given(*options.shared.app, {"--packing"}, why, "none: a row is one text");
+  SpanTokens tokens = SpanTokens::of(module.config(), tokenizer, run.tokenizer.string());
+  for (const train::Phase& phase : run.phases) tokens.check(phase.rows.context, "--context");
+  return tokens;
+}
+
 /// Reads and encodes --valid and --data. The pool's threads are gone when libtorch's begin.
 Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const train::Module& module) {
   check_data(options);
@@ -56,8 +70,9 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
     throw Error(run.tokenizer.string(), fmt::format("{} tokens", tokenizer.vocabulary()),
                 fmt::format("at most the model's vocabulary of {}", module.config().vocabulary));
   const int32_t start = start_token(tokenizer, run);
-  ThreadPool pool(options.shared.threads);
   Prepared prepared;
+  prepared.spans = spans_of(options, run, module, tokenizer);
+  ThreadPool pool(options.shared.threads);
   if (!options.valid.empty()) {
     prepared.validation.emplace(options.valid, tokenizer, start, options.valid_window, options.valid_bytes,
                                 pool, options.shared.texts);
@@ -241,6 +256,12 @@ void check_lora(const TrainingOptions& options, const std::string& train, bool h
                train == "lora" ? "a model without one" : "--train lora too");
 }
 
+void refuse_lora(const Model& model, const train::Trainable& trainable) {
+  if (!model.encoder() || trainable.what != train::Train::kLora) return;
+  throw Error("--train", fmt::format("lora, and {} has an encoder", model.config().model_type),
+              "all, attention or new");
+}
+
 void check_shard_size(const TrainingOptions& options, bool full) {
   if (!full)
     refuse_given(*options.shared.app, {"--shard-size"},
@@ -282,6 +303,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     train::warn_of_slow_products(module.options());
     train::RunOptions how = run_options(options, run, prepared.text, module);
     how.learner = prepared.learner;
+    how.spans = prepared.spans;
     const bool scored = prepared.validation && !run.learner;
     result =
         train::run_phases(module, prepared.text, scored ? &*prepared.validation : nullptr, run.phases, how);

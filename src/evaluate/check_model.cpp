@@ -7,6 +7,7 @@
 #include "attention/softmax.h"
 #include "base/count.h"
 #include "base/error.h"
+#include "base/random.h"
 #include "evaluate/check.h"
 
 namespace linnet {
@@ -47,6 +48,17 @@ ComputeType compute_of_forms(ComputeType compute, const std::vector<AttentionCon
   const bool jumps =
       std::any_of(layers.begin(), layers.end(), [](const auto& layer) { return layer.jumps(); });
   return is_narrow(compute) && jumps ? ComputeType::kFloat32 : compute;
+}
+
+/// Of a model with an encoder: what it has read when its decoder is tried.
+std::vector<int32_t> source_of(const Model& model, uint64_t seed) {
+  constexpr size_t kTokens = 100;  // more than a group, and not whole ones
+  std::vector<int32_t> tokens;
+  if (!model.encoder()) return tokens;
+  for (size_t i = 0; i < kTokens; ++i)
+    tokens.push_back(static_cast<int32_t>(
+        uniform_integer(seed, 0x736f7572, i, static_cast<uint64_t>(model.config().vocabulary))));
+  return tokens;
 }
 
 }  // namespace
@@ -92,11 +104,16 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
   int64_t tokens = options.tokens > 0 ? options.tokens : std::min(enough, kMostTokens);
   if (learned) tokens = std::min(tokens, model->config().positions - CheckSubject::kDepth - 1);
   if (tokens < 8) throw Error("--tokens", counted(tokens, "token"), "at least 8, and positions for them");
+  const std::vector<int32_t> source = source_of(*model, options.seed);
   const auto decoder = Decoder::make(
-      model, {.compute = options.compute, .slots = 2, .max_nodes = CheckSubject::kNodes + 1}, pool);
-  const auto forms = compute_forms == options.compute
-                         ? nullptr
-                         : Decoder::make(model, {.compute = compute_forms, .slots = 1, .max_nodes = 1}, pool);
+      model,
+      {.compute = options.compute, .slots = 2, .max_nodes = CheckSubject::kNodes + 1, .source = source},
+      pool);
+  const auto forms =
+      compute_forms == options.compute
+          ? nullptr
+          : Decoder::make(model, {.compute = compute_forms, .slots = 1, .max_nodes = 1, .source = source},
+                          pool);
   return check_decoder({decoder.get(), model->config().vocabulary, tokens, group > 0 ? group : 16, growth,
                         tolerance, options.seed, window, reach, options.progress, forms.get(),
                         options.tokens > 0 ? tokens : std::min(tokens, kFormsTokens)},

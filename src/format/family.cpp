@@ -87,6 +87,32 @@ void read_flash(const Fields& fields, ModelConfig& config) {
   config.norm = norm->second;
 }
 
+/// "relu", or "gated-gelu", under which transformers computes gelu_new.
+bool is_gated(const Fields& fields) {
+  return fields.optional_string("feed_forward_proj").value_or("relu").starts_with("gated-");
+}
+
+/// Two stacks: `num_layers` is the encoder's.
+void read_t5(const Fields& fields, ModelConfig& config) {
+  config.encoder_layers = config.layers;
+  config.layers = fields.optional_integer("num_decoder_layers", 1, 10'000).value_or(config.layers);
+  config.rotated.assign(static_cast<size_t>(config.layers), false);
+  if (!fields.boolean("is_encoder_decoder", true))
+    fields.refuse("is_encoder_decoder", "true (an encoder alone is not computed)");
+  config.start = fields.integer("decoder_start_token_id", 0, config.vocabulary - 1);
+  config.query_scale = std::sqrt(static_cast<double>(config.head_size));  // scores are q·k
+  const int64_t buckets = fields.optional_integer("relative_attention_num_buckets", 4, 1 << 16).value_or(32);
+  const int64_t most = fields.optional_integer("relative_attention_max_distance", 2, 1 << 20).value_or(128);
+  if (most <= buckets / 2)
+    fields.refuse("relative_attention_max_distance",
+                  fmt::format("more than {}, half of the buckets", buckets / 2));
+  config.relative_buckets = buckets, config.relative_distance = most;
+  // A head of its own is not scaled. What transformers 5 writes says so by another key, and ties it in name.
+  const bool scaled = fields.optional_boolean("scale_decoder_outputs").value_or(config.tied_embeddings);
+  config.tied_embeddings = config.tied_embeddings && scaled;
+  if (scaled) config.head_scale = 1 / std::sqrt(static_cast<double>(config.hidden));
+}
+
 // ---------------------------------------------------------------- rows
 
 /// LLaMA, whose names and order of things most decoders have taken over.
@@ -310,8 +336,74 @@ constexpr Family flash() {
   return row;
 }
 
-constexpr Family kFamilies[] = {llama(), mistral(), qwen2(),  qwen3(),    smollm3(), phi3(),
-                                olmo2(), gemma(),   gemma2(), gpt_neox(), gpt2(),    flash()};
+/// T5 (v1.0), its encoder's part; `gated`: v1.1.
+constexpr Family t5_encoder(bool gated) {
+  Family row;
+  row.model_type = "t5";
+  row.architecture = "T5ForConditionalGeneration";
+  row.keys = {.hidden = "d_model",
+              .layers = "num_layers",
+              .heads = "num_heads",
+              .kv_heads = "",
+              .intermediate = "d_ff",
+              .positions = "n_positions",
+              .epsilon = "layer_norm_epsilon",
+              .activation = "feed_forward_proj",
+              .head_size = "d_kv"};
+  row.defaults = {.activation = "relu", .positions = 512, .tied = true, .head_size = 64};
+  row.read_more = read_t5;
+  row.stack = Stack::kEncoder;
+  row.positions = PositionKind::kRelative;
+  row.gated = gated;
+  row.embedding = "shared";
+  row.final_norm = "encoder.final_layer_norm";
+  row.relative_bias = "encoder.block.0.layer.0.SelfAttention.relative_attention_bias";
+  row.layer = "encoder.block.{}.";
+  row.attention_norm = "layer.0.layer_norm";
+  row.q = "layer.0.SelfAttention.q";
+  row.k = "layer.0.SelfAttention.k";
+  row.v = "layer.0.SelfAttention.v";
+  row.o = "layer.0.SelfAttention.o";
+  row.attention = "layer.0.SelfAttention.";
+  row.feed_forward_norm = "layer.1.layer_norm";
+  row.gate = gated ? "layer.1.DenseReluDense.wi_0" : "";
+  row.up = gated ? "layer.1.DenseReluDense.wi_1" : "layer.1.DenseReluDense.wi";
+  row.down = "layer.1.DenseReluDense.wo";
+  return row;
+}
+constexpr Family kT5Encoder = t5_encoder(false), kGatedT5Encoder = t5_encoder(true);
+
+/// The whole model: the decoder's part, and the encoder that it reads.
+constexpr Family t5(bool gated) {
+  Family row = gated ? kGatedT5Encoder : kT5Encoder;
+  row.stack = Stack::kDecoder;
+  row.encoder = gated ? &kGatedT5Encoder : &kT5Encoder;
+  row.final_norm = "decoder.final_layer_norm";
+  row.relative_bias = "decoder.block.0.layer.0.SelfAttention.relative_attention_bias";
+  row.head = "lm_head";
+  row.layer = "decoder.block.{}.";
+  row.cross_norm = "layer.1.layer_norm";
+  row.cross_q = "layer.1.EncDecAttention.q";
+  row.cross_k = "layer.1.EncDecAttention.k";
+  row.cross_v = "layer.1.EncDecAttention.v";
+  row.cross_o = "layer.1.EncDecAttention.o";
+  row.cross_attention = "layer.1.EncDecAttention.";
+  row.feed_forward_norm = "layer.2.layer_norm";
+  row.gate = gated ? "layer.2.DenseReluDense.wi_0" : "";
+  row.up = gated ? "layer.2.DenseReluDense.wi_1" : "layer.2.DenseReluDense.wi";
+  row.down = "layer.2.DenseReluDense.wo";
+  return row;
+}
+constexpr Family kGatedT5 = t5(true);
+
+constexpr Family t5() {
+  Family row = t5(false);
+  row.variant = [](const Fields& fields) { return is_gated(fields) ? &kGatedT5 : nullptr; };
+  return row;
+}
+
+constexpr Family kFamilies[] = {llama(), mistral(), qwen2(),    qwen3(), smollm3(), phi3(), olmo2(),
+                                gemma(), gemma2(),  gpt_neox(), gpt2(),  flash(),   t5()};
 
 // Decoders whose feed-forwards are many, of which a token takes some.
 constexpr std::string_view kMixtures[] = {

@@ -19,7 +19,14 @@ enum class NormKind {
   kLayer,
   kScale,  // kRms with one gain for all numbers
 };
-enum class PositionKind { kRotary, kLearned };
+enum class PositionKind {
+  kRotary,
+  kLearned,
+  kRelative,  // a bias by distance, added to scores (attention/distance_bias.h)
+};
+
+/// What a token sees: those before it, or its whole sequence.
+enum class Stack { kDecoder, kEncoder };
 
 /// Where the queries', keys' and values' matrices stand.
 enum class QkvParts {
@@ -54,7 +61,7 @@ struct ConfigKeys {
   std::string_view hidden = "hidden_size", layers = "num_hidden_layers", heads = "num_attention_heads",
                    kv_heads = "num_key_value_heads", intermediate = "intermediate_size",
                    positions = "max_position_embeddings", epsilon = "rms_norm_eps", activation = "hidden_act",
-                   theta = "rope_theta", rotary_part = "partial_rotary_factor";
+                   theta = "rope_theta", rotary_part = "partial_rotary_factor", head_size = "head_dim";
 };
 
 /// What transformers' class takes where a key is absent.
@@ -78,9 +85,12 @@ struct Family {
   Bias attention_output_bias = Bias::kNever;  // of o
   Bias mlp_bias = Bias::kNever;
   Windows windows;
+  /// Another row that this config.json means: of a type whose models are not all alike.
+  const Family* (*variant)(const Fields& fields) = nullptr;
   /// Reads what only this family's config.json has.
   void (*read_more)(const Fields& fields, ModelConfig& config) = nullptr;
 
+  Stack stack = Stack::kDecoder;
   NormKind norm = NormKind::kRms;  // unless config.json says another (ModelConfig::norm)
   QkNorm qk_norm = QkNorm::kNone;
   PositionKind positions = PositionKind::kRotary;
@@ -91,12 +101,15 @@ struct Family {
   /// act(v(x)), stream += o(act(gate(x)) ⊙ attention). Queries and keys are `affine` maps of z. No
   /// feed-forward.
   bool gated_unit = false;
+  /// The row of the stack whose rows its cross-attention reads; null: a stack alone.
+  const Family* encoder = nullptr;
 
   // Names of modules; "": the family has none. A module has `.weight` and, where biased, `.bias`: layer norms
   // always, matrices by ModelConfig's attention_bias, attention_output_bias and mlp_bias.
   std::string_view prefix;  // of every name but the head's; folders without it are read too ("transformer.")
   std::string_view embedding, position_embedding, final_norm, head;
-  std::string_view layer;  // what stands before those below, `{}` being the layer: "layers.{}."
+  std::string_view relative_bias;  // [buckets, heads], of all layers
+  std::string_view layer;          // what stands before those below, `{}` being the layer: "layers.{}."
   // A block is norm → … → post_norm, added to the residual stream. Without `gate` a gated feed-forward has
   // one matrix [gate; up], named by `up`.
   std::string_view attention_norm, q, k, v, q_norm, k_norm, o, attention_post_norm;
@@ -105,8 +118,11 @@ struct Family {
   /// local branch's queries and keys, then the summary's.
   std::string_view affine;
   std::string_view attention;  // prefix of the attention: `linear_attention.` tensors stand below it
+  // Of a stack with an encoder, between the two: norm → q of its own rows, k and v of the encoder's.
+  std::string_view cross_norm, cross_q, cross_k, cross_v, cross_o, cross_attention;
 
   bool is_gate_fused() const { return gated && gate.empty(); }
+  bool is_encoder() const { return stack == Stack::kEncoder; }
 };
 
 std::span<const Family> families();

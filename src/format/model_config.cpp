@@ -33,7 +33,9 @@ constexpr std::string_view kExperts[] = {"num_local_experts", "num_experts", "n_
                                          "moe_num_experts"};
 
 const Family& family_in(const Fields& fields) {
-  const Family& family = family_of(fields.string("model_type"), fields.where());
+  const Family& named = family_of(fields.string("model_type"), fields.where());
+  const Family* other = named.variant != nullptr ? named.variant(fields) : nullptr;
+  const Family& family = other != nullptr ? *other : named;
   for (const std::string_view key : kExperts) {
     if (fields.optional_integer(key, 0, INT32_MAX).value_or(0) > 1)
       fields.refuse(key, "one feed-forward a layer (a mixture of experts is not computed)");
@@ -43,20 +45,24 @@ const Family& family_in(const Fields& fields) {
 
 Activation activation_of(const Fields& fields, const Family& family) {
   constexpr std::pair<std::string_view, Activation> kNames[] = {
-      {"silu", Activation::kSilu},         {"swish", Activation::kSilu},
-      {"gelu_new", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh},
-      {"gelu", Activation::kGelu},         {"relu", Activation::kRelu},
+      {"silu", Activation::kSilu},           {"swish", Activation::kSilu},
+      {"gelu_new", Activation::kGeluTanh},   {"gelu_pytorch_tanh", Activation::kGeluTanh},
+      {"gelu", Activation::kGelu},           {"relu", Activation::kRelu},
+      {"gated-gelu", Activation::kGeluTanh}, {"gated-silu", Activation::kSilu},
   };
   const std::string name =
       fields.optional_string(family.keys.activation).value_or(std::string(family.defaults.activation));
   for (const auto& [known, activation] : kNames) {
-    if (known == name) return activation;
+    if (known == name && (family.encoder != nullptr || !known.starts_with("gated-"))) return activation;
   }
-  fields.refuse(family.keys.activation, "silu, gelu, gelu_new, gelu_pytorch_tanh or relu");
+  fields.refuse(family.keys.activation, family.encoder == nullptr
+                                            ? "silu, gelu, gelu_new, gelu_pytorch_tanh or relu"
+                                            : "relu, gelu, silu, gelu_new, gated-gelu or gated-silu");
 }
 
-void check_supported(const Fields& fields) {
+void check_supported(const Fields& fields, const Family& family) {
   for (const Required& row : kRequired) {
+    if (family.encoder != nullptr && row.key == "is_encoder_decoder") continue;
     const Json* value = fields.find(row.key);
     if (value != nullptr && value->dump() != row.value) fields.refuse(row.key, row.meaning);
   }
@@ -155,14 +161,14 @@ void read_sizes(const Fields& fields, const Family& family, ModelConfig& config)
     config.kv_heads = fields.optional_integer(keys.kv_heads, 1, config.heads).value_or(config.kv_heads);
   if (config.heads % config.kv_heads != 0)
     fields.refuse(keys.kv_heads, fmt::format("a divisor of the {} heads", config.heads));
-  const bool rotary = family.positions == PositionKind::kRotary;
-  auto head_size = rotary ? fields.optional_integer("head_dim", 1, 1 << 16) : std::nullopt;
+  const bool learned = family.positions == PositionKind::kLearned;
+  auto head_size = !learned ? fields.optional_integer(keys.head_size, 1, 1 << 16) : std::nullopt;
   if (!head_size && defaults.head_size > 0) head_size = defaults.head_size;
   if (!head_size && config.hidden % config.heads != 0)
     fields.refuse(keys.heads, fmt::format("a divisor of {} {}", keys.hidden, config.hidden));
   config.head_size = config.value_size = head_size.value_or(config.hidden / config.heads);
   const auto intermediate = fields.optional_integer(keys.intermediate, 1, kMaxSize);
-  if (!intermediate && rotary) fields.refuse(keys.intermediate, "the feed-forward's size");
+  if (!intermediate && !learned) fields.refuse(keys.intermediate, "the feed-forward's size");
   config.intermediate = intermediate.value_or(4 * config.hidden);
 }
 
@@ -190,8 +196,9 @@ void read_rotary(const Fields& fields, const Family& family, ModelConfig& config
 ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   const Fields fields(json, where);
   const Family& family = family_in(fields);
-  check_supported(fields);
+  check_supported(fields, family);
   ModelConfig config;
+  config.family = &family;
   config.model_type = family.model_type;
   config.raw = json;
   read_sizes(fields, family, config);
@@ -208,6 +215,17 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   config.windows = windows_of(fields, json, family, config);
   config.bos = fields.optional_integer("bos_token_id", 0, INT32_MAX);
   config.eos = fields.integers("eos_token_id", 0, INT32_MAX);
+  return config;
+}
+
+ModelConfig ModelConfig::of_encoder() const {
+  ModelConfig config = *this;
+  config.family = family->encoder;
+  config.layers = encoder_layers;
+  config.encoder_layers = 0;
+  config.head_scale = 1;
+  config.rotated.assign(static_cast<size_t>(config.layers), false);
+  config.windows.assign(static_cast<size_t>(config.layers), 0);
   return config;
 }
 

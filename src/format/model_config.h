@@ -33,6 +33,7 @@ struct RopeConfig {
 /// What every family has, under one name each.
 struct ModelConfig {
   std::string model_type;  // of its family's row (format/family.h)
+  const Family* family = nullptr;
   int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
   int64_t value_size = 0;  // of a head's values: head_size but in a gated unit
   int64_t positions = 0;   // max_position_embeddings (n_positions)
@@ -49,11 +50,18 @@ struct ModelConfig {
   std::vector<bool> rotated;  // of each layer, whether its queries and keys are; all or none but in SmolLM3
   bool parallel = false;      // attention and feed-forward both read the layer's input
   double embedding_scale = 1;
+  double head_scale = 1;                // of final rows, where the head reads them
   double query_scale = 1;               // of queries, so that scores are τ q·k, τ = 1/√head_size
   double score_cap = 0, logit_cap = 0;  // c: scores and logits x are c·tanh(x / c); 0: as they are
+  // Of a model with an encoder: its layers, and the token from which the decoder writes on.
+  int64_t encoder_layers = 0, start = 0;
+  int64_t relative_buckets = 0, relative_distance = 0;  // of T5's bias (attention/distance_bias.h)
   std::optional<int64_t> bos;
   std::vector<int64_t> eos;
   nlohmann::json raw;  // every field as it stood, `linear_attention` and `base` included
+
+  /// Of the encoder's stack, as that of a model of its own.
+  ModelConfig of_encoder() const;
 
   /// Throws Error: where is the file, what names the key. `json` is the parsed config.json of a base or full
   /// folder (a sidecar's has only `linear_attention`, `base`, `base_hash`: model/model.h resolves it first).

@@ -57,6 +57,13 @@ void Engine::check(const Request& request) const {
     throw Error("prompt", fmt::format("{}, more than the model has positions", counted(length, "token")),
                 fmt::format("at most {}", info.positions));
   }
+  const char* given = request.prompt_logprobs   ? "log probabilities of a prompt"
+                      : options_.continue_slots ? "a text to be gone on from"
+                      : prefixes_.keeps()       ? "a cache of prompts' beginnings"
+                                                : nullptr;
+  if (info.start && given != nullptr)
+    throw Error("model", fmt::format("has an encoder, which reads prompts whole: {} is not there", given),
+                "a model of a decoder alone");
   if (length > info.memory) {
     throw Error("prompt", fmt::format("{}, whose state does not fit into memory", counted(length, "token")),
                 fmt::format("at most {}, or a linear model", info.memory));
@@ -157,7 +164,7 @@ void Engine::admit() {
     waiting_.pop_front();
     const double start = now();
     place.sequence->prefilled = continue_slot(slot);
-    speculator_.begin(slot, place.sequence->request.prompt);
+    speculator_.begin(slot, place.sequence->tokens);
     place.sequence->result.prefill_seconds += now() - start;
   }
 }
@@ -226,6 +233,7 @@ void Engine::read_prompts() {
 /// so that no bit depends on how they were cut; the last row's logits choose the first token.
 int64_t Engine::read_piece(int slot) {
   Sequence& sequence = at(slot);
+  if (decoder_.info().start) return read_source(slot);
   const double start = now();
   const std::span<const int32_t> prompt = sequence.request.prompt;
   const auto vocabulary = static_cast<size_t>(decoder_.info().vocabulary);
@@ -256,6 +264,24 @@ int64_t Engine::read_piece(int slot) {
   }
   result.prefill_seconds += now() - start;
   return static_cast<int64_t>(end - begin);
+}
+
+/// The encoder reads the slot's prompt whole; the decoder's first token follows its start.
+int64_t Engine::read_source(int slot) {
+  Sequence& sequence = at(slot);
+  const double start = now();
+  const std::vector<int32_t>& source = sequence.request.prompt;
+  decoder_.read_source(slot, source);
+  std::vector<float> logits(static_cast<size_t>(decoder_.info().vocabulary));
+  decoder_.prefill(slot, sequence.decoded(), sequence.decoded().size() - 1, logits);
+  const std::span<const float> hidden = decoder_.hidden(0);
+  sequence.hidden.assign(hidden.begin(), hidden.end());
+  sequence.prefilled = source.size();
+  sequence.served = turns_;
+  sequence.result.prompt_read += std::ssize(source);
+  sequence.begin(logits);
+  sequence.result.prefill_seconds += now() - start;
+  return std::ssize(source);
 }
 
 void Engine::decode(std::span<const int> slots) {

@@ -109,6 +109,7 @@ class Engine {
   void admit();
   void read_prompts();
   int64_t read_piece(int slot);
+  int64_t read_source(int slot);
   size_t continue_slot(int slot);
   size_t begin_from_prefix(int slot);
   bool waits_for_prefix(const Request& request);

@@ -26,6 +26,7 @@ Sequence::Sequence(int64_t of_id, Request asked, OnText on_text, const Decoder::
     : id(of_id),
       request(std::move(asked)),
       tokens(request.prompt),
+      start_(info.start),
       positions_(info.positions),
       tokenizer_(std::move(tokenizer)),
       on_text_(std::move(on_text)),
@@ -34,7 +35,8 @@ Sequence::Sequence(int64_t of_id, Request asked, OnText on_text, const Decoder::
       stops_(request.stop),
       stop_tokens_(special_stops(request.stop, tokenizer_)) {
   // The prompt goes through the detokenizer too: whether a piece begins with a space depends on it.
-  for (const int32_t token : tokens) {
+  if (start_) tokens.push_back(*start_);
+  for (const int32_t token : decoded()) {
     sampler_.observe(token);
     if (token < tokenizer_.vocabulary()) detokenizer_.push(token);
   }

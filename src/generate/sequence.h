@@ -57,16 +57,23 @@ class Sequence {
   const int64_t id;
   const Request request;
   Generation result;
-  std::vector<int32_t> tokens;  // the prompt and what was generated
-  std::vector<float> hidden;    // that the last token was chosen from
-  size_t prefilled = 0;         // of the prompt's tokens
-  size_t parts = 0;             // where the prompt parts from another one's; 0: nowhere
-  int64_t served = 0;           // the turn of the engine when it last read a piece of its prompt
+  /// The prompt, the token that a decoder behind an encoder begins with, and what was generated.
+  std::vector<int32_t> tokens;
+  std::vector<float> hidden;  // that the last token was chosen from
+  size_t prefilled = 0;       // of the prompt's tokens
+  size_t parts = 0;           // where the prompt parts from another one's; 0: nowhere
+  int64_t served = 0;         // the turn of the engine when it last read a piece of its prompt
 
   bool reads_prompt() const { return prefilled < request.prompt.size(); }
   bool done() const { return done_; }
   /// Whether choose() reads more of the logits than which is the largest.
   bool needs_logits() const { return !sampler_.is_argmax() || request.logprobs.has_value(); }
+
+  /// The tokens that the decoder reads: not those of a prompt that an encoder reads in its place.
+  std::span<const int32_t> decoded() const {
+    return start_ ? std::span<const int32_t>(tokens).subspan(request.prompt.size())
+                  : std::span<const int32_t>(tokens);
+  }
 
   /// The first token by the logits that follow the prompt, if one is wanted.
   void begin(std::span<const float> logits);
@@ -81,7 +88,8 @@ class Sequence {
   void finish_as(Finish finish);
   void pass(std::string_view text);
 
-  int64_t positions_;  // learned positions end here; 0: no end
+  std::optional<int32_t> start_;  // Decoder::Info's
+  int64_t positions_;             // learned positions end here; 0: no end
   Tokenizer tokenizer_;
   OnText on_text_;
   Sampler sampler_;

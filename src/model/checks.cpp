@@ -48,7 +48,8 @@ void Model::check_base() const {
       require_tensor(base_, name + ".weight", shape.weight(), base_folder_);
     if (shape.biased) require_tensor(base_, name + ".bias", {shape.out}, base_folder_);
   };
-  for (std::string_view module : {family_->embedding, family_->position_embedding, family_->final_norm}) {
+  for (std::string_view module :
+       {family_->embedding, family_->position_embedding, family_->final_norm, family_->relative_bias}) {
     if (!module.empty()) check(full_name(module), module_shape(*family_, config_, module));
   }
   for (int layer = 0; layer < config_.layers; ++layer) {
@@ -56,6 +57,7 @@ void Model::check_base() const {
       check(module_name(layer, module), module_shape(*family_, config_, module));
     }
   }
+  if (encoder_) encoder_->check_base();
 }
 
 // The head of tied embeddings may stand in the file too, as long as it is the embedding.
@@ -78,37 +80,59 @@ void Model::check_head() const {
   }
 }
 
+/// An attention of one of the model's stacks, and what its new tensors begin with.
+struct Model::AttentionPlace {
+  const AttentionConfig* config;
+  std::string prefix, name;
+};
+
+std::vector<Model::AttentionPlace> Model::attention_places() const {
+  std::vector<AttentionPlace> places;
+  for (int layer = 0; layer < config_.layers; ++layer) {
+    const auto i = static_cast<size_t>(layer);
+    places.push_back({&attention_[i], linear_prefix(layer), fmt::format("layer {}", layer)});
+    if (!cross_attention_.empty())
+      places.push_back({&cross_attention_[i], cross_prefix(layer), fmt::format("layer {}'s cross", layer)});
+  }
+  if (!encoder_) return places;
+  for (AttentionPlace& place : encoder_->attention_places()) {
+    place.name = "the encoder's " + place.name;
+    places.push_back(std::move(place));
+  }
+  return places;
+}
+
 void Model::check_added() const {
   const TensorStore& store = linear_store();
-  const auto place = added_ ? folder_ / "linear_attention.safetensors" : base_folder_;
+  const auto file = added_ ? folder_ / "linear_attention.safetensors" : base_folder_;
   std::set<std::string, std::less<>> known;
-  const auto asker = [&](int layer) {
-    return fmt::format(", for {} in layer {}", attention_[static_cast<size_t>(layer)].name(), layer);
+  const std::vector<AttentionPlace> places = attention_places();
+  const auto asker = [&](const AttentionPlace& place) {
+    return fmt::format(", for {} in {}", place.config->name(), place.name);
   };
   // A tensor that may be absent is in every layer that asks for it, or in none.
-  std::map<std::string, int, std::less<>> present;  // such tensors, and a layer that has it
+  std::map<std::string, std::string, std::less<>> present;  // such tensors, and a layer that has it
   const auto each = [&](const auto& take) {
-    for (int layer = 0; layer < config_.layers; ++layer) {
-      for (const ParameterSpec& spec :
-           parameter_specs(attention_[static_cast<size_t>(layer)], attention_shape()))
-        take(layer, spec, linear_prefix(layer) + spec.name);
+    for (const AttentionPlace& place : places) {
+      for (const ParameterSpec& spec : parameter_specs(*place.config, attention_shape()))
+        take(place, spec, place.prefix + spec.name);
     }
   };
-  each([&](int layer, const ParameterSpec& spec, const std::string& name) {
-    if (spec.absent && store.find(name) != nullptr) present.emplace(spec.name, layer);
+  each([&](const AttentionPlace& place, const ParameterSpec& spec, const std::string& name) {
+    if (spec.absent && store.find(name) != nullptr) present.emplace(spec.name, place.name);
   });
-  each([&](int layer, const ParameterSpec& spec, const std::string& name) {
+  each([&](const AttentionPlace& place, const ParameterSpec& spec, const std::string& name) {
     const auto other = present.find(spec.name);
     if (spec.absent && other == present.end()) return;
-    const std::string as = spec.absent ? fmt::format(", as layer {} has one", other->second) : "";
-    require_tensor(store, name, spec.shape, place, asker(layer) + as);
+    const std::string as = spec.absent ? fmt::format(", as {} has one", other->second) : "";
+    require_tensor(store, name, spec.shape, file, asker(place) + as);
     known.insert(name);
   });
   for (const auto& [name, tensor] : store.tensors()) {
     if ((added_ || is_linear(name)) && !known.contains(name)) {
       std::string expected = "the tensors of linear_attention alone";
-      for (int layer = 0; layer < config_.layers; ++layer) {
-        if (name.starts_with(linear_prefix(layer))) expected += asker(layer);
+      for (const AttentionPlace& place : places) {
+        if (name.starts_with(place.prefix)) expected += asker(place);
       }
       throw Error(store.where(name), "a tensor that the config does not ask for", expected);
     }
@@ -118,7 +142,8 @@ void Model::check_added() const {
 bool is_buffer(std::string_view name) {
   return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
          name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
-         name.ends_with(".rotary_emb.inv_freq");
+         name.ends_with(".rotary_emb.inv_freq") || name == "encoder.embed_tokens.weight" ||
+         name == "decoder.embed_tokens.weight";
 }
 
 std::vector<NamedTensor> Model::added_tensors() const {
@@ -142,8 +167,9 @@ std::vector<NamedTensor> Model::lora_tensors() const {
   return out;
 }
 
-std::vector<std::string> Model::unused_tensors() const {
+std::set<std::string> Model::used_tensors() const {
   std::set<std::string> used;
+  if (encoder_) used = encoder_->used_tensors();
   const auto use = [&](const std::string& name, std::string_view module) {
     used.insert(name + ".weight");
     if (is_quantized()) {
@@ -151,13 +177,18 @@ std::vector<std::string> Model::unused_tensors() const {
     }
     if (module_shape(*family_, config_, module).biased) used.insert(name + ".bias");
   };
-  for (std::string_view module :
-       {family_->embedding, family_->position_embedding, family_->final_norm, family_->head}) {
+  for (std::string_view module : {family_->embedding, family_->position_embedding, family_->final_norm,
+                                  family_->relative_bias, family_->head}) {
     if (!module.empty()) use(full_name(module), module);
   }
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (std::string_view module : layer_modules(*family_)) use(module_name(layer, module), module);
   }
+  return used;
+}
+
+std::vector<std::string> Model::unused_tensors() const {
+  const std::set<std::string> used = used_tensors();
   std::vector<std::string> unused;
   for (const auto& [name, tensor] : base_.tensors()) {
     if (!used.contains(name) && !is_linear(name)) unused.push_back(name);

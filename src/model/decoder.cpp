@@ -10,6 +10,7 @@
 #include <string>
 #include <utility>
 
+#include "attention/rows.h"
 #include "base/array.h"
 #include "base/count.h"
 #include "base/error.h"
@@ -45,6 +46,7 @@ class DecoderOf final : public Decoder {
 
   const Info& info() const override { return info_; }
   void reset(int slot) override;
+  void read_source(int slot, std::span<const int32_t> tokens) override;
   int64_t length(int slot) const override { return slots_[slot].length; }
   void copy(int from, int to) override;
   size_t state_bytes(int slot) const override;
@@ -64,9 +66,11 @@ class DecoderOf final : public Decoder {
   void load(int slot, std::span<const std::byte> bytes) override;
 
  private:
+  using Memories = std::vector<std::shared_ptr<const Memory<T>>>;
   struct Slot {
     int64_t length = 0;
     std::vector<std::unique_ptr<State<T>>> layers;
+    Memories memories;  // a layer each; none until a source was read
   };
   /// A branch of the last step, for commit.
   struct Stepped {
@@ -78,14 +82,23 @@ class DecoderOf final : public Decoder {
   const std::vector<LayerWeights<T>>& layers() const { return forward_.weights().layers; }
   void check_tokens(std::span<const int32_t> tokens, int64_t end);
   SlotHeader header(int64_t length) const;
+  /// Throws Error where the slot has nothing to read, and is to.
+  void check_source(const Slot& sequence) const;
+  void check_saved() const {
+    if (encoder_ && options_.source.empty())
+      throw Error(model_->folder().string(), "has an encoder, whose memory is not saved", "a decoder alone");
+  }
+  Memories memories_of(std::span<const int32_t> source);
 
   std::shared_ptr<const Model> model_;
   Options options_;
   ThreadPool& pool_;
   Forward<T> forward_;
+  std::unique_ptr<Forward<T>> encoder_;  // null: the model has none
   Info info_;
   int64_t positions_ = 0;  // past the last position that the model knows
   bool warned_ = false;    // of being past them
+  Memories source_;        // of options_.source
   std::vector<Slot> slots_;
   Activations<T> step_, prefill_;
   std::vector<Stepped> stepped_;
@@ -101,6 +114,7 @@ Decoder::Info info_of(const Model& model, const Decoder::Options& options) {
   if (model.family().positions == PositionKind::kLearned) info.positions = model.config().positions;
   info.memory = tokens_that_fit(model);
   info.chunk = options.chunk;
+  if (model.encoder()) info.start = static_cast<int32_t>(model.config().start);
   for (const AttentionConfig& layer : model.attention()) {
     if (!layer.grows()) info.tree_depth = std::min(info.tree_depth, layer.group);
   }
@@ -117,7 +131,11 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
       info_(info_of(*model_, options)) {
   forward_.tell(options_.profile);
   forward_.tell(options_.inputs);
-  positions_ = forward_.rotary() ? model_->config().positions : forward_.weights().position_embedding.out;
+  if (model_->encoder()) {
+    encoder_ = std::make_unique<Forward<T>>(*model_->encoder(),
+                                            WeightOptions{options.compute, options.weights}, pool, make);
+  }
+  positions_ = model_->config().positions;
   int64_t state = 0;
   for (const auto& layer : layers()) state += layer.attention->layout().bytes;
   check_state_fits(state, options_.slots, machine_memory(), model_->folder().string());
@@ -125,6 +143,8 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
   for (Slot& slot : slots_) {
     for (const auto& layer : layers()) slot.layers.push_back(layer.attention->make_state());
   }
+  if (encoder_ && !options_.source.empty()) source_ = memories_of(options_.source);
+  for (Slot& slot : slots_) slot.memories = source_;
   forward_.plan(step_, options_.max_nodes, layers().size());
   forward_.plan_steps(options_.max_nodes);
   const auto nodes = static_cast<size_t>(options_.max_nodes);
@@ -138,12 +158,49 @@ template <class T>
 void DecoderOf<T>::reset(int slot) {
   for (auto& layer : slots_[slot].layers) layer->reset();
   slots_[slot].length = 0;
+  slots_[slot].memories = source_;
+}
+
+template <class T>
+void DecoderOf<T>::read_source(int slot, std::span<const int32_t> tokens) {
+  if (!encoder_) return Decoder::read_source(slot, tokens);
+  reset(slot);
+  slots_[slot].memories = memories_of(tokens);
+}
+
+template <class T>
+typename DecoderOf<T>::Memories DecoderOf<T>::memories_of(std::span<const int32_t> tokens) {
+  if (tokens.empty()) throw Error("source", "empty", "a token at least");
+  check_tokens(tokens, 0);
+  const auto rows = static_cast<int64_t>(tokens.size());
+  Activations<T> read;
+  encoder_->plan(read, rows, 1);
+  std::copy(tokens.begin(), tokens.end(), read.tokens.begin());
+  encoder_->run(read, rows, Stage::kPrefill, [&](size_t layer, HeadRows<T> out) {
+    encoder_->weights().layers[layer].attention->encode(encoder_->rows_of(read, layer, 0, rows), out, pool_);
+  });
+  Room<T> encoded, kv;
+  encoder_->finish(read, rows, encoded);
+  Memories memories;
+  for (size_t layer = 0; layer < layers().size(); ++layer) {
+    const Rows<T> cross = forward_.cross_rows(layer, encoded, rows, kv);
+    memories.push_back(layers()[layer].cross->attention->summarize(cross, pool_));
+  }
+  return memories;
+}
+
+template <class T>
+void DecoderOf<T>::check_source(const Slot& sequence) const {
+  if (encoder_ && sequence.memories.empty())
+    throw Error(model_->folder().string(), "has an encoder, and this reads its decoder alone",
+                "a model of a decoder alone");
 }
 
 template <class T>
 void DecoderOf<T>::copy(int from, int to) {
   if (from == to) return;
   slots_[to].length = slots_[from].length;
+  slots_[to].memories = slots_[from].memories;
   for (size_t layer = 0; layer < layers().size(); ++layer)
     slots_[to].layers[layer] = slots_[from].layers[layer]->clone();
 }
@@ -152,6 +209,7 @@ template <class T>
 size_t DecoderOf<T>::state_bytes(int slot) const {
   size_t sum = 0;
   for (const auto& layer : slots_[slot].layers) sum += layer->bytes();
+  for (const auto& memory : slots_[slot].memories) sum += memory->bytes();
   return sum;
 }
 
@@ -177,7 +235,7 @@ void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) {
       throw Error("token", fmt::format("{}", token), fmt::format("an id from 0 to {}", vocabulary() - 1));
   }
   if (end <= positions_) return;
-  if (!forward_.rotary())
+  if (info_.positions > 0)
     throw Error("position", counted(end, "token"),
                 fmt::format("at most {}, where the model's learned positions end", positions_));
   const auto& attention = model_->attention();
@@ -191,6 +249,7 @@ void DecoderOf<T>::check_tokens(std::span<const int32_t> tokens, int64_t end) {
 template <class T>
 void DecoderOf<T>::prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) {
   Slot& sequence = slots_[slot];
+  check_source(sequence);
   check_tokens(tokens, sequence.length + static_cast<int64_t>(tokens.size()));
   const auto chunk = static_cast<size_t>(options_.chunk);
   forward_.plan(prefill_, static_cast<int64_t>(std::min(tokens.size(), chunk)), 1);
@@ -202,10 +261,14 @@ void DecoderOf<T>::prefill(int slot, std::span<const int32_t> tokens, size_t fir
       prefill_.tokens[r] = tokens[begin + r];
       prefill_.positions[r] = sequence.length + static_cast<int64_t>(r);
     }
-    forward_.run(prefill_, rows, Stage::kPrefill, [&](size_t layer, HeadRows<T> out) {
+    const auto attend = [&](size_t layer, HeadRows<T> out) {
       layers()[layer].attention->prefill(*sequence.layers[layer], forward_.rows_of(prefill_, layer, 0, rows),
                                          out, pool_);
-    });
+    };
+    forward_.run(
+        prefill_, rows, Stage::kPrefill, attend, [&](size_t layer, const Rows<T>& queries, HeadRows<T> out) {
+          layers()[layer].cross->attention->read_memory(*sequence.memories[layer], queries, out, pool_);
+        });
     sequence.length += rows;
     const size_t from = std::max(first, begin);
     if (from >= begin + count) continue;
@@ -223,6 +286,7 @@ void DecoderOf<T>::step(std::span<const Branch> branches) {
   for (const Branch& branch : branches) {
     const auto depths = branch.tree->depths();
     if (depths.empty()) throw Error("step", "an empty tree", "a root at least");
+    check_source(slots_[branch.slot]);
     const int32_t deepest = *std::max_element(depths.begin(), depths.end());
     check_tokens(branch.tree->tokens(), slots_[branch.slot].length + deepest + 1);
     rows += branch.tree->size();
@@ -241,12 +305,20 @@ void DecoderOf<T>::step(std::span<const Branch> branches) {
     parents_.insert(parents_.end(), tree.parents().begin(), tree.parents().end());
     stepped_.push_back(at);
   }
-  forward_.run(step_, rows, Stage::kStep, [&](size_t layer, HeadRows<T> out) {
+  const auto attend = [&](size_t layer, HeadRows<T> out) {
     attended_.clear();
     for (const Branch& branch : branches)
       attended_.push_back({slots_[branch.slot].layers[layer].get(), branch.tree});
     layers()[layer].attention->attend_all(attended_, forward_.rows_of(step_, layer, 0, rows), out, pool_);
-  });
+  };
+  const auto read = [&](size_t layer, const Rows<T>& queries, HeadRows<T> out) {
+    for (const Stepped& at : stepped_) {
+      layers()[layer].cross->attention->read_memory(*slots_[at.slot].memories[layer],
+                                                    part_of(queries, at.begin, at.count),
+                                                    from_row(out, at.begin), pool_);
+    }
+  };
+  forward_.run(step_, rows, Stage::kStep, attend, read);
   forward_.logits(step_.hidden.data(), rows, Stage::kStep, logits_.data());
 }
 
@@ -281,6 +353,7 @@ SlotHeader DecoderOf<T>::header(int64_t length) const {
 
 template <class T>
 std::vector<std::byte> DecoderOf<T>::save(int slot) const {
+  check_saved();
   std::vector<std::byte> bytes;
   write_header(header(slots_[slot].length), bytes);
   for (const auto& layer : slots_[slot].layers) layer->save(bytes);
@@ -290,8 +363,9 @@ std::vector<std::byte> DecoderOf<T>::save(int slot) const {
 
 template <class T>
 void DecoderOf<T>::load(int slot, std::span<const std::byte> bytes) {
+  check_saved();
   const SlotBody body = read_header(bytes, header(0));
-  Slot loaded{body.length, {}};
+  Slot loaded{body.length, {}, slots_[slot].memories};
   std::span<const std::byte> in = body.states;
   for (const auto& layer : layers()) {
     loaded.layers.push_back(layer.attention->make_state());
@@ -313,6 +387,10 @@ ComputeType compute_type(std::string_view name) {
 }
 
 std::string_view name_of(ComputeType type) { return kComputeTypes[static_cast<size_t>(type)]; }
+
+void Decoder::read_source(int, std::span<const int32_t>) {
+  throw Error("model", "has no encoder", "one of an encoder and a decoder");
+}
 
 int32_t argmax(std::span<const float> logits) {
   float best = -std::numeric_limits<float>::infinity();

@@ -44,6 +44,9 @@ class Decoder {
     Profile* profile = nullptr;                  // told where the time goes; outlives the decoder
     InputMoments* inputs = nullptr;              // told what layers' products read; outlives the decoder
     std::string device = "cpu";                  // or "cuda", "cuda:N"
+    /// Of a model with an encoder: what it has read of every sequence, for those who look at a decoder alone.
+    /// Empty: nothing until read_source().
+    std::vector<int32_t> source = {};
   };
 
   /// What whoever drives a decoder has to know of it.
@@ -53,6 +56,8 @@ class Decoder {
     int64_t memory = INT64_MAX;  // tokens of a sequence whose state fits into it
     int tree_depth = INT_MAX;    // of trees: the least group, so that no bit depends on them (mathematics, 4)
     int chunk = 512;             // prefilled in pieces of a multiple of this, a prompt has the same bits
+    /// Of a model with an encoder, which reads the prompt: the token that the decoder writes on from.
+    std::optional<int32_t> start;
   };
 
   /// The decoder keeps its own reference to the model. Throws Error on a device that is not there.
@@ -68,6 +73,10 @@ class Decoder {
 
   /// Makes a slot the empty sequence.
   virtual void reset(int slot) = 0;
+  /// And, of a model with an encoder, one that is written from these tokens: the encoder reads them all, and
+  /// what the layers remember of them stays with the slot until the next reset. Throws Error where the model
+  /// has none.
+  virtual void read_source(int slot, std::span<const int32_t> tokens);
   virtual int64_t length(int slot) const = 0;
   /// Makes slot `to` what slot `from` is.
   virtual void copy(int from, int to) = 0;
@@ -106,7 +115,7 @@ class Decoder {
   virtual void commit(int branch, std::span<const int32_t> path) = 0;
 
   /// A slot's whole state as bytes (versioned, checked on load), and back. A rejected load leaves it
-  /// untouched.
+  /// untouched. Throws Error of a sequence with a source of its own, whose memory is not saved.
   virtual std::vector<std::byte> save(int slot) const = 0;
   virtual void load(int slot, std::span<const std::byte> bytes) = 0;
 };

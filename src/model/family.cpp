@@ -24,15 +24,18 @@ ModuleShape module_shape(const Family& family, const ModelConfig& config, std::s
   if (module == family.affine && family.gated_unit) return {4 * config.head_size, 0, true, false};
   if (module == family.embedding || module == family.head)
     return {config.vocabulary, config.hidden, false, false};
+  if (module == family.relative_bias) return {config.relative_buckets, config.heads, false, false};
   if (module == family.position_embedding) return {config.positions, config.hidden, false, false};
   if (module == family.q) {
     return {family.qkv == QkvParts::kApart ? q : q + 2 * kv, config.hidden, config.attention_bias,
             family.transposed};
   }
-  if (module == family.k) return {kv, config.hidden, config.attention_bias, family.transposed};
-  if (module == family.v)
+  if (module == family.cross_q) return {q, config.hidden, config.attention_bias, family.transposed};
+  if (module == family.k || module == family.cross_k)
+    return {kv, config.hidden, config.attention_bias, family.transposed};
+  if (module == family.v || module == family.cross_v)
     return {config.kv_heads * config.value_size, config.hidden, config.attention_bias, family.transposed};
-  if (module == family.o)
+  if (module == family.o || module == family.cross_o)
     return {config.hidden, config.heads * config.value_size, config.attention_output_bias, family.transposed};
   if (module == family.gate || module == family.up) {
     return {config.intermediate * (family.is_gate_fused() ? 2 : 1), config.hidden, config.mlp_bias,
@@ -48,6 +51,10 @@ AttentionShape shape_of(const Family& family, const ModelConfig& config) {
           .head_size = static_cast<int>(config.head_size),
           .value_size = static_cast<int>(config.value_size),
           .own_summary_rows = family.gated_unit};
+}
+
+DistanceBuckets distance_buckets(const Family& family, const ModelConfig& config) {
+  return {config.relative_buckets, config.relative_distance, family.is_encoder()};
 }
 
 Rotation rotation_of(const ModelConfig& config, int layer) {
@@ -70,7 +77,8 @@ std::vector<std::string_view> layer_modules(const Family& family) {
   std::vector<std::string_view> out;
   for (std::string_view module :
        {family.attention_norm, family.q, family.k, family.v, family.q_norm, family.k_norm, family.affine,
-        family.o, family.attention_post_norm, family.feed_forward_norm, family.gate, family.up, family.down,
+        family.o, family.attention_post_norm, family.cross_norm, family.cross_q, family.cross_k,
+        family.cross_v, family.cross_o, family.feed_forward_norm, family.gate, family.up, family.down,
         family.feed_forward_post_norm}) {
     if (!module.empty()) out.push_back(module);
   }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/config.h"
+#include "attention/distance_bias.h"
 #include "attention/rotation.h"
 #include "format/family.h"
 #include "format/model_config.h"
@@ -33,6 +34,8 @@ ModuleShape module_shape(const Family& family, const ModelConfig& config, std::s
 
 /// What a layer's attention computes on.
 AttentionShape shape_of(const Family& family, const ModelConfig& config);
+/// How the distances between a stack's tokens share the rows of its relative bias.
+DistanceBuckets distance_buckets(const Family& family, const ModelConfig& config);
 
 /// What a layer's keys do with their positions: nothing where it does not rotate them.
 Rotation rotation_of(const ModelConfig& config, int layer);

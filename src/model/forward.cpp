@@ -57,6 +57,7 @@ void Forward<T>::plan(Activations<T>& a, int64_t rows, size_t kept_layers) const
   room(a.normed, hidden_);
   room(a.delta, hidden_);
   room(a.mixed, heads_ * value_size_);
+  if (weights_.layers.front().cross) room(a.cross_q, heads_ * head_size_);
   room(a.inner, inner_);
   room(a.cosines, static_cast<int64_t>(rope_.inverse.size()));
   room(a.sines, static_cast<int64_t>(rope_.inverse.size()));
@@ -83,7 +84,7 @@ void Forward<T>::embed(Activations<T>& a, int64_t rows) {
       if (half > 0) {
         kernels::rotary_angles<T>(rope_.inverse, rope_.factor, a.positions[r], a.cosines.data() + r * half,
                                   a.sines.data() + r * half);
-      } else {
+      } else if (weights_.position_embedding.out > 0) {
         T* position = a.delta.data() + r * hidden_;
         kernels::read_row(weights_.position_embedding, a.positions[r], position);
         kernels::add(row, position, hidden_);
@@ -218,13 +219,35 @@ void Forward<T>::activate(Room<T>& inner, int64_t rows) {
 }
 
 template <class T>
-void Forward<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
+void Forward<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend,
+                            const Read& read) {
   timed(Operation::kEmbed, Profile::kNoLayer, nullptr, [&] { embed(a, rows); });
-  for (size_t i = 0; i < weights_.layers.size(); ++i) one_layer(i, a, rows, stage, attend);
+  for (size_t i = 0; i < weights_.layers.size(); ++i) one_layer(i, a, rows, stage, attend, read);
 }
 
 template <class T>
-void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend) {
+Rows<T> Forward<T>::cross_rows(size_t layer, const Room<T>& encoded, int64_t rows, Room<T>& room) {
+  Linear& kv = weights_.layers[layer].cross->kv;
+  const int64_t k_size = kv_heads_ * head_size_, stride = kv.out();
+  room.plan(rows * stride);
+  product(kv, encoded, hidden_, rows, room, Stage::kPrefill);
+  Rows<T> of;
+  of.count = rows;
+  of.k = {room.data(), head_size_, stride};
+  of.v = {room.data() + k_size, value_size_, stride};
+  of.summary_k = of.k;
+  return of;
+}
+
+template <class T>
+void Forward<T>::finish(const Activations<T>& a, int64_t rows, Room<T>& to) {
+  to.plan(rows * hidden_);
+  normalize(weights_.final_norm, a.hidden.data(), rows, to.data());
+}
+
+template <class T>
+void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend,
+                           const Read& read) {
   LayerWeights<T>& layer = weights_.layers[i];
   const size_t kept = i % a.projected.size();
   const auto norm = [&](const NormWeights<T>& of, const Room<T>& x, Room<T>& y) {
@@ -268,6 +291,20 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
   }
   multiply(Operation::kOutput, layer.o, a.mixed, heads_ * value_size_, a.delta);
   if (layer.attention_post_norm) norm(layer.attention_post_norm, a.delta, a.delta);
+  if (layer.cross) {
+    add_delta();
+    const int64_t size = heads_ * head_size_;
+    multiply(Operation::kQkv, layer.cross->q, input(layer.cross->norm), hidden_, a.cross_q);
+    Rows<T> queries;
+    queries.count = rows;
+    queries.q = queries.summary_q = {a.cross_q.data(), head_size_, size};
+    timed(Operation::kAttention, i, nullptr, [&] {
+      if (query_scale_ != 1)
+        for (int64_t x = 0; x < rows * size; ++x) a.cross_q.data()[x] *= T(query_scale_);
+      read(i, queries, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
+    });
+    multiply(Operation::kOutput, layer.cross->o, a.mixed, heads_ * value_size_, a.delta);
+  }
   if (parallel_) {  // always with a norm, which reads the stream before anything is added
     input(layer.feed_forward_norm);
     add_delta();

@@ -30,6 +30,7 @@ struct Activations {
   Room<T> normed;          // [rows, hidden]
   Room<T> delta;           // [rows, hidden]: what a block adds
   Room<T> mixed;           // [rows, heads, value_size]: attention's outputs
+  Room<T> cross_q;         // [rows, heads, head_size]: what reads an encoder's rows
   Room<T> inner;           // [rows, intermediate or twice that]
   Room<T> cosines, sines;  // [rows, rotary size / 2]
   // A layer: [rows, q k v], [rows, q k]. Of a gated unit [rows, z v], [rows, 4, head_size], q and k of the
@@ -62,13 +63,24 @@ class Forward {
   /// it the queries, keys and values.
   template <class Attend>
   void run(Activations<T>& a, int64_t rows, Stage stage, Attend&& attend) {
-    run_layers(a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)));
+    run_layers(a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)), {});
   }
+  /// The same of a stack that reads an encoder: read(layer, queries, out) writes what the queries of all rows
+  /// find in its rows.
+  using Read = std::function<void(size_t layer, const Rows<T>& queries, HeadRows<T> out)>;
+  template <class Attend>
+  void run(Activations<T>& a, int64_t rows, Stage stage, Attend&& attend, const Read& read) {
+    run_layers(a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)), read);
+  }
+  /// Keys and values [rows] of a layer's cross-attention, of an encoder's final rows; they stand in `room`.
+  Rows<T> cross_rows(size_t layer, const Room<T>& encoded, int64_t rows, Room<T>& room);
+  /// The rows after the final norm, into `to` [rows, hidden].
+  void finish(const Activations<T>& a, int64_t rows, Room<T>& to);
   /// The same in pieces: the rows' residual stream and angles, then a layer after the other.
   void embed(Activations<T>& a, int64_t rows);
   template <class Attend>
   void run_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, Attend&& attend) {
-    one_layer(layer, a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)));
+    one_layer(layer, a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)), {});
   }
   Rows<T> rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const;
 
@@ -80,8 +92,9 @@ class Forward {
  private:
   using Attend = std::function<void(size_t layer, HeadRows<T> out)>;
 
-  void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
-  void one_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend);
+  void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend, const Read& read);
+  void one_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend,
+                 const Read& read);
   /// Does the work, and tells the profile what it took.
   template <class Work>
   void timed(Operation operation, size_t layer, const Linear* linear, const Work& work) {

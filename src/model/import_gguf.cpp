@@ -83,10 +83,7 @@ std::vector<std::byte> to_bf16(const GgufTensor& tensor, const Differently& how,
 class Tensors {
  public:
   Tensors(const GgufFile& file, const ModelConfig& config, const GgufArchitecture& architecture)
-      : file_(file),
-        config_(config),
-        architecture_(architecture),
-        family_(family_of(config.model_type, file.where())) {}
+      : file_(file), config_(config), architecture_(architecture), family_(*config.family) {}
 
   void add(const ModuleName& row, const std::string& gguf_prefix, const std::string& prefix) {
     const std::string_view module = family_.*row.module;

@@ -76,9 +76,12 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
       model->open_plain(folder);
     }
   }
+  model->set_attention(std::move(model->attention_));
   model->check_base();
   model->check_head();
   model->check_added();
+  if (model->encoder_ && model->lora_)
+    throw Error(folder.string(), "a LoRA of a model with an encoder", "a LoRA of a decoder alone");
   model->check_adapter();
   model->set_state(options.state);
   if (options.check_hash) model->check_hash();
@@ -91,8 +94,32 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
 
 std::shared_ptr<const Model> Model::with_attention(std::vector<AttentionConfig> layers) const {
   auto other = std::shared_ptr<Model>(new Model(*this));
-  other->attention_ = std::move(layers);
+  other->set_attention(std::move(layers));
   return other;
+}
+
+std::vector<AttentionConfig> Model::all_attention() const {
+  std::vector<AttentionConfig> all = attention_;
+  all.insert(all.end(), cross_attention_.begin(), cross_attention_.end());
+  if (encoder_) all.insert(all.end(), encoder_->attention_.begin(), encoder_->attention_.end());
+  return all;
+}
+
+void Model::set_attention(std::vector<AttentionConfig> all) {
+  if (family_->encoder == nullptr) {
+    attention_ = std::move(all);
+    return;
+  }
+  const auto layers = config_.layers;
+  cross_attention_.assign(all.begin() + layers, all.begin() + 2 * layers);
+  std::shared_ptr<Model> encoder(new Model(*this));
+  encoder->encoder_ = nullptr;
+  encoder->cross_attention_.clear();
+  encoder->config_ = config_.of_encoder();
+  encoder->family_ = encoder->config_.family;
+  encoder->attention_.assign(all.begin() + 2 * layers, all.end());
+  encoder_ = std::move(encoder);
+  attention_.assign(all.begin(), all.begin() + layers);
 }
 
 void Model::open_plain(const fs::path& folder) {
@@ -102,9 +129,7 @@ void Model::open_plain(const fs::path& folder) {
     throw Error(file.string(), "a sidecar", "a base: a folder with its own weights");
   }
   config_ = ModelConfig::parse(json, file.string());
-  family_ = &family_of(config_.model_type, file.string());
-  const auto linear = json.find("linear_attention");
-  attention_ = attention_over(config_, linear == json.end() ? Json() : *linear, file.string());
+  family_ = config_.family;
   generation_ = GenerationConfig::read(folder);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
@@ -112,6 +137,8 @@ void Model::open_plain(const fs::path& folder) {
   const bool bare =
       !has_matrix(base_, std::string(family_->prefix) + embedding) && has_matrix(base_, embedding);
   prefix_ = bare ? "" : family_->prefix;
+  const auto linear = json.find("linear_attention");
+  attention_ = attention_over(config_, linear == json.end() ? Json() : *linear, file.string());
 }
 
 void Model::open_sidecar(const Json& config, const OpenOptions& options) {
@@ -215,9 +242,12 @@ std::string Model::linear_prefix(int layer) const {
   return module_name(layer, family_->attention).append("linear_attention.");
 }
 
-ParameterTensors Model::linear_parameters(int layer) const {
+std::string Model::cross_prefix(int layer) const {
+  return module_name(layer, family_->cross_attention).append("linear_attention.");
+}
+
+ParameterTensors Model::parameters_under(const std::string& prefix) const {
   ParameterTensors out;
-  const std::string prefix = linear_prefix(layer);
   const auto& all = linear_store().tensors();
   for (auto at = all.lower_bound(prefix); at != all.end() && at->first.starts_with(prefix); ++at) {
     out.emplace(at->first.substr(prefix.size()), at->second);

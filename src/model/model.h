@@ -47,13 +47,19 @@ class Model {
   static std::shared_ptr<const Model> random(const std::filesystem::path& config, uint64_t seed,
                                              std::optional<StateType> state = StateType::kComputed);
 
-  /// The same weights under other attentions, one config a layer.
+  /// The same weights under other attentions, as all_attention() has them.
   std::shared_ptr<const Model> with_attention(std::vector<AttentionConfig> layers) const;
 
   const ModelConfig& config() const { return config_; }
   const GenerationConfig& generation() const { return generation_; }
   const Family& family() const { return *family_; }
   const std::vector<AttentionConfig>& attention() const { return attention_; }
+  /// Of a family with an encoder, one a layer: what reads the encoder's rows.
+  const std::vector<AttentionConfig>& cross_attention() const { return cross_attention_; }
+  /// attention(), cross_attention() and the encoder's attention(), in this order (model/teacher.h).
+  std::vector<AttentionConfig> all_attention() const;
+  /// The encoder's stack as a model of its own, of the same files; null: the family has none.
+  const std::shared_ptr<const Model>& encoder() const { return encoder_; }
   /// Of a layer, with the type in which states hold keys and values.
   AttentionShape attention_shape() const;
 
@@ -95,8 +101,10 @@ class Model {
 
   /// What a layer's new tensors begin with: "model.layers.3.self_attn.linear_attention.".
   std::string linear_prefix(int layer) const;
+  std::string cross_prefix(int layer) const;  // and those of its cross-attention
   /// New tensors of a layer, by their name after `linear_attention.`.
-  ParameterTensors linear_parameters(int layer) const;
+  ParameterTensors linear_parameters(int layer) const { return parameters_under(linear_prefix(layer)); }
+  ParameterTensors cross_parameters(int layer) const { return parameters_under(cross_prefix(layer)); }
 
   const TensorStore& base_tensors() const { return base_; }
   /// The new tensors of linear attention, a sidecar's or a full folder's, by full name.
@@ -117,10 +125,15 @@ class Model {
   Model() = default;
   void open_plain(const std::filesystem::path& folder);
   void set_state(std::optional<StateType> type);
+  /// Takes the attentions of all stacks, and makes the encoder's.
+  void set_attention(std::vector<AttentionConfig> all);
+  ParameterTensors parameters_under(const std::string& prefix) const;
   void open_sidecar(const nlohmann::json& config, const OpenOptions& options);
   void open_lora(const OpenOptions& options);
   void read_adapter();
   void check_hash() const;
+  struct AttentionPlace;
+  std::vector<AttentionPlace> attention_places() const;
   void check_base() const;
   void check_head() const;
   void check_added() const;
@@ -129,13 +142,15 @@ class Model {
   void untie_saved();
   const TensorView* original(const std::string& name) const;
   std::string full_name(std::string_view module) const;
+  std::set<std::string> used_tensors() const;
   const StoreReading& reading() const;
   const TensorStore& linear_store() const { return added_ ? *added_ : base_; }
 
   ModelConfig config_;
   GenerationConfig generation_;
   const Family* family_ = nullptr;
-  std::vector<AttentionConfig> attention_;
+  std::vector<AttentionConfig> attention_, cross_attention_;
+  std::shared_ptr<const Model> encoder_;
   std::filesystem::path folder_, base_folder_, tokenizer_folder_;
   std::string base_hash_;
   StateType state_ = StateType::kComputed;

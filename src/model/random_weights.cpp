@@ -96,7 +96,10 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
   const nlohmann::json json = read_json(file, {.bytes = 10'000'000, .depth = 32});
   model->config_ = ModelConfig::parse(json, file.string());
   const ModelConfig& config = model->config_;
-  model->family_ = &family_of(config.model_type, file.string());
+  model->family_ = config.family;
+  if (model->family_->encoder != nullptr)
+    throw Error(file.string(), "a model with an encoder",
+                "a decoder alone (random weights of others are not drawn)");
   const Family& family = *model->family_;
   model->prefix_ = family.prefix;
   model->folder_ = model->base_folder_ = model->tokenizer_folder_ = file;

@@ -11,7 +11,8 @@
 
 namespace linnet {
 
-/// One config a layer.
+/// One config a layer. Of a model with an encoder here and below: the decoder's, those of its
+/// cross-attention, the encoder's, one after the other.
 std::vector<AttentionConfig> teacher_attention(const ModelConfig& config);
 
 /// One config a layer from a `linear_attention` object, or the teacher's where it is null. A softmax layer

@@ -58,6 +58,17 @@ class Preparer {
     return norm;
   }
 
+  /// What scores take in by distance, where the family has a relative bias.
+  std::unique_ptr<const DistanceBias> bias() const {
+    const Family& family = model_.family();
+    if (family.relative_bias.empty()) return nullptr;
+    const auto numbers =
+        to_numbers<double>(needed(model_.tensor(family.relative_bias, "weight"), family.relative_bias),
+                           std::string(family.relative_bias));
+    return std::make_unique<DistanceBias>(distance_buckets(family, model_.config()), numbers,
+                                          model_.config().heads);
+  }
+
   /// A layer's queries, keys and values, in this order however the family stores them.
   Linear qkv(int layer) const {
     const Family& family = model_.family();
@@ -124,6 +135,9 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
   embedding = prepare.embedding(family.embedding);
   if (family.positions == PositionKind::kLearned)
     position_embedding = prepare.embedding(family.position_embedding);
+  bias = prepare.bias();
+  AttentionShape shape = model.attention_shape();
+  shape.bias = bias.get();
   for (int i = 0; i < config.layers; ++i) {
     LayerWeights<T>& layer = layers.emplace_back();
     const Rotation rotation = rotation_of(config, i);
@@ -146,11 +160,24 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
     if (!family.gated_unit) layer.down = prepare.linear(i, {family.down});
     const AttentionConfig& attention = model.attention()[static_cast<size_t>(i)];
     layer.summary_rotated = layer.rotated && attention.feature_position == FeaturePosition::kRotary;
-    layer.attention = make(attention, model.attention_shape(), model.linear_parameters(i), &rotation,
-                           model.module_name(i, family.attention));
+    layer.attention =
+        make(attention, shape, model.linear_parameters(i), &rotation, model.module_name(i, family.attention));
+    if (family.encoder == nullptr) continue;
+    auto& cross = layer.cross.emplace();
+    cross.norm = norm(family.cross_norm);
+    cross.q = prepare.linear(i, {family.cross_q});
+    cross.kv = prepare.linear(i, {family.cross_k, family.cross_v});
+    cross.o = prepare.linear(i, {family.cross_o});
+    cross.attention =
+        make(model.cross_attention()[static_cast<size_t>(i)], model.attention_shape(),
+             model.cross_parameters(i), &rotation, model.module_name(i, family.cross_attention));
   }
   final_norm = prepare.template norm<T>(model.tensor(family.final_norm, "weight"),
                                         model.tensor(family.final_norm, "bias"), family.final_norm);
+  if (config.head_scale != 1) {
+    for (T& number : final_norm.gain) number *= T(config.head_scale);
+  }
+  if (family.head.empty()) return;
   head = prepare.joined({config.tied_embeddings ? embedding : prepare.embedding(family.head)}, {});
 }
 
@@ -159,7 +186,8 @@ size_t ModelWeights<T>::bytes_a_step() const {
   const auto row = [](const Matrix& matrix) { return matrix.out ? matrix.bytes() / matrix.out : 0; };
   size_t sum = head.bytes() + row(embedding) + row(position_embedding);
   for (const auto& layer : layers)
-    sum += layer.qkv.bytes() + layer.o.bytes() + layer.up.bytes() + layer.down.bytes();
+    sum += layer.qkv.bytes() + layer.o.bytes() + layer.up.bytes() + layer.down.bytes() +
+           (layer.cross ? layer.cross->q.bytes() + layer.cross->o.bytes() : 0);
   return sum;
 }
 

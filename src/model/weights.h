@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention/attention.h"
+#include "attention/distance_bias.h"
 #include "model/decoder.h"
 #include "model/linear.h"
 #include "model/model.h"
@@ -44,15 +45,26 @@ struct LayerWeights {
   Linear up;    // hidden to [gate; up] or [up]; of a gated unit to its gate
   Linear down;  // intermediate to hidden; a gated unit has none
   std::unique_ptr<Attention<T>> attention;
+
+  /// What reads an encoder's rows, between the two; in a stack without one all of it is empty.
+  struct Cross {
+    NormWeights<T> norm;
+    Linear q;   // hidden to [heads, head_size]
+    Linear kv;  // the encoder's hidden to [k: kv_heads, head_size; v: kv_heads, value_size]
+    Linear o;   // [heads, value_size] to hidden
+    std::unique_ptr<Attention<T>> attention;
+  };
+  std::optional<Cross> cross;
 };
 
 template <class T>
 struct ModelWeights {
-  Matrix embedding;           // [vocabulary, hidden]
-  Matrix position_embedding;  // [positions, hidden]; no rows where positions are rotary
+  Matrix embedding;                          // [vocabulary, hidden]
+  Matrix position_embedding;                 // [positions, hidden]; no rows where positions are rotary
+  std::unique_ptr<const DistanceBias> bias;  // of the layers' scores; null: none
   std::vector<LayerWeights<T>> layers;
   NormWeights<T> final_norm;
-  Linear head;  // hidden to vocabulary
+  Linear head;  // hidden to vocabulary; empty in an encoder
 
   /// Throws Error on a tensor that the model needs and lacks. `make` is make_attention, or what a test plants
   /// a fault with.

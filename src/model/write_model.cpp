@@ -16,14 +16,10 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 // What a tokenizer may consist of in a Hugging Face folder.
-constexpr std::string_view kTokenizerFiles[] = {"tokenizer.json",
-                                                "tokenizer.model",
-                                                "tokenizer_config.json",
-                                                "special_tokens_map.json",
-                                                "added_tokens.json",
-                                                "vocab.json",
-                                                "merges.txt",
-                                                "chat_template.jinja"};
+constexpr std::string_view kTokenizerFiles[] = {
+    "tokenizer.json",          "tokenizer.model",   "spiece.model", "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json",   "merges.txt",
+    "chat_template.jinja"};
 
 /// What the files of weights say of themselves: transformers asks for the format.
 std::map<std::string, std::string> metadata_of(bool trained) {
@@ -83,12 +79,13 @@ BaseReference base_reference(const Model& base) {
 
 void write_sidecar(const fs::path& out, const std::vector<AttentionConfig>& attention,
                    std::span<const NamedTensor> tensors, const BaseReference& base, const LoraAdapter* lora,
-                   const Family& family, bool replace, bool trained) {
+                   const ModelConfig& config, bool replace, bool trained) {
   AtomicFolder folder(out, replace);
+  const Json object = config.encoder_layers > 0 ? attention_object(config, attention) : to_json(attention);
   write_json(folder.path() / "config.json",
-             {{"linear_attention", to_json(attention)}, {"base", base.name}, {"base_hash", base.hash}});
+             {{"linear_attention", object}, {"base", base.name}, {"base_hash", base.hash}});
   write_safetensors(folder.path() / "linear_attention.safetensors", tensors, metadata_of(trained));
-  if (lora != nullptr) write_adapter(folder.path(), *lora, base, family.transposed);
+  if (lora != nullptr) write_adapter(folder.path(), *lora, base, config.family->transposed);
   folder.commit();
 }
 

@@ -30,12 +30,12 @@ struct BaseReference {
 };
 BaseReference base_reference(const Model& base);
 
-/// `tensors`: the new tensors alone, by their full names. `lora` may be null. `replace` allows an existing
-/// folder to be replaced, when all is written; `trained` marks the new tensors as trained. Throws Error on a
-/// full disk, with nothing left behind.
+/// `attention` as Model::all_attention(), of the base's `config`. `tensors`: the new tensors alone, by their
+/// full names. `lora` may be null. `replace` allows an existing folder to be replaced, when all is written;
+/// `trained` marks the new tensors as trained. Throws Error on a full disk, with nothing left behind.
 void write_sidecar(const std::filesystem::path& out, const std::vector<AttentionConfig>& attention,
                    std::span<const NamedTensor> tensors, const BaseReference& base, const LoraAdapter* lora,
-                   const Family& family, bool replace, bool trained = false);
+                   const ModelConfig& config, bool replace, bool trained = false);
 
 /// PEFT's two files alone.
 void write_lora(const std::filesystem::path& out, const LoraAdapter& lora, const BaseReference& base,

@@ -3,6 +3,7 @@
 // (sentencepiece_model.proto).
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -164,6 +165,29 @@ PreTokenizer one_space_before(const JsonView& config) {
   return PreTokenizer({step, "tokenizer_config.json"});
 }
 
+/// transformers' T5Tokenizer: an end token behind a text, and sentinels behind the pieces.
+bool is_t5(const JsonView& config) {
+  const JsonView name = config["tokenizer_class"];
+  return !name.is_null() && name.string().starts_with("T5Tokenizer");
+}
+
+/// <extra_id_0> is the last of `extra_ids`. Nothing where the files name them.
+void add_sentinels(const JsonView& config, const TokenModel& model, std::vector<AddedToken>& tokens) {
+  const auto is_sentinel = [](const AddedToken& token) { return token.content.starts_with("<extra_id_"); };
+  constexpr int32_t kSentinels = 100, kMost = 10'000;
+  const JsonView given = config["extra_ids"];
+  const int64_t count = given.is_null() ? kSentinels : given.integer();
+  if (count < 0 || count > kMost) given.fail(fmt::format("{}", count), fmt::format("0 to {}", kMost));
+  if (std::any_of(tokens.begin(), tokens.end(), is_sentinel)) return;
+  for (int64_t i = 0; i < count; ++i) {
+    AddedToken token;
+    token.id = model.size() + static_cast<int32_t>(count - 1 - i);
+    token.content = fmt::format("<extra_id_{}>", i);
+    token.special = true;
+    tokens.push_back(std::move(token));
+  }
+}
+
 /// The library's normalizer, pre-tokenizer and model in one.
 class SentencePieceModel final : public TokenModel {
  public:
@@ -221,6 +245,7 @@ std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, cons
   impl->where = where;
   impl->vocabulary = model->size();
   std::vector<AddedToken> added = named_tokens(files, *model);
+  if (is_t5(files.config())) add_sentinels(files.config(), *model, added);
   std::unordered_set<int32_t> named;
   for (const AddedToken& token : added) {
     named.insert(token.id);
@@ -238,7 +263,9 @@ std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, cons
                      .special = control,
                      .in_text = false});
   }
-  if (model->bos() >= 0) {
+  if (is_t5(files.config())) {
+    impl->post.after = {model->eos()};
+  } else if (model->bos() >= 0) {
     impl->bos = model->bos();
     impl->post.before = {model->bos()};  // as LLaMA's; tokenizer_config.json's add_bos_token says otherwise
   }

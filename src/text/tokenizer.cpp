@@ -138,8 +138,9 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder_or_file) {
     folder = folder_or_file;
     file = folder / "tokenizer.json";
     if (!std::filesystem::exists(file)) file = folder / "tokenizer.model";
+    if (!std::filesystem::exists(file)) file = folder / "spiece.model";
     if (!std::filesystem::exists(file)) {
-      throw Error(folder.string(), "no tokenizer here", "tokenizer.json or tokenizer.model");
+      throw Error(folder.string(), "no tokenizer here", "tokenizer.json, tokenizer.model or spiece.model");
     }
   }
   const MappedFile mapped(file);

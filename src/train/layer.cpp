@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "train/attention/encode.h"
 #include "train/attention/parallel.h"
 
 namespace linnet::train {
@@ -175,21 +176,53 @@ Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass
                      w.rotated && pass.rotary ? &*pass.rotary : nullptr, unrotated, heads_first);
 }
 
-at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
-                        const Pass& pass) {
+at::Tensor attended_rows(const Rows& rows, const ParameterMap& parameters, const AttentionConfig& attention,
+                         const LayerTensors& w, const Pass& pass) {
+  if (pass.family->is_encoder()) return bidirectional(rows, {}, parameters, attention);
+  return parallel(rows, *pass.documents, parameters, attention, sinks_of(w, pass));
+}
+
+Rows cross_rows(const at::Tensor& y, const LayerTensors& w, const Pass& pass) {
+  const auto heads = [&](const at::Tensor& x, int64_t count) {
+    return x.unflatten(-1, {count, pass.config->head_size}).transpose(1, 2);
+  };
+  const at::Tensor q =
+      products(normed(y, w, kCrossNorm, pass), w, {kCrossQ}, pass) * pass.config->query_scale;
+  const Tensors kv = products(pass.encoded, w, {kCrossK, kCrossV}, pass).chunk(2, -1);
+  Rows rows{heads(q, pass.config->heads),
+            heads(kv[0], pass.config->kv_heads),
+            heads(kv[1], pass.config->kv_heads),
+            {},
+            {}};
+  rows.summary_q = rows.q, rows.summary_k = rows.k;
+  return rows;
+}
+
+at::Tensor after_attention(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
+                           const Pass& pass) {
   if (pass.family->gated_unit) return finish_unit(x, attended, w, pass);
-  const at::Tensor out = products(attended.flatten(2, 3), w, {kO}, pass);
-  const at::Tensor y = x + post_normed(out, w, kAttentionPostNorm, pass);
+  return x + post_normed(products(attended.flatten(2, 3), w, {kO}, pass), w, kAttentionPostNorm, pass);
+}
+
+at::Tensor after_cross(const at::Tensor& y, const at::Tensor& read, const LayerTensors& w, const Pass& pass) {
+  return y + products(read.flatten(2, 3), w, {kCrossO}, pass);
+}
+
+at::Tensor after_feed_forward(const at::Tensor& x, const at::Tensor& y, const LayerTensors& w,
+                              const Pass& pass) {
+  if (pass.family->gated_unit) return y;
   const at::Tensor inner =
       feed_forward(normed(pass.config->parallel ? x : y, w, kFeedForwardNorm, pass), w, pass);
   return y + post_normed(inner, w, kFeedForwardPostNorm, pass);
 }
 
 at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const AttentionConfig& attention,
-                     const Pass& pass) {
+                     const AttentionConfig* read, const Pass& pass) {
   const bool unrotated = attention.feature_position == FeaturePosition::kNone;
   const Rows rows = attention_rows(x, w, pass, unrotated, heads_first(attention));
-  return finish_layer(x, parallel(rows, *pass.documents, w.added, attention, sinks_of(w, pass)), w, pass);
+  at::Tensor y = after_attention(x, attended_rows(rows, w.added, attention, w, pass), w, pass);
+  if (read != nullptr) y = after_cross(y, cross(cross_rows(y, w, pass), {}, w.cross_added, *read), w, pass);
+  return after_feed_forward(x, y, w, pass);
 }
 
 }  // namespace linnet::train

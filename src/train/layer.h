@@ -24,6 +24,7 @@ struct Pass {
   std::optional<RotaryTable> rotary;
   const Rotation* sinks;  // null: keys as they stand
   at::ScalarType compute;
+  at::Tensor encoded = {};  // [B, m, hidden] of an encoder, which cross-attention reads
 };
 
 /// norm(x) in the compute type; x itself where `gain` is undefined.
@@ -38,12 +39,23 @@ inline const Rotation* sinks_of(const LayerTensors& w, const Pass& pass) {
 Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,
                     bool heads_first);
 
-/// The rest of the layer, from attention outputs [B, n, H, e] on: x [B, n, hidden] after it.
-at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
-                        const Pass& pass);
+/// The rows' attention outputs [B, n, H, e]: of the tokens before each, in an encoder of all.
+at::Tensor attended_rows(const Rows& rows, const ParameterMap& parameters, const AttentionConfig& attention,
+                         const LayerTensors& w, const Pass& pass);
 
-/// The whole layer.
+/// Queries of the residual stream y [B, n, hidden], keys and values of pass.encoded.
+Rows cross_rows(const at::Tensor& y, const LayerTensors& w, const Pass& pass);
+
+/// The rest of the layer, in three parts: y, x after its attention's outputs [B, n, H, e]; y after what its
+/// cross-attention read; the layer's output.
+at::Tensor after_attention(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
+                           const Pass& pass);
+at::Tensor after_cross(const at::Tensor& y, const at::Tensor& read, const LayerTensors& w, const Pass& pass);
+at::Tensor after_feed_forward(const at::Tensor& x, const at::Tensor& y, const LayerTensors& w,
+                              const Pass& pass);
+
+/// The whole layer. `cross` of a stack with an encoder, null in others.
 at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const AttentionConfig& attention,
-                     const Pass& pass);
+                     const AttentionConfig* cross, const Pass& pass);
 
 }  // namespace linnet::train

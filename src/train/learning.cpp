@@ -79,6 +79,8 @@ void check_learning(const Module& module, std::vector<Phase> phases, const std::
     if (apart) phase.rows.context = *longest_document;
     context = std::max(context, phase.rows.context);
   }
+  // What an encoder's and a cross-attention's summaries learn, they learn from rows of any length.
+  if (module.family().encoder != nullptr) return;
   std::vector<Sight> layers;
   size_t blind = 0;           // layers whose summary no token of these rows reads
   int64_t shortest = kNever;  // tokens per row up to which none of those is read

@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <optional>
 
 #include "base/error.h"
+#include "train/attention/encode.h"
 #include "train/attention/parallel.h"
 #include "train/layer.h"
 #include "train/loss.h"
@@ -24,6 +27,13 @@ Module& Module::operator=(Module&&) noexcept = default;
 const ModelConfig& Module::config() const { return impl_->config; }
 const Family& Module::family() const { return *impl_->family; }
 const std::vector<AttentionConfig>& Module::attention() const { return impl_->attention; }
+std::vector<AttentionConfig> Module::all_attention() const {
+  std::vector<AttentionConfig> all = impl_->attention;
+  all.insert(all.end(), impl_->cross.begin(), impl_->cross.end());
+  if (impl_->encoder)
+    all.insert(all.end(), impl_->encoder->attention.begin(), impl_->encoder->attention.end());
+  return all;
+}
 AttentionShape Module::attention_shape() const { return impl_->shape(); }
 const Module::Options& Module::options() const { return impl_->options; }
 void Module::set_attention(std::vector<AttentionConfig> layers, uint64_t seed) {
@@ -53,17 +63,21 @@ namespace {
 
 /// Runs a layer, keeping only its input where asked to.
 at::Tensor run(const at::Tensor& x, const LayerTensors& tensors, const AttentionConfig& attention,
-               const Pass& pass, bool checkpointing) {
-  if (!checkpointing) return run_layer(x, tensors, attention, pass);
+               const AttentionConfig* cross, const Pass& pass, bool checkpointing) {
+  if (!checkpointing) return run_layer(x, tensors, attention, cross, pass);
   Tensors inputs = {x};
   LayerTensors form = tensors;
   form.each([&](at::Tensor& t) { inputs.push_back(t); });
+  if (cross != nullptr) inputs.push_back(pass.encoded);
+  const std::optional<AttentionConfig> read = cross != nullptr ? std::optional(*cross) : std::nullopt;
   return checkpoint(
-      [form, attention, pass](const Tensors& in) {
+      [form, attention, read, pass](const Tensors& in) {
         LayerTensors w = form;
         size_t next = 1;
         w.each([&](at::Tensor& t) { t = in[next++]; });
-        return run_layer(in[0], w, attention, pass);
+        Pass own = pass;
+        if (read) own.encoded = in[next];
+        return run_layer(in[0], w, attention, read ? &*read : nullptr, own);
       },
       inputs);
 }
@@ -79,16 +93,31 @@ at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.si
 
 }  // namespace
 
-at::Tensor Module::Impl::hidden(const Batch& batch, const Pass& pass, bool with_teacher) const {
+Pass Module::Impl::with_source(Pass pass, const Batch& batch, bool with_teacher) const {
+  if (!encoder) return pass;
+  const Batch source{.tokens = batch.source};
+  pass.encoded = encoder->hidden(source, encoder->pass(source), with_teacher);
+  return pass;
+}
+
+at::Tensor Module::Impl::normed_end(const at::Tensor& x, const Pass& pass, bool with_teacher) const {
+  const at::Tensor end =
+      apply_norm(x, final_norm.weight.value(with_teacher),
+                 final_norm.bias.defined() ? final_norm.bias.value(with_teacher) : at::Tensor(), pass);
+  return config.head_scale != 1 ? end * config.head_scale : end;
+}
+
+at::Tensor Module::Impl::hidden(const Batch& batch, const Pass& given, bool with_teacher) const {
   at::AutoGradMode gradients(!with_teacher && at::GradMode::is_enabled());
+  const Pass pass = with_source(given, batch, with_teacher);
   at::Tensor x = embed(batch, *pass.documents, with_teacher);
   const std::vector<AttentionConfig>& configs = with_teacher ? teacher : attention;
   for (int layer = 0; layer < config.layers; ++layer) {
-    x = run(x, layer_tensors(layer, with_teacher), configs[static_cast<size_t>(layer)], pass,
-            options.checkpointing);
+    const auto i = static_cast<size_t>(layer);
+    const AttentionConfig* read = encoder ? &(with_teacher ? cross_teacher : cross)[i] : nullptr;
+    x = run(x, layer_tensors(layer, with_teacher), configs[i], read, pass, options.checkpointing);
   }
-  return apply_norm(x, final_norm.weight.value(with_teacher),
-                    final_norm.bias.defined() ? final_norm.bias.value(with_teacher) : at::Tensor(), pass);
+  return normed_end(x, pass, with_teacher);
 }
 
 at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
@@ -113,39 +142,64 @@ at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targ
       .view(targets.sizes());
 }
 
-at::Tensor Module::transfer_loss(const Batch& batch) const {
-  const Pass pass = impl_->pass(batch);
+namespace {
+
+/// Adds to `loss` how far a layer's own outputs are from the teacher's, where it learns anything.
+void add_error(const at::Tensor& wanted, const ParameterMap& added, at::ScalarType type,
+               const std::function<at::Tensor()>& compute, at::Tensor& loss) {
+  Tensors learned;
+  for (const auto& [name, tensor] : added)
+    if (tensor.requires_grad()) learned.push_back(tensor);
+  if (learned.empty()) return;
+  // A layer's error depends on no other layer's: what it was computed from can go before the next one.
+  const at::Tensor own = compute().to(type), goal = wanted.to(type);
+  const at::Tensor error = with_gradients((own - goal).square().mean() / goal.square().mean(), learned);
+  loss = loss.defined() ? loss + error : error;
+}
+
+}  // namespace
+
+at::Tensor Module::Impl::transfer(const Batch& batch, const Pass& given, at::Tensor& loss) const {
+  Pass pass = given;
+  if (encoder) {
+    const Batch source{.tokens = batch.source};
+    pass.encoded = encoder->transfer(source, encoder->pass(source), loss);
+  }
   const auto type = sum_type(pass.compute);
-  at::Tensor loss, x;
-  {
+  const auto frozen = [](const auto& compute) {
     at::NoGradGuard off;
-    x = impl_->embed(batch, *pass.documents, true);
-  }
-  for (int layer = 0; layer < impl_->config.layers; ++layer) {
+    return compute();
+  };
+  at::Tensor x = frozen([&] { return embed(batch, *pass.documents, true); });
+  for (int layer = 0; layer < config.layers; ++layer) {
     const size_t i = static_cast<size_t>(layer);
-    const AttentionConfig& config = impl_->attention[i];
-    const LayerTensors teacher = impl_->layer_tensors(layer, true);
-    const ParameterMap added = impl_->layer_tensors(layer, false).added;
-    Tensors learned;
-    for (const auto& [name, tensor] : added)
-      if (tensor.requires_grad()) learned.push_back(tensor);
-    const bool linear = !learned.empty();
-    const bool unrotated = config.feature_position == FeaturePosition::kNone;
-    Rows rows;
-    at::Tensor wanted;
-    {
-      at::NoGradGuard off;
-      rows = attention_rows(x, teacher, pass, linear && unrotated, linear && heads_first(config));
-      wanted = parallel(rows, *pass.documents, {}, impl_->teacher[i], nullptr);
-      x = finish_layer(x, wanted, teacher, pass);
-      wanted = wanted.to(type);
+    const LayerTensors base = layer_tensors(layer, true), own = layer_tensors(layer, false);
+    const bool linear = !own.added.empty() && attention[i] != teacher[i];
+    const bool unrotated = attention[i].feature_position == FeaturePosition::kNone;
+    const Rows rows = frozen([&] {
+      return attention_rows(x, base, pass, linear && unrotated, linear && heads_first(attention[i]));
+    });
+    const at::Tensor wanted = frozen([&] { return attended_rows(rows, base.added, teacher[i], base, pass); });
+    at::Tensor y = frozen([&] { return after_attention(x, wanted, base, pass); });
+    add_error(
+        wanted, own.added, type, [&] { return attended_rows(rows, own.added, attention[i], base, pass); },
+        loss);
+    if (encoder) {
+      const Rows read = frozen([&] { return cross_rows(y, base, pass); });
+      const at::Tensor found = frozen([&] { return train::cross(read, {}, {}, cross_teacher[i]); });
+      add_error(
+          found, own.cross_added, type, [&] { return train::cross(read, {}, own.cross_added, cross[i]); },
+          loss);
+      y = frozen([&] { return after_cross(y, found, base, pass); });
     }
-    if (!linear) continue;
-    const at::Tensor own = parallel(rows, *pass.documents, added, config, sinks_of(teacher, pass)).to(type);
-    // A layer's error depends on no other layer's: what it was computed from can go before the next one.
-    const at::Tensor error = with_gradients((own - wanted).square().mean() / wanted.square().mean(), learned);
-    loss = loss.defined() ? loss + error : error;
+    x = frozen([&] { return after_feed_forward(x, y, base, pass); });
   }
+  return frozen([&] { return normed_end(x, pass, true); });
+}
+
+at::Tensor Module::transfer_loss(const Batch& batch) const {
+  at::Tensor loss;
+  impl_->transfer(batch, impl_->pass(batch), loss);
   if (!loss.defined())
     throw Error("transfer", "no layer has tensors to learn", "a method that learns some (`linnet methods`)");
   return loss;

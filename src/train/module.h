@@ -18,9 +18,10 @@ namespace linnet::train {
 
 /// Token rows. Rows are packed: positions, groups and attention start anew in each document of a row.
 struct Batch {
-  at::Tensor tokens;     // [rows, length] int64, on any device
-  at::Tensor documents;  // [rows, length] int32 on the CPU, non-decreasing along a row; undefined: one
-                         // document a row, which is faster
+  at::Tensor tokens;       // [rows, length] int64, on any device
+  at::Tensor documents;    // [rows, length] int32 on the CPU, non-decreasing along a row; undefined: one
+                           // document a row, which is faster
+  at::Tensor source = {};  // [rows, source length] int64: what an encoder reads, where the model has one
 };
 
 enum class Mode {
@@ -84,10 +85,12 @@ class Module {
   const ModelConfig& config() const;
   const Family& family() const;
   const std::vector<AttentionConfig>& attention() const;
+  /// As Model::all_attention().
+  std::vector<AttentionConfig> all_attention() const;
   AttentionShape attention_shape() const;
   const Options& options() const;
 
-  /// Replaces the attention; new tensors start from initial_parameter(). One config a layer. Call it before
+  /// Replaces the attention, of all stacks; new tensors start from initial_parameter(). Call it before
   /// set_trainable().
   void set_attention(std::vector<AttentionConfig> layers, uint64_t seed);
   /// Throws Error where a LoRA target matches no module, or nothing would be trained.

@@ -9,6 +9,7 @@
 #include "model/quantized.h"
 #include "model/teacher.h"
 #include "model/write_model.h"
+#include "train/attention/bias.h"
 #include "train/attention/parallel.h"
 #include "train/lora.h"
 
@@ -27,21 +28,17 @@ void set_trained(Weight& weight, bool on, at::ScalarType type, const at::Tensor&
 
 }  // namespace
 
-Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
+Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with, const Impl* of)
     : model(std::move(given)),
       config(model->config()),
       family(&model->family()),
       options(with),
       attention(model->attention()),
-      teacher(teacher_attention(config)) {
+      cross(model->cross_attention()),
+      owner(of) {
   build();
-  for (int layer = 0; layer < config.layers; ++layer) {
-    for (const auto& [name, view] : model->linear_parameters(layer)) {
-      const std::string full = prefix(layer) + std::string(family->attention) + "linear_attention." + name;
-      layers[static_cast<size_t>(layer)].added[name] = {
-          full, load_tensor(view, options.device, sums(), full), {}, false};
-    }
-  }
+  for (int layer = 0; layer < config.layers; ++layer) read_added(layer);
+  if (model->encoder()) encoder = std::make_unique<Impl>(model->encoder(), options, this);
   if (!model->lora()) return;
   for (int layer = 0; layer < config.layers; ++layer) {
     for (int slot = 0; slot < kMatrices; ++slot) {
@@ -58,18 +55,34 @@ Module::Impl::Impl(std::shared_ptr<const Model> given, const Options& with)
   }
 }
 
-Module::Impl::Impl(const ModelConfig& given, uint64_t with_seed, const Options& with)
-    : seed(with_seed),
-      config(given),
-      family(&family_of(given.model_type, "config.json")),
-      options(with),
-      attention(teacher_attention(given)),
-      teacher(attention) {
+void Module::Impl::read_added(int layer) {
+  Layer& to = layers[static_cast<size_t>(layer)];
+  const auto read = [&](const ParameterTensors& tensors, const std::string& before, auto& into) {
+    for (const auto& [name, view] : tensors) {
+      const std::string full = before + name;
+      into[name] = {full, load_tensor(view, options.device, sums(), full), {}, false};
+    }
+  };
+  read(model->linear_parameters(layer), model->linear_prefix(layer), to.added);
+  if (!cross.empty()) read(model->cross_parameters(layer), model->cross_prefix(layer), to.cross_added);
+}
+
+Module::Impl::Impl(const ModelConfig& given, uint64_t with_seed, const Options& with, const Impl* of)
+    : seed(with_seed), config(given), family(given.family), options(with), owner(of) {
   build();
+  attention = teacher, cross = cross_teacher;
+  if (family->encoder != nullptr) encoder = std::make_unique<Impl>(config.of_encoder(), seed, options, this);
 }
 
 void Module::Impl::build() {
-  embedding = unit(kNoLayer, family->embedding, false);
+  teacher = teacher_attention(config);
+  if (family->encoder != nullptr) {
+    const auto own = teacher.begin() + config.layers;
+    cross_teacher.assign(own, own + config.layers);
+    teacher.erase(own, teacher.end());
+  }
+  if (owner == nullptr) embedding = unit(kNoLayer, family->embedding, false);
+  if (!family->relative_bias.empty()) relative_bias = unit(kNoLayer, family->relative_bias, false);
   if (family->positions == PositionKind::kLearned)
     positions = unit(kNoLayer, family->position_embedding, false);
   layers.resize(static_cast<size_t>(config.layers));
@@ -82,7 +95,7 @@ void Module::Impl::build() {
     }
   }
   final_norm = unit(kNoLayer, family->final_norm, true);
-  if (!config.tied_embeddings) head = unit(kNoLayer, family->head, false);
+  if (!config.tied_embeddings && !family->head.empty()) head = unit(kNoLayer, family->head, false);
   if (family->positions == PositionKind::kRotary) {
     RopeFrequencies rope = rope_frequencies(config);
     sinks = Rotation{std::move(rope.inverse), config.positions, rope.factor};
@@ -114,11 +127,21 @@ at::Tensor Module::Impl::source(int layer, std::string_view module, std::string_
   } else if (shape.in == 0) {
     drawn = at::full({shape.out}, config.norm == NormKind::kRmsPlusOne ? 0.0 : 1.0, at::kDouble);
   } else {
-    const bool residual = module == family->o || module == family->down;
-    const double deviation = residual ? 0.02 / std::sqrt(2.0 * static_cast<double>(config.layers)) : 0.02;
-    drawn = draw_tensor(shape.weight(), deviation, seed, fmt::format("{}.{}", layer, name));
+    // Of two stacks each has names of its own.
+    const std::string place = family->encoder != nullptr || owner != nullptr
+                                  ? layer == kNoLayer ? "" : prefix(layer)
+                                  : fmt::format("{}.", layer);
+    drawn = draw_tensor(shape.weight(), deviation_of(module), seed, place + name);
   }
   return drawn.to(options.device, type);
+}
+
+double Module::Impl::deviation_of(std::string_view module) const {
+  if (module == family->o || module == family->cross_o || module == family->down)
+    return 0.02 / std::sqrt(2.0 * static_cast<double>(config.layers));
+  // Scores that nothing divides begin as others' do.
+  const bool queries = module == family->q || module == family->cross_q;
+  return queries && family->positions == PositionKind::kRelative ? 0.02 / config.query_scale : 0.02;
 }
 
 Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool norm) {
@@ -141,29 +164,45 @@ Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool n
 
 AttentionShape Module::Impl::shape() const { return shape_of(*family, config); }
 
+std::map<std::string, Weight, std::less<>> Module::Impl::fresh_added(const AttentionConfig& own,
+                                                                     std::string_view module, int layer,
+                                                                     uint64_t from) const {
+  std::map<std::string, Weight, std::less<>> added;
+  for (const ParameterSpec& spec : parameter_specs(own, shape())) {
+    const std::vector<float> numbers = initial_parameter(spec, own, from, layer);
+    const at::Tensor tensor =
+        at::tensor(at::ArrayRef<float>(numbers), at::kFloat).view(spec.shape).to(options.device, sums());
+    added[spec.name] = {
+        prefix(layer) + std::string(module) + "linear_attention." + spec.name, tensor, {}, false};
+  }
+  return added;
+}
+
 void Module::Impl::set_attention(std::vector<AttentionConfig> configs, uint64_t from) {
-  if (configs.size() != layers.size()) {
+  const size_t own = layers.size(), all = encoder ? 2 * own + encoder->layers.size() : own;
+  if (configs.size() != all) {
     throw Error("attention", fmt::format("{} configs", configs.size()),
-                fmt::format("one for each of {} layers", layers.size()));
+                fmt::format("one for each of {} layers", all));
+  }
+  if (encoder) {
+    const auto begin = configs.begin() + static_cast<std::ptrdiff_t>(own),
+               end = begin + static_cast<std::ptrdiff_t>(own);
+    cross.assign(begin, end);
+    encoder->set_attention({end, configs.end()}, from);
+    configs.erase(begin, configs.end());
   }
   for (int layer = 0; layer < config.layers; ++layer) {
     const size_t i = static_cast<size_t>(layer);
-    layers[i].added.clear();
-    for (const ParameterSpec& spec : parameter_specs(configs[i], shape())) {
-      const std::vector<float> numbers = initial_parameter(spec, configs[i], from, layer);
-      const at::Tensor tensor =
-          at::tensor(at::ArrayRef<float>(numbers), at::kFloat).view(spec.shape).to(options.device, sums());
-      const std::string name =
-          prefix(layer) + std::string(family->attention) + "linear_attention." + spec.name;
-      layers[i].added[spec.name] = {name, tensor, {}, false};
-    }
+    layers[i].added = fresh_added(configs[i], family->attention, layer, from);
+    if (encoder) layers[i].cross_added = fresh_added(cross[i], family->cross_attention, layer, from);
   }
   attention = std::move(configs);
 }
 
 template <class Visit>
 void Module::Impl::each_unit(Visit visit) {
-  visit(embedding, kNoLayer, family->embedding, kModules);
+  if (owner == nullptr) visit(embedding, kNoLayer, family->embedding, kModules);
+  if (relative_bias.weight.defined()) visit(relative_bias, kNoLayer, family->relative_bias, kModules);
   if (positions.weight.defined()) visit(positions, kNoLayer, family->position_embedding, kModules);
   for (int layer = 0; layer < config.layers; ++layer) {
     for (int slot = 0; slot < kModules; ++slot) {
@@ -210,8 +249,15 @@ void Module::Impl::set_trainable(const Trainable& wanted) {
       if (found == layers[layer].added.end()) continue;
       set_trained(found->second, spec.trained, sums(), found->second.frozen);
     }
+    if (!encoder) continue;
+    for (const ParameterSpec& spec : parameter_specs(cross[layer], shape())) {
+      const auto found = layers[layer].cross_added.find(spec.name);
+      if (found != layers[layer].cross_added.end())
+        set_trained(found->second, spec.trained, sums(), found->second.frozen);
+    }
   }
-  if (list(true).empty())
+  if (encoder) encoder->set_trainable(wanted);
+  if (owner == nullptr && list(true).empty())
     throw Error("--train", "nothing to train: no layer learns tensors of its own",
                 "lora, attention or all, or a method that learns tensors (`linnet methods`)");
 }
@@ -249,12 +295,17 @@ std::vector<Parameter> Module::Impl::list(bool trained_only) const {
   for (Layer& layer : self.layers) {
     for (auto& [name, weight] : layer.added)
       take(weight, name == kFutureTaps ? ParameterKind::kExperiment : ParameterKind::kAdded, base);
+    for (auto& [name, weight] : layer.cross_added) take(weight, ParameterKind::kAdded, base);
+  }
+  if (encoder) {
+    for (Parameter& parameter : encoder->list(trained_only)) base.push_back(std::move(parameter));
   }
   base.insert(base.end(), lora.begin(), lora.end());
   return base;
 }
 
 Pass Module::Impl::pass(const Batch& batch) const {
+  if (encoder && !batch.source.defined()) throw Error("batch", "no source", "what the model's encoder reads");
   if (batch.tokens.dim() != 2 || batch.tokens.scalar_type() != at::kLong) {
     throw Error("batch", "tokens of another shape or type", "[rows, length] int64");
   }
@@ -272,7 +323,7 @@ Pass Module::Impl::pass(const Batch& batch) const {
     const at::Tensor angle = pass.documents->positions().to(at::kDouble).unsqueeze(-1) * inverse;
     pass.rotary = RotaryTable{(angle.cos() * frequencies.factor).to(sums()),
                               (angle.sin() * frequencies.factor).to(sums())};
-  } else if (pass.documents->longest() > config.positions) {
+  } else if (family->positions == PositionKind::kLearned && pass.documents->longest() > config.positions) {
     throw Error("batch", fmt::format("a document of {} tokens", pass.documents->longest()),
                 fmt::format("at most {}, the learned positions", config.positions));
   }
@@ -281,7 +332,7 @@ Pass Module::Impl::pass(const Batch& batch) const {
 
 at::Tensor Module::Impl::embed(const Batch& batch, const Documents& documents, bool teacher) const {
   const at::Tensor tokens = batch.tokens.to(options.device, true);
-  at::Tensor x = at::embedding(embedding.weight.value(teacher), tokens).to(sums());
+  at::Tensor x = at::embedding(shared_embedding().weight.value(teacher), tokens).to(sums());
   if (config.embedding_scale != 1) x = x * config.embedding_scale;
   if (positions.weight.defined()) {
     x = x + at::embedding(positions.weight.value(teacher), documents.positions()).to(sums());
@@ -302,9 +353,22 @@ LayerTensors Module::Impl::layer_tensors(int layer, bool teacher) const {
     tensors.lora_a[slot] = unit.lora->a.value(false);
     tensors.lora_b[slot] = unit.lora->b.value(false);
   }
+  if (const at::Tensor bias = distance_bias(teacher); bias.defined())
+    tensors.added[std::string(kDistanceBias)] = bias;
   if (teacher) return tensors;
   for (const auto& [name, weight] : from.added) tensors.added[name] = weight.value(false);
+  for (const auto& [name, weight] : from.cross_added) tensors.cross_added[name] = weight.value(false);
   return tensors;
+}
+
+at::Tensor Module::Impl::distance_bias(bool with_teacher) const {
+  if (!relative_bias.weight.defined()) return {};
+  const DistanceBuckets buckets = distance_buckets(*family, config);
+  std::vector<int64_t> rows;
+  for (int64_t distance = -buckets.most; distance <= buckets.most; ++distance)
+    rows.push_back(buckets.of(distance));
+  const at::Tensor index = at::tensor(at::ArrayRef<int64_t>(rows), at::kLong).to(options.device);
+  return relative_bias.weight.value(with_teacher).to(options.device, sums()).index_select(0, index).t();
 }
 
 at::Tensor Module::Impl::head_matrix(bool teacher) const {

@@ -15,8 +15,9 @@
 namespace linnet::train {
 
 struct Module::Impl {
-  Impl(std::shared_ptr<const Model> model, const Options& options);
-  Impl(const ModelConfig& config, uint64_t seed, const Options& options);
+  /// `owner`: of an encoder's stack, the decoder's, whose embedding it reads.
+  Impl(std::shared_ptr<const Model> model, const Options& options, const Impl* owner = nullptr);
+  Impl(const ModelConfig& config, uint64_t seed, const Options& options, const Impl* owner = nullptr);
 
   /// A module's weight and bias, and its LoRA where it has one.
   struct Unit {
@@ -26,6 +27,7 @@ struct Module::Impl {
   struct Layer {
     std::array<Unit, kModules> units;
     std::map<std::string, Weight, std::less<>> added;  // by the name after `linear_attention.`
+    std::map<std::string, Weight, std::less<>> cross_added;
   };
 
   AttentionShape shape() const;
@@ -34,6 +36,13 @@ struct Module::Impl {
   std::vector<Parameter> list(bool trained_only) const;
 
   Pass pass(const Batch& batch) const;
+  /// `pass` with the encoder's rows of the batch's source, where there is an encoder.
+  Pass with_source(Pass pass, const Batch& batch, bool teacher) const;
+  /// Attention transfer through the stack (Module::transfer_loss), added to `loss`; returns the teacher's
+  /// final rows.
+  at::Tensor transfer(const Batch& batch, const Pass& pass, at::Tensor& loss) const;
+  at::Tensor normed_end(const at::Tensor& x, const Pass& pass, bool teacher) const;
+  const Unit& shared_embedding() const { return owner != nullptr ? owner->embedding : embedding; }
   /// Final normed hidden rows of a batch whose pass is `pass`.
   at::Tensor hidden(const Batch& batch, const Pass& pass, bool teacher) const;
   /// The residual stream's start, [B, n, hidden] in the sums' type.
@@ -48,9 +57,12 @@ struct Module::Impl {
   const Family* family;
   Options options;
   std::vector<AttentionConfig> attention, teacher;  // the student's, and the base's own softmax
+  std::vector<AttentionConfig> cross, cross_teacher;
+  const Impl* owner = nullptr;
+  std::unique_ptr<Impl> encoder;  // null: the family has none
   std::optional<Rotation> sinks;
   Trainable trainable;
-  Unit embedding, positions, final_norm, head;
+  Unit embedding, positions, relative_bias, final_norm, head;
   std::vector<Layer> layers;
 
  private:
@@ -64,6 +76,13 @@ struct Module::Impl {
   Unit unit(int layer, std::string_view module, bool norm);
   void train(Unit& unit, int layer, std::string_view module, bool on);
   void add_lora();
+  void read_added(int layer);
+  std::map<std::string, Weight, std::less<>> fresh_added(const AttentionConfig& config,
+                                                         std::string_view module, int layer,
+                                                         uint64_t from) const;
+  /// The stack's bias by distance, [H, 2 reach + 1]; undefined: none.
+  at::Tensor distance_bias(bool teacher) const;
+  double deviation_of(std::string_view module) const;
   template <class Visit>
   void each_unit(Visit visit);
 };

@@ -126,7 +126,7 @@ void write_pretrained(const fs::path& out, const Module& module, const nlohmann:
     if (parameter.kind != ParameterKind::kExperiment) held.add(parameter, at::kBFloat16);
   nlohmann::json written = config;
   written["architectures"] = {module.family().architecture};
-  nlohmann::json attention = attention_object(module.config(), module.attention());
+  nlohmann::json attention = attention_object(module.config(), module.all_attention());
   const bool linear = !attention.is_null();
   if (linear) written["linear_attention"] = std::move(attention);
   written.erase("dtype");
@@ -155,7 +155,8 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
     });
   }
   const auto sidecar = [&](const fs::path& folder) {
-    write_sidecar(folder, module.attention(), added.tensors, base_reference(base), adapter, module.family(),
+    write_sidecar(folder, module.all_attention(), added.tensors, base_reference(base), adapter,
+                  module.config(),
                   /*replace=*/false, marked);
   };
   if (kind == OutputKind::kSidecar) return install(out, sidecar);
@@ -169,7 +170,7 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
     for (const auto& [name, tensor] : merged) changed.tensors.push_back({name, tensor.view()});
   }
   install(out, [&](const fs::path& folder) {
-    write_full(folder, base, changed.tensors, module.attention(), shard_bytes, /*replace=*/false, marked);
+    write_full(folder, base, changed.tensors, module.all_attention(), shard_bytes, /*replace=*/false, marked);
   });
 }
 

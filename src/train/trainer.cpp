@@ -54,6 +54,7 @@ class Runner {
   void enter(size_t phase);
   void step(const Phase& phase);
   RowBatch rows(const Phase& phase, int64_t first, int64_t count);
+  RowBatch without_spans(const at::Tensor& texts, int64_t first) const;
   at::Tensor loss(const Phase& phase, const RowBatch& rows) const;
   void check(const LogLine& line) const;
   void flush();
@@ -167,12 +168,37 @@ RowBatch Runner::rows(const Phase& phase, int64_t first, int64_t count) {
   for (int64_t row = 0; row < count; ++row)
     source.row(first + row, {ids.data_ptr<int32_t>() + row * (context + 1), static_cast<size_t>(context + 1)},
                {documents.data_ptr<int32_t>() + row * context, static_cast<size_t>(context)});
+  if (options_.spans) return without_spans(ids, first);
   // From pinned memory the copy overlaps what the device is still doing.
   ids = ids.to(device, /*non_blocking=*/true).to(at::kLong);
   RowBatch result{.batch = {.tokens = ids.narrow(1, 0, context).contiguous()},
                   .targets = ids.narrow(1, 1, context).contiguous()};
   if (options_.packing == Packing::kDocuments && documents.max().item<int32_t>() > 0)
     result.batch.documents = documents;
+  return result;
+}
+
+/// Rows of text [count, context + 1], the first of number `first`, as sources and what is to be written.
+RowBatch Runner::without_spans(const at::Tensor& texts, int64_t first) const {
+  const SpanTokens& tokens = *options_.spans;
+  const int64_t count = texts.size(0), context = texts.size(1) - 1;
+  const SpanShape shape(context);
+  at::Tensor sources = at::empty({count, shape.source()}, at::kInt);
+  at::Tensor targets = at::empty({count, shape.target()}, at::kInt);
+  const auto row_of = [](const at::Tensor& x, int64_t row, int64_t size) {
+    return std::span(x.data_ptr<int32_t>() + row * x.size(1), static_cast<size_t>(size));
+  };
+  for (int64_t row = 0; row < count; ++row) {
+    corrupt(row_of(texts, row, context), tokens, options_.seed, static_cast<uint64_t>(first + row),
+            row_of(sources, row, shape.source()), row_of(targets, row, shape.target()));
+  }
+  const at::Device device = module_.options().device;
+  RowBatch result;
+  result.batch.source = sources.to(device).to(at::kLong);
+  result.targets = targets.to(device).to(at::kLong);
+  result.batch.tokens = at::cat({at::full({count, 1}, tokens.start, result.targets.options()),
+                                 result.targets.narrow(1, 0, shape.target() - 1)},
+                                1);
   return result;
 }
 

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "evaluate/spans.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/evaluation.h"
@@ -23,7 +24,7 @@ namespace linnet::train {
 /// What the loss of a phase is computed from, on the module's device.
 struct RowBatch {
   Batch batch;         // [rows, context]
-  at::Tensor targets;  // [rows, context] int64: the next tokens of the text
+  at::Tensor targets;  // [rows, context] int64: the next tokens of the text, or of what was taken from it
 };
 
 enum class Objective {
@@ -69,8 +70,10 @@ struct RunOptions {
   int64_t log_every = 1;         // steps between looks at the device
   uint64_t seed = 0;
   Packing packing = Packing::kStream;
-  std::optional<Learner> learner;               // absent: the module's own loss and parameters
-  nlohmann::json identity;                      // what a resumed run must share with the one before
+  std::optional<SpanTokens>
+      spans;                       // of a model with an encoder: each row is a text whose spans are taken out
+  std::optional<Learner> learner;  // absent: the module's own loss and parameters
+  nlohmann::json identity;         // what a resumed run must share with the one before
   std::function<void(int64_t)> on_step;         // called after each step with its number; may be empty
   std::function<void(const LogLine&)> on_line;  // called with each step's numbers, once known; may be empty
 };

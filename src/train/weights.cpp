@@ -70,13 +70,18 @@ std::string_view module_of(const Family& family, int slot) {
                                                         family.gate,
                                                         family.up,
                                                         family.down,
+                                                        family.cross_q,
+                                                        family.cross_k,
+                                                        family.cross_v,
+                                                        family.cross_o,
                                                         family.attention_norm,
                                                         family.feed_forward_norm,
                                                         family.q_norm,
                                                         family.k_norm,
                                                         family.attention_post_norm,
                                                         family.feed_forward_post_norm,
-                                                        family.affine};
+                                                        family.affine,
+                                                        family.cross_norm};
   return names[static_cast<size_t>(slot)];
 }
 

@@ -37,7 +37,7 @@ at::Tensor draw_tensor(const std::vector<int64_t>& shape, double deviation, uint
 at::Tensor draw_uniform(const std::vector<int64_t>& shape, double bound, uint64_t seed,
                         std::string_view name);
 
-/// What a layer is made of, and the matrices that LoRA may stand beside (the first seven).
+/// What a layer is made of; LoRA may stand beside the matrices, which come first.
 enum Slot {
   kQ,
   kK,
@@ -46,6 +46,10 @@ enum Slot {
   kGate,
   kUp,
   kDown,
+  kCrossQ,
+  kCrossK,
+  kCrossV,
+  kCrossO,
   kAttentionNorm,
   kFeedForwardNorm,
   kQNorm,
@@ -53,15 +57,17 @@ enum Slot {
   kAttentionPostNorm,
   kFeedForwardPostNorm,
   kAffine,
+  kCrossNorm,
   kModules
 };
-constexpr int kMatrices = kDown + 1;
+constexpr int kMatrices = kCrossO + 1;
 
 /// The family's name of a module of a layer; "" where it has none.
 std::string_view module_of(const Family& family, int slot);
 inline bool is_norm(int slot) { return slot >= kAttentionNorm; }
 inline bool is_attention(int slot) {
-  return slot <= kO || (is_norm(slot) && slot != kFeedForwardNorm && slot != kFeedForwardPostNorm);
+  return slot <= kO || (slot >= kCrossQ && slot <= kCrossO) ||
+         (is_norm(slot) && slot != kFeedForwardNorm && slot != kFeedForwardPostNorm);
 }
 
 /// One tensor of the model. `frozen` is what computing reads where it isn't trained, and converts as it does:
@@ -88,8 +94,8 @@ struct LayerTensors {
   std::array<at::Tensor, kModules> weight, bias;  // undefined where absent
   std::array<at::Tensor, kMatrices> lora_a, lora_b;
   std::array<double, kMatrices> lora_scale{};
-  ParameterMap added;
-  bool rotated = true;  // queries and keys are, by their positions
+  ParameterMap added, cross_added;  // with the stack's bias by distance (attention/bias.h)
+  bool rotated = true;              // queries and keys are, by their positions
 
   /// Calls visit(tensor) for each that is defined, in a fixed order.
   template <class Visit>
@@ -105,6 +111,7 @@ struct LayerTensors {
       }
     }
     for (auto& [name, x] : added) visit(x);
+    for (auto& [name, x] : cross_added) visit(x);
   }
 };
 

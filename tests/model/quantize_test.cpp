@@ -177,7 +177,7 @@ TEST_F(Quantize, ASidecarsNewTensorsAndLoraComeAlong) {
   adapter.add(lora_name(base->family(), 1, "mlp.down_proj", 'B'), {64, 2});
   const LoraAdapter lora{{2, 6.0, {"down_proj"}}, adapter.views()};
   const fs::path sidecar = folder_.path / "sidecar";
-  write_sidecar(sidecar, attention, added.views(), base_reference(*base), &lora, base->family(), true);
+  write_sidecar(sidecar, attention, added.views(), base_reference(*base), &lora, base->config(), true);
   const auto model = Model::open(sidecar);
   write(*model, {});
   const auto read = Model::open(out());
@@ -195,7 +195,7 @@ TEST_F(Quantize, ASidecarStandsOnAFolderInIntegersAndLoraIsNotMergedIntoOne) {
   const LoraAdapter lora{{2, 6.0, {"q_proj"}}, adapter.views()};
   const fs::path sidecar = folder_.path / "sidecar";
   write_sidecar(sidecar, parse_attention({{"method", "relu"}}, 2, "test"), {}, base_reference(*base), &lora,
-                base->family(), true);
+                base->config(), true);
   const auto model = Model::open(sidecar);
   for (const float logit : logits(model)) ASSERT_TRUE(std::isfinite(logit));
   EXPECT_THAT(error_of([&] { merge_lora(*model); }),

@@ -50,7 +50,7 @@ struct Trained {
     }
   }
   std::shared_ptr<const Model> write(const fs::path& out, const LoraAdapter* with) const {
-    write_sidecar(out, attention, added.views(), base_reference(*base), with, base->family(), true);
+    write_sidecar(out, attention, added.views(), base_reference(*base), with, base->config(), true);
     return Model::open(out);
   }
 };

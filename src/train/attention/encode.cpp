@@ -5,6 +5,7 @@
 #include "attention/attention.h"
 #include "attention/method.h"
 #include "base/error.h"
+#include "train/attention/bias.h"
 #include "train/attention/branches.h"
 #include "train/attention/documents.h"
 #include "train/attention/parallel.h"
@@ -60,11 +61,13 @@ at::Tensor read_all(const Rows& rows, const at::Tensor& tokens, const ParameterM
 }
 
 /// Outputs [G, B, 1, R · m, e] of softmax's queries, all of a sequence's keys its one group.
-at::Tensor softmax_all(const Rows& rows, const at::Tensor& hidden, const AttentionConfig& config) {
+at::Tensor softmax_all(const Rows& rows, const at::Tensor& hidden, const AttentionConfig& config,
+                       const at::Tensor& bias = {}) {
   AttentionConfig branch = config;
   branch.local = LocalWeight::kSoftmax;
   const at::Tensor q = share_heads(as_one_group(rows.q), rows.k.size(1));
-  return own_groups({q, as_one_group(rows.k), as_one_group(rows.v)}, but_not_all(hidden), branch, {}, false)
+  return own_groups({q, as_one_group(rows.k), as_one_group(rows.v)}, but_not_all(hidden), branch, {}, false,
+                    bias)
       .numerator;
 }
 
@@ -81,7 +84,7 @@ at::Tensor by_own_groups(const Rows& rows, const at::Tensor& tokens, const Group
     const auto gain = parameters.find("local_gain");
     const at::Tensor hidden = but_not_all(pass.tokens.logical_not().unsqueeze(2));
     local = own_groups({share_heads(q, kv_heads), to_groups(rows.k, layout), v}, hidden, config,
-                       gain != parameters.end() ? gain->second : at::Tensor(), parts);
+                       gain != parameters.end() ? gain->second : at::Tensor(), parts, bias_of(parameters));
     out = parts ? local.numerator / local.denominator : local.numerator;
     out = out.to(sum_type(v.scalar_type()));
   }
@@ -121,7 +124,7 @@ at::Tensor bidirectional(const Rows& given, const at::Tensor& lengths, const Par
       const at::Tensor far = (place.unsqueeze(-1) - place).abs() >= config.window;
       hidden = hidden.logical_or(far.repeat({heads / rows.k.size(1), 1}));
     }
-    out = softmax_all(rows, hidden, config);
+    out = softmax_all(rows, hidden, config, bias_of(parameters));
   } else if (whole) {
     out = read_all(rows, tokens, parameters, config);
   } else {

@@ -9,6 +9,7 @@
 #include <stdexcept>
 
 #include "attention/method.h"
+#include "train/attention/bias.h"
 #include "train/attention/kept.h"
 #include "train/attention/summary.h"
 #include "train/kernels.h"
@@ -87,6 +88,28 @@ at::Tensor hidden_keys(const Blocks& blocks, const AttentionConfig& config, cons
   const at::Tensor others = at::arange(span, options).unsqueeze(-1) != reader.unsqueeze(-1);
   const at::Tensor all = absent.unsqueeze(-2).logical_or(others);  // [.., C, span, places]
   return at::cat({all.expand({hidden.size(0), blocks.count, span, 1, c, span, places}).flatten(-2), hidden},
+                 -1);
+}
+
+/// How far behind (negative) a block's queries the keys of its sinks and its window stand, as hidden_keys()
+/// has them: [B or 1, blocks, span, 1, C, span · places + (W + span − 1) · C] int64.
+at::Tensor distances(const Blocks& blocks, const AttentionConfig& config) {
+  const int64_t c = blocks.size, w = blocks.window, span = blocks.span, places = sink_places(config);
+  const auto options = blocks.number.options().dtype(at::kLong);
+  const at::Tensor reader = at::arange(span, options).view({span, 1, 1, 1});
+  const at::Tensor slot = at::arange((w + span - 1) * c, options);
+  const at::Tensor query = at::arange(c, options).unsqueeze(-1);
+  const at::Tensor groups = slot.div(c, "floor") - (reader + w - 1);
+  const at::Tensor near = (groups * c + slot.remainder(c) - query)
+                              .unsqueeze(0)
+                              .expand({blocks.count, span, 1, c, (w + span - 1) * c})
+                              .unsqueeze(0);
+  if (places == 0) return near;
+  const at::Tensor number = blocks.number.to(at::kLong).view({blocks.number.size(0), -1, span, 1, 1, 1});
+  const at::Tensor sink = at::arange(places, options) - (number * c + query);  // [.., C, places]
+  const int64_t rows = number.size(0);
+  return at::cat({sink.unsqueeze(-2).expand({rows, blocks.count, span, 1, c, span, places}).flatten(-2),
+                  near.expand({rows, -1, -1, -1, -1, -1})},
                  -1);
 }
 
@@ -191,13 +214,21 @@ struct Scored {
   at::Tensor values;  // [G, B, groups, keys, e]
 };
 
+/// Whether scores are the base's, which a cap or a bias is of: neither cosines nor products of unit rows.
+bool are_scores(const AttentionConfig& config) {
+  return config.local != LocalWeight::kYoso && config.local != LocalWeight::kRelu2Unit &&
+         !config.method->unit_rows;
+}
+
+/// `bias` of each score; undefined: none.
 Scored scored(const at::Tensor& queries, const at::Tensor& keys, const at::Tensor& values,
-              const at::Tensor& hidden, const AttentionConfig& config) {
+              const at::Tensor& hidden, const AttentionConfig& config, const at::Tensor& bias = {}) {
   const double scale = config.method->unit_rows ? 1.0 : 1.0 / std::sqrt(static_cast<double>(queries.size(4)));
   const bool cosines = config.local == LocalWeight::kYoso || config.local == LocalWeight::kRelu2Unit;
   const at::Tensor q = cosines ? unit(queries) : queries * scale;
   at::Tensor scores = at::matmul(q, (cosines ? unit(keys) : keys).transpose(-1, -2));
-  if (!cosines && !config.method->unit_rows) scores = capped(scores, config.score_cap);
+  if (are_scores(config)) scores = capped(scores, config.score_cap);
+  if (bias.defined()) scores = scores + bias.to(scores.scalar_type());
   if (config.local == LocalWeight::kSoftmax)
     scores.masked_fill_(hidden, -std::numeric_limits<double>::infinity());
   return {scores, hidden, values};
@@ -222,6 +253,33 @@ LocalOutput output_of(const std::function<Scored(const Tensors&)>& score, const 
   return {checkpoint(output, inputs), {}};
 }
 
+/// Distances [B or 1, .., keys] with those of kept tokens behind: [G, B, blocks, span, 1, C, keys + M + span
+/// · C].
+at::Tensor with_kept(const at::Tensor& distance, const KeptTokens& kept, const Blocks& blocks) {
+  const int64_t heads = kept.places.size(0), rows = kept.places.size(1), span = blocks.span, c = blocks.size;
+  const auto options = distance.options();
+  // As places in the row: a block's queries stand at its groups'.
+  const at::Tensor group = blocks.first_group() + at::arange(blocks.count * span, options);
+  const at::Tensor query =
+      (group * c).view({1, 1, blocks.count, span, 1, 1, 1}) + at::arange(c, options).view({c, 1});
+  const at::Tensor older = kept.places.to(at::kLong).view({heads, rows, blocks.count, 1, 1, 1, -1}) - query;
+  return at::cat({distance.unsqueeze(0).expand({heads, rows, -1, -1, -1, -1, -1}), older}, -1);
+}
+
+/// Of distances [(G,) B or 1, blocks, span, 1, C, keys]: [G, B or 1, blocks, span · R · C, keys].
+at::Tensor bias_of_heads(const at::Tensor& bias, const at::Tensor& distance, int64_t kv_heads,
+                         int64_t repeats) {
+  Tensors heads;
+  for (int64_t g = 0; g < kv_heads; ++g) {
+    const at::Tensor own = distance.dim() == 7 ? distance[g] : distance;
+    heads.push_back(
+        bias_at(bias.narrow(0, g * repeats, repeats), own.squeeze(3))  // [R, B, blocks, span, C, keys]
+            .permute({1, 2, 3, 0, 4, 5})
+            .flatten(2, 4));
+  }
+  return at::stack(heads, 0);
+}
+
 /// Scores of the queries of some blocks [G, B, blocks, span · R · C, d], of all keys and values of the row.
 /// `kept` is of these blocks, its tensors undefined where none are.
 Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& kept,
@@ -237,6 +295,8 @@ Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& k
   k.push_back(windows(in[1], blocks));
   v.push_back(windows(in[2], blocks));
   at::Tensor hidden = hidden_keys(blocks, config, rotation);  // [B or 1, blocks, span, 1, C, keys]
+  at::Tensor distance;
+  if (in.size() > 3) distance = distances(blocks, config);
   if (kept.places.defined()) {
     const at::Tensor keys = at_places(in[1], kept.places);
     k.push_back(rotation != nullptr ? turned_kept(keys, kept.places, blocks, config.sinks, *rotation) : keys);
@@ -247,21 +307,25 @@ Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& k
     hidden = at::cat({hidden.unsqueeze(0).expand({heads, rows, -1, -1, -1, -1, -1}),
                       others.expand({-1, -1, -1, -1, -1, blocks.size, -1})},
                      -1);
+    if (distance.defined()) distance = with_kept(distance, kept, blocks);
   }
   const auto joined = [](const Tensors& parts) { return parts.size() == 1 ? parts[0] : at::cat(parts, 3); };
   auto shape = hidden.sizes().vec();
   shape[shape.size() - 3] = repeats;
   const int64_t last = static_cast<int64_t>(shape.size()) - 2;  // span, R and C are the rows of a block
-  return scored(in[0], joined(k), joined(v), hidden.expand(shape).flatten(last - 2, last), config);
+  at::Tensor bias;
+  if (distance.defined()) bias = bias_of_heads(in[3], distance, in[1].size(0), repeats);
+  return scored(in[0], joined(k), joined(v), hidden.expand(shape).flatten(last - 2, last), config, bias);
 }
 
 }  // namespace
 
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
                          const Rotation* sinks, const at::Tensor& gain, bool parts,
-                         const at::Tensor& surprises) {
-  const bool plain =
-      config.local == LocalWeight::kSoftmax && !config.method->unit_rows && !parts && config.score_cap == 0;
+                         const at::Tensor& surprises, const at::Tensor& given_bias) {
+  const at::Tensor bias = are_scores(config) ? given_bias : at::Tensor();
+  const bool plain = !bias.defined() && config.local == LocalWeight::kSoftmax && !config.method->unit_rows &&
+                     !parts && config.score_cap == 0;
   if (plain && !surprises.defined() && (config.sinks == 0 || sinks == nullptr || !turns(layout, *sinks))) {
     const at::Tensor out = window_kernel(rows, layout, config.local_groups.number(), config.sinks);
     if (out.defined()) return {out, {}};
@@ -301,7 +365,9 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
       return score_blocks(in, blocks, own, config, rotation.get());
     };
     const at::Tensor q = blocks.by_block(groups_of(rows.q, first * span, some * span));
-    const LocalOutput out = output_of(score, {q, rows.k, rows.v}, config, parts);
+    Tensors inputs = {q, rows.k, rows.v};
+    if (bias.defined()) inputs.push_back(bias);
+    const LocalOutput out = output_of(score, inputs, config, parts);
     numerators.push_back(out.numerator);
     if (parts) denominators.push_back(out.denominator);
   }
@@ -319,11 +385,17 @@ LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const
 }
 
 LocalOutput own_groups(const LocalRows& rows, const at::Tensor& hidden, const AttentionConfig& config,
-                       const at::Tensor& gain, bool parts) {
+                       const at::Tensor& gain, bool parts, const at::Tensor& bias) {
   const auto score = [hidden, config](const Tensors& in) {
-    return scored(in[0], in[1], in[2], hidden, config);
+    if (in.size() <= 3) return scored(in[0], in[1], in[2], hidden, config);
+    const int64_t heads = in[1].size(0), keys = in[1].size(3);
+    const at::Tensor place = at::arange(keys, in[0].options().dtype(at::kLong));
+    const at::Tensor own = bias_at(in[3], place - place.unsqueeze(-1));  // [H, keys, keys]
+    return scored(in[0], in[1], in[2], hidden, config, own.view({heads, 1, 1, -1, keys}));
   };
-  LocalOutput out = output_of(score, {rows.q, rows.k, rows.v}, config, parts);
+  Tensors inputs = {rows.q, rows.k, rows.v};
+  if (bias.defined() && are_scores(config)) inputs.push_back(bias);
+  LocalOutput out = output_of(score, inputs, config, parts);
   if (!parts) out.numerator = normalized(out.numerator, config, gain);
   return out;
 }

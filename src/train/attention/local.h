@@ -26,14 +26,16 @@ struct LocalOutput {
 
 /// `gain` [H, e] of ReLA, undefined: 1. If `parts`, returns softmax's numerator and denominator apart, both
 /// after the maximum is taken out, for a denominator shared with the summary. `surprises` (summary.h) of the
-/// groups that are folded, undefined where no token is kept.
+/// groups that are folded, undefined where no token is kept. `bias` (bias.h) that scores take in; undefined:
+/// none.
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
                          const Rotation* sinks, const at::Tensor& gain, bool parts,
-                         const at::Tensor& surprises = {});
+                         const at::Tensor& surprises = {}, const at::Tensor& bias = {});
 
 /// The same of each group's queries, any number of rows, against all of its own keys. `hidden` [B or 1,
-/// groups, rows or 1, keys] bool: which keys they don't see; each row sees one at least.
+/// groups, rows or 1, keys] bool: which keys they don't see; each row sees one at least. With a bias, row r
+/// is at place r mod keys.
 LocalOutput own_groups(const LocalRows& rows, const at::Tensor& hidden, const AttentionConfig& config,
-                       const at::Tensor& gain, bool parts);
+                       const at::Tensor& gain, bool parts, const at::Tensor& bias = {});
 
 }  // namespace linnet::train

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "attention/method.h"
+#include "train/attention/bias.h"
 #include "train/attention/branches.h"
 #include "train/attention/fused.h"
 #include "train/attention/local.h"
@@ -81,9 +82,9 @@ at::Tensor linear_attention(const Rows& given, const Documents& documents, const
     if (config.kept.number() > 0 && pass.read_groups() > 0)
       surprise = config.keep == KeepRule::kRandom ? random_surprises(pass, v)
                                                   : surprises(summary, pass, form_of(*config.method).map);
-    const LocalOutput local =
-        local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
-                     gain != parameters.end() ? gain->second : at::Tensor(), parts, surprise);
+    const LocalOutput local = local_branch({share_heads(q, kv_heads), k, v}, layout, config, sinks,
+                                           gain != parameters.end() ? gain->second : at::Tensor(), parts,
+                                           surprise, bias_of(parameters));
     if (has_kernels(v) && is_fused(summary, pass))
       return fused_mix(local.numerator, summary, pass, rows.v.size(2));
     const at::Tensor alone = parts ? local.numerator / local.denominator : local.numerator;
@@ -117,7 +118,7 @@ bool sees_whole_documents(const AttentionConfig& config, const Documents& docume
 at::Tensor of_equal_heads(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                           const AttentionConfig& config, const Rotation* sinks) {
   if (config.grows() || sees_whole_documents(config, documents, sinks))
-    return softmax_attention(rows, documents, config.window, config.score_cap);
+    return softmax_attention(rows, documents, config.window, config.score_cap, bias_of(parameters));
   return linear_attention(rows, documents, parameters, config, sinks);
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "train/attention/bias.h"
 #include "train/compat.h"
 #include "train/ops.h"
 
@@ -155,10 +156,39 @@ at::Tensor packed(const Rows& rows, const Documents& documents, int64_t window) 
 
 }  // namespace
 
-at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window, double cap) {
+namespace {
+
+/// Of scores that take in a bias by distance, kept whole for the backward pass: T5's rows are short.
+at::Tensor biased(const Rows& rows, const Documents& documents, int64_t window, const at::Tensor& bias) {
+  const int64_t heads = rows.q.size(1), n = rows.q.size(2);
+  const int64_t repeats = heads / rows.k.size(1);
+  const auto widened = [&](const at::Tensor& x) {
+    return repeats == 1 ? x : x.repeat_interleave(repeats, 1);
+  };
+  const at::Tensor place = at::arange(n, at::TensorOptions().dtype(at::kLong).device(rows.q.device()));
+  const at::Tensor distance = place - place.unsqueeze(-1);
+  at::Tensor hidden = distance > 0;
+  if (window > 0) hidden = hidden.logical_or(distance <= -window);
+  if (!documents.one_each()) {
+    const at::Tensor starts = documents.starts_cpu().to(rows.q.device());  // [B, n]
+    hidden = hidden.logical_or(place < starts.unsqueeze(-1)).unsqueeze(1);
+  }
+  const at::Tensor q = rows.q * (1.0 / std::sqrt(static_cast<double>(rows.q.size(3))));
+  const at::Tensor scores =
+      at::matmul(q, widened(rows.k).transpose(-1, -2)) + bias_at(bias, distance).to(rows.q.scalar_type());
+  const at::Tensor weights =
+      at::softmax(scores.masked_fill(hidden, -std::numeric_limits<double>::infinity()), -1);
+  return at::matmul(weights, widened(rows.v)).transpose(1, 2);
+}
+
+}  // namespace
+
+at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window, double cap,
+                             const at::Tensor& bias) {
   const int64_t batch = rows.q.size(0), heads = rows.q.size(1), n = rows.q.size(2), d = rows.q.size(3);
   const int64_t kv_heads = rows.k.size(1);
   if (window >= documents.longest()) window = 0;
+  if (bias.defined()) return biased(rows, documents, window, bias);
   const bool whole = documents.one_each() && window == 0;
   if (whole && cap == 0 && compat::fused_attention().exists() && rows.v.scalar_type() != at::kDouble) {
     return compat::fused_attention()({{"query", rows.q},

@@ -12,7 +12,9 @@
 
 namespace linnet::train {
 
-/// [B, n, H, e]. `window` 0: all. `cap`: c of scores that are c·tanh(x / c); 0: none is.
-at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window, double cap = 0);
+/// [B, n, H, e]. `window` 0: all. `cap`: c of scores that are c·tanh(x / c); 0: none is. `bias` (bias.h):
+/// undefined: none; else scores are not capped, and n × n of them are held.
+at::Tensor softmax_attention(const Rows& rows, const Documents& documents, int64_t window, double cap = 0,
+                             const at::Tensor& bias = {});
 
 }  // namespace linnet::train

@@ -1,0 +1,210 @@
+// Every command on a T5 that `linnet pretrain` made: what it does, or the one line that says why not.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/training_program.h"
+
+namespace linnet {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+constexpr int kPieces = 559, kSentinels = 30, kVocabulary = 600;
+
+class T5Program : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new TemporaryFolder;
+    std::string text;
+    for (int i = 0; i < 60; ++i) text += "the quick brown fox jumps over the lazy dog and runs away. ";
+    write_file(path("text.txt"), text);
+    nlohmann::json tokenizer = read_json(LINNET_TEST_DATA "/tokenizers/hf/unigram_t5.json");
+    for (int i = 0; i < kSentinels; ++i) {
+      tokenizer["added_tokens"].push_back({{"id", kPieces + kSentinels - 1 - i},
+                                           {"content", "<extra_id_" + std::to_string(i) + ">"},
+                                           {"single_word", false},
+                                           {"lstrip", false},
+                                           {"rstrip", false},
+                                           {"normalized", false},
+                                           {"special", true}});
+    }
+    write_file(path("tokenizer.json"), tokenizer.dump());
+    const nlohmann::json config = {{"model_type", "t5"},
+                                   {"architectures", {"T5ForConditionalGeneration"}},
+                                   {"vocab_size", kVocabulary},
+                                   {"d_model", 24},
+                                   {"d_kv", 8},
+                                   {"d_ff", 32},
+                                   {"num_heads", 2},
+                                   {"num_layers", 2},
+                                   {"num_decoder_layers", 1},
+                                   {"feed_forward_proj", "gated-gelu"},
+                                   {"tie_word_embeddings", false},
+                                   {"is_encoder_decoder", true},
+                                   {"pad_token_id", 0},
+                                   {"eos_token_id", 1},
+                                   {"decoder_start_token_id", 0}};
+    write_file(path("config.json"), config.dump());
+    const Outcome made = train({"pretrain", "--config", path("config.json"), "--tokenizer",
+                                path("tokenizer.json"), "--data", path("text.txt"), "--tokens", "512",
+                                "--batch", "2", "--context", "32", "--threads", "1", "-o", path("model")});
+    ASSERT_EQ(made.status, 0) << made.err;
+  }
+  static void TearDownTestSuite() { delete folder_; }
+
+  static std::string path(const std::string& name) { return (folder_->path() / name).string(); }
+  static Outcome train(const std::vector<std::string>& arguments) {
+    return run_linnet(arguments, {.program = cli::run_train_commands});
+  }
+  /// Trains a linear form of the model into `out`.
+  static Outcome linearize(const std::string& out, const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"linearize", path("model"), "--data",    path("text.txt"),
+                                    "--batch",   "2",           "--context", "32",
+                                    "--threads", "1",           "-o",        path(out)};
+    all.insert(all.end(), more.begin(), more.end());
+    return train(all);
+  }
+
+ private:
+  static TemporaryFolder* folder_;
+};
+TemporaryFolder* T5Program::folder_ = nullptr;
+
+TEST_F(T5Program, GenerateWritesTheSameTextWithAndWithoutGuessesAndBesideOthers) {
+  write_file(path("prompts.txt"), "the quick brown fox\nthe lazy dog\n");
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"generate", path("model"), "--max-new-tokens", "20", "--threads", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_linnet(all);
+  };
+  const Outcome plain = generate({"--prompt", "the quick brown fox", "--speculative", "none"});
+  EXPECT_EQ(plain.status, 0) << plain.err;
+  EXPECT_THAT(plain.err, HasSubstr("prefill"));
+  const Outcome guessed = generate({"--prompt", "the quick brown fox", "--speculative", "lookup"});
+  EXPECT_EQ(guessed.out, plain.out) << guessed.err;
+  const Outcome both = generate({"--prompts", path("prompts.txt"), "--parallel", "2"});
+  EXPECT_EQ(both.status, 0) << both.err;
+  EXPECT_THAT(both.out, HasSubstr(plain.out));
+}
+
+TEST_F(T5Program, PerplexityIsTheLossOfSpansThatTrainingLowers) {
+  const Outcome scored = run_linnet({"perplexity", path("model"), path("text.txt"), "--window", "32",
+                                     "--json", path("score.json"), "--threads", "1"});
+  ASSERT_EQ(scored.status, 0) << scored.err;
+  const nlohmann::json before = read_json(path("score.json"));
+  EXPECT_LT(before["span_nats"].get<double>(), std::log(kVocabulary));
+  ASSERT_EQ(train({"finetune", path("model"), "--data", path("text.txt"), "--tokens", "2048", "--batch", "2",
+                   "--context", "32", "--lr", "3e-3", "--threads", "1", "-o", path("tuned")})
+                .status,
+            0);
+  ASSERT_EQ(run_linnet({"perplexity", path("tuned"), path("text.txt"), "--window", "32", "--json",
+                        path("tuned.json"), "--threads", "1"})
+                .status,
+            0);
+  EXPECT_LT(read_json(path("tuned.json"))["span_nats"], before["span_nats"]);
+}
+
+TEST_F(T5Program, ALinearFormIsASidecarThatEveryCommandReadsAndMergeMakesAFolderOf) {
+  const Outcome made = linearize("linear", {"--set", "group=8", "--tokens", "512"});
+  ASSERT_EQ(made.status, 0) << made.err;
+  const nlohmann::json object = read_json(path("linear/config.json"))["linear_attention"];
+  EXPECT_EQ(object["cross"]["method"], "hedgehog");
+  EXPECT_EQ(object["decoder"]["method"], "grouped");
+  EXPECT_EQ(object["encoder"]["method"], "grouped");
+  ASSERT_EQ(run_linnet({"merge", path("linear"), "-o", path("merged")}).status, 0);
+  std::string text;
+  for (const char* name : {"linear", "merged"}) {
+    const Outcome written = run_linnet(
+        {"generate", path(name), "--prompt", "the lazy dog", "--max-new-tokens", "12", "--threads", "1"});
+    EXPECT_EQ(written.status, 0) << written.err;
+    if (text.empty()) text = written.out;
+    EXPECT_EQ(written.out, text);
+    const Outcome seen = run_linnet({"inspect", path(name), "--json", path("seen.json")});
+    EXPECT_EQ(seen.status, 0) << seen.out << seen.err;
+    const nlohmann::json what = read_json(path("seen.json"));
+    EXPECT_GT(what["memory"]["bytes"], 0);
+    EXPECT_EQ(what["memory"]["bytes_a_token"], 0);
+    EXPECT_EQ(what["state"]["bytes_a_token"], 0);
+    const Outcome checked = run_linnet({"check", path(name), "--threads", "1"});
+    EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
+  }
+}
+
+TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
+  const std::string model = path("model"), text = path("text.txt");
+  const std::vector<std::vector<std::string>> refused = {
+      {"chat", model},
+      {"serve", model, "--port", "0"},
+      {"evaluate", model, "--tasks", "arc_easy", "--data", path("none")},
+      {"reach", model, text},
+      {"recall", model, text},
+      {"bench", model},
+      {"tune-tree", model, text},
+      {"quantize", model, "-o", path("quantized")},
+      {"generate", model, "--prompt", "a", "--save-state", path("state")},
+      {"generate", model, "--prompt", "a", "--echo", "--logprobs", "1"},
+      {"generate", model, "--prompts", text, "--prefix-cache", "1000"},
+      {"perplexity", model, text, "--stride", "4"},
+      {"perplexity", model, text, "--window", "1"},
+      {"perplexity", model, text, "--window", "5000"},
+      {"linearize", model, "--method", "flash_local", "--attention", "{}", "-o", path("x")},
+      {"linearize", model, "--attention", R"({"cross": {"method": "flash_local"}})", "-o", path("x")},
+      {"linearize", model, "--attention", R"({"other": {}, "decoder": {}})", "-o", path("x")},
+      {"linearize", model, "--state", "5%", "--data", text, "--tokens", "64", "-o", path("x")},
+      {"linearize", model, "--train", "lora", "--data", text, "--tokens", "64", "-o", path("x")},
+      {"finetune", model, "--train", "lora", "--data", text, "--tokens", "64", "-o", path("x")},
+      {"finetune", model, "--data", text, "--valid", path("config.json"), "--tokens", "64", "-o", path("x")},
+      {"finetune", model, "--data", text, "--packing", "documents", "--tokens", "64", "-o", path("x")},
+      {"finetune", model, "--data", text, "--context", "5000", "--tokens", "5000", "-o", path("x")},
+      {"train-heads", model, "--data", text, "--tokens", "64", "-o", path("x")},
+      {"compare", model, "--grid", path("config.json"), "-o", path("x")},
+  };
+  for (const auto& arguments : refused) {
+    const bool trains = arguments[0] == "linearize" || arguments[0] == "finetune" ||
+                        arguments[0] == "train-heads" || arguments[0] == "compare";
+    const Outcome outcome = trains ? train(arguments) : run_linnet(arguments);
+    EXPECT_EQ(outcome.status, 2) << arguments[0] << outcome.out << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr("linnet: error: ")) << arguments[0];
+    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+    EXPECT_FALSE(fs::exists(path("x"))) << arguments[0];
+  }
+}
+
+TEST_F(T5Program, AFolderThatLacksWhatT5NeedsIsOneLine) {
+  const auto with = [&](const char* key, const nlohmann::json& value) {
+    nlohmann::json config = read_json(path("model/config.json"));
+    if (value.is_null()) {
+      config.erase(key);
+    } else {
+      config[key] = value;
+    }
+    fs::remove_all(path("broken"));
+    fs::copy(path("model"), path("broken"));
+    write_file(path("broken/config.json"), config.dump());
+    return run_linnet({"inspect", path("broken")});
+  };
+  const std::pair<const char*, nlohmann::json> faults[] = {{"decoder_start_token_id", nullptr},
+                                                           {"decoder_start_token_id", kVocabulary},
+                                                           {"is_encoder_decoder", false},
+                                                           {"relative_attention_num_buckets", 16},
+                                                           {"relative_attention_num_buckets", 1},
+                                                           {"relative_attention_max_distance", 8},
+                                                           {"feed_forward_proj", "gated-relu6"},
+                                                           {"feed_forward_proj", "relu"},
+                                                           {"num_decoder_layers", 2},
+                                                           {"num_layers", 3},
+                                                           {"d_kv", 9}};
+  for (const auto& [key, value] : faults) {
+    const Outcome outcome = with(key, value);
+    EXPECT_EQ(outcome.status, 2) << key << value;
+    EXPECT_EQ(std::ranges::count(outcome.err, '\n'), 1) << outcome.err;
+  }
+}
+
+}  // namespace
+}  // namespace linnet
