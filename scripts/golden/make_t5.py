@@ -51,7 +51,7 @@ def make(name, folder):
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**(FIELDS | MODELS[name]))).eval()
     generator = torch.Generator().manual_seed(seed)
     if not MODELS[name]["tie_word_embeddings"]:  # transformers 5 ties them whatever the config says, until it reads some
-        own = torch.randn(model.lm_head.weight.shape, generator=generator) * 0.3
+        own = torch.randn(model.lm_head.weight.shape, generator=generator) * 0.15
         model.lm_head.weight = torch.nn.Parameter(own)
     randomize(model, seed)
     with torch.no_grad():  # distances that count

@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <iterator>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -35,6 +36,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+constexpr int64_t kSource = 512;  // T5's rows
+
 struct BenchOptions : SharedOptions {
   std::vector<int64_t> contexts = {0, 1024, 16384};  // 0: after BOS alone
   std::vector<int64_t> prefill_tokens = {2048};
@@ -45,6 +48,7 @@ struct BenchOptions : SharedOptions {
   std::vector<int64_t> rows;       // nodes of a step that are measured beside one
   std::vector<int64_t> sequences;  // likewise of plain steps
   bool profile = false;
+  std::optional<int64_t> source;  // tokens that an encoder has read
   std::string plot;
   BenchTrainingOptions training;
 };
@@ -247,6 +251,19 @@ Json measure_profile(const std::shared_ptr<const Model>& model, Decoder::Options
   return profile_json(profile, pool.watched(), options.window_tokens, seconds, decoder.state_bytes(0));
 }
 
+/// How fast the source is read, into memories of all layers.
+Json measure_encoder(Decoder& decoder, const std::vector<int32_t>& source, const BenchOptions& options) {
+  std::vector<double> seconds;
+  for (int i = 0; i < options.windows; ++i) {
+    const Stopwatch watch;
+    decoder.read_source(0, source);
+    seconds.push_back(watch.seconds());
+  }
+  return {{"tokens", source.size()},
+          {"tokens_per_second", static_cast<double>(source.size()) / median(seconds)},
+          {"memory_bytes", decoder.state_bytes(0)}};
+}
+
 /// Decoding at a context, window after window.
 class DecodeRow {
  public:
@@ -370,7 +387,11 @@ Measured opened(const BenchOptions& options, const std::string& name, bool is_co
   const Stopwatch start;
   SharedOptions folder = options;
   folder.model = name;
-  one.model = is_config ? Model::random(name, options.seed, state_type(options)) : open_model(folder);
+  one.model =
+      is_config ? Model::random(name, options.seed, state_type(options)) : open_model(folder, Stacks::kTwo);
+  if (one.model->encoder())
+    one.how.source =
+        random_tokens(options.source.value_or(kSource), one.model->config().vocabulary, options.seed);
   one.decoder = Decoder::make(one.model, one.how, pool);
   std::vector<float> logits(static_cast<size_t>(one.decoder->vocabulary()));
   const auto prompt = random_tokens(12, one.decoder->vocabulary(), options.seed);
@@ -409,9 +430,16 @@ ExitStatus bench(const BenchOptions& options) {
   all.push_back(opened(options, is_config ? options.config : options.model, is_config, pool));
   if (!options.beside.empty())
     all.push_back(opened(options, options.beside, !std::filesystem::is_directory(options.beside), pool));
+  if (std::ranges::none_of(all, [](const Measured& one) { return one.model->encoder() != nullptr; }))
+    refuse_given(*options.app, {"--source"}, "given for a model without an encoder",
+                 "one that has one, as T5");
   Ruler ruler(pool);
   {
     ShownWork work(options, all);
+    for (Measured& one : all) {
+      if (one.model->encoder())
+        one.result["encoder"] = measure_encoder(*one.decoder, one.how.source, options);
+    }
     for (Measured& one : all) one.result.update(measure_prefill(*one.decoder, *one.model, options, work));
     measure_decode(all, options, work);
     for (Measured& one : all) measure_rest(one, options, pool, work);
@@ -454,6 +482,10 @@ void describe_bench(CLI::App& app, Work& work) {
                      "Tokens of the prefills that are measured; the first is held against the machine"))
       ->transform(count(1, 1 << 24))
       ->type_name("TOKENS,…");
+  app.add_option("--source", options->source,
+                 fmt::format("Of a model with an encoder: tokens that it has read [{}]", kSource))
+      ->transform(count(1, 1 << 24))
+      ->type_name("TOKENS");
   app.add_option("--windows", options->windows, "Windows of decoding at each context; their median counts")
       ->transform(whole(1, 10000));
   app.add_option("--window-tokens", options->window_tokens, "Tokens decoded in a window")

@@ -33,6 +33,12 @@ std::string model_text(const Json& result) {
   const auto number = [&](const char* key) { return result[key].get<double>(); };
   std::string text =
       fmt::format("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
+  if (result.contains("encoder")) {
+    const Json& encoder = result["encoder"];
+    text += fmt::format("encoder     {:.0f} tokens/s over {}; memory {:.2f} MB\n",
+                        encoder["tokens_per_second"].get<double>(), counted(encoder["tokens"], "token"),
+                        encoder["memory_bytes"].get<double>() * 1e-6);
+  }
   text += fmt::format("prefill     {:.0f} tokens/s over {}, {} of the matrix rate\n",
                       number("prefill_tokens_per_second"), counted(result["prefill_tokens"], "token"),
                       percent_of_limit(number("prefill_fraction_of_matrix_rate")));

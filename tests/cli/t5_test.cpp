@@ -135,6 +135,17 @@ TEST_F(T5Program, ALinearFormIsASidecarThatEveryCommandReadsAndMergeMakesAFolder
   }
 }
 
+TEST_F(T5Program, BenchMeasuresBothStacks) {
+  const Outcome measured =
+      run_linnet({"bench", path("model"), "--contexts", "0,16", "--prefill-tokens", "16", "--windows", "1",
+                  "--window-tokens", "4", "--source", "40", "--threads", "1", "--json", path("bench.json")});
+  ASSERT_EQ(measured.status, 0) << measured.err;
+  const nlohmann::json result = read_json(path("bench.json"));
+  EXPECT_EQ(result["encoder"]["tokens"], 40);
+  EXPECT_GT(result["encoder"]["tokens_per_second"], 0);
+  EXPECT_THAT(measured.out, HasSubstr("encoder"));
+}
+
 TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
   const std::string model = path("model"), text = path("text.txt");
   const std::vector<std::vector<std::string>> refused = {
@@ -143,7 +154,7 @@ TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
       {"evaluate", model, "--tasks", "arc_easy", "--data", path("none")},
       {"reach", model, text},
       {"recall", model, text},
-      {"bench", model},
+      {"bench", model, "--training"},
       {"tune-tree", model, text},
       {"quantize", model, "-o", path("quantized")},
       {"generate", model, "--prompt", "a", "--save-state", path("state")},
