@@ -18,6 +18,7 @@
 #include "base/thread_pool.h"
 #include "base/timing.h"
 #include "cli/bench.h"
+#include "cli/bench_encoder.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_profile.h"
 #include "cli/bench_text.h"
@@ -315,6 +316,28 @@ void check_given(const BenchOptions& options) {
                "given without --training", "--training too");
 }
 
+ExitStatus bench_encoder(const BenchOptions& options, const std::shared_ptr<const Model>& model,
+                         ComputeType compute, ThreadPool& pool, const JsonResult& json) {
+  refuse_given(*options.app,
+               {"--contexts", "--window-tokens", "--rows", "--sequences", "--profile", "--plot"},
+               fmt::format("given, and {} is an encoder, which decodes nothing", model->config().model_type),
+               "--prefill-tokens, lengths of its sequences");
+  const bool given = options.app->get_option("--prefill-tokens")->count() > 0;
+  Json result = {{"model", options.config.empty() ? options.model : options.config},
+                 {"dtype", options.dtype},
+                 {"weights", options.weights},
+                 {"threads", pool.size()}};
+  result.update(measure_encoder(model, {.compute = compute, .weights = weight_type(options)},
+                                {.lengths = given ? options.prefill_tokens : std::vector<int64_t>(),
+                                 .windows = options.windows,
+                                 .seed = options.seed},
+                                pool));
+  result["peak_memory_bytes"] = peak_memory();
+  print(encoder_table(result));
+  json.write(result);
+  return ExitStatus::kDone;
+}
+
 ExitStatus bench(const BenchOptions& options) {
   check_given(options);
   check_device(options);
@@ -326,6 +349,7 @@ ExitStatus bench(const BenchOptions& options) {
   const auto model = options.config.empty()
                          ? open_model(options)
                          : Model::random(options.config, options.seed, state_type(options));
+  if (model->family().is_encoder()) return bench_encoder(options, model, compute, pool, json);
   const auto most = [](const std::vector<int64_t>& counts) {
     return counts.empty() ? 1 : *std::max_element(counts.begin(), counts.end());
   };
