@@ -109,6 +109,10 @@ void Model::open_plain(const fs::path& folder) {
   generation_ = GenerationConfig::read(folder);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
+  if (family_->is_encoder()) {  // as BERT's first folders have them
+    base_.rename_ends(".LayerNorm.gamma", ".LayerNorm.weight");
+    base_.rename_ends(".LayerNorm.beta", ".LayerNorm.bias");
+  }
   const std::string embedding(family_->embedding);
   const bool bare =
       !has_matrix(base_, std::string(family_->prefix) + embedding) && has_matrix(base_, embedding);

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "format/safetensors.h"
 #include "model/decoder.h"
+#include "tests/format/files.h"
 #include "tests/kernels/numbers.h"
 
 namespace linnet {
@@ -128,6 +129,28 @@ TEST(Encoder, GivesADecodersRowsAsItsPrefillDoes) {
             rows.begin() + static_cast<std::ptrdiff_t>((i + 1) * hidden.size()));
     EXPECT_LT(relative_rms(own, expected), 1e-6);
   }
+}
+
+TEST(Encoder, ReadsTheNamesOfLayerNormsThatBertsFirstFoldersHave) {
+  const TemporaryFolder folder;
+  const auto base = Model::open(kFolder / "bert-bare");
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : base->base_tensors().tensors()) {
+    std::string old = name;
+    if (const size_t at = old.find("LayerNorm.weight"); at != old.npos) old.replace(at + 10, 6, "gamma");
+    if (const size_t at = old.find("LayerNorm.bias"); at != old.npos) old.replace(at + 10, 4, "beta");
+    tensors.push_back({old, tensor});
+  }
+  write_safetensors(folder.path / "model.safetensors", tensors);
+  fs::copy_file(kFolder / "bert-bare" / "config.json", folder.path / "config.json");
+  const auto model = Model::open(folder.path);
+  EXPECT_TRUE(model->unused_tensors().empty());
+  ThreadPool pool(1);
+  const Golden golden("bert-bare");
+  const auto ids = golden.ids("short_ids");
+  const Encoder::Sequence sequences[] = {{ids}};
+  EXPECT_LT(relative_rms(encoded(*Encoder::make(model, {}, pool), sequences), golden.numbers("short_hidden")),
+            1e-5);
 }
 
 /// The message of the Error that `work` throws; "" where it throws none.
