@@ -196,7 +196,7 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
   const nlohmann::json before =
       parse_json(run({"inspect", "{i}/whole", "--json", "out.json"}).files.at("out.json"), "out.json");
   EXPECT_EQ(seen["weights"]["parameters"], before["weights"]["parameters"]);
-  EXPECT_EQ(seen["weights"]["types"]["int4, groups of 32"].get<int64_t>() +
+  EXPECT_EQ(seen["weights"]["types"]["int4, groups of 32, offsets"].get<int64_t>() +
                 seen["weights"]["types"]["int8, groups of 32"].get<int64_t>(),
             json["parameters"].get<int64_t>());
   EXPECT_THAT(seen["problems"], IsEmpty());
@@ -217,7 +217,7 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
        "--int8: v_proj twice"},
       {{"quantize", "{i}/whole", "-o", "out", "--group", "48"}, "--group: \"48\", expected"},
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "stored"}, "--weights: \"stored\", expected"},
-      {{"quantize", "{i}/whole", "-o", "out", "--offsets"}, "--offsets: given with --weights int8"},
+      {{"quantize", "{i}/whole", "-o", "out", "--symmetric"}, "--symmetric: given with --weights int8"},
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--int8", "gate"},
        "--int8: \"gate\" is no"},
       {{"quantize", "{i}/whole", "-o", "out", "--window", "8"}, "--window: given without --valid"},
