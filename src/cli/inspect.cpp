@@ -154,11 +154,11 @@ Json inspect(const Model& model) {
               {"head_size", config.head_size},
               {"intermediate_size", config.intermediate},
               {"vocabulary", config.vocabulary},
-              {"positions", config.positions},
+              {"positions", config.longest()},
               {"tied_embeddings", config.tied_embeddings},
               {"weights", weights_of(model)},
               {"attention", attention_of(model)},
-              {"state", state_of(model)},
+              {"state", model.family().is_encoder() ? Json() : state_of(model)},
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
@@ -166,6 +166,11 @@ Json inspect(const Model& model) {
   if (config.logit_cap > 0) out["logit_cap"] = config.logit_cap;
   if (const Json layers = without_positions(config); !layers.empty())
     out["layers_without_positions"] = layers;
+  if (model.family().is_encoder()) {
+    out["token_types"] = config.token_types;
+    out["head"] = model.has_head();
+    out["pooler"] = model.has_pooler();
+  }
   if (model.lora()) {
     out["lora"] = total_of(model.lora_tensors());
     out["lora"].update(
@@ -196,6 +201,25 @@ std::string attention_rows(const Json& layers) {
     first = end;
   }
   return text;
+}
+
+/// What an encoder has in place of a state.
+std::string encoder_rows(const Json& out) {
+  std::string has;
+  if (out["head"].get<bool>()) has += ", a head that predicts masked tokens";
+  if (out["pooler"].get<bool>()) has += ", a pooler";
+  return row("encoder", fmt::format("sees whole sequences, {}{}",
+                                    counted(out["token_types"], "kind of token", "kinds of tokens"), has));
+}
+
+std::string last_rows(const Json& out) {
+  std::string rows;
+  if (!out["unused_tensors"].empty()) {
+    rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
+                                      out["unused_tensors"][0].dump()));
+  }
+  for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
+  return rows;
 }
 
 std::string description(const Json& out) {
@@ -236,6 +260,7 @@ std::string description(const Json& out) {
   }
   if (out.contains("lora")) rows += row("lora", out["lora"].dump());
   rows += attention_rows(out["attention"]);
+  if (out["state"].is_null()) return rows + encoder_rows(out) + last_rows(out);
   const Json& state = out["state"];
   std::string text = state["bytes"] > 0 ? bytes_text(state["bytes"]) : "";
   if (state["bytes_a_token"] > 0) {
@@ -243,12 +268,7 @@ std::string description(const Json& out) {
   }
   rows += row("state",
               fmt::format("{}, a sequence, keys and values in {}", text, state["type"].get<std::string>()));
-  if (!out["unused_tensors"].empty()) {
-    rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
-                                      out["unused_tensors"][0].dump()));
-  }
-  for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
-  return rows;
+  return rows + last_rows(out);
 }
 
 }  // namespace

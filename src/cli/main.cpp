@@ -9,6 +9,7 @@ constexpr Command kCommands[] = {
     {"chat", "turns at a terminal, the history kept in the state", describe_chat},
     {"serve", "the OpenAI API over HTTP, for any of its clients", describe_serve},
     {"perplexity", "how well a model predicts text", describe_perplexity},
+    {"embed", "a vector for each text", describe_embed},
     {"evaluate", "scores on tasks, of multiple choice and written answers", describe_evaluate},
     {"reach", "which key-value heads of a softmax model look far", describe_reach},
     {"recall", "what a model recalls of the text that it has read, by distance", describe_recall},

@@ -210,6 +210,7 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   config.windows = windows_of(fields, json, family, config);
   config.bos = fields.optional_integer("bos_token_id", 0, INT32_MAX);
   config.eos = fields.integers("eos_token_id", 0, INT32_MAX);
+  config.pad = fields.optional_integer("pad_token_id", 0, INT32_MAX);
   return config;
 }
 
