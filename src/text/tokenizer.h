@@ -30,6 +30,16 @@ class Tokenizer {
   /// Each text by itself, in parallel.
   std::vector<std::vector<int32_t>> encode_documents(std::span<const std::string> texts, ThreadPool& pool,
                                                      bool special = false) const;
+  /// Ids between the special tokens that the file sets around one text, or around two; `types` are the kinds
+  /// of tokens that encoders tell apart. Where the file says nothing of pairs, each text stands as alone.
+  struct Framed {
+    std::vector<int32_t> tokens, types;
+  };
+  Framed framed(std::span<const int32_t> text) const;
+  Framed framed(std::span<const int32_t> first, std::span<const int32_t> second) const;
+  /// How many special tokens these are.
+  size_t framing(bool pair = false) const;
+
   /// The whole text of ids; special tokens left out unless asked for. Throws Error on an id that has no
   /// token.
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;
