@@ -51,9 +51,12 @@ struct ModelConfig {
   double embedding_scale = 1;
   double query_scale = 1;               // of queries, so that scores are τ q·k, τ = 1/√head_size
   double score_cap = 0, logit_cap = 0;  // c: scores and logits x are c·tanh(x / c); 0: as they are
-  std::optional<int64_t> bos;
+  std::optional<int64_t> bos, pad;
   std::vector<int64_t> eos;
-  nlohmann::json raw;  // every field as it stood, `linear_attention` and `base` included
+  std::vector<std::string> labels;  // of a classifier, by id; it has no head over the vocabulary
+  nlohmann::json raw;               // every field as it stood, `linear_attention` and `base` included
+
+  bool is_classifier() const { return !labels.empty(); }
 
   /// Throws Error: where is the file, what names the key. `json` is the parsed config.json of a base or full
   /// folder (a sidecar's has only `linear_attention`, `base`, `base_hash`: model/model.h resolves it first).
