@@ -215,23 +215,9 @@ std::optional<fs::path> file_of(const fs::path& folder, std::string_view name) {
   return {};
 }
 
-/// Calls `take` with each record and where it stands.
-template <class Take>
-void for_each_record(const fs::path& file, const Take& take) {
-  for_each_line(
-      file,
-      [&](std::string_view line, size_t number) {
-        if (strip(line).empty()) return true;
-        const std::string where = fmt::format("{}:{}", file.string(), number);
-        take(parse_json(line, where, {.bytes = kRecordBytes}), where);
-        return true;
-      },
-      kRecordBytes);
-}
-
 std::vector<TaskExample> read_examples(const Task& task, const fs::path& file) {
   std::vector<TaskExample> examples;
-  for_each_record(file, [&](const json& record, const std::string& where) {
+  for_each_task_record(file, [&](const json& record, const std::string& where) {
     examples.push_back(example_of(task, record, where));
   });
   return examples;
@@ -244,7 +230,7 @@ std::string field_of(std::string_view field, const json& record, const std::stri
 /// The worked examples of each subject, as examples without choices.
 std::vector<TaskExample> read_worked(const Task& task, const fs::path& file) {
   std::vector<TaskExample> examples;
-  for_each_record(file, [&](const json& record, const std::string& where) {
+  for_each_task_record(file, [&](const json& record, const std::string& where) {
     if (!record.is_object())
       throw Error(where, "no JSON object", fmt::format("worked examples of {}", task.title));
     const WorkedExamples worked = worked_examples(field_of(task.worked, record, where), where);
@@ -295,6 +281,19 @@ void describe(TaskSet& set, const std::vector<TaskExample>& pool, const fs::path
 }
 
 }  // namespace
+
+void for_each_task_record(const fs::path& file,
+                          const std::function<void(const json&, const std::string&)>& take) {
+  for_each_line(
+      file,
+      [&](std::string_view line, size_t number) {
+        if (strip(line).empty()) return true;
+        const std::string where = fmt::format("{}:{}", file.string(), number);
+        take(parse_json(line, where, {.bytes = kRecordBytes}), where);
+        return true;
+      },
+      kRecordBytes);
+}
 
 std::string render_template(std::string_view text, const json& record, const std::string& where) {
   return render_all(text, record, where).front();
