@@ -138,7 +138,8 @@ Json inspect(const Model& model) {
   Json out = {{"kind", kind_of(model)},
               {"base", model.is_sidecar() ? Json(model.base_folder().string()) : Json()},
               {"family", config.model_type},
-              {"architecture", model.family().architecture},
+              {"architecture", config.is_classifier() ? model.family().classifier_architecture()
+                                                      : std::string(model.family().architecture)},
               {"layers", config.layers},
               {"hidden_size", config.hidden},
               {"heads", config.heads},
@@ -154,6 +155,7 @@ Json inspect(const Model& model) {
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
+  if (config.is_classifier()) out["labels"] = config.labels;
   if (model.lora()) {
     out["lora"] = total_of(model.lora_tensors());
     out["lora"].update(
@@ -195,6 +197,7 @@ std::string description(const Json& out) {
                                                           out["base"].get<std::string>()));
   rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
                                     out["architecture"].get<std::string>()));
+  if (out.contains("labels")) rows += row("labels", out["labels"].dump());
   rows += row("sizes",
               fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
                           counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),

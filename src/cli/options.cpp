@@ -242,6 +242,14 @@ Model::OpenOptions open_options(const SharedOptions& options) {
 }
 
 std::shared_ptr<const Model> open_model(const SharedOptions& options) {
+  auto model = open_any_model(options);
+  if (model->config().is_classifier())
+    throw Error(options.model, "is a classifier, which has no head over the vocabulary",
+                "a language model; of a classifier, linnet classify or finetune --task");
+  return model;
+}
+
+std::shared_ptr<const Model> open_any_model(const SharedOptions& options) {
   auto model = Model::open(options.model, open_options(options));
   std::vector<std::string> unused = model->unused_tensors();
   std::erase_if(unused, is_buffer);
