@@ -275,11 +275,15 @@ std::optional<kernels::WeightType> weight_type(const SharedOptions& options) {
 
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
   check_device(options);
+  return make_runtime(options, how, open_model(options));
+}
+
+Runtime make_runtime(const SharedOptions& options, Decoder::Options how, std::shared_ptr<const Model> model) {
   how.compute = compute_type(options.dtype);
   how.weights = weight_type(options);
   how.device = options.device;
   Runtime runtime;
-  runtime.model = open_model(options);
+  runtime.model = std::move(model);
   runtime.pool = std::make_unique<ThreadPool>(options.threads);
   runtime.decoder = Decoder::make(runtime.model, how, *runtime.pool);
   return runtime;

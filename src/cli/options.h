@@ -122,5 +122,7 @@ struct Runtime {
 };
 /// Opens MODEL on --device with --threads and --dtype, which takes the place of how.compute.
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {});
+/// The same of a model that is open.
+Runtime make_runtime(const SharedOptions& options, Decoder::Options how, std::shared_ptr<const Model> model);
 
 }  // namespace linnet::cli

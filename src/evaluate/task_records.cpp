@@ -205,16 +205,6 @@ size_t gold_of(const Layout& layout, const json& record, const std::string& gold
   return static_cast<size_t>(found - labels.begin()) % choices;
 }
 
-/// The file `name`, packed or not. Nothing where there is none.
-std::optional<fs::path> file_of(const fs::path& folder, std::string_view name) {
-  for (const char* ending : {".jsonl.xz", ".jsonl", ".jsonl.gz", ".jsonl.zst"}) {
-    const fs::path file = folder / (std::string(name) + ending);
-    std::error_code ignored;
-    if (fs::exists(file, ignored)) return file;
-  }
-  return {};
-}
-
 std::vector<TaskExample> read_examples(const Task& task, const fs::path& file) {
   std::vector<TaskExample> examples;
   for_each_task_record(file, [&](const json& record, const std::string& where) {
@@ -246,7 +236,7 @@ std::vector<TaskExample> read_worked(const Task& task, const fs::path& file) {
 std::vector<TaskExample> read_scored(const Task& task, const fs::path& data) {
   std::vector<TaskExample> examples;
   for (const std::string_view name : task.files) {
-    const auto file = file_of(data, name);
+    const auto file = task_file(data, name);
     if (!file)
       throw Error((data / std::string(name)).string() + ".jsonl.xz", "not there",
                   fmt::format("the records of {} (--data FOLDER; .jsonl, "
@@ -281,6 +271,15 @@ void describe(TaskSet& set, const std::vector<TaskExample>& pool, const fs::path
 }
 
 }  // namespace
+
+std::optional<fs::path> task_file(const fs::path& folder, std::string_view name) {
+  for (const char* ending : {".jsonl.xz", ".jsonl", ".jsonl.gz", ".jsonl.zst"}) {
+    const fs::path file = folder / (std::string(name) + ending);
+    std::error_code ignored;
+    if (fs::exists(file, ignored)) return file;
+  }
+  return {};
+}
 
 void for_each_task_record(const fs::path& file,
                           const std::function<void(const json&, const std::string&)>& take) {
@@ -363,7 +362,7 @@ std::vector<TaskSet> read_task(const TaskChoice& choice, const TaskOptions& opti
         fmt::format("a `{}` of {}", task.subject, (options.data / std::string(task.files[0])).string()));
   const int shots = options.shots.value_or(task.shots);
   const bool asks_file = shots > 0 || !task.worked.empty();  // it has the description too
-  const auto shots_file = asks_file ? file_of(options.data, task.shots_file) : std::nullopt;
+  const auto shots_file = asks_file ? task_file(options.data, task.shots_file) : std::nullopt;
   if (asks_file && !shots_file && task.shots > 0)  // a task that always has them has its own file
     throw Error((options.data / std::string(task.shots_file)).string() + ".jsonl.xz", "not there",
                 fmt::format("the few-shot examples of {}{}", task.title,

@@ -15,6 +15,9 @@
 
 namespace linnet {
 
+/// The file of a task's records `name`, packed or not. Nothing where there is none.
+std::optional<std::filesystem::path> task_file(const std::filesystem::path& folder, std::string_view name);
+
 /// Calls `take` with each record of a file of JSON, one a line, plain or packed, and where it stands. Throws
 /// Error on a line that is no JSON.
 void for_each_task_record(const std::filesystem::path& file,

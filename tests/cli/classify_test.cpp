@@ -24,7 +24,7 @@ class ClassifierProgram : public TrainingProgram {
       (i < 8 ? train : valid) += line;
     }
     write_file(path("sst2-train.jsonl"), train);
-    write_file(path("sst2-valid.jsonl"), valid);
+    write_file(path("sst2-validation.jsonl"), valid);
     write_file(path("pairs.jsonl"), R"({"a": "one", "b": "two", "kind": "x"}
 {"a": "two", "b": "two", "kind": "y"}
 )");
@@ -40,7 +40,7 @@ class ClassifierProgram : public TrainingProgram {
   }
   std::vector<std::string> sst2(const std::vector<std::string>& more) const {
     std::vector<std::string> all =
-        finetune({"--task", path("sst2-train.jsonl"), "--valid", path("sst2-valid.jsonl")});
+        finetune({"--task", path("sst2-train.jsonl"), "--valid", path("sst2-validation.jsonl")});
     all.insert(all.end(), more.begin(), more.end());
     return all;
   }
@@ -55,11 +55,15 @@ TEST_F(ClassifierProgram, TrainsClassifiesAndScoresAsItTrained) {
   EXPECT_EQ(result["epochs"].size(), 3u);
   EXPECT_FALSE(fs::exists(path("out/checkpoints")));
   const Outcome scored = run_linnet(
-      {"classify", path("out"), "--task", path("sst2-valid.jsonl"), "--json", path("scores.json")});
+      {"classify", path("out"), "--task", path("sst2-validation.jsonl"), "--json", path("scores.json")});
   ASSERT_EQ(scored.status, 0) << scored.err;
   const auto scores = read_json(path("scores.json"))["scores"];
   EXPECT_EQ(scores["acc"], result["validation"]["acc"]);
   EXPECT_NEAR(scores["loss"], result["validation"]["loss"], 1e-5);
+  const Outcome evaluated = run_linnet({"evaluate", path("out"), "--tasks", "glue_sst2", "--data",
+                                        folder_.path().string(), "--json", path("task.json")});
+  ASSERT_EQ(evaluated.status, 0) << evaluated.err;
+  EXPECT_EQ(read_json(path("task.json"))["results"]["glue_sst2"]["acc,none"], scores["acc"]);
   const Outcome lines = run_linnet({"classify", path("out"), "-"}, {.input = "good 3\nbad\tpair\n"});
   ASSERT_EQ(lines.status, 0) << lines.err;
   std::istringstream each(lines.out);
@@ -134,6 +138,9 @@ TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
   const BadRow asked[] = {
       {{"classify", path("base"), task}, "has no classification head"},
       {{"classify", path("done")}, "FILE: is missing"},
+      {{"evaluate", path("done"), "--tasks", "piqa"}, "not there"},
+      {{"evaluate", path("base"), "--tasks", "glue_sst2"}, "has no classification head"},
+      {{"evaluate", path("done"), "--tasks", "glue_sst2", "--shots", "1"}, "--shots: given for a classifier"},
       {{"classify", path("done"), "--task", path("sst2-odd.jsonl")}, "the label is \"7\""},
       {{"classify", path("done"), path("empty.txt")}, "no text"},
       {{"generate", path("done"), "--prompt", "a"}, "is a classifier, which has no head over the vocabulary"},
