@@ -15,7 +15,6 @@ import lzma
 import math
 import os
 import pathlib
-import queue
 import random
 import shutil
 import statistics
@@ -70,12 +69,31 @@ def files_of(args, task, row):
 
 
 class Job:
-    def __init__(self, name, command, result, work):
-        self.name, self.command, self.result, self.work = name, command, result, work
+    def __init__(self, name, command, result, work, needs=None):
+        self.name, self.command, self.result, self.work, self.needs = name, command, result, work, needs
         self.log = work.parent / (name + ".log")
 
     def done(self):
         return self.result.exists()
+
+    def is_model(self):
+        return self.needs is None
+
+
+def tokenizer_of(args, family, row):
+    """The family's tokenizer; with the "frame" of an encoder: [CLS] before a text, [SEP] behind it, [PAD] and [MASK]."""
+    if not row.get("frame"):
+        return row["tokenizer"]
+    tokenizer = json.loads((pathlib.Path(row["tokenizer"]) / "tokenizer.json").read_text(encoding="utf-8"))
+    first = len(tokenizer["model"]["vocab"])
+    for place, name in enumerate(("[CLS]", "[SEP]", "[PAD]", "[MASK]")):
+        tokenizer["added_tokens"].append({"id": first + place, "content": name, "single_word": False, "lstrip": False,
+                                          "rstrip": False, "normalized": False, "special": True})
+    tokenizer["post_processor"] = {"type": "BertProcessing", "cls": ["[CLS]", first], "sep": ["[SEP]", first + 1]}
+    folder = args.out / "models" / (family + "-tokenizer")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    return str(folder)
 
 
 def pretrain_jobs(args, config):
@@ -88,8 +106,8 @@ def pretrain_jobs(args, config):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(row["config"]))
         options = config["pretrain"]["options"] | row.get("options", {})
-        command = ["pretrain", "--config", str(file), "--tokenizer", row["tokenizer"], "--tokens",
-                   args.tokens or row["tokens"], "-o", str(folder), "--checkpoint-every", "0", "--log-every", "50"]
+        command = ["pretrain", "--config", str(file), "--tokenizer", tokenizer_of(args, family, row),
+                   "--tokens", args.tokens or row["tokens"], "-o", str(folder), "--checkpoint-every", "0", "--log-every", "50"]
         command += ["--data"] + [file_in(args.texts, name) for name in config["texts"]] if args.texts else []
         for key, value in options.items():
             command += ["--" + key, str(value)]
@@ -120,40 +138,51 @@ def cell_job(args, name, base, options, task, row, lr, seed):
     command = ["finetune", base, "--task", *train, "--valid", *valid, *options, "--lr", lr, "--seed", str(seed),
                "--checkpoint-every", "0", "--log-every", "100", "--json", str(work) + ".json", "-o", str(work)]
     command += ["--limit", str(limit)] if limit else []
-    return Job(name, command, args.out / "cells" / (name + ".json"), work)
+    return Job(name, command, args.out / "cells" / (name + ".json"), work, pathlib.Path(base) / "config.json")
 
 
 class Runner:
-    """Runs jobs on the places that there are, each a process; takes no more after the deadline."""
+    """Runs jobs on the places that there are, each a process; takes no more after the deadline. A model is
+    pretrained alone on its GPU, and cells that need it wait."""
 
-    def __init__(self, args, deadline):
+    def __init__(self, args, deadline, jobs):
         self.args, self.deadline, self.seconds, self.failed = args, deadline, [], []
         gpus = [gpu for gpu in args.gpus.split(",") if gpu]
         self.places = [gpu for _ in range(args.each) for gpu in gpus] or [None] * args.each
+        self.lock, self.left, self.alone = threading.Lock(), [job for job in jobs if not job.done()], []
+        print(f"{len(self.left)} of {len(jobs)} to do", flush=True)
 
-    def run(self, jobs, one_a_gpu=False):
-        left = queue.Queue()
-        for job in jobs:
-            if not job.done():
-                left.put(job)
-        print(f"{left.qsize()} of {len(jobs)} to do", flush=True)
-        places = list(dict.fromkeys(self.places)) if one_a_gpu else self.places
-        threads = [threading.Thread(target=self.work, args=(place, left)) for place in places]
+    def run(self):
+        threads = [threading.Thread(target=self.work, args=(place,)) for place in self.places]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
 
-    def work(self, gpu, left):
-        while True:
-            try:
-                job = left.get_nowait()
-            except queue.Empty:
-                return
+    def take(self, gpu):
+        """The first job that can begin here now; False: none ever will."""
+        with self.lock:
             usual = statistics.median(self.seconds) if len(self.seconds) > 3 else 0
-            if time.monotonic() + usual / 2 > self.deadline:
-                return
+            if not self.left or time.monotonic() + usual / 2 > self.deadline:
+                return False
+            if gpu in self.alone:
+                return None
+            ready = [job for job in self.left if job.is_model() or job.needs.exists()]
+            if not ready:
+                return None if self.alone else False
+            if ready[0].is_model():
+                self.alone.append(gpu)
+            self.left.remove(ready[0])
+            return ready[0]
+
+    def work(self, gpu):
+        while (job := self.take(gpu)) is not False:
+            if job is None:
+                time.sleep(0.3)
+                continue
             self.do(job, gpu)
+            if job.is_model():
+                self.alone.remove(gpu)
 
     def do(self, job, gpu):
         begun = time.monotonic()
@@ -178,10 +207,11 @@ class Runner:
             last = job.log.read_text(encoding="utf-8").strip().splitlines()[-1:]
             print(f"{job.name}: status {status}: {''.join(last)}", flush=True)
             return
-        if "cells" in str(job.result.parent):
-            self.keep(job, command, time.monotonic() - begun)
-        self.seconds.append(time.monotonic() - begun)
-        print(f"{job.name}: {self.seconds[-1]:.0f} s", flush=True)
+        seconds = time.monotonic() - begun
+        if not job.is_model():
+            self.keep(job, command, seconds)
+            self.seconds.append(seconds)
+        print(f"{job.name}: {seconds:.0f} s", flush=True)
 
     def keep(self, job, command, seconds):
         result = json.loads(pathlib.Path(str(job.work) + ".json").read_text())
@@ -255,10 +285,8 @@ def main():
         for job in models + cells:
             print(job.name + ":", args.program, *job.command)
         return
-    runner = Runner(args, deadline)
-    runner.run(models, one_a_gpu=True)
-    runner.seconds.clear()
-    runner.run(cells)
+    runner = Runner(args, deadline, models + cells)
+    runner.run()
     table(args, config)
     if runner.failed:
         sys.exit(f"glue_table: {len(runner.failed)} failed; their words in {args.out}/work/NAME.log")
