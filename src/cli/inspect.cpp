@@ -146,7 +146,8 @@ Json inspect(const Model& model) {
   Json out = {{"kind", kind_of(model)},
               {"base", model.is_sidecar() ? Json(model.base_folder().string()) : Json()},
               {"family", config.model_type},
-              {"architecture", model.family().architecture},
+              {"architecture", config.is_classifier() ? model.family().classifier_architecture()
+                                                      : std::string(model.family().architecture)},
               {"layers", config.layers},
               {"hidden_size", config.hidden},
               {"heads", config.heads},
@@ -171,6 +172,7 @@ Json inspect(const Model& model) {
     out["head"] = model.has_head();
     out["pooler"] = model.has_pooler();
   }
+  if (config.is_classifier()) out["labels"] = config.labels;
   if (model.lora()) {
     out["lora"] = total_of(model.lora_tensors());
     out["lora"].update(
@@ -231,6 +233,7 @@ std::string description(const Json& out) {
                                                           out["base"].get<std::string>()));
   rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
                                     out["architecture"].get<std::string>()));
+  if (out.contains("labels")) rows += row("labels", out["labels"].dump());
   rows += row("sizes",
               fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
                           counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),

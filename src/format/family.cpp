@@ -399,6 +399,11 @@ constexpr std::string_view kMixtures[] = {
 
 }  // namespace
 
+std::string Family::classifier_architecture() const {
+  const size_t name = std::min(architecture.find("For"), architecture.find("LMHead"));
+  return std::string(architecture.substr(0, name)) + "ForSequenceClassification";
+}
+
 std::span<const Family> families() { return kFamilies; }
 
 const Family& family_of(std::string_view model_type, const std::string& where) {
