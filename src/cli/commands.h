@@ -11,6 +11,7 @@ void describe_bench(CLI::App& app, Work& work);
 void describe_bench_training(CLI::App& app, Work& work);
 void describe_chat(CLI::App& app, Work& work);
 void describe_check(CLI::App& app, Work& work);
+void describe_classify(CLI::App& app, Work& work);
 void describe_compare(CLI::App& app, Work& work);
 void describe_embed(CLI::App& app, Work& work);
 void describe_evaluate(CLI::App& app, Work& work);

@@ -104,6 +104,14 @@ Json state_of(const Model& model) {
   return {{"type", name_of(shape.state)}, {"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
 }
 
+/// Layers whose queries and keys are not turned, of a model that turns others.
+Json without_positions(const ModelConfig& config) {
+  Json layers = Json::array();
+  for (size_t layer = 0; layer < config.rotated.size(); ++layer)
+    if (!config.rotated[layer]) layers.push_back(layer);
+  return layers.size() < config.rotated.size() ? layers : Json::array();
+}
+
 std::string tokenizer_problem(const Model& model) {
   try {
     const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
@@ -138,7 +146,8 @@ Json inspect(const Model& model) {
   Json out = {{"kind", kind_of(model)},
               {"base", model.is_sidecar() ? Json(model.base_folder().string()) : Json()},
               {"family", config.model_type},
-              {"architecture", model.family().architecture},
+              {"architecture", config.is_classifier() ? model.family().classifier_architecture()
+                                                      : std::string(model.family().architecture)},
               {"layers", config.layers},
               {"hidden_size", config.hidden},
               {"heads", config.heads},
@@ -154,11 +163,16 @@ Json inspect(const Model& model) {
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
+  if (config.score_cap > 0) out["score_cap"] = config.score_cap;
+  if (config.logit_cap > 0) out["logit_cap"] = config.logit_cap;
+  if (const Json layers = without_positions(config); !layers.empty())
+    out["layers_without_positions"] = layers;
   if (model.family().is_encoder()) {
     out["token_types"] = config.token_types;
     out["head"] = model.has_head();
     out["pooler"] = model.has_pooler();
   }
+  if (config.is_classifier()) out["labels"] = config.labels;
   if (model.lora()) {
     out["lora"] = total_of(model.lora_tensors());
     out["lora"].update(
@@ -219,6 +233,7 @@ std::string description(const Json& out) {
                                                           out["base"].get<std::string>()));
   rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
                                     out["architecture"].get<std::string>()));
+  if (out.contains("labels")) rows += row("labels", out["labels"].dump());
   rows += row("sizes",
               fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
                           counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),
@@ -226,7 +241,14 @@ std::string description(const Json& out) {
   rows += row("vocabulary",
               fmt::format("{}{}", out["vocabulary"].dump(),
                           out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
-  rows += row("positions", out["positions"].dump());
+  rows +=
+      row("positions", out["positions"].dump() +
+                           (out.contains("layers_without_positions")
+                                ? fmt::format(", none in layers {}", out["layers_without_positions"].dump())
+                                : ""));
+  for (const auto& [key, what] : {std::pair("score_cap", "scores"), std::pair("logit_cap", "logits")})
+    if (out.contains(key))
+      rows += row("cap", fmt::format("{} x are {}·tanh(x / {})", what, out[key].dump(), out[key].dump()));
   std::string types;
   for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
   rows += row("weights", fmt::format("{}, {}{}", counted(weights["parameters"], "parameter"),

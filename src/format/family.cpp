@@ -76,7 +76,10 @@ void read_smollm3(const Fields& fields, ModelConfig& config) {
 
 /// FLASH's one head, the size of its values, its norm.
 void read_flash(const Fields& fields, ModelConfig& config) {
-  for (const char* key : {"num_attention_heads", "num_key_value_heads"}) fields.optional_integer(key, 1, 1);
+  for (const char* key : {"num_attention_heads", "num_key_value_heads"}) {
+    if (fields.optional_integer(key, 1, 1 << 16).value_or(1) > 1)
+      fields.refuse(key, "1: a gated attention unit has one head");
+  }
   config.value_size = config.intermediate;
   constexpr std::pair<std::string_view, NormKind> kNorms[] = {
       {"scale_norm", NormKind::kScale}, {"rms_norm", NormKind::kRms}, {"layer_norm", NormKind::kLayer}};
@@ -395,6 +398,11 @@ constexpr std::string_view kMixtures[] = {
     "minimax",  "llama4",      "ernie4_5_moe", "hunyuan_v1_moe", "bailing_moe", "jamba"};
 
 }  // namespace
+
+std::string Family::classifier_architecture() const {
+  const size_t name = std::min(architecture.find("For"), architecture.find("LMHead"));
+  return std::string(architecture.substr(0, name)) + "ForSequenceClassification";
+}
 
 std::span<const Family> families() { return kFamilies; }
 

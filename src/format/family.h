@@ -71,6 +71,18 @@ struct ConfigDefaults {
   double theta = 10000, rotary_part = 1;
 };
 
+/// Of a classifier's final normed rows, the one that its head reads.
+enum class ReadRow { kLast, kFirst };
+
+/// A classifier's head: logits = out(tanh(dense(row))), without `dense` out(row). Modules by their full
+/// names; transformers' NAMEForSequenceClassification.
+struct ClassifierHead {
+  ReadRow row = ReadRow::kLast;
+  std::string_view dense;          // "": none
+  std::string_view out = "score";  // "": the family has no classifiers
+  bool biased = false;             // both
+};
+
 struct Family {
   std::string_view model_type;    // config.json's `model_type`
   std::string_view architecture;  // its `architectures` entry
@@ -116,8 +128,12 @@ struct Family {
   std::string_view affine;
   std::string_view attention;  // prefix of the attention: `linear_attention.` tensors stand below it
 
+  ClassifierHead classifier;
+
   bool is_gate_fused() const { return gated && gate.empty(); }
   bool is_encoder() const { return stack == Stack::kEncoder; }
+  /// The `architectures` entry of a classifier: "LlamaForSequenceClassification".
+  std::string classifier_architecture() const;
 };
 
 std::span<const Family> families();

@@ -55,7 +55,10 @@ struct ModelConfig {
   double score_cap = 0, logit_cap = 0;  // c: scores and logits x are c·tanh(x / c); 0: as they are
   std::optional<int64_t> bos, pad;
   std::vector<int64_t> eos;
-  nlohmann::json raw;  // every field as it stood, `linear_attention` and `base` included
+  std::vector<std::string> labels;  // of a classifier, by id; it has no head over the vocabulary
+  nlohmann::json raw;               // every field as it stood, `linear_attention` and `base` included
+
+  bool is_classifier() const { return !labels.empty(); }
 
   /// Tokens of the longest sequence that learned positions reach.
   int64_t longest() const { return positions - first_position; }

@@ -57,8 +57,22 @@ void Model::check_base() const {
   }
 }
 
+void Model::check_classifier() const {
+  const ClassifierHead& head = family_->classifier;
+  const auto labels = static_cast<int64_t>(config_.labels.size());
+  const auto check = [&](std::string_view module, int64_t out) {
+    if (module.empty()) return;
+    const std::string name(module);
+    require_tensor(base_, name + ".weight", {out, config_.hidden}, base_folder_);
+    if (head.biased) require_tensor(base_, name + ".bias", {out}, base_folder_);
+  };
+  check(head.dense, config_.hidden);
+  check(head.out, labels);
+}
+
 // The head of tied embeddings may stand in the file too, as long as it is the embedding.
 void Model::check_head() const {
+  if (config_.is_classifier()) return check_classifier();
   if (!has_head()) return;
   const std::string name = std::string(family_->head) + ".weight";
   const ModuleShape shape = module_shape(*family_, config_, family_->head);
@@ -172,6 +186,12 @@ std::vector<std::string> Model::unused_tensors() const {
   if (!family_->pooler.empty()) outer.push_back(family_->pooler);
   for (std::string_view module : outer) use(full_name(module), module);
   if (!family_->head_bias.empty()) used.insert(std::string(family_->head_bias) + ".bias");
+  if (config_.is_classifier()) {
+    for (std::string_view module : {family_->classifier.dense, family_->classifier.out}) {
+      used.insert(std::string(module) + ".weight");
+      used.insert(std::string(module) + ".bias");
+    }
+  }
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (std::string_view module : layer_modules(*family_)) use(module_name(layer, module), module);
   }

@@ -96,6 +96,26 @@ std::shared_ptr<const Model> Model::with_attention(std::vector<AttentionConfig> 
   return other;
 }
 
+std::shared_ptr<const Model> Model::with_labels(const std::vector<std::string>& labels, int64_t pad) const {
+  if (family_->classifier.out.empty())
+    throw Error(folder_.string(), fmt::format("{} has no classifiers", family_->model_type),
+                "another family");
+  Json raw = config_.raw;
+  raw["architectures"] = {family_->classifier_architecture()};
+  raw["id2label"] = Json::object();
+  raw["label2id"] = Json::object();
+  for (size_t id = 0; id < labels.size(); ++id) {
+    raw["id2label"][std::to_string(id)] = labels[id];
+    raw["label2id"][labels[id]] = id;
+  }
+  raw["pad_token_id"] = pad;
+  for (const char* key : {"problem_type", "num_labels", "torch_dtype"}) raw.erase(key);
+  raw["dtype"] = "float32";  // of what is trained, where a rate is small next to bf16's steps
+  auto other = std::shared_ptr<Model>(new Model(*this));
+  other->config_ = ModelConfig::parse(raw, (base_folder_ / "config.json").string());
+  return other;
+}
+
 void Model::open_plain(const fs::path& folder) {
   const fs::path file = folder / "config.json";
   const Json json = read_json(file, kConfigLimits);

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 
+#include "base/array.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -35,11 +36,13 @@ class Drawer {
     std::vector<float> numbers(kPattern);
     for (size_t i = 0; i < kPattern; ++i) numbers[i] = static_cast<float>(0.02 * normal(seed, 0, i));
     std::map<DType, std::vector<std::byte>> patterns;
-    const std::shared_ptr<std::byte[]> block(new std::byte[size_]);
+    const auto block =
+        std::make_shared<AlignedArray<std::byte>>(zeroed<std::byte>(static_cast<int64_t>(size_)));
+    prefer_large_pages(block->get(), size_);
     std::vector<NamedTensor> named;
     for (Placed& tensor : tensors_) {
       TensorView& view = tensor.named.tensor;
-      const std::span to(block.get() + tensor.begin,
+      const std::span to(block->get() + tensor.begin,
                          static_cast<size_t>(view.numbers()) * size_of(view.type));
       if (tensor.numbers.empty()) {
         const auto [pattern, first] = patterns.try_emplace(view.type);

@@ -18,14 +18,14 @@ namespace {
 
 using kernels::WeightType;
 
-/// In integers with scales (kernels/cpu/weights.h), which are kept; the numbers that they are made of are
+/// In integers as QuantizeOptions' defaults write them, which are kept; the numbers that they are made of are
 /// not.
 Matrix quantized(const Matrix& matrix, WeightType type, ThreadPool& pool, const std::string& where) {
   if (kernels::row_of(matrix.type).integer) throw Error(where, "is in integers already", "--weights stored");
   kernels::Weights form;
   form.type = type, form.out = matrix.out, form.in = matrix.in;
   check_scale_group(form, where, "--weights stored");
-  const auto kept = std::make_shared<Integers>(form, /*offsets=*/false);
+  const auto kept = std::make_shared<Integers>(form, QuantizeOptions{.type = type}.offsets());
   kept->take(matrix, {}, pool);
   return {kept->view(), kept};
 }

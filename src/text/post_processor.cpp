@@ -92,9 +92,7 @@ void PostProcessor::add_pair(const JsonView& two, const JsonView& known, int32_t
     for (size_t j = 0; j < ids.size(); ++j)
       pair.push_back({Part::kSpecial, id_of(ids.at(j), vocabulary), type_of(token)});
   }
-  if (texts[0] != 1 || texts[1] != 1) {
-    two.fail(fmt::format("{} sequences A and {} B", texts[0], texts[1]), "one of each");
-  }
+  if (texts[0] != 1 || texts[1] != 1) pair.clear();  // a template that no pair is put in
 }
 
 }  // namespace linnet

@@ -107,6 +107,7 @@ void Tokenizer::Impl::give_scratch(std::unique_ptr<EncodeScratch> scratch) const
 void apply_files(Tokenizer::Impl& tokenizer, const TokenizerFiles& files) {
   const auto bos = named_token(tokenizer, files.named("bos_token"));
   const auto eos = named_token(tokenizer, files.named("eos_token"));
+  const PostProcessor told = tokenizer.post;
   // A sentencepiece model has names of its own, and begins texts with its BOS.
   if (bos && tokenizer.bos) std::ranges::replace(tokenizer.post.before, *tokenizer.bos, *bos);
   if (bos) tokenizer.bos = bos;
@@ -116,6 +117,7 @@ void apply_files(Tokenizer::Impl& tokenizer, const TokenizerFiles& files) {
     set_outer(tokenizer.post.before, true, tokenizer.bos, add_bos.boolean(false), add_bos);
   if (!add_eos.is_null())
     set_outer(tokenizer.post.after, false, tokenizer.eos, add_eos.boolean(false), add_eos);
+  if (tokenizer.post.before != told.before || tokenizer.post.after != told.after) tokenizer.post.pair.clear();
 }
 
 void guess_bos_and_eos(Tokenizer::Impl& tokenizer) {
@@ -187,10 +189,14 @@ Tokenizer::Framed Tokenizer::framed(std::span<const int32_t> text) const {
 }
 
 Tokenizer::Framed Tokenizer::framed(std::span<const int32_t> first, std::span<const int32_t> second) const {
-  if (impl_->post.pair.empty())
-    throw Error(impl_->where, "does not say how a pair of texts is put together",
-                "a post-processor of pairs");
   Framed framed;
+  if (impl_->post.pair.empty()) {
+    framed = this->framed(first);
+    const Framed other = this->framed(second);
+    framed.tokens.insert(framed.tokens.end(), other.tokens.begin(), other.tokens.end());
+    framed.types.resize(framed.tokens.size(), 1);
+    return framed;
+  }
   for (const PostProcessor::Part& part : impl_->post.pair) {
     const std::span<const int32_t> ids = part.kind == PostProcessor::Part::kFirst    ? first
                                          : part.kind == PostProcessor::Part::kSecond ? second

@@ -32,7 +32,7 @@ class Tokenizer {
   std::vector<std::vector<int32_t>> encode_documents(std::span<const std::string> texts, ThreadPool& pool,
                                                      bool special = false) const;
   /// Ids between the special tokens that the file sets around one text, or around two; `types` are the kinds
-  /// of tokens that encoders tell apart. Throws Error where the file does not say how a pair is put together.
+  /// of tokens that encoders tell apart. Where the file says nothing of pairs, each text stands as alone.
   struct Framed {
     std::vector<int32_t> tokens, types;
   };
