@@ -74,7 +74,7 @@ class Module {
     at::Device device = at::kCPU;
     at::ScalarType compute = at::kFloat;  // kFloat, kBFloat16; kDouble in tests
     bool checkpointing = false;           // keep only each layer's input, compute the rest again in backward
-    bool pooler = false;                  // draw an encoder's pooler where its folder has none
+    bool pooler = false;  // an encoder's pooler too, drawn where its folder has none: nothing else reads it
   };
 
   /// Everything frozen until set_trainable(). Attention, new tensors and LoRA as the folder has them.

@@ -86,8 +86,7 @@ void Module::Impl::build() {
   }
   if (!family->final_norm.empty()) final_norm = unit(kNoLayer, family->final_norm, true);
   if (!model || model->has_head()) build_head();
-  if (!family->pooler.empty() && (model ? model->has_pooler() || options.pooler : options.pooler))
-    pooler = unit(kNoLayer, family->pooler, false);
+  if (!family->pooler.empty() && options.pooler) pooler = unit(kNoLayer, family->pooler, false);
   if (family->positions == PositionKind::kRotary) {
     RopeFrequencies rope = rope_frequencies(config);
     sinks = Rotation{std::move(rope.inverse), config.positions, rope.factor};

@@ -70,7 +70,7 @@ INSTANTIATE_TEST_SUITE_P(Checkpoints, EncoderModule,
 TEST_P(EncoderModule, RowsAndLogitsAreTransformersWhateverPaddingStandsBehind) {
   const File file(folder());
   at::NoGradGuard off;
-  const Module module(Model::open(folder()), {});
+  const Module module(Model::open(folder()), {.pooler = file.has("pooled")});
   const at::Tensor ids = file.ids("input_ids"), short_ids = file.ids("short_ids"),
                    expected = file.numbers("hidden");
   const int64_t n = ids.size(0), m = short_ids.size(0);
