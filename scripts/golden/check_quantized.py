@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 BIN, MODEL, TEXT, WORK = sys.argv[1:5]
 FORMS = {"int8": ["--weights", "int8"], "int8-row": ["--weights", "int8", "--group", "row"],
-         "int4": ["--weights", "int4"], "int4-64": ["--weights", "int4", "--group", "64"]}
+         "int4": ["--weights", "int4", "--symmetric"], "int4-64": ["--weights", "int4", "--symmetric", "--group", "64"]}
 
 
 def linnet(*arguments):

@@ -2,10 +2,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <iterator>
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/count.h"
@@ -18,6 +20,7 @@
 #include "base/thread_pool.h"
 #include "base/timing.h"
 #include "cli/bench.h"
+#include "cli/bench_encoder.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_profile.h"
 #include "cli/bench_text.h"
@@ -39,6 +42,7 @@ struct BenchOptions : SharedOptions {
   int windows = 9;                 // each context is measured in turn, so many times
   int window_tokens = 32;          // decoded in one
   std::string config;              // a config.json in place of MODEL
+  std::string beside;              // another model, or a config.json, measured in turns with it
   std::vector<int64_t> rows;       // nodes of a step that are measured beside one
   std::vector<int64_t> sequences;  // likewise of plain steps
   bool profile = false;
@@ -60,6 +64,15 @@ int32_t decode(Decoder& decoder, int slot, int32_t token, int count) {
   }
   return token;
 }
+
+/// A model that is measured, and what was seen of it.
+struct Measured {
+  std::shared_ptr<const Model> model;
+  Decoder::Options how;
+  std::unique_ptr<Decoder> decoder;
+  std::vector<int64_t> contexts;
+  Json result;
+};
 
 /// Contexts that the model can hold, with what will be decoded there.
 std::vector<int64_t> usable_contexts(const BenchOptions& options, const Model& model) {
@@ -93,9 +106,8 @@ std::vector<int64_t> prefill_sizes(const BenchOptions& options, const Model& mod
 /// What is done, counted in tokens, and shown where it takes long.
 class ShownWork {
  public:
-  ShownWork(const BenchOptions& options, const Model& model, const std::vector<int64_t>& contexts)
-      : progress_("bench", "tokens", tokens(options, model, contexts), 0,
-                  Progress::Output::standard_error(kPatience)) {}
+  ShownWork(const BenchOptions& options, const std::vector<Measured>& all)
+      : progress_("bench", "tokens", tokens(options, all), 0, Progress::Output::standard_error(kPatience)) {}
   ~ShownWork() { progress_.clear(); }
   ShownWork(const ShownWork&) = delete;
   ShownWork& operator=(const ShownWork&) = delete;
@@ -106,13 +118,14 @@ class ShownWork {
   }
 
  private:
-  static double tokens(const BenchOptions& options, const Model& model,
-                       const std::vector<int64_t>& contexts) {
-    int64_t all = 0;
-    for (const int64_t size : prefill_sizes(options, model)) all += kPrefills * size;
-    for (const int64_t context : contexts)
-      all += context + int64_t{options.windows + 1} * options.window_tokens;
-    return static_cast<double>(all);
+  static double tokens(const BenchOptions& options, const std::vector<Measured>& all) {
+    int64_t sum = 0;
+    for (const Measured& one : all) {
+      for (const int64_t size : prefill_sizes(options, *one.model)) sum += kPrefills * size;
+      for (const int64_t context : one.contexts)
+        sum += context + int64_t{options.windows + 1} * options.window_tokens;
+    }
+    return static_cast<double>(sum);
   }
 
   int64_t done_ = 0;
@@ -235,39 +248,62 @@ Json measure_profile(const std::shared_ptr<const Model>& model, Decoder::Options
   return profile_json(profile, pool.watched(), options.window_tokens, seconds, decoder.state_bytes(0));
 }
 
-Json measure_decode(Decoder& decoder, const Model& model, const BenchOptions& options,
-                    const std::vector<int64_t>& contexts, ShownWork& work) {
-  std::vector<std::vector<double>> seconds(contexts.size());
-  std::vector<int32_t> token(contexts.size(), 1);
-  std::vector<size_t> state(contexts.size());  // bytes
-  const std::vector<int32_t> bos = {first_token(model)};
-  for (size_t c = 0; c < contexts.size(); ++c) {
-    const int slot = static_cast<int>(c);
-    read(decoder, slot,
-         contexts[c] == 0 ? bos : random_tokens(contexts[c], decoder.vocabulary(), options.seed), work);
-    state[c] = decoder.state_bytes(slot);
+/// Decoding at a context, window after window.
+class DecodeRow {
+ public:
+  DecodeRow(Measured& of, size_t index, const BenchOptions& options, ShownWork& work)
+      : decoder_(*of.decoder),
+        slot_(static_cast<int>(index)),
+        context_(of.contexts[index]),
+        bos_{first_token(*of.model)},
+        options_(options),
+        work_(work) {
+    read(decoder_, slot_, context_ == 0 ? bos_ : random_tokens(context_, decoder_.vocabulary(), options.seed),
+         work);
+    state_ = decoder_.state_bytes(slot_);
   }
-  for (int window = -1; window < options.windows; ++window) {  // in turns: a slow spell hits all alike
-    for (size_t c = 0; c < contexts.size(); ++c) {
-      const int slot = static_cast<int>(c);
-      if (contexts[c] == 0) read(decoder, slot, bos, work);  // empty again
-      work.add(0, "decode");
-      const Stopwatch watch;
-      token[c] = decode(decoder, slot, token[c], options.window_tokens);
-      if (window >= 0) seconds[c].push_back(watch.seconds() / options.window_tokens);
-      work.add(options.window_tokens, "decode");
-    }
+
+  void window(bool counts) {
+    if (context_ == 0) read(decoder_, slot_, bos_, work_);  // empty again
+    work_.add(0, "decode");
+    const Stopwatch watch;
+    token_ = decode(decoder_, slot_, token_, options_.window_tokens);
+    if (counts) seconds_.push_back(watch.seconds() / options_.window_tokens);
+    work_.add(options_.window_tokens, "decode");
   }
-  Json rows = Json::array();
-  for (size_t c = 0; c < contexts.size(); ++c) {
-    rows.push_back(
-        {{"context", contexts[c]},
-         {"decode_tokens_per_second", 1 / median(seconds[c])},
-         {"best_window_tokens_per_second", 1 / *std::min_element(seconds[c].begin(), seconds[c].end())},
-         {"state_bytes", state[c]},
-         {"bytes_per_token", decoder.cost().step_weight_bytes + state[c]}});
+
+  Json result() const {
+    return {{"context", context_},
+            {"decode_tokens_per_second", 1 / median(seconds_)},
+            {"best_window_tokens_per_second", 1 / *std::min_element(seconds_.begin(), seconds_.end())},
+            {"state_bytes", state_},
+            {"bytes_per_token", decoder_.cost().step_weight_bytes + state_}};
   }
-  return rows;
+
+ private:
+  Decoder& decoder_;
+  int slot_;
+  int64_t context_;
+  std::vector<int32_t> bos_;
+  const BenchOptions& options_;
+  ShownWork& work_;
+  size_t state_ = 0;  // bytes
+  int32_t token_ = 1;
+  std::vector<double> seconds_;
+};
+
+/// All contexts of all models in turns: a slow spell hits them alike.
+void measure_decode(std::vector<Measured>& all, const BenchOptions& options, ShownWork& work) {
+  std::vector<std::pair<Measured*, DecodeRow>> rows;
+  for (Measured& one : all) {
+    for (size_t c = 0; c < one.contexts.size(); ++c)
+      rows.emplace_back(&one, DecodeRow(one, c, options, work));
+  }
+  for (int window = -1; window < options.windows; ++window) {
+    for (auto& [one, row] : rows) row.window(window >= 0);
+  }
+  for (Measured& one : all) one.result["decode"] = Json::array();
+  for (const auto& [one, row] : rows) one->result["decode"].push_back(row.result());
 }
 
 /// Reading at the sizes that the model's steps read.
@@ -276,23 +312,27 @@ void measure_reading(const Json& rows, Ruler& ruler) {
   for (const Json& row : rows) ruler.measure(row["bytes_per_token"].get<size_t>());
 }
 
-/// Measures the machine's products and adds what the model's numbers are of what the machine can do.
-void hold_against_machine(const Decoder::Cost& cost, ThreadPool& pool, const Ruler& ruler, Json& result) {
+/// What the machine can do: its part of the result.
+Json machine_json(ThreadPool& pool, const Ruler& ruler) {
   using kernels::WeightType;
-  const double float32 = kernels::matrix_rate(WeightType::kFloat32, pool);
-  const double bfloat16 = kernels::matrix_rate(WeightType::kBFloat16, pool);
-  const double int8 = kernels::matrix_rate(WeightType::kInt8, pool);
-  const double of_prefill = cost.prefill == WeightType::kInt8       ? int8
-                            : cost.prefill == WeightType::kBFloat16 ? bfloat16
-                                                                    : float32;
-  result["read_bytes_per_second"] = ruler.of_memory().bytes_per_second;
-  result["reading"] = ruler.to_json();
-  result["float32_operations_per_second"] = float32;
-  result["bfloat16_operations_per_second"] = bfloat16;
-  result["int8_operations_per_second"] = int8;
-  result["prefill_fraction_of_matrix_rate"] = 2.0 * static_cast<double>(cost.layer_parameters) *
-                                              result["prefill_tokens_per_second"].get<double>() / of_prefill;
-  for (Json& row : result["decode"]) {
+  return {{"read_bytes_per_second", ruler.of_memory().bytes_per_second},
+          {"reading", ruler.to_json()},
+          {"float32_operations_per_second", kernels::matrix_rate(WeightType::kFloat32, pool)},
+          {"bfloat16_operations_per_second", kernels::matrix_rate(WeightType::kBFloat16, pool)},
+          {"int8_operations_per_second", kernels::matrix_rate(WeightType::kInt8, pool)}};
+}
+
+/// Adds to a model's numbers what part they are of what the machine can do.
+void hold_against_machine(const Json& machine, const Ruler& ruler, Measured& one) {
+  using kernels::WeightType;
+  const Decoder::Cost& cost = one.decoder->cost();
+  const char* const of_prefill = cost.prefill == WeightType::kInt8       ? "int8_operations_per_second"
+                                 : cost.prefill == WeightType::kBFloat16 ? "bfloat16_operations_per_second"
+                                                                         : "float32_operations_per_second";
+  one.result["prefill_fraction_of_matrix_rate"] = 2.0 * static_cast<double>(cost.layer_parameters) *
+                                                  one.result["prefill_tokens_per_second"].get<double>() /
+                                                  machine[of_prefill].get<double>();
+  for (Json& row : one.result["decode"]) {
     const double bytes = row["bytes_per_token"].get<double>();
     const double most = ruler.of(static_cast<size_t>(bytes)).bytes_per_second;
     row["roofline_bytes_per_second"] = most;
@@ -315,57 +355,112 @@ void check_given(const BenchOptions& options) {
                "given without --training", "--training too");
 }
 
-ExitStatus bench(const BenchOptions& options) {
-  check_given(options);
-  check_device(options);
-  const JsonResult json(options);
-  ThreadPool pool(options.threads);
-  const ComputeType compute = compute_type(options.dtype);
+/// A folder, or a config.json with random weights.
+std::shared_ptr<const Model> model_at(const BenchOptions& options, const std::string& name, bool is_config) {
+  SharedOptions folder = options;
+  folder.model = name;
+  return is_config ? Model::random(name, options.seed, state_type(options)) : open_model(folder);
+}
 
-  const Stopwatch start;
-  const auto model = options.config.empty()
-                         ? open_model(options)
-                         : Model::random(options.config, options.seed, state_type(options));
+/// The table of an encoder, which decodes nothing: whole sequences per second.
+ExitStatus bench_encoder(const BenchOptions& options, const std::shared_ptr<const Model>& model,
+                         ThreadPool& pool, const JsonResult& json) {
+  refuse_given(*options.app,
+               {"--contexts", "--window-tokens", "--rows", "--sequences", "--profile", "--plot", "--beside"},
+               fmt::format("given, and {} is an encoder, which decodes nothing", model->config().model_type),
+               "--prefill-tokens, lengths of its sequences");
+  const bool given = options.app->get_option("--prefill-tokens")->count() > 0;
+  Json result = {{"model", options.config.empty() ? options.model : options.config},
+                 {"dtype", options.dtype},
+                 {"weights", options.weights},
+                 {"threads", pool.size()}};
+  result.update(measure_encoder(model,
+                                {.compute = compute_type(options.dtype), .weights = weight_type(options)},
+                                {.lengths = given ? options.prefill_tokens : std::vector<int64_t>(),
+                                 .windows = options.windows,
+                                 .seed = options.seed},
+                                pool));
+  result["peak_memory_bytes"] = peak_memory();
+  print(encoder_table(result));
+  json.write(result);
+  return ExitStatus::kDone;
+}
+
+/// Brings a model, which was opened `start` ago, up to its first token.
+Measured opened(const BenchOptions& options, const std::string& name, std::shared_ptr<const Model> model,
+                const Stopwatch& start, ThreadPool& pool) {
+  const ComputeType compute = compute_type(options.dtype);
   const auto most = [](const std::vector<int64_t>& counts) {
     return counts.empty() ? 1 : *std::max_element(counts.begin(), counts.end());
   };
   const int slots = static_cast<int>(std::max(std::ssize(options.contexts), most(options.sequences)));
   const int64_t nodes = std::max(most(options.rows), most(options.sequences));
-  const Decoder::Options how{.compute = compute,
-                             .slots = slots,
-                             .max_nodes = static_cast<int>(nodes),
-                             .weights = weight_type(options)};
-  const auto decoder = Decoder::make(model, how, pool);
-  std::vector<float> logits(static_cast<size_t>(decoder->vocabulary()));
-  const auto prompt = random_tokens(12, decoder->vocabulary(), options.seed);
-  decoder->prefill(0, prompt, prompt.size() - 1, logits);
+  Measured one;
+  one.how = {.compute = compute,
+             .slots = slots,
+             .max_nodes = static_cast<int>(nodes),
+             .weights = weight_type(options)};
+  one.model = std::move(model);
+  one.decoder = Decoder::make(one.model, one.how, pool);
+  std::vector<float> logits(static_cast<size_t>(one.decoder->vocabulary()));
+  const auto prompt = random_tokens(12, one.decoder->vocabulary(), options.seed);
+  one.decoder->prefill(0, prompt, prompt.size() - 1, logits);
   const double first_token = start.seconds();
+  one.contexts = usable_contexts(options, *one.model);
+  one.result = {{"model", name},
+                {"dtype", options.dtype},
+                {"weights", options.weights},
+                {"state_type",
+                 compute == ComputeType::kFloat64 ? "float64" : name_of(one.model->attention_shape().state)},
+                {"threads", pool.size()},
+                {"load_to_first_token_seconds", first_token},
+                {"step_weight_bytes", one.decoder->cost().step_weight_bytes}};
+  return one;
+}
 
-  const std::vector<int64_t> contexts = usable_contexts(options, *model);
-  Json result = {
-      {"model", options.config.empty() ? options.model : options.config},
-      {"dtype", options.dtype},
-      {"weights", options.weights},
-      {"state_type", compute == ComputeType::kFloat64 ? "float64" : name_of(model->attention_shape().state)},
-      {"threads", pool.size()},
-      {"load_to_first_token_seconds", first_token},
-      {"step_weight_bytes", decoder->cost().step_weight_bytes}};
+/// All but decoding, which is measured in turns.
+void measure_rest(Measured& one, const BenchOptions& options, ThreadPool& pool, ShownWork& work) {
+  const auto beside_plain = [&](const std::vector<int64_t>& counts, int64_t StepSize::*field) {
+    return measure_steps(*one.decoder, *one.model, options, step_sizes(counts, field), work);
+  };
+  if (!options.rows.empty()) one.result["rows"] = beside_plain(options.rows, &StepSize::rows);
+  if (!options.sequences.empty())
+    one.result["sequences"] = beside_plain(options.sequences, &StepSize::sequences);
+  if (options.profile) one.result["profile"] = measure_profile(one.model, one.how, pool, options, work);
+}
+
+ExitStatus bench(const BenchOptions& options) {
+  check_given(options);
+  check_device(options);
+  const JsonResult json(options);
+  ThreadPool pool(options.threads);
+  std::vector<Measured> all;
+  const bool is_config = !options.config.empty();
+  const std::string& name = is_config ? options.config : options.model;
+  const Stopwatch start;
+  auto model = model_at(options, name, is_config);
+  if (model->family().is_encoder()) return bench_encoder(options, model, pool, json);
+  all.push_back(opened(options, name, std::move(model), start, pool));
+  if (!options.beside.empty()) {
+    const Stopwatch again;
+    model = model_at(options, options.beside, !std::filesystem::is_directory(options.beside));
+    all.push_back(opened(options, options.beside, std::move(model), again, pool));
+  }
   Ruler ruler(pool);
   {
-    ShownWork work(options, *model, contexts);
-    result.update(measure_prefill(*decoder, *model, options, work));
-    result["decode"] = measure_decode(*decoder, *model, options, contexts, work);
-    const auto beside_plain = [&](const std::vector<int64_t>& counts, int64_t StepSize::*field) {
-      return measure_steps(*decoder, *model, options, step_sizes(counts, field), work);
-    };
-    if (!options.rows.empty()) result["rows"] = beside_plain(options.rows, &StepSize::rows);
-    if (!options.sequences.empty())
-      result["sequences"] = beside_plain(options.sequences, &StepSize::sequences);
-    if (options.profile) result["profile"] = measure_profile(model, how, pool, options, work);
+    ShownWork work(options, all);
+    for (Measured& one : all) one.result.update(measure_prefill(*one.decoder, *one.model, options, work));
+    measure_decode(all, options, work);
+    for (Measured& one : all) measure_rest(one, options, pool, work);
   }
-  result["peak_memory_bytes"] = peak_memory();  // before the machine's own measurements take theirs
-  measure_reading(result["decode"], ruler);
-  hold_against_machine(decoder->cost(), pool, ruler, result);
+  all.front().result["peak_memory_bytes"] =
+      peak_memory();  // before the machine's own measurements take theirs
+  for (const Measured& one : all) measure_reading(one.result["decode"], ruler);
+  const Json machine = machine_json(pool, ruler);
+  for (Measured& one : all) hold_against_machine(machine, ruler, one);
+  Json result = std::move(all.front().result);
+  result.update(machine);
+  if (all.size() > 1) result["beside"] = std::move(all.back().result);
   print(bench_text(result));
   if (!options.plot.empty()) write_file(options.plot, bench_picture(result));
   json.write(result);
@@ -384,6 +479,9 @@ void describe_bench(CLI::App& app, Work& work) {
   app.add_option("--config", options->config,
                  "A config.json in place of MODEL: its shape with random weights, which are not written")
       ->type_name("FILE");
+  app.add_option("--beside", options->beside,
+                 "Another model measured in turns with it: a folder, or a config.json with random weights")
+      ->type_name("MODEL");
   comma_list(
       app.add_option("--contexts", options->contexts, "Contexts to decode at, tokens; 0: after BOS alone"))
       ->transform(count(0, 1 << 24))

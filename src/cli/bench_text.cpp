@@ -2,6 +2,9 @@
 
 #include <fmt/format.h>
 
+#include <string>
+#include <vector>
+
 #include "base/count.h"
 #include "base/plot.h"
 #include "cli/bench_profile.h"
@@ -23,14 +26,12 @@ std::string percent_of_limit(double fraction) {
   return fmt::format("{:.0f}%{}", fraction * 100, fraction > 1 ? " (over 100%: an error of the ruler)" : "");
 }
 
-std::string bench_text(const Json& result) {
+namespace {
+
+/// What was seen of one model.
+std::string model_text(const Json& result) {
   const auto number = [&](const char* key) { return result[key].get<double>(); };
-  std::string text = fmt::format(
-      "machine     read {:.1f} GB/s, matrix products int8 {:.0f}, bf16 {:.0f}, float32 {:.0f} GFLOP/s, {}\n",
-      number("read_bytes_per_second") * 1e-9, number("int8_operations_per_second") * 1e-9,
-      number("bfloat16_operations_per_second") * 1e-9, number("float32_operations_per_second") * 1e-9,
-      counted(result["threads"], "thread"));
-  text +=
+  std::string text =
       fmt::format("start       load to first token {:.1f} ms\n", number("load_to_first_token_seconds") * 1e3);
   text += fmt::format("prefill     {:.0f} tokens/s over {}, {} of the matrix rate\n",
                       number("prefill_tokens_per_second"), counted(result["prefill_tokens"], "token"),
@@ -61,6 +62,42 @@ std::string bench_text(const Json& result) {
                         row["of_one_row"].get<double>());
   }
   if (result.contains("profile")) text += profile_text(result["profile"]);
+  return text;
+}
+
+/// How many times as fast as the model beside it.
+std::string ratios_text(const Json& one, const Json& other) {
+  std::string text = fmt::format(
+      "prefill     {:.2f} times as fast as beside\n",
+      one["prefill_tokens_per_second"].get<double>() / other["prefill_tokens_per_second"].get<double>());
+  for (const Json& a : one["decode"]) {
+    for (const Json& b : other["decode"]) {
+      if (a["context"] != b["context"]) continue;
+      text += fmt::format(
+          "decode      {:.2f} times as fast after {}\n",
+          a["decode_tokens_per_second"].get<double>() / b["decode_tokens_per_second"].get<double>(),
+          a["context"] == 0 ? "BOS alone" : counted(a["context"], "token"));
+    }
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string bench_text(const Json& result) {
+  const auto number = [&](const char* key) { return result[key].get<double>(); };
+  std::string text = fmt::format(
+      "machine     read {:.1f} GB/s, matrix products int8 {:.0f}, bf16 {:.0f}, float32 {:.0f} GFLOP/s, {}\n",
+      number("read_bytes_per_second") * 1e-9, number("int8_operations_per_second") * 1e-9,
+      number("bfloat16_operations_per_second") * 1e-9, number("float32_operations_per_second") * 1e-9,
+      counted(result["threads"], "thread"));
+  text += model_text(result);
+  if (result.contains("beside")) {
+    const Json& other = result["beside"];
+    text += fmt::format("beside      {}\n", other["model"].get<std::string>()) + model_text(other) +
+            fmt::format("ratios      of {}\n", result["model"].get<std::string>()) +
+            ratios_text(result, other);
+  }
   return text + fmt::format("memory      weights {:.1f} MB, peak {:.0f} MB (mapped files included)\n",
                             number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
 }
@@ -69,17 +106,27 @@ std::string bench_picture(const Json& result) {
   Curve decode{.name = "decode", .points = {}}, reading{.name = "reading alone", .points = {}};
   Curve all{.name = "weights and state", .points = {}}, state{.name = "state", .points = {}};
   for (const Json& row : result["decode"]) {
-    const double context = row["context"], bytes = row["bytes_per_token"];
+    const double context = row["context"], of_token = row["bytes_per_token"];
     decode.points.push_back({context, row["decode_tokens_per_second"]});
-    reading.points.push_back({context, row["roofline_bytes_per_second"].get<double>() / bytes});
-    all.points.push_back({context, bytes * 1e-6});
+    reading.points.push_back({context, row["roofline_bytes_per_second"].get<double>() / of_token});
+    all.points.push_back({context, of_token * 1e-6});
     state.points.push_back({context, row["state_bytes"].get<double>() * 1e-6});
+  }
+  std::vector<Curve> rates = {decode, reading}, bytes = {all, state};
+  if (result.contains("beside")) {
+    Curve rate{.name = "decode beside", .points = {}}, read{.name = "weights and state beside", .points = {}};
+    for (const Json& row : result["beside"]["decode"]) {
+      const double context = row["context"], of_token = row["bytes_per_token"];
+      rate.points.push_back({context, row["decode_tokens_per_second"]});
+      read.points.push_back({context, of_token * 1e-6});
+    }
+    rates.push_back(rate), bytes.push_back(read);
   }
   return plot_svg(
       fmt::format("{}, {}", result["model"].get<std::string>(), counted(result["threads"], "thread")),
       {.title = "tokens before"},
-      {{.title = "tokens/s", .curves = {decode, reading}, .dots = true},
-       {.title = "MB that a token reads", .curves = {all, state}, .dots = true}});
+      {{.title = "tokens/s", .curves = rates, .dots = true},
+       {.title = "MB that a token reads", .curves = bytes, .dots = true}});
 }
 
 }  // namespace linnet::cli

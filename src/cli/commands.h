@@ -13,6 +13,7 @@ void describe_chat(CLI::App& app, Work& work);
 void describe_check(CLI::App& app, Work& work);
 void describe_classify(CLI::App& app, Work& work);
 void describe_compare(CLI::App& app, Work& work);
+void describe_embed(CLI::App& app, Work& work);
 void describe_evaluate(CLI::App& app, Work& work);
 void describe_finetune(CLI::App& app, Work& work);
 void describe_generate(CLI::App& app, Work& work);

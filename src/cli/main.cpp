@@ -9,6 +9,7 @@ constexpr Command kCommands[] = {
     {"chat", "turns at a terminal, the history kept in the state", describe_chat},
     {"serve", "the OpenAI API over HTTP, for any of its clients", describe_serve},
     {"perplexity", "how well a model predicts text", describe_perplexity},
+    {"embed", "a vector for each text", describe_embed},
     {"evaluate", "scores on tasks, of multiple choice and written answers", describe_evaluate},
     {"classify", "what a classifier takes texts for, and how well", describe_classify},
     {"reach", "which key-value heads of a softmax model look far", describe_reach},

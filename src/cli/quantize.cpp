@@ -146,7 +146,7 @@ void check_usage(const QuantizeCommandOptions& options) {
     if (std::find(options.how.int8.begin(), name, *name) != name)
       throw Error("--int8", printable(*name, 60) + " twice", "each once");
   if (options.how.type == kernels::WeightType::kInt8)
-    refuse_given(*options.app, {"--offsets", "--int8", "--calibrate"}, "given with --weights int8",
+    refuse_given(*options.app, {"--symmetric", "--int8", "--calibrate"}, "given with --weights int8",
                  "--weights int4");
   if (options.calibrate.empty())
     refuse_given(*options.app, {"--calibrate-tokens"}, "given without --calibrate", "texts to read");
@@ -230,8 +230,10 @@ void describe_quantize(CLI::App& app, Work& work) {
   app.add_option("--group", options->group,
                  "Numbers of a row that share a scale: 32, 64, 128 or row, all of them")
       ->check(one_of_words({"32", "64", "128", "row"}));
-  app.add_flag("--offsets", options->how.offsets,
-               "Of int4, an offset beside each scale: half a bit more per number in groups of 32");
+  app.add_flag(
+      "--symmetric", options->how.symmetric,
+      "Of int4, scales without offsets: half a bit less per number in groups of 32, in a layout that "
+      "transformers reads, and further from the model");
   app.add_flag("--keep-embedding", options->how.keep_embedding,
                "Leave embedding and vocabulary matrix as they are");
   comma_list(

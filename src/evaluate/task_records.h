@@ -15,6 +15,8 @@
 
 namespace linnet {
 
+class ChatTemplate;
+
 /// The file of a task's records `name`, packed or not. Nothing where there is none.
 std::optional<std::filesystem::path> task_file(const std::filesystem::path& folder, std::string_view name);
 
@@ -65,6 +67,7 @@ struct TaskSet {
   std::vector<TaskExample> examples;
   std::vector<TaskExample> shot_pool;  // of which each example's first `shots` are taken
   bool shots_from_examples = false;    // the pool is the scored files' own: without the example itself
+  const ChatTemplate* chat = nullptr;  // lays prompts out as a conversation; outlives the set
 };
 
 struct TaskOptions {

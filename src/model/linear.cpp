@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "base/memory.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/packed_weights.h"
 
@@ -26,6 +27,7 @@ Matrix packed(const Matrix& matrix, ThreadPool* pool) {
   made.packed = true, made.packed_offsets = matrix.offsets != nullptr;
   auto kept =
       std::make_shared<AlignedArray<std::byte>>(zeroed<std::byte>(static_cast<int64_t>(made.bytes())));
+  prefer_large_pages(kept->get(), made.bytes());
   const int64_t tiles = kernels::tiles_of(matrix.out), size = static_cast<int64_t>(made.bytes()) / tiles;
   const auto pack = [&](size_t tile) {
     const auto index = static_cast<int64_t>(tile);

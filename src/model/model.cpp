@@ -78,6 +78,7 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   }
   model->check_base();
   model->check_head();
+  model->check_optional();
   model->check_added();
   model->check_adapter();
   model->set_state(options.state);
@@ -128,6 +129,10 @@ void Model::open_plain(const fs::path& folder) {
   generation_ = GenerationConfig::read(folder);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
+  if (family_->is_encoder()) {  // as BERT's first folders have them
+    base_.rename_ends(".LayerNorm.gamma", ".LayerNorm.weight");
+    base_.rename_ends(".LayerNorm.beta", ".LayerNorm.bias");
+  }
   const std::string embedding(family_->embedding);
   const bool bare =
       !has_matrix(base_, std::string(family_->prefix) + embedding) && has_matrix(base_, embedding);
@@ -200,7 +205,7 @@ AttentionShape Model::attention_shape() const {
 }
 
 std::string Model::full_name(std::string_view module) const {
-  return module == family_->head ? std::string(module) : std::string(prefix_).append(module);
+  return is_of_head(*family_, module) ? std::string(module) : std::string(prefix_).append(module);
 }
 
 const TensorView* Model::original(const std::string& name) const {
@@ -209,10 +214,22 @@ const TensorView* Model::original(const std::string& name) const {
 }
 
 const TensorView* Model::tensor(std::string_view module, std::string_view part) const {
-  if (module.empty() || (module == family_->head && config_.tied_embeddings)) return nullptr;
+  if (module.empty()) return nullptr;
   if (part == "bias" && !module_shape(*family_, config_, module).biased) return nullptr;
+  if (module == family_->head && part == "bias") {
+    // Files have it under the one name, the other, or both: then the matrix's own is computed with.
+    const TensorView* own = original(std::string(module) + ".bias");
+    return own != nullptr ? own : original(std::string(family_->head_bias) + ".bias");
+  }
+  if (module == family_->head && config_.tied_embeddings) return nullptr;
   return original(full_name(module).append(".").append(part));
 }
+
+bool Model::has_head() const {
+  return family_->head_dense.empty() || original(std::string(family_->head_dense) + ".weight") != nullptr;
+}
+
+bool Model::has_pooler() const { return tensor(family_->pooler, "weight") != nullptr; }
 
 const TensorView* Model::layer_tensor(int layer, std::string_view module, std::string_view part) const {
   if (module.empty()) return nullptr;

@@ -77,6 +77,10 @@ class Model {
   /// modules_to_save has in its place; LoRA itself not applied. nullptr where the model has none (a bias that
   /// the config leaves out, the head of tied embeddings).
   const TensorView* tensor(std::string_view module, std::string_view part) const;
+  /// Whether the folder has what predicts tokens, which encoders may lack.
+  bool has_head() const;
+  /// Whether it has the family's pooler: tanh(W x + b) of the first token's row.
+  bool has_pooler() const;
   const TensorView* layer_tensor(int layer, std::string_view module, std::string_view part) const;
   /// The matrix of a module where the folder has it in integers (its "weight" is none of floats then, or
   /// there is none); in place. `layer` −1: of no layer.
@@ -133,6 +137,7 @@ class Model {
   void check_hash() const;
   void check_base() const;
   void check_head() const;
+  void check_optional() const;
   void check_classifier() const;
   void check_added() const;
   void check_adapter();

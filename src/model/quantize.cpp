@@ -90,7 +90,7 @@ void Writer::add_tensor(const std::string& name, DType type, std::vector<int64_t
 void Writer::add(int layer, std::string_view module) {
   const ModuleShape shape = module_shape(model_.family(), model_.config(), module);
   const bool int8 = is_int8(layer, module);
-  Source source{layer, module, model_.full_module_name(layer, module), {}, options_.offsets && !int8, {}, {}};
+  Source source{layer, module, model_.full_module_name(layer, module), {}, options_.offsets() && !int8, {}, {}};
   source.form.type = int8 ? WeightType::kInt8 : WeightType::kInt4;
   source.form.out = shape.out, source.form.in = shape.in;
   source.form.group = options_.group == 0 ? shape.in : options_.group;
@@ -152,7 +152,7 @@ std::vector<std::byte> Writer::of_groups(size_t index, int part) {
 nlohmann::json Writer::config() const {
   const std::string head(model_.family().head);
   std::vector<QuantizedModules> groups = {
-      {{"Linear"}, kernels::row_of(options_.type).bits, options_.group, options_.offsets}};
+      {{"Linear"}, kernels::row_of(options_.type).bits, options_.group, options_.offsets()}};
   std::vector<std::string> int8 = options_.int8;
   for (const std::string_view module : outside()) int8.emplace_back(module);
   for (std::string& module : int8) module = fmt::format("re:.*{}$", module);

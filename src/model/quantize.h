@@ -42,13 +42,15 @@ class Integers {
 struct QuantizeOptions {
   kernels::WeightType type = kernels::WeightType::kInt8;  // of the layers' matrices
   int64_t group = kernels::kScaleGroup;                   // numbers of a row that share a scale; 0: all
-  bool offsets = false;                                   // beside scales, of int4
+  bool symmetric = false;                                 // int4 with scales alone, without offsets
   bool keep_embedding = false;                            // and vocabulary matrix, as they are
   std::vector<std::string> int8;  // matrices of layers that are in int8 all the same, such as "down_proj"
   /// What an error at each input of a module weighs, by its name ("model.layers.0.mlp.down_proj"); may lack
   /// some.
   std::map<std::string, std::vector<float>> importance;
   std::function<void(double done, double total)> report;  // parameters
+
+  bool offsets() const { return type == kernels::WeightType::kInt4 && !symmetric; }
 };
 
 /// QuantizeOptions::importance of all layers' matrices: what their products' inputs were on a text.

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 
+#include "base/array.h"
 #include "base/error.h"
 #include "base/json.h"
 #include "base/memory.h"
@@ -35,11 +36,13 @@ class Drawer {
     std::vector<float> numbers(kPattern);
     for (size_t i = 0; i < kPattern; ++i) numbers[i] = static_cast<float>(0.02 * normal(seed, 0, i));
     std::map<DType, std::vector<std::byte>> patterns;
-    const std::shared_ptr<std::byte[]> block(new std::byte[size_]);
+    const auto block =
+        std::make_shared<AlignedArray<std::byte>>(zeroed<std::byte>(static_cast<int64_t>(size_)));
+    prefer_large_pages(block->get(), size_);
     std::vector<NamedTensor> named;
     for (Placed& tensor : tensors_) {
       TensorView& view = tensor.named.tensor;
-      const std::span to(block.get() + tensor.begin,
+      const std::span to(block->get() + tensor.begin,
                          static_cast<size_t>(view.numbers()) * size_of(view.type));
       if (tensor.numbers.empty()) {
         const auto [pattern, first] = patterns.try_emplace(view.type);
@@ -111,9 +114,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
     drawer.add(name + ".weight", type, shape.weight(), std::move(gain));
     if (shape.biased) drawer.add(name + ".bias", type, {shape.out});
   };
-  for (std::string_view module : {family.embedding, family.position_embedding, family.final_norm}) {
-    if (!module.empty()) add(model->full_name(module), module);
-  }
+  for (std::string_view module : outer_modules(family)) add(model->full_name(module), module);
   if (!config.tied_embeddings) add(std::string(family.head), family.head);
   for (int layer = 0; layer < config.layers; ++layer) {
     for (std::string_view module : layer_modules(family)) add(model->module_name(layer, module), module);
@@ -128,6 +129,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
   model->base_ = drawer.store(seed);
   model->check_base();
   model->check_head();
+  model->check_optional();
   model->check_added();
   model->set_state(state);
   return model;

@@ -127,6 +127,13 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
   // A tied head that stands in the base's file too would stay behind a changed embedding.
   // A classifier has no head over the vocabulary at all.
   if (model.config().tied_embeddings) all.erase(std::string(model.family().head) + ".weight");
+  // So would the head's bias that stands there under two names.
+  const auto own = all.find(std::string(model.family().head) + ".bias"),
+             other = all.find(std::string(model.family().head_bias) + ".bias");
+  if (own != all.end() && other != all.end()) {
+    other->second.tensor = own->second.tensor;
+    other->second.make = own->second.make;
+  }
   std::vector<NamedTensor> tensors;
   for (auto& [name, tensor] : all) tensors.push_back(std::move(tensor));
 

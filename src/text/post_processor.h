@@ -21,7 +21,8 @@ struct PostProcessor {
 
   PostProcessor() = default;
   /// Known: Sequence, TemplateProcessing, ByteLevel, BertProcessing, RobertaProcessing. Throws Error on
-  /// another type, on a template without exactly one sequence, and on an id that is not below `vocabulary`.
+  /// another type, on a template without exactly one sequence of each text, and on an id that is not below
+  /// `vocabulary`.
   PostProcessor(const JsonView& field, int32_t vocabulary);
 
  private:

@@ -140,14 +140,17 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder_or_file) {
     folder = folder_or_file;
     file = folder / "tokenizer.json";
     if (!std::filesystem::exists(file)) file = folder / "tokenizer.model";
+    if (!std::filesystem::exists(file)) file = folder / "vocab.txt";
     if (!std::filesystem::exists(file)) {
-      throw Error(folder.string(), "no tokenizer here", "tokenizer.json or tokenizer.model");
+      throw Error(folder.string(), "no tokenizer here", "tokenizer.json, tokenizer.model or vocab.txt");
     }
   }
   const MappedFile mapped(file);
   const TokenizerFiles files(folder);
-  auto impl = file.extension() == ".model" ? read_sentencepiece(mapped.text(), file.string(), files)
-                                           : read_tokenizer_json(mapped.text(), file.string());
+  const auto extension = file.extension();
+  auto impl = extension == ".model" ? read_sentencepiece(mapped.text(), file.string(), files)
+              : extension == ".txt" ? read_vocab_txt(mapped.text(), file.string(), files)
+                                    : read_tokenizer_json(mapped.text(), file.string());
   apply_files(*impl, files);
   guess_bos_and_eos(*impl);
   return Tokenizer(std::move(impl));

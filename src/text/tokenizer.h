@@ -1,4 +1,5 @@
-// Text to ids and back: tokenizer.json (byte-level BPE, BPE with byte fallback, Unigram) or tokenizer.model.
+// Text to ids and back: tokenizer.json (byte-level BPE, BPE with byte fallback, Unigram, WordPiece),
+// tokenizer.model or BERT's vocab.txt.
 // The ids are those of Hugging Face's tokenizers.
 #pragma once
 
@@ -17,7 +18,7 @@ class ThreadPool;
 
 class Tokenizer {
  public:
-  /// A model folder (tokenizer.json, else tokenizer.model, with tokenizer_config.json and
+  /// A model folder (tokenizer.json, else tokenizer.model, else vocab.txt, with tokenizer_config.json and
   /// special_tokens_map.json where they are) or one such file. Throws Error on anything malformed.
   static Tokenizer load(const std::filesystem::path& folder_or_file);
   /// From the text of a tokenizer.json alone; `where` names it in errors.

@@ -64,6 +64,15 @@ TEST_F(Program, InspectsAModel) {
   EXPECT_THAT(json["problems"], IsEmpty());
 }
 
+TEST_F(Program, InspectNamesCapsAndLayersWithoutPositions) {
+  const auto inspect = [](const char* name) {
+    return run({"inspect", std::string(LINNET_TEST_DATA) + "/hf/" + name}).out;
+  };
+  EXPECT_THAT(inspect("gemma2"), AllOf(HasSubstr("scores x are "), HasSubstr("logits x are ")));
+  EXPECT_THAT(inspect("smollm3"), HasSubstr(", none in layers ["));
+  EXPECT_THAT(inspect("llama-mha"), AllOf(Not(HasSubstr("none in layers")), Not(HasSubstr("tanh"))));
+}
+
 TEST_F(Program, InspectEndsWithStatus1WhereAFolderThatOpensHasAProblem) {
   const std::string folder = input("changed");
   fs::copy(model(), folder);
@@ -143,6 +152,11 @@ TEST_F(Program, MergesASidecarWithItsDraftHeads) {
   EXPECT_THAT(unsaid.err, HasSubstr("auto: "));
   EXPECT_THAT(run({"generate", "{i}/headed", "-p", "a", "--speculative", "none", "--report"}).err,
               HasSubstr("--report: given without --speculative"));
+  ASSERT_EQ(run({"tune-tree", "{i}/sidecar", "--speculative", "heads", "--tokens", "16"}).status, 0);
+  EXPECT_EQ(run({"generate", "{i}/sidecar", "-p", "a", "-n", "5", "--speculative", "heads", "--tree",
+                 "{i}/sidecar/heads/tree.json"})
+                .status,
+            0);
   // Another model's are refused before anything is written.
   fs::remove_all(sidecar / "heads");
   write_random_heads({}, *Model::open(input("gpt2")), sidecar / "heads");
@@ -182,7 +196,7 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
   const nlohmann::json before =
       parse_json(run({"inspect", "{i}/whole", "--json", "out.json"}).files.at("out.json"), "out.json");
   EXPECT_EQ(seen["weights"]["parameters"], before["weights"]["parameters"]);
-  EXPECT_EQ(seen["weights"]["types"]["int4, groups of 32"].get<int64_t>() +
+  EXPECT_EQ(seen["weights"]["types"]["int4, groups of 32, offsets"].get<int64_t>() +
                 seen["weights"]["types"]["int8, groups of 32"].get<int64_t>(),
             json["parameters"].get<int64_t>());
   EXPECT_THAT(seen["problems"], IsEmpty());
@@ -203,7 +217,7 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
        "--int8: v_proj twice"},
       {{"quantize", "{i}/whole", "-o", "out", "--group", "48"}, "--group: \"48\", expected"},
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "stored"}, "--weights: \"stored\", expected"},
-      {{"quantize", "{i}/whole", "-o", "out", "--offsets"}, "--offsets: given with --weights int8"},
+      {{"quantize", "{i}/whole", "-o", "out", "--symmetric"}, "--symmetric: given with --weights int8"},
       {{"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--int8", "gate"},
        "--int8: \"gate\" is no"},
       {{"quantize", "{i}/whole", "-o", "out", "--window", "8"}, "--window: given without --valid"},

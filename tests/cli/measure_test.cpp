@@ -100,6 +100,11 @@ TEST_F(Program, EvaluatesWrittenAnswersWhereThereIsRoomForThem) {
   nlohmann::json config = read_json(longer / "config.json");
   config["max_position_embeddings"] = 2048;
   write_file(longer / "config.json", config.dump());
+  one.emplace_back("--apply-chat-template");
+  expect_refused(
+      {one, "--apply-chat-template: given for bbh_cot_fewshot_sums, whose worked examples are texts"},
+      run(one));
+  one.pop_back();
   one[1] = longer;
   one.insert(one.end(), {"--json", "out.json", "--samples", "samples.jsonl"});
   const Outcome outcome = run(one);
@@ -207,6 +212,21 @@ TEST_F(Program, MeasuresAShapeWithoutWeightsAndSaysWhereAStepsTimeGoes) {
   EXPECT_THAT(outcome.out, AllOf(HasSubstr("a step of 4:"), HasSubstr("down product"), HasSubstr("regions")));
 }
 
+TEST_F(Program, MeasuresTwoModelsInTurns) {
+  const Outcome outcome = run({"bench", "{m}", "--beside", "{m}/config.json", "--contexts", "0,5",
+                               "--prefill-tokens", "8", "--windows", "2", "--window-tokens", "3", "--threads",
+                               "1", "--json", "out.json", "--plot", "out.svg"});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  ASSERT_EQ(json["decode"].size(), 2u);
+  ASSERT_EQ(json["beside"]["decode"].size(), 2u);
+  EXPECT_THAT(json["beside"]["model"].get<std::string>(), HasSubstr("config.json"));
+  EXPECT_GT(json["beside"]["decode"][1]["fraction_of_roofline"].get<double>(), 0);
+  EXPECT_THAT(outcome.out,
+              AllOf(HasSubstr("times as fast after BOS alone"), HasSubstr("times as fast after 5 tokens")));
+  EXPECT_THAT(outcome.files.at("out.svg"), HasSubstr("decode beside"));
+}
+
 TEST(Bench, CallsMoreThanAllOfALimitAnErrorOfTheRuler) {
   EXPECT_EQ(cli::percent_of_limit(0.944), "94%");
   EXPECT_EQ(cli::percent_of_limit(1), "100%");
@@ -234,6 +254,7 @@ TEST_F(Program, BenchTakesAModelOrAConfig) {
       {{"bench", "--config", "{m}/config.json", "--base", "{m}"}, "--base: given with --config"},
       {{"bench", "--config", "{m}/config.json", "--verify-weights"}, "--verify-weights: given with --config"},
       {{"bench", "--config", "{i}/text.txt"}, "text.txt: not JSON"},
+      {{"bench", "{m}", "--beside", "{i}/text.txt"}, "text.txt: not JSON"},
       {{"bench", "--config", "{i}/eight.json"},
        "eight.json: dtype: \"float8\", expected float32, float16 or bfloat16"},
       {{"bench", "{m}", "--rows", "4,4"}, "--rows: 4 twice, expected each once"},

@@ -23,7 +23,7 @@ struct Shape {
   int64_t in, out;
 };
 constexpr Shape kShapes[] = {{1, 1},    {3, 5},   {31, 7},   {32, 8},  {33, 9},  {64, 172}, {172, 64},
-                             {385, 37}, {96, 21}, {2048, 6}, {160, 9}, {608, 5}, {1056, 70}};
+                             {385, 37}, {96, 21}, {2048, 6}, {160, 9}, {608, 5}, {1056, 70}, {5000, 5}};
 
 struct Types {
   WeightType weights;
@@ -167,6 +167,11 @@ TEST_P(FewRows, ARowHasTheSameBitsAloneAndBesideOthersAndInAnyCut) {
       const int64_t rows = 18;
       const auto x = random_rows(types.rows, rows * shape.in, 2);
       const auto together = product(weights, shape, x, rows, 0, shape.out);
+      for (const int64_t some : {2, 3, 4, 6, 8, 12}) {
+        EXPECT_EQ(bits(product(weights, shape, x, some, 0, shape.out)),
+                  bits(std::span(together).first(some * shape.out)))
+            << some << " of " << shape.in;
+      }
       for (int64_t r = 0; r < rows; ++r) {
         const std::vector<float> row(x.begin() + r * shape.in, x.begin() + (r + 1) * shape.in);
         std::vector<float> alone;

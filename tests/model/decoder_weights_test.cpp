@@ -74,7 +74,7 @@ TEST(DecoderWeights, IntegersDecodeAlikeInATreeAndAsTheNumbersThatTheyStandFor) 
     EXPECT_LT(relative_rms(exact, stored), tolerance);
     EXPECT_LT(relative_rms(logits(ComputeType::kFloat32, type, false), exact), 1e-5);
     const auto rounded = logits(ComputeType::kAuto, type, false);
-    EXPECT_LT(relative_rms(rounded, exact), 0.03);
+    EXPECT_LT(relative_rms(rounded, exact), 0.04);
     EXPECT_EQ(bits(rounded), bits(logits(ComputeType::kAuto, type, true)));
   }
 }

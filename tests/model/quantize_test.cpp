@@ -75,8 +75,8 @@ struct Form {
 std::vector<Form> forms() {
   return {{"int8", {}, 0.006},
           {"int8 rows", {.group = 0}, 0.009},
-          {"int4", {.type = WeightType::kInt4}, 0.09},
-          {"int4 offsets", {.type = WeightType::kInt4, .offsets = true}, 0.08},
+          {"int4", {.type = WeightType::kInt4}, 0.08},
+          {"int4 symmetric", {.type = WeightType::kInt4, .symmetric = true}, 0.09},
           {"int4 rows kept", {.type = WeightType::kInt4, .group = 0, .keep_embedding = true}, 0.11},
           {"int4 and int8", {.type = WeightType::kInt4, .int8 = {"down_proj", "c_proj"}}, 0.09}};
 }
@@ -116,11 +116,35 @@ TEST_F(Quantize, EveryFormIsReadInPlaceAsFarFromTheModelAsItSays) {
       }
       EXPECT_EQ(read->unused_tensors(), std::vector<std::string>()) << form.name;
       const std::string method = read_json(out() / "config.json")["quantization_config"]["quant_method"];
-      EXPECT_EQ(method, form.options.offsets ? "linnet" : "compressed-tensors");
+      EXPECT_EQ(method, form.options.offsets() ? "linnet" : "compressed-tensors");
       for (const ComputeType compute : {ComputeType::kAuto, ComputeType::kBFloat16, ComputeType::kFloat64}) {
         for (const float logit : logits(read, {}, compute)) ASSERT_TRUE(std::isfinite(logit)) << form.name;
       }
     }
+  }
+}
+
+// Fused parts, several norms, biases, caps: each family's folder in integers computes nearly what it did.
+TEST_F(Quantize, EveryFamilysFolderIsWrittenAndRead) {
+  for (const char* family : {"llama-biases", "mistral-window", "qwen2-window", "qwen3", "smollm3", "phi3",
+                             "olmo2", "gemma", "gemma2", "gpt-neox", "gpt-neox-sequential"}) {
+    Json config = read_json(fs::path(LINNET_TEST_DATA) / "hf" / family / "config.json");
+    config.update({{"hidden_size", 64},
+                   {"intermediate_size", 96},
+                   {"num_attention_heads", 4},
+                   {"num_key_value_heads", 2}});
+    if (config.contains("head_dim")) config["head_dim"] = 16;
+    const auto model = original(config);
+    const auto results = write(*model, {.group = 0});
+    const auto read = Model::open(out());
+    EXPECT_EQ(results.size(), quantized_matrices(*read).size()) << family;
+    EXPECT_GE(results.size(), 2u * 4u) << family;  // of two layers, fused or not
+    const auto before = logits(model), after = logits(read);
+    double error = 0, size = 0;
+    for (size_t i = 0; i < before.size(); ++i)
+      error += std::pow(after[i] - before[i], 2), size += std::pow(before[i], 2);
+    EXPECT_LT(error, 0.002 * size) << family;
+    EXPECT_GT(error, 0) << family;
   }
 }
 
@@ -153,8 +177,8 @@ TEST_F(Quantize, Int4ErrsWhereWhatItMultipliesIsSmall) {
     }
     return error;
   };
-  for (const bool offsets : {false, true}) {
-    QuantizeOptions options{.type = WeightType::kInt4, .offsets = offsets};
+  for (const bool symmetric : {false, true}) {
+    QuantizeOptions options{.type = WeightType::kInt4, .symmetric = symmetric};
     write(*model, options);
     const double q_before = weighed_error(q, 0, "self_attn.q_proj"),
                  down_before = weighed_error(down, 1, "mlp.down_proj");
@@ -294,8 +318,8 @@ TEST_F(Quantize, WhatDoesNotFitIsRefusedInOneLine) {
 }
 
 TEST_F(Quantize, FlippedBitsAndMissingEndsAreAnErrorOrAModel) {
-  for (const bool offsets : {false, true}) {
-    write(*original(llama_config()), {.type = WeightType::kInt4, .offsets = offsets});
+  for (const bool symmetric : {false, true}) {
+    write(*original(llama_config()), {.type = WeightType::kInt4, .symmetric = symmetric});
     for (const char* name : {"model.safetensors", "config.json"}) {
       const std::string sound(MappedFile(out() / name).text());
       const size_t head = std::min<size_t>(sound.size(), 8192);  // where a bit says something

@@ -4,6 +4,7 @@
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // in its own header: GCC bug 105593
+#pragma GCC diagnostic ignored "-Wuninitialized"        // likewise
 #endif
 #include <immintrin.h>
 

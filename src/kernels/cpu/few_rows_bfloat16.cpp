@@ -12,10 +12,13 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")
 namespace linnet::kernels::bfloat16_dot {
 namespace {
 
-constexpr int64_t kVector = 32;                 // numbers
-constexpr int64_t kFewest = 4, kResident = 16;  // rows, at most: one group; kept in the first cache
-constexpr int64_t kMostGroups = 16;             // of rows that go through the weights together
-constexpr int64_t kSums = 32 << 10;             // floats, in the second cache
+constexpr int64_t kVector = 32;  // numbers
+// Rows, at most: one group; kept in the first cache.
+constexpr int64_t kFewest = 4, kResident = 16;
+constexpr int64_t kMostGroups = 16;        // of rows that go through the weights together
+constexpr int64_t kSums = 32 << 10;        // floats, in the second cache
+constexpr int64_t kLong = 1024;            // inputs of a matrix that comes from memory
+constexpr int64_t kFirstCache = 36 << 10;  // bytes of rows that it holds while weights pass through
 
 HWY_INLINE __m512bh load(const uint16_t* from) {
   return reinterpret_cast<__m512bh>(_mm512_loadu_si512(from));
@@ -83,35 +86,80 @@ void tile(const Stretch& at, Ahead& next) {
   }
 }
 
+/// The same for so few rows that the weights' arrival bounds it: one row of weights after the other, and all
+/// by one instruction, whose stream the hardware then foresees from row to row. (Four rows of weights side by
+/// side are four instructions' streams that begin anew every four rows, and the compiler's copies of this
+/// loop would be too: 8 to 10% slower from memory.)
+template <int kRows>
+void stream(const Stretch& at, Ahead&) {
+  constexpr int64_t kOuts = 4, kFarther = kRows == 1 ? 4096 : 6144;  // bytes
+  alignas(64) __m512 sums[kRows * kOuts] = {};
+  const uint16_t* from = at.weights;
+  HWY_UNROLL(1)
+  for (int64_t o = 0; o < at.outs; ++o, from += at.in) {
+    __m512 of_row[kRows];
+    LINNET_UNROLL
+    for (int r = 0; r < kRows; ++r) of_row[r] = _mm512_setzero_ps();
+    const uint16_t* x = at.x;
+    int64_t i = 0;
+    HWY_UNROLL(1)
+    for (; i + kVector <= at.count; i += kVector, x += kRows * kVector) {
+      _mm_prefetch(reinterpret_cast<const char*>(from + i) + kFarther, _MM_HINT_T0);
+      const __m512bh weights = load(from + i);
+      LINNET_UNROLL
+      for (int r = 0; r < kRows; ++r) of_row[r] = _mm512_dpbf16_ps(of_row[r], weights, load(x + r * kVector));
+    }
+    if (i < at.count) {
+      const __m512bh weights = load(from + i, at.count - i);
+      LINNET_UNROLL
+      for (int r = 0; r < kRows; ++r) of_row[r] = _mm512_dpbf16_ps(of_row[r], weights, load(x + r * kVector));
+    }
+    LINNET_UNROLL
+    for (int r = 0; r < kRows; ++r) sums[r * kOuts + o] = of_row[r];
+  }
+  const auto written = static_cast<__mmask8>((1u << at.outs) - 1);
+  LINNET_UNROLL
+  for (int r = 0; r < kRows; ++r) {
+    const __m512* of = sums + r * kOuts;
+    _mm_mask_storeu_ps(at.y + r * at.y_stride, written, sums_over_lanes(of[0], of[1], of[2], of[3]));
+  }
+}
+
 using Tile = void (*)(const Stretch&, Ahead&);
 
 Groups groups_of(int64_t rows) {
   return {rows, rows <= kFewest ? 1 : rows <= kResident ? (rows + 7) / 8 : (rows + 3) / 4};
 }
 
-/// How a number of rows is multiplied. One to four rows: the weights' arrival bounds it, four streams of
-/// them. To sixteen rows: as many rows beside two or three of weights as registers hold, stretches so short
-/// that all rows stay in the first cache. More: the rows come from the second cache, so each meets six rows
-/// of weights.
+/// How a number of rows is multiplied. One to four rows that the first cache holds beside the weights: their
+/// arrival bounds it, one stream of them. Where it does not, or where rows of weights are so short that some
+/// cache holds the whole model's, four rows of weights side by side. To sixteen rows: as many rows beside two
+/// or three of weights as registers hold, in stretches so short that all rows stay in the first cache. More:
+/// the rows come from the second cache, so each meets six rows of weights.
 struct Plan {
   Groups groups;
+  bool streams;
   int64_t outs;          // rows of weights of a tile
   int64_t stretch;       // inputs
   Tile smaller, larger;  // of a group of groups.smaller() rows and of one more
 
   Plan(int64_t rows, int64_t in) : groups(groups_of(rows)) {
     const int64_t least = groups.smaller(), most = groups.larger();
+    const bool fits = rows * in * 2 <= kFirstCache;
+    streams = rows == 1 || (rows <= kFewest && fits && (rows == 2 || in >= kLong));
     outs = rows <= kFewest ? 4 : rows > kResident ? 6 : most <= 6 ? 3 : 2;
-    stretch = rows <= kFewest ? in : evenly(in, rows <= kResident ? 1024 : 2048);
-    smaller = tile_of(outs, least), larger = tile_of(outs, most);
+    stretch = rows <= kFewest || fits ? in : evenly(in, rows <= kResident ? 1024 : 2048);
+    smaller = tile_of(least), larger = tile_of(most);
   }
 
-  static Tile tile_of(int64_t outs, int64_t rows) {
-    static constexpr Tile kFour[] = {tile<4, 1>, tile<4, 2>, tile<4, 3>, tile<4, 4>};
+  Tile tile_of(int64_t rows) const {
+    static constexpr Tile kStreams[] = {stream<1>, stream<2>, stream<3>, stream<4>};
+    static constexpr Tile kFour[] = {nullptr, tile<4, 2>, tile<4, 3>, tile<4, 4>};
     static constexpr Tile kThree[] = {tile<3, 4>, tile<3, 5>, tile<3, 6>};
     static constexpr Tile kTwo[] = {tile<2, 6>, tile<2, 7>, tile<2, 8>};
     static constexpr Tile kSix[] = {tile<6, 3>, tile<6, 4>};
-    return outs == 4   ? kFour[rows - 1]
+    return streams     ? kStreams[rows - 1]
+           : outs == 4 ? kFour[rows - 1]
            : outs == 3 ? kThree[rows - 4]
            : outs == 2 ? kTwo[rows - 6]
                        : kSix[rows - 3];

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <vector>
 
 namespace linnet::kernels {
 namespace {
@@ -16,17 +15,57 @@ int64_t place_of(int64_t row, int64_t input) {
   return vector * kVector + row % kLanes * kFour;
 }
 
-/// One row of a record: integers [kTileInputs], offset added.
-void put_integers(WeightType type, const uint8_t* integers, int64_t row, uint8_t* record) {
-  if (type == WeightType::kInt8) {
-    for (int64_t i = 0; i < kTileInputs; i += kFour)
-      std::memcpy(record + place_of(row, i), integers + i, kFour);
-    return;
+/// A row's part of a record: its integers, `count` of kTileInputs (or half of them) and zeros after, int8
+/// with 128 added, of int4 those of the second half above those of the first; words of four where they
+/// belong.
+template <WeightType kType>
+void put_integers(const uint8_t* from, int64_t count, uint8_t* to) {
+  constexpr int64_t kBytes = kTileInputs * row_of(kType).bits / 8, kHalf = kBytes / 2;
+  uint8_t given[kBytes] = {}, bytes[kBytes];
+  if (count == kTileInputs) {
+    std::memcpy(given, from, kBytes);
+  } else {
+    std::memcpy(given, from, kHalf);
   }
-  for (int64_t i = 0; i < kTileInputs / 2; i += kFour) {
-    uint8_t* to = record + place_of(row, i);
-    for (int64_t k = 0; k < kFour; ++k)
-      to[k] = static_cast<uint8_t>(integers[i + k] | integers[kTileInputs / 2 + i + k] << 4);
+  if constexpr (kType == WeightType::kInt8) {
+    for (int64_t i = 0; i < kBytes; ++i) bytes[i] = static_cast<uint8_t>(given[i] ^ 0x80);
+    if (count < kTileInputs) std::fill_n(bytes + kHalf, kHalf, uint8_t{0});
+  } else {
+    for (int64_t i = 0; i < kHalf; ++i) {
+      bytes[2 * i] = static_cast<uint8_t>((given[i] & 15) | given[kHalf + i] << 4);
+      bytes[2 * i + 1] = static_cast<uint8_t>(given[i] >> 4 | (given[kHalf + i] & 0xF0));
+    }
+  }
+  for (int64_t i = 0; i < kBytes; i += kFour) std::memcpy(to + place_of(0, i), bytes + i, kFour);
+}
+
+/// Two numbers of a row's groups as one word.
+void put_pair(uint16_t one, uint16_t other, uint8_t* to) {
+  const uint16_t both[2] = {one, other};
+  std::memcpy(to, both, sizeof(both));
+}
+
+template <WeightType kType>
+void pack(const Weights& weights, int64_t tile, uint8_t* record) {
+  const RecordForm form{kType, weights.offsets != nullptr};
+  const int64_t groups = weights.groups(), row_bytes = weights.row_bytes();
+  const int64_t first = tile * kTileRows, rows = std::min(kTileRows, weights.out - first);
+  for (int64_t input = 0; input < weights.in; input += kTileInputs, record += form.bytes()) {
+    const int64_t count = std::min(kTileInputs, weights.in - input);
+    if (rows < kTileRows || count < kTileInputs) std::fill_n(record, form.bytes(), uint8_t{0});
+    const auto* from =
+        reinterpret_cast<const uint8_t*>(weights.data) + first * row_bytes + input * row_of(kType).bits / 8;
+    const int64_t group = first * groups + input / weights.group;
+    const int64_t next = count == kTileInputs ? first * groups + (input + kScaleGroup) / weights.group : -1;
+    for (int64_t row = 0; row < rows; ++row) {
+      put_integers<kType>(from + row * row_bytes, count, record + place_of(row, 0));
+      const auto put = [&](const uint16_t* of_groups, int64_t at) {
+        const uint16_t* of_row = of_groups + row * groups;
+        put_pair(of_row[group], next < 0 ? uint16_t{0} : of_row[next], record + at + row * 4);
+      };
+      put(weights.scales, form.scales_at());
+      if (form.offsets) put(weights.offsets, form.offsets_at());
+    }
   }
 }
 
@@ -37,31 +76,11 @@ size_t packed_bytes(WeightType type, bool offsets, int64_t out, int64_t in) {
 }
 
 void pack_tile(const Weights& weights, int64_t tile, std::byte* to) {
-  const RecordForm form{weights.type, weights.offsets != nullptr};
-  const int64_t in = weights.in, records = records_of(in);
-  auto* bytes = reinterpret_cast<uint8_t*>(to);
-  std::fill_n(bytes, records * form.bytes(), uint8_t{0});
-  std::vector<int8_t> integers(static_cast<size_t>(in));
-  std::vector<uint8_t> shifted(static_cast<size_t>(records * kTileInputs));
-  const int64_t first = tile * kTileRows, count = std::min(kTileRows, weights.out - first);
-  for (int64_t row = 0; row < count; ++row) {
-    read_integers(weights, first + row, integers.data());
-    std::transform(integers.begin(), integers.end(), shifted.begin(),
-                   [&](int8_t q) { return static_cast<uint8_t>(q + unsigned_by(weights.type)); });
-    const int64_t of_row = (first + row) * weights.groups();
-    const auto put_pair = [&](const uint16_t* numbers, int64_t input, uint8_t* at) {
-      const auto number = [&](int64_t i) {
-        return i < in ? numbers[of_row + i / weights.group] : uint16_t{0};
-      };
-      const uint16_t both[2] = {number(input), number(input + kScaleGroup)};
-      std::memcpy(at + row * 4, both, sizeof(both));
-    };
-    for (int64_t r = 0; r < records; ++r) {
-      uint8_t* record = bytes + r * form.bytes();
-      put_integers(weights.type, shifted.data() + r * kTileInputs, row, record);
-      put_pair(weights.scales, r * kTileInputs, record + form.scales_at());
-      if (form.offsets) put_pair(weights.offsets, r * kTileInputs, record + form.offsets_at());
-    }
+  auto* record = reinterpret_cast<uint8_t*>(to);
+  if (weights.type == WeightType::kInt8) {
+    pack<WeightType::kInt8>(weights, tile, record);
+  } else {
+    pack<WeightType::kInt4>(weights, tile, record);
   }
 }
 

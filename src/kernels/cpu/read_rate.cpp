@@ -3,7 +3,10 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <span>
 
+#include "base/array.h"
+#include "base/memory.h"
 #include "base/timing.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -68,7 +71,7 @@ constexpr Pattern kPatterns[] = {
     {"one stream", 1, false}, {"four streams", 4, false}, {"one stream a thread", 1, true}};
 
 /// Reads all of `words` once.
-void read_all(const Pattern& pattern, bool fetch, const std::vector<uint64_t>& words, ThreadPool& pool,
+void read_all(const Pattern& pattern, bool fetch, std::span<const uint64_t> words, ThreadPool& pool,
               std::vector<uint64_t>& sums) {
   const size_t unit = pattern.streams * kPage;  // bytes
   const size_t bytes = words.size() * sizeof(uint64_t) / unit * unit, units = bytes / unit;
@@ -84,7 +87,7 @@ void read_all(const Pattern& pattern, bool fetch, const std::vector<uint64_t>& w
   });
 }
 
-void measure(const std::vector<uint64_t>& words, ThreadPool& pool, std::vector<ReadRate>& rates) {
+void measure(std::span<const uint64_t> words, ThreadPool& pool, std::vector<ReadRate>& rates) {
   constexpr size_t kLeast = size_t{64} << 20;  // bytes read between two looks at the clock
   const size_t bytes = words.size() * sizeof(uint64_t);
   const size_t passes = std::max<size_t>(1, kLeast / bytes);
@@ -105,7 +108,10 @@ void measure(const std::vector<uint64_t>& words, ThreadPool& pool, std::vector<R
 std::vector<ReadRate> read_rates(ThreadPool& pool, size_t bytes) {
   constexpr size_t kUnit = 4 * kPage;  // every pattern's
   const size_t size = std::max(bytes / kUnit, size_t{1}) * kUnit;
-  const std::vector<uint64_t> words(size / sizeof(uint64_t), 1);
+  const auto buffer = zeroed<uint64_t>(static_cast<int64_t>(size / sizeof(uint64_t)));
+  prefer_large_pages(buffer.get(), size);
+  const std::span<uint64_t> words(buffer.get(), size / sizeof(uint64_t));
+  std::ranges::fill(words, 1);
   std::vector<ReadRate> rates;
   measure(words, pool, rates);
   for (int threads = pool.size() / 2; threads > 0; threads = threads > 1 ? 1 : 0) {

@@ -45,10 +45,6 @@ void read(const Weights& weights, int64_t index, T* numbers) {
 
 }  // namespace
 
-void read_integers(const Weights& weights, int64_t index, int8_t* integers) {
-  read_integers(weights.type, weights.data + index * weights.row_bytes(), weights.in, integers);
-}
-
 void read_row(const Weights& weights, int64_t index, float* numbers) { read(weights, index, numbers); }
 void read_row(const Weights& weights, int64_t index, double* numbers) { read(weights, index, numbers); }
 

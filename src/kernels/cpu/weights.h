@@ -54,9 +54,6 @@ struct Weights {
   }
 };
 
-/// The integers of a row [in], −128 … 127 or −8 … 7; not of packed ones.
-void read_integers(const Weights& weights, int64_t index, int8_t* integers);
-
 /// Row `index` as numbers [in], exactly; not of packed ones.
 void read_row(const Weights& weights, int64_t index, float* numbers);
 void read_row(const Weights& weights, int64_t index, double* numbers);
