@@ -88,6 +88,8 @@ ExitStatus evaluate_classifier(const EvaluateOptions& options, const std::shared
     for (const Metric metric : task->metrics)
       results.back().values.push_back(value_of(metric, answers, options.bootstrap, pool));
     counts.requests += std::ssize(texts);
+    for (const Classified& one : taken) counts.tokens += one.tokens;
+    counts.all_tokens = counts.tokens;
   }
   auto out = evaluation_json(options, results, counts, watch.seconds());
   for (const TaskSet& set : sets) {

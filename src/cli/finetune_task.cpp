@@ -101,6 +101,7 @@ struct Encoded {
   train::LabeledTokens train, valid;
   int64_t longest = 1;
   int64_t pad = 0;
+  std::string said;  // of the texts, once nothing can be refused any more
 };
 
 /// The pool's threads are gone when libtorch's begin.
@@ -124,10 +125,10 @@ Encoded encode_texts(const FinetuneOptions& options, const Model& model, const T
     encoded.longest = std::max(encoded.longest, std::ssize(tokens));
     whole += std::ssize(tokens) == length ? 1 : 0;
   }
-  note(fmt::format("{}, {} held out, {} labels; the longest of {} tokens{}",
-                   counted(encoded.train.size(), "text"), encoded.valid.size(), texts.labels.size(),
-                   encoded.longest,
-                   whole > 0 ? fmt::format(" ({} fill --length {} or were cut to it)", whole, length) : ""));
+  encoded.said = fmt::format(
+      "{}, {} held out, {} labels; the longest of {} tokens{}", counted(encoded.train.size(), "text"),
+      encoded.valid.size(), texts.labels.size(), encoded.longest,
+      whole > 0 ? fmt::format(" ({} fill --length {} or were cut to it)", whole, length) : "");
   return encoded;
 }
 
@@ -261,8 +262,6 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   check_lora(training, options.train, opened->lora().has_value());
   const auto model = opened->with_labels(texts.labels, encoded.pad);
   const bool goes_on = opened->config().labels == texts.labels;
-  if (opened->config().is_classifier() && !goes_on)
-    note("the model's labels are others: it gets a fresh head");
   const train::ClassifierRecipe recipe =
       train::classifier_recipe(numbers_of(training), options.epochs, encoded.train.size());
   if (recipe.schedule.decay == train::RateShape::kConstant)
@@ -276,6 +275,9 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
     module.set_trainable(trainable);
   }
   train::TrainedClassifier classifier(module, *model, training.shared.seed, /*fresh=*/!goes_on);
+  note(encoded.said);
+  if (opened->config().is_classifier() && !goes_on)
+    note("the model's labels are others: it gets a fresh head");
   note(fmt::format("training on {} for {}: {} of {}", counted(encoded.train.size(), "text"),
                    counted(recipe.epochs, "epoch"), counted(recipe.schedule.steps, "step"), recipe.batch));
   train::warn_of_slow_products(module.options());

@@ -238,9 +238,10 @@ std::string description(const Json& out) {
               fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
                           counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),
                           out["kv_heads"].dump(), out["head_size"].dump(), out["intermediate_size"].dump()));
-  rows += row("vocabulary",
-              fmt::format("{}{}", out["vocabulary"].dump(),
-                          out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
+  rows += row("vocabulary", fmt::format("{}{}", out["vocabulary"].dump(),
+                                        out["tied_embeddings"].get<bool>() && !out.contains("labels")
+                                            ? ", head tied to the embedding"
+                                            : ""));
   rows +=
       row("positions", out["positions"].dump() +
                            (out.contains("layers_without_positions")

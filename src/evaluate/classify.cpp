@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-
 namespace linnet {
 
 TextClassifier::TextClassifier(std::shared_ptr<const Model> model, const Options& options)
@@ -20,7 +19,7 @@ Classified TextClassifier::classify(const LabeledText& text) {
   const std::vector<int32_t> tokens = encoder_.encode(text).tokens;
   decoder_->reset(0);
   decoder_->prefill(0, tokens, tokens.size() - 1, logits_);
-  Classified one{0, head_.probabilities(decoder_->hidden(0))};
+  Classified one{0, head_.probabilities(decoder_->hidden(0)), std::ssize(tokens)};
   one.label = static_cast<size_t>(std::ranges::max_element(one.probabilities) - one.probabilities.begin());
   return one;
 }

@@ -20,6 +20,7 @@ namespace linnet {
 struct Classified {
   size_t label = 0;                   // the likeliest
   std::vector<double> probabilities;  // of each label
+  int64_t tokens = 0;                 // that were read
 };
 
 class TextClassifier {
