@@ -20,6 +20,7 @@
 #include "base/thread_pool.h"
 #include "base/timing.h"
 #include "cli/bench.h"
+#include "cli/bench_encoder.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_profile.h"
 #include "cli/bench_text.h"
@@ -354,8 +355,40 @@ void check_given(const BenchOptions& options) {
                "given without --training", "--training too");
 }
 
-/// Opens a model, a folder or a config.json with random weights, up to its first token.
-Measured opened(const BenchOptions& options, const std::string& name, bool is_config, ThreadPool& pool) {
+/// A folder, or a config.json with random weights.
+std::shared_ptr<const Model> model_at(const BenchOptions& options, const std::string& name, bool is_config) {
+  SharedOptions folder = options;
+  folder.model = name;
+  return is_config ? Model::random(name, options.seed, state_type(options)) : open_model(folder);
+}
+
+/// The table of an encoder, which decodes nothing: whole sequences per second.
+ExitStatus bench_encoder(const BenchOptions& options, const std::shared_ptr<const Model>& model,
+                         ThreadPool& pool, const JsonResult& json) {
+  refuse_given(*options.app,
+               {"--contexts", "--window-tokens", "--rows", "--sequences", "--profile", "--plot", "--beside"},
+               fmt::format("given, and {} is an encoder, which decodes nothing", model->config().model_type),
+               "--prefill-tokens, lengths of its sequences");
+  const bool given = options.app->get_option("--prefill-tokens")->count() > 0;
+  Json result = {{"model", options.config.empty() ? options.model : options.config},
+                 {"dtype", options.dtype},
+                 {"weights", options.weights},
+                 {"threads", pool.size()}};
+  result.update(measure_encoder(model,
+                                {.compute = compute_type(options.dtype), .weights = weight_type(options)},
+                                {.lengths = given ? options.prefill_tokens : std::vector<int64_t>(),
+                                 .windows = options.windows,
+                                 .seed = options.seed},
+                                pool));
+  result["peak_memory_bytes"] = peak_memory();
+  print(encoder_table(result));
+  json.write(result);
+  return ExitStatus::kDone;
+}
+
+/// Brings a model, which was opened `start` ago, up to its first token.
+Measured opened(const BenchOptions& options, const std::string& name, std::shared_ptr<const Model> model,
+                const Stopwatch& start, ThreadPool& pool) {
   const ComputeType compute = compute_type(options.dtype);
   const auto most = [](const std::vector<int64_t>& counts) {
     return counts.empty() ? 1 : *std::max_element(counts.begin(), counts.end());
@@ -367,10 +400,7 @@ Measured opened(const BenchOptions& options, const std::string& name, bool is_co
              .slots = slots,
              .max_nodes = static_cast<int>(nodes),
              .weights = weight_type(options)};
-  const Stopwatch start;
-  SharedOptions folder = options;
-  folder.model = name;
-  one.model = is_config ? Model::random(name, options.seed, state_type(options)) : open_model(folder);
+  one.model = std::move(model);
   one.decoder = Decoder::make(one.model, one.how, pool);
   std::vector<float> logits(static_cast<size_t>(one.decoder->vocabulary()));
   const auto prompt = random_tokens(12, one.decoder->vocabulary(), options.seed);
@@ -406,9 +436,16 @@ ExitStatus bench(const BenchOptions& options) {
   ThreadPool pool(options.threads);
   std::vector<Measured> all;
   const bool is_config = !options.config.empty();
-  all.push_back(opened(options, is_config ? options.config : options.model, is_config, pool));
-  if (!options.beside.empty())
-    all.push_back(opened(options, options.beside, !std::filesystem::is_directory(options.beside), pool));
+  const std::string& name = is_config ? options.config : options.model;
+  const Stopwatch start;
+  auto model = model_at(options, name, is_config);
+  if (model->family().is_encoder()) return bench_encoder(options, model, pool, json);
+  all.push_back(opened(options, name, std::move(model), start, pool));
+  if (!options.beside.empty()) {
+    const Stopwatch again;
+    model = model_at(options, options.beside, !std::filesystem::is_directory(options.beside));
+    all.push_back(opened(options, options.beside, std::move(model), again, pool));
+  }
   Ruler ruler(pool);
   {
     ShownWork work(options, all);

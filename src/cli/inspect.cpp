@@ -104,6 +104,14 @@ Json state_of(const Model& model) {
   return {{"type", name_of(shape.state)}, {"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
 }
 
+/// Layers whose queries and keys are not turned, of a model that turns others.
+Json without_positions(const ModelConfig& config) {
+  Json layers = Json::array();
+  for (size_t layer = 0; layer < config.rotated.size(); ++layer)
+    if (!config.rotated[layer]) layers.push_back(layer);
+  return layers.size() < config.rotated.size() ? layers : Json::array();
+}
+
 std::string tokenizer_problem(const Model& model) {
   try {
     const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
@@ -138,7 +146,8 @@ Json inspect(const Model& model) {
   Json out = {{"kind", kind_of(model)},
               {"base", model.is_sidecar() ? Json(model.base_folder().string()) : Json()},
               {"family", config.model_type},
-              {"architecture", model.family().architecture},
+              {"architecture", config.is_classifier() ? model.family().classifier_architecture()
+                                                      : std::string(model.family().architecture)},
               {"layers", config.layers},
               {"hidden_size", config.hidden},
               {"heads", config.heads},
@@ -146,14 +155,24 @@ Json inspect(const Model& model) {
               {"head_size", config.head_size},
               {"intermediate_size", config.intermediate},
               {"vocabulary", config.vocabulary},
-              {"positions", config.positions},
+              {"positions", config.longest()},
               {"tied_embeddings", config.tied_embeddings},
               {"weights", weights_of(model)},
               {"attention", attention_of(model)},
-              {"state", state_of(model)},
+              {"state", model.family().is_encoder() ? Json() : state_of(model)},
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
+  if (config.score_cap > 0) out["score_cap"] = config.score_cap;
+  if (config.logit_cap > 0) out["logit_cap"] = config.logit_cap;
+  if (const Json layers = without_positions(config); !layers.empty())
+    out["layers_without_positions"] = layers;
+  if (model.family().is_encoder()) {
+    out["token_types"] = config.token_types;
+    out["head"] = model.has_head();
+    out["pooler"] = model.has_pooler();
+  }
+  if (config.is_classifier()) out["labels"] = config.labels;
   if (model.lora()) {
     out["lora"] = total_of(model.lora_tensors());
     out["lora"].update(
@@ -186,6 +205,25 @@ std::string attention_rows(const Json& layers) {
   return text;
 }
 
+/// What an encoder has in place of a state.
+std::string encoder_rows(const Json& out) {
+  std::string has;
+  if (out["head"].get<bool>()) has += ", a head that predicts masked tokens";
+  if (out["pooler"].get<bool>()) has += ", a pooler";
+  return row("encoder", fmt::format("sees whole sequences, {}{}",
+                                    counted(out["token_types"], "kind of token", "kinds of tokens"), has));
+}
+
+std::string last_rows(const Json& out) {
+  std::string rows;
+  if (!out["unused_tensors"].empty()) {
+    rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
+                                      out["unused_tensors"][0].dump()));
+  }
+  for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
+  return rows;
+}
+
 std::string description(const Json& out) {
   std::string rows;
   const Json& weights = out["weights"];
@@ -195,6 +233,7 @@ std::string description(const Json& out) {
                                                           out["base"].get<std::string>()));
   rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
                                     out["architecture"].get<std::string>()));
+  if (out.contains("labels")) rows += row("labels", out["labels"].dump());
   rows += row("sizes",
               fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
                           counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),
@@ -202,7 +241,14 @@ std::string description(const Json& out) {
   rows += row("vocabulary",
               fmt::format("{}{}", out["vocabulary"].dump(),
                           out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
-  rows += row("positions", out["positions"].dump());
+  rows +=
+      row("positions", out["positions"].dump() +
+                           (out.contains("layers_without_positions")
+                                ? fmt::format(", none in layers {}", out["layers_without_positions"].dump())
+                                : ""));
+  for (const auto& [key, what] : {std::pair("score_cap", "scores"), std::pair("logit_cap", "logits")})
+    if (out.contains(key))
+      rows += row("cap", fmt::format("{} x are {}·tanh(x / {})", what, out[key].dump(), out[key].dump()));
   std::string types;
   for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
   rows += row("weights", fmt::format("{}, {}{}", counted(weights["parameters"], "parameter"),
@@ -217,6 +263,7 @@ std::string description(const Json& out) {
   }
   if (out.contains("lora")) rows += row("lora", out["lora"].dump());
   rows += attention_rows(out["attention"]);
+  if (out["state"].is_null()) return rows + encoder_rows(out) + last_rows(out);
   const Json& state = out["state"];
   std::string text = state["bytes"] > 0 ? bytes_text(state["bytes"]) : "";
   if (state["bytes_a_token"] > 0) {
@@ -224,12 +271,7 @@ std::string description(const Json& out) {
   }
   rows += row("state",
               fmt::format("{}, a sequence, keys and values in {}", text, state["type"].get<std::string>()));
-  if (!out["unused_tensors"].empty()) {
-    rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
-                                      out["unused_tensors"][0].dump()));
-  }
-  for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
-  return rows;
+  return rows + last_rows(out);
 }
 
 }  // namespace

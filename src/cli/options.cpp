@@ -242,6 +242,14 @@ Model::OpenOptions open_options(const SharedOptions& options) {
 }
 
 std::shared_ptr<const Model> open_model(const SharedOptions& options) {
+  auto model = open_any_model(options);
+  if (model->config().is_classifier())
+    throw Error(options.model, "is a classifier, which has no head over the vocabulary",
+                "a language model; of a classifier, linnet classify or finetune --task");
+  return model;
+}
+
+std::shared_ptr<const Model> open_any_model(const SharedOptions& options) {
   auto model = Model::open(options.model, open_options(options));
   std::vector<std::string> unused = model->unused_tensors();
   std::erase_if(unused, is_buffer);
@@ -267,11 +275,15 @@ std::optional<kernels::WeightType> weight_type(const SharedOptions& options) {
 
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how) {
   check_device(options);
+  return make_runtime(options, how, open_model(options));
+}
+
+Runtime make_runtime(const SharedOptions& options, Decoder::Options how, std::shared_ptr<const Model> model) {
   how.compute = compute_type(options.dtype);
   how.weights = weight_type(options);
   how.device = options.device;
   Runtime runtime;
-  runtime.model = open_model(options);
+  runtime.model = std::move(model);
   runtime.pool = std::make_unique<ThreadPool>(options.threads);
   runtime.decoder = Decoder::make(runtime.model, how, *runtime.pool);
   return runtime;

@@ -105,6 +105,8 @@ constexpr double kPatience = 1.0;  // seconds that work goes on before its progr
 /// progress.
 Model::OpenOptions open_options(const SharedOptions& options);
 /// Opens MODEL so; one warning where weights in it are not used.
+std::shared_ptr<const Model> open_any_model(const SharedOptions& options);
+/// The same; refuses a classifier, which has no head over the vocabulary.
 std::shared_ptr<const Model> open_model(const SharedOptions& options);
 
 /// What --state-type asks for, else as --dtype; empty: as the weights.
@@ -120,5 +122,7 @@ struct Runtime {
 };
 /// Opens MODEL on --device with --threads and --dtype, which takes the place of how.compute.
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {});
+/// The same of a model that is open.
+Runtime make_runtime(const SharedOptions& options, Decoder::Options how, std::shared_ptr<const Model> model);
 
 }  // namespace linnet::cli

@@ -10,7 +10,7 @@ constexpr Command kCommands[] = {
      describe_attention_parallel},
     {"bench", "how fast a model trains", describe_bench_training},
     {"pretrain", "a model from nothing", describe_pretrain},
-    {"finetune", "next-token loss on a model, softmax or linear", describe_finetune},
+    {"finetune", "next-token loss on a model, softmax or linear; with --task a classifier", describe_finetune},
     {"linearize", "a softmax model with linear attention", describe_linearize},
     {"compare", "methods, variants and recipes trained alike, as one table", describe_compare},
     {"train-heads", "draft heads for a model, which speculation guesses with", describe_train_heads},

@@ -21,6 +21,9 @@ enum class NormKind {
 };
 enum class PositionKind { kRotary, kLearned };
 
+/// What a token sees: those before it, or its whole sequence.
+enum class Stack { kDecoder, kEncoder };
+
 /// Where the queries', keys' and values' matrices stand.
 enum class QkvParts {
   kApart,
@@ -68,6 +71,18 @@ struct ConfigDefaults {
   double theta = 10000, rotary_part = 1;
 };
 
+/// Of a classifier's final normed rows, the one that its head reads.
+enum class ReadRow { kLast, kFirst };
+
+/// A classifier's head: logits = out(tanh(dense(row))), without `dense` out(row). Modules by their full
+/// names; transformers' NAMEForSequenceClassification.
+struct ClassifierHead {
+  ReadRow row = ReadRow::kLast;
+  std::string_view dense;          // "": none
+  std::string_view out = "score";  // "": the family has no classifiers
+  bool biased = false;             // both
+};
+
 struct Family {
   std::string_view model_type;    // config.json's `model_type`
   std::string_view architecture;  // its `architectures` entry
@@ -81,7 +96,9 @@ struct Family {
   /// Reads what only this family's config.json has.
   void (*read_more)(const Fields& fields, ModelConfig& config) = nullptr;
 
+  Stack stack = Stack::kDecoder;
   NormKind norm = NormKind::kRms;  // unless config.json says another (ModelConfig::norm)
+  bool norm_after_sum = false;  // post norms run over the residual stream with the block's output added to it
   QkNorm qk_norm = QkNorm::kNone;
   PositionKind positions = PositionKind::kRotary;
   QkvParts qkv = QkvParts::kApart;
@@ -96,6 +113,11 @@ struct Family {
   // always, matrices by ModelConfig's attention_bias, attention_output_bias and mlp_bias.
   std::string_view prefix;  // of every name but the head's; folders without it are read too ("transformer.")
   std::string_view embedding, position_embedding, final_norm, head;
+  // Of encoders: of the kind of a token, added to the embeddings, and the norm of their sum.
+  std::string_view token_type_embedding, embedding_norm;
+  // What a folder may go without: the first token's row made one of a sequence; the language model's head,
+  // which is head(head_norm(act(head_dense(x)))), with the bias of `head_bias`.
+  std::string_view pooler, head_dense, head_norm, head_bias;
   std::string_view layer;  // what stands before those below, `{}` being the layer: "layers.{}."
   // A block is norm → … → post_norm, added to the residual stream. Without `gate` a gated feed-forward has
   // one matrix [gate; up], named by `up`.
@@ -106,7 +128,12 @@ struct Family {
   std::string_view affine;
   std::string_view attention;  // prefix of the attention: `linear_attention.` tensors stand below it
 
+  ClassifierHead classifier;
+
   bool is_gate_fused() const { return gated && gate.empty(); }
+  bool is_encoder() const { return stack == Stack::kEncoder; }
+  /// The `architectures` entry of a classifier: "LlamaForSequenceClassification".
+  std::string classifier_architecture() const;
 };
 
 std::span<const Family> families();

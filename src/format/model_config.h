@@ -34,8 +34,10 @@ struct RopeConfig {
 struct ModelConfig {
   std::string model_type;  // of its family's row (format/family.h)
   int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
-  int64_t value_size = 0;  // of a head's values: head_size but in a gated unit
-  int64_t positions = 0;   // max_position_embeddings (n_positions)
+  int64_t value_size = 0;      // of a head's values: head_size but in a gated unit
+  int64_t positions = 0;       // max_position_embeddings (n_positions)
+  int64_t first_position = 0;  // the row of learned positions that a sequence's first token takes
+  int64_t token_types = 0;     // kinds of tokens that have an embedding; 0: the family has none
   // Of each layer's softmax: the last tokens that it sees, the own one included; 0: all.
   std::vector<int> windows;
   NormKind norm = NormKind::kRms;
@@ -51,9 +53,15 @@ struct ModelConfig {
   double embedding_scale = 1;
   double query_scale = 1;               // of queries, so that scores are τ q·k, τ = 1/√head_size
   double score_cap = 0, logit_cap = 0;  // c: scores and logits x are c·tanh(x / c); 0: as they are
-  std::optional<int64_t> bos;
+  std::optional<int64_t> bos, pad;
   std::vector<int64_t> eos;
-  nlohmann::json raw;  // every field as it stood, `linear_attention` and `base` included
+  std::vector<std::string> labels;  // of a classifier, by id; it has no head over the vocabulary
+  nlohmann::json raw;               // every field as it stood, `linear_attention` and `base` included
+
+  bool is_classifier() const { return !labels.empty(); }
+
+  /// Tokens of the longest sequence that learned positions reach.
+  int64_t longest() const { return positions - first_position; }
 
   /// Throws Error: where is the file, what names the key. `json` is the parsed config.json of a base or full
   /// folder (a sidecar's has only `linear_attention`, `base`, `base_hash`: model/model.h resolves it first).

@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/cuda_decoder.h"
+#include "model/encoder.h"
 #include "model/forward.h"
 #include "model/slot_file.h"
 #include "model/state_size.h"
@@ -332,6 +333,7 @@ int32_t argmax(std::span<const float> logits) {
 
 std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool) {
+  require_decoder(*model);
   if (options.device != "cpu") return make_cuda_decoder(std::move(model), options, pool);
   if (options.compute == ComputeType::kFloat64)
     return std::make_unique<DecoderOf<double>>(std::move(model), options, pool);
@@ -340,6 +342,7 @@ std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const
 
 std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool, const MakeAttention<float>& make) {
+  require_decoder(*model);
   return std::make_unique<DecoderOf<float>>(std::move(model), options, pool, make);
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "train/attention/encode.h"
 #include "train/attention/parallel.h"
 
 namespace linnet::train {
@@ -57,6 +58,8 @@ at::Tensor products(const at::Tensor& x, const LayerTensors& w, std::initializer
   return y + (low_rank.size() == 1 ? low_rank[0] : at::cat(low_rank, -1));
 }
 
+}  // namespace
+
 at::Tensor activate(const at::Tensor& x, Activation activation) {
   switch (activation) {
     case Activation::kSilu:
@@ -70,6 +73,8 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
   }
   return at::relu(x);
 }
+
+namespace {
 
 at::Tensor feed_forward(const at::Tensor& x, const LayerTensors& w, const Pass& pass) {
   at::Tensor inner = products(x, w, {kGate, kUp}, pass);
@@ -108,9 +113,13 @@ at::Tensor normed(const at::Tensor& x, const LayerTensors& w, Slot slot, const P
   return apply_norm(x, w.weight[slot], w.bias[slot], pass);
 }
 
-/// What a block gives, as it is added to the residual stream.
-at::Tensor post_normed(const at::Tensor& x, const LayerTensors& w, Slot slot, const Pass& pass) {
-  return w.weight[slot].defined() ? normed(x.to(sum_type(pass.compute)), w, slot, pass) : x;
+/// The residual stream x with what a block gave added to it.
+at::Tensor add_block(const at::Tensor& x, const at::Tensor& out, const LayerTensors& w, Slot slot,
+                     const Pass& pass) {
+  if (!w.weight[slot].defined()) return x + out;
+  if (pass.family->norm_after_sum)
+    return at::layer_norm(x + out, {x.size(-1)}, w.weight[slot], w.bias[slot], pass.config->norm_epsilon);
+  return x + normed(out.to(sum_type(pass.compute)), w, slot, pass);
 }
 
 /// [.., (H + 2G) d], however the family stores queries, keys and values; normed and scaled where they are.
@@ -175,21 +184,27 @@ Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass
                      w.rotated && pass.rotary ? &*pass.rotary : nullptr, unrotated, heads_first);
 }
 
+at::Tensor attend(const Rows& rows, const ParameterMap& added, const AttentionConfig& attention,
+                  const LayerTensors& w, const Pass& pass) {
+  if (pass.family->is_encoder()) return bidirectional(rows, pass.lengths, added, attention);
+  return parallel(rows, *pass.documents, added, attention, sinks_of(w, pass));
+}
+
 at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
                         const Pass& pass) {
   if (pass.family->gated_unit) return finish_unit(x, attended, w, pass);
   const at::Tensor out = products(attended.flatten(2, 3), w, {kO}, pass);
-  const at::Tensor y = x + post_normed(out, w, kAttentionPostNorm, pass);
+  const at::Tensor y = add_block(x, out, w, kAttentionPostNorm, pass);
   const at::Tensor inner =
       feed_forward(normed(pass.config->parallel ? x : y, w, kFeedForwardNorm, pass), w, pass);
-  return y + post_normed(inner, w, kFeedForwardPostNorm, pass);
+  return add_block(y, inner, w, kFeedForwardPostNorm, pass);
 }
 
 at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const AttentionConfig& attention,
                      const Pass& pass) {
   const bool unrotated = attention.feature_position == FeaturePosition::kNone;
   const Rows rows = attention_rows(x, w, pass, unrotated, heads_first(attention));
-  return finish_layer(x, parallel(rows, *pass.documents, w.added, attention, sinks_of(w, pass)), w, pass);
+  return finish_layer(x, attend(rows, w.added, attention, w, pass), w, pass);
 }
 
 }  // namespace linnet::train

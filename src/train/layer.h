@@ -24,7 +24,10 @@ struct Pass {
   std::optional<RotaryTable> rotary;
   const Rotation* sinks;  // null: keys as they stand
   at::ScalarType compute;
+  at::Tensor lengths;  // of an encoder's sequences, as in Batch
 };
+
+at::Tensor activate(const at::Tensor& x, Activation activation);
 
 /// norm(x) in the compute type; x itself where `gain` is undefined.
 at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias, const Pass& pass);
@@ -37,6 +40,11 @@ inline const Rotation* sinks_of(const LayerTensors& w, const Pass& pass) {
 /// The layer's queries, keys and values of the residual stream x [B, n, hidden].
 Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,
                     bool heads_first);
+
+/// Attention outputs [B, n, H, e] of a layer's rows, by the parameters `added`: of a decoder the causal form,
+/// of an encoder the bidirectional one.
+at::Tensor attend(const Rows& rows, const ParameterMap& added, const AttentionConfig& attention,
+                  const LayerTensors& w, const Pass& pass);
 
 /// The rest of the layer, from attention outputs [B, n, H, e] on: x [B, n, hidden] after it.
 at::Tensor finish_layer(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,

@@ -75,6 +75,14 @@ at::Tensor mean_weights(const at::Tensor& weights, const at::Tensor& hidden) {
   return at::full({rows}, 1.0 / static_cast<double>(rows), hidden.options().dtype(type));
 }
 
+/// Rows [B, n, hidden] with 0 where padding stands.
+at::Tensor without_padding(const at::Tensor& rows, const at::Tensor& lengths) {
+  if (!lengths.defined()) return rows;
+  const at::Tensor place =
+      at::arange(rows.size(1), at::TensorOptions().dtype(at::kLong).device(rows.device()));
+  return rows.masked_fill((place >= lengths.to(rows.device()).unsqueeze(1)).unsqueeze(-1), 0.0);
+}
+
 at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
 
 }  // namespace
@@ -87,6 +95,7 @@ at::Tensor Module::Impl::hidden(const Batch& batch, const Pass& pass, bool with_
     x = run(x, layer_tensors(layer, with_teacher), configs[static_cast<size_t>(layer)], pass,
             options.checkpointing);
   }
+  if (!final_norm.weight.defined()) return x.to(pass.compute);
   return apply_norm(x, final_norm.weight.value(with_teacher),
                     final_norm.bias.defined() ? final_norm.bias.value(with_teacher) : at::Tensor(), pass);
 }
@@ -95,20 +104,35 @@ at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
   return impl_->hidden(batch, impl_->pass(batch), mode == Mode::kTeacher);
 }
 
+bool Module::has_head() const { return !impl_->model || impl_->model->has_head(); }
+bool Module::has_pooler() const { return impl_->pooler.weight.defined(); }
+
+at::Tensor Module::pooled(const at::Tensor& first, Mode mode) const {
+  if (!has_pooler()) throw Error("pooler", "not in the model", "a model with one");
+  const bool teacher = mode == Mode::kTeacher;
+  const auto type = first.scalar_type();
+  return at::linear(first, impl_->pooler.weight.value(teacher).to(type),
+                    impl_->pooler.bias.value(teacher).to(type))
+      .tanh();
+}
+
 at::Tensor Module::logits(const at::Tensor& hidden, Mode mode) const {
   return capped(
-      at::linear(hidden, impl_->head_matrix(mode == Mode::kTeacher)).to(sum_type(hidden.scalar_type())),
+      at::linear(impl_->head_rows(hidden, mode == Mode::kTeacher), impl_->head_matrix(mode == Mode::kTeacher))
+          .to(sum_type(hidden.scalar_type())),
       impl_->config.logit_cap);
 }
 
 at::Tensor Module::next_token_loss(const at::Tensor& hidden, const at::Tensor& targets,
                                    const at::Tensor& weights) const {
-  return cross_entropy(flat(hidden), impl_->head_matrix(false), targets.reshape({-1}).to(hidden.device()),
-                       mean_weights(weights, hidden), 0, impl_->config.logit_cap);
+  return cross_entropy(flat(impl_->head_rows(hidden, false)), impl_->head_matrix(false),
+                       targets.reshape({-1}).to(hidden.device()), mean_weights(weights, hidden), 0,
+                       impl_->config.logit_cap);
 }
 
 at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targets, Mode mode) const {
-  return row_losses(flat(hidden), impl_->head_matrix(mode == Mode::kTeacher),
+  const bool teacher = mode == Mode::kTeacher;
+  return row_losses(flat(impl_->head_rows(hidden, teacher)), impl_->head_matrix(teacher),
                     targets.reshape({-1}).to(hidden.device()), 0, impl_->config.logit_cap)
       .view(targets.sizes());
 }
@@ -136,12 +160,12 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
     {
       at::NoGradGuard off;
       rows = attention_rows(x, teacher, pass, linear && unrotated, linear && heads_first(config));
-      wanted = parallel(rows, *pass.documents, {}, impl_->teacher[i], nullptr);
+      wanted = attend(rows, {}, impl_->teacher[i], teacher, pass);
       x = finish_layer(x, wanted, teacher, pass);
       wanted = wanted.to(type);
     }
     if (!linear) continue;
-    const at::Tensor own = parallel(rows, *pass.documents, added, config, sinks_of(teacher, pass)).to(type);
+    const at::Tensor own = attend(rows, added, config, teacher, pass).to(type);
     // A layer's error depends on no other layer's: what it was computed from can go before the next one.
     const at::Tensor error = with_gradients((own - wanted).square().mean() / wanted.square().mean(), learned);
     loss = loss.defined() ? loss + error : error;
@@ -154,6 +178,12 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
 at::Tensor Module::distill_loss(const Batch& batch) const {
   const Pass pass = impl_->pass(batch);
   const at::Tensor teacher = impl_->hidden(batch, pass, true), student = impl_->hidden(batch, pass, false);
+  if (impl_->family->is_encoder()) {
+    const auto type = sum_type(student.scalar_type());
+    const at::Tensor wanted = without_padding(teacher.to(type), batch.lengths),
+                     own = without_padding(student.to(type), batch.lengths);
+    return (own - wanted).square().sum() / wanted.square().sum();
+  }
   const at::Tensor head = impl_->head_matrix(false);
   const at::Tensor teacher_head = impl_->head_is_shared() ? head : impl_->head_matrix(true);
   return kl_divergence(flat(student), head, flat(teacher), teacher_head, mean_weights({}, student), 0,
