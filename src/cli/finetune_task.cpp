@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/finetune.h"
+#include "evaluate/classify.h"
 #include "train/classifier.h"
 #include "train/output.h"
 
@@ -74,13 +75,16 @@ TaskTexts read_task_texts(const FinetuneOptions& options) {
 }
 
 train::LabeledTokens encode(const std::vector<LabeledText>& texts, const TaskTexts& of,
-                            const TextEncoder& encoder, ThreadPool& pool) {
+                            const TextEncoder& encoder, bool typed, ThreadPool& pool) {
   train::LabeledTokens tokens;
   tokens.tokens.resize(texts.size());
   tokens.labels.resize(texts.size());
+  if (typed) tokens.types.resize(texts.size());
   pool.run(texts.size(), [&](size_t i) {
     tokens.labels[i] = static_cast<int64_t>(label_id(texts[i], of.labels));
-    tokens.tokens[i] = encoder.encode(texts[i]).tokens;
+    Tokenizer::Framed text = encoder.encode(texts[i]);
+    tokens.tokens[i] = std::move(text.tokens);
+    if (typed) tokens.types[i] = std::move(text.types);
   });
   return tokens;
 }
@@ -111,14 +115,16 @@ Encoded encode_texts(const FinetuneOptions& options, const Model& model, const T
     throw Error(model.tokenizer_folder().string(), fmt::format("{} tokens", tokenizer.vocabulary()),
                 fmt::format("at most the model's vocabulary of {}", model.config().vocabulary));
   const bool ends = model.family().positions == PositionKind::kLearned;
-  if (ends && options.length > model.config().positions && options.training.shared.app->count("--length") > 0)
+  const int64_t longest = ends ? model.config().longest() : options.length;
+  if (options.length > longest && options.training.shared.app->count("--length") > 0)
     throw Error("--length", fmt::format("{}", options.length),
-                fmt::format("at most {}, the model's positions", model.config().positions));
-  const int64_t length = ends ? std::min(options.length, model.config().positions) : options.length;
-  const TextEncoder encoder(tokenizer, length, ends ? model.config().positions : 0);
+                fmt::format("at most {}, the model's positions", longest));
+  const int64_t length = std::min(options.length, longest);
+  const TextEncoder encoder = text_encoder(model, tokenizer, length);
+  const bool typed = model.config().token_types > 1;
   ThreadPool pool(options.training.shared.threads);
-  Encoded encoded{.train = encode(texts.train, texts, encoder, pool),
-                  .valid = encode(texts.valid, texts, encoder, pool),
+  Encoded encoded{.train = encode(texts.train, texts, encoder, typed, pool),
+                  .valid = encode(texts.valid, texts, encoder, typed, pool),
                   .pad = pad_of(model, tokenizer)};
   int64_t whole = 0;
   for (const auto& tokens : encoded.train.tokens) {
