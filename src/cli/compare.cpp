@@ -26,6 +26,7 @@
 #include "cli/options.h"
 #include "cli/output.h"
 #include "evaluate/recall.h"
+#include "model/encoder.h"
 #include "model/teacher.h"
 #include "train/module.h"
 
@@ -109,6 +110,7 @@ nlohmann::json grid_object(const std::string& file) {
 
 std::shared_ptr<const Model> open_base(const CompareOptions& options) {
   const auto base = open_model(options);
+  require_decoder(*base);
   if (base->is_sidecar() || base->config().raw.contains("linear_attention"))
     throw Error(options.model, "is linearized, or a LoRA", "a softmax model with its own weights");
   return base;

@@ -36,6 +36,7 @@ nlohmann::json read_config(const PretrainOptions& options) {
   }
   const auto bos = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
   const auto eos = tokenizer.eos() ? tokenizer.eos() : tokenizer.bos();
+  if (encoder) return config;  // texts begin and end by the tokenizer's own tokens
   if (!config.contains("bos_token_id") && bos) config["bos_token_id"] = *bos;
   if (!config.contains("eos_token_id") && eos) config["eos_token_id"] = *eos;
   return config;

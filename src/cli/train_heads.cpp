@@ -13,6 +13,7 @@
 #include "cli/commands.h"
 #include "cli/training.h"
 #include "evaluate/perplexity.h"
+#include "model/encoder.h"
 #include "train/draft_heads.h"
 #include "train/written_text.h"
 
@@ -174,6 +175,7 @@ ExitStatus train_heads(TrainHeadsOptions& options) {
   check_training(training);
   train::set_threads(training.shared.threads);
   const auto model = open_model(training.shared);
+  require_decoder(*model);
   std::vector<train::Phase> phases =
       train::heads_recipe(numbers_of(training), place_of(training, model->config()));
   const int64_t context = phases.front().rows.context;

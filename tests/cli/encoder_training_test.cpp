@@ -75,6 +75,8 @@ TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
        "--packing: documents, and bert"},
       {with(pretrain, {"--tokenizer", path("words"), "--context", "3"}), "--context: 3, expected at least 4"},
       {with(pretrain, {"--tokenizer", path("maskless")}), "has no mask token"},
+      {{"train-heads", path("headless"), "--data", text(), "--tokens", "96", "-o", path("out")},
+       "bert is an encoder, which predicts no next token"},
       {{"finetune", path("headless"), "--data", text(), "--tokens", "96", "-o", path("out")},
        "has no head that predicts tokens"},
   };
