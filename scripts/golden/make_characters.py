@@ -94,6 +94,21 @@ def folds():
     return {c: fold for c, fold in rows.items() if matches(c, fold) and matches(fold, c)}
 
 
+def bert(**what):
+    return normalizers.BertNormalizer(**dict(clean_text=False, handle_chinese_chars=False, strip_accents=False,
+                                             lowercase=False) | what)
+
+
+def taken_away(**what):
+    normalizer = bert(**what)
+    return {c for c in ALL if normalizer.normalize_str(c) == ""}
+
+
+def set_apart():
+    normalizer = bert(handle_chinese_chars=True)
+    return {c for c in ALL if normalizer.normalize_str(c) == f" {c} "}
+
+
 def lower_cases():
     """Runs (first, last, step, what the first becomes), but for U+0130, which becomes two characters."""
     out = []
@@ -122,7 +137,10 @@ def main():
               ("Punctuation, as Punctuation has it.", "kPunctuation", isolated(pre_tokenizers.Punctuation())),
               ("Characters of words, as Whitespace has them.", "kWords", words()),
               ("What joins the grapheme before it, as Precompiled has it, and is newer than Unicode 14.", "kExtenders",
-               extenders())]
+               extenders()),
+              ("What BertNormalizer's clean_text takes away.", "kControls", taken_away(clean_text=True)),
+              ("What its strip_accents takes away.", "kAccents", taken_away(strip_accents=True)),
+              ("What its handle_chinese_chars sets apart.", "kIdeographs", set_apart())]
 
     with open(sys.argv[1], "w", encoding="ascii") as out:
         out.write(f"// Made by scripts/golden/make_characters.py with tokenizers {tokenizers.__version__}; not to be edited.\n")

@@ -237,6 +237,21 @@ def unigram_albert(out):
     save(out, "unigram_albert", tokenizer)
 
 
+def word_piece(out, name="word_piece_bert", **normalizer):
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(**normalizer)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.train_from_iterator(corpus(), trainers.WordPieceTrainer(
+        vocab_size=500, special_tokens=["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], show_progress=False))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    save(out, name, tokenizer)
+
+
+def word_piece_cased(out):
+    word_piece(out, "word_piece_cased", lowercase=False, clean_text=False, handle_chinese_chars=False)
+
+
 def added_flags(out):
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
@@ -344,8 +359,8 @@ def main():
     os.makedirs(out, exist_ok=True)
     failed = []
     for make in (byte_level_gpt2, byte_level_prefix_space, byte_level_llama3, byte_fallback_llama2,
-                 byte_fallback_metaspace, bpe_word_ends, unigram_albert, unigram_t5, added_flags, sentencepiece_bpe,
-                 sentencepiece_unigram):
+                 byte_fallback_metaspace, bpe_word_ends, unigram_albert, unigram_t5, added_flags, word_piece,
+                 word_piece_cased, sentencepiece_bpe, sentencepiece_unigram):
         try:
             make(out)
         except Exception:  # the others are still worth having; the exit status says that one is missing

@@ -21,6 +21,7 @@
 #include "base/thread_pool.h"
 #include "base/timing.h"
 #include "cli/bench.h"
+#include "cli/bench_encoder.h"
 #include "cli/bench_machine.h"
 #include "cli/bench_profile.h"
 #include "cli/bench_text.h"
@@ -252,7 +253,7 @@ Json measure_profile(const std::shared_ptr<const Model>& model, Decoder::Options
 }
 
 /// How fast the source is read, into memories of all layers.
-Json measure_encoder(Decoder& decoder, const std::vector<int32_t>& source, const BenchOptions& options) {
+Json measure_source(Decoder& decoder, const std::vector<int32_t>& source, const BenchOptions& options) {
   std::vector<double> seconds;
   for (int i = 0; i < options.windows; ++i) {
     const Stopwatch watch;
@@ -371,8 +372,41 @@ void check_given(const BenchOptions& options) {
                "given without --training", "--training too");
 }
 
-/// Opens a model, a folder or a config.json with random weights, up to its first token.
-Measured opened(const BenchOptions& options, const std::string& name, bool is_config, ThreadPool& pool) {
+/// A folder, or a config.json with random weights.
+std::shared_ptr<const Model> model_at(const BenchOptions& options, const std::string& name, bool is_config) {
+  SharedOptions folder = options;
+  folder.model = name;
+  return is_config ? Model::random(name, options.seed, state_type(options))
+                   : open_model(folder, Stacks::kTwo);
+}
+
+/// The table of an encoder, which decodes nothing: whole sequences per second.
+ExitStatus bench_encoder(const BenchOptions& options, const std::shared_ptr<const Model>& model,
+                         ThreadPool& pool, const JsonResult& json) {
+  refuse_given(*options.app,
+               {"--contexts", "--window-tokens", "--rows", "--sequences", "--profile", "--plot", "--beside"},
+               fmt::format("given, and {} is an encoder, which decodes nothing", model->config().model_type),
+               "--prefill-tokens, lengths of its sequences");
+  const bool given = options.app->get_option("--prefill-tokens")->count() > 0;
+  Json result = {{"model", options.config.empty() ? options.model : options.config},
+                 {"dtype", options.dtype},
+                 {"weights", options.weights},
+                 {"threads", pool.size()}};
+  result.update(measure_encoder(model,
+                                {.compute = compute_type(options.dtype), .weights = weight_type(options)},
+                                {.lengths = given ? options.prefill_tokens : std::vector<int64_t>(),
+                                 .windows = options.windows,
+                                 .seed = options.seed},
+                                pool));
+  result["peak_memory_bytes"] = peak_memory();
+  print(encoder_table(result));
+  json.write(result);
+  return ExitStatus::kDone;
+}
+
+/// Brings a model, which was opened `start` ago, up to its first token.
+Measured opened(const BenchOptions& options, const std::string& name, std::shared_ptr<const Model> model,
+                const Stopwatch& start, ThreadPool& pool) {
   const ComputeType compute = compute_type(options.dtype);
   const auto most = [](const std::vector<int64_t>& counts) {
     return counts.empty() ? 1 : *std::max_element(counts.begin(), counts.end());
@@ -384,11 +418,7 @@ Measured opened(const BenchOptions& options, const std::string& name, bool is_co
              .slots = slots,
              .max_nodes = static_cast<int>(nodes),
              .weights = weight_type(options)};
-  const Stopwatch start;
-  SharedOptions folder = options;
-  folder.model = name;
-  one.model =
-      is_config ? Model::random(name, options.seed, state_type(options)) : open_model(folder, Stacks::kTwo);
+  one.model = std::move(model);
   if (one.model->encoder())
     one.how.source =
         random_tokens(options.source.value_or(kSource), one.model->config().vocabulary, options.seed);
@@ -427,9 +457,16 @@ ExitStatus bench(const BenchOptions& options) {
   ThreadPool pool(options.threads);
   std::vector<Measured> all;
   const bool is_config = !options.config.empty();
-  all.push_back(opened(options, is_config ? options.config : options.model, is_config, pool));
-  if (!options.beside.empty())
-    all.push_back(opened(options, options.beside, !std::filesystem::is_directory(options.beside), pool));
+  const std::string& name = is_config ? options.config : options.model;
+  const Stopwatch start;
+  auto model = model_at(options, name, is_config);
+  if (model->family().is_encoder()) return bench_encoder(options, model, pool, json);
+  all.push_back(opened(options, name, std::move(model), start, pool));
+  if (!options.beside.empty()) {
+    const Stopwatch again;
+    model = model_at(options, options.beside, !std::filesystem::is_directory(options.beside));
+    all.push_back(opened(options, options.beside, std::move(model), again, pool));
+  }
   if (std::ranges::none_of(all, [](const Measured& one) { return one.model->encoder() != nullptr; }))
     refuse_given(*options.app, {"--source"}, "given for a model without an encoder",
                  "one that has one, as T5");
@@ -437,8 +474,7 @@ ExitStatus bench(const BenchOptions& options) {
   {
     ShownWork work(options, all);
     for (Measured& one : all) {
-      if (one.model->encoder())
-        one.result["encoder"] = measure_encoder(*one.decoder, one.how.source, options);
+      if (one.model->encoder()) one.result["encoder"] = measure_source(*one.decoder, one.how.source, options);
     }
     for (Measured& one : all) one.result.update(measure_prefill(*one.decoder, *one.model, options, work));
     measure_decode(all, options, work);

@@ -13,6 +13,7 @@
 #include "base/progress.h"
 #include "base/timing.h"
 #include "cli/commands.h"
+#include "cli/evaluate_classifier.h"
 #include "cli/evaluate_result.h"
 #include "cli/options.h"
 #include "cli/output.h"
@@ -21,6 +22,8 @@
 #include "evaluate/perplexity.h"
 #include "evaluate/task_prompts.h"
 #include "generate/engine.h"
+#include "model/classifier.h"
+#include "text/chat_template.h"
 
 namespace linnet::cli {
 namespace {
@@ -180,8 +183,24 @@ class Asker {
 
 ExitStatus evaluate(const EvaluateOptions& options) {
   const JsonResult json(options);
-  const std::vector<TaskSet> sets = read_sets(options);
-  Runtime runtime = open_runtime(options, {.slots = LikelihoodReader::kSlots});
+  check_device(options);
+  const bool by_head = std::ranges::any_of(options.tasks, is_by_head);
+  std::vector<TaskSet> sets = by_head ? std::vector<TaskSet>() : read_sets(options);
+  for (const TaskSet& set : sets) {
+    if (options.chat && set.task->writing)
+      throw Error("--apply-chat-template",
+                  fmt::format("given for {}, whose worked examples are texts", set.name),
+                  "tasks of multiple choice");
+  }
+  const auto model = open_any_model(options);
+  if (model->config().is_classifier()) return evaluate_classifier(options, model);
+  if (by_head) Classifier{*model};  // says that it has no head
+  Runtime runtime = make_runtime(options, {.slots = LikelihoodReader::kSlots}, model);
+  std::optional<ChatTemplate> chat;
+  if (options.chat)
+    chat = ChatTemplate::load(runtime.model->tokenizer_folder(),
+                              Tokenizer::load(runtime.model->tokenizer_folder()));
+  for (TaskSet& set : sets) set.chat = chat ? &*chat : nullptr;
   const Stopwatch watch;
   Asker asker(options, runtime, requests_of(sets));
   std::vector<SetResult> results;
@@ -206,6 +225,7 @@ ExitStatus evaluate(const EvaluateOptions& options) {
 
 void describe_evaluate(CLI::App& app, Work& work) {
   const auto options = std::make_shared<EvaluateOptions>();
+  options->app = &app;
   add_evaluation(app, *options);
   add_weights(app, *options);
   std::string known;
@@ -213,7 +233,8 @@ void describe_evaluate(CLI::App& app, Work& work) {
   comma_list(app.add_option("--tasks", options->tasks,
                             fmt::format("Tasks, such as piqa,copa: {}; glue is "
                                         "five of them, bbh the one of that "
-                                        "name, mmlu_SUBJECT one subject",
+                                        "name, mmlu_SUBJECT one subject; of a classifier, by its head, "
+                                        "glue_sst2 and so on",
                                         known)))
       ->type_name("NAMES,…")
       ->required();
@@ -240,6 +261,8 @@ void describe_evaluate(CLI::App& app, Work& work) {
       ->type_name("FILE");
   output_file(app.add_option("--html", options->html, "Write the table with bars as a page of its own"))
       ->type_name("FILE");
+  app.add_flag("--apply-chat-template", options->chat,
+               "Ask as a conversation, laid out by the model's chat template: worked examples as turns");
   app.add_flag("--alone", options->alone,
                "Read each request by itself, not what several share once: to "
                "see what sharing saves");

@@ -1,22 +1,17 @@
-// linnet finetune: next-token loss on a model as it is, softmax or linear.
+// linnet finetune: next-token loss on a model as it is, softmax or linear; with --task a classifier
+// (finetune_task.cpp).
 #include <fmt/format.h>
 
 #include <memory>
 
 #include "base/error.h"
 #include "cli/commands.h"
-#include "cli/training.h"
+#include "cli/finetune.h"
 #include "model/teacher.h"
 #include "train/output.h"
 
 namespace linnet::cli {
 namespace {
-
-struct FinetuneOptions {
-  TrainingOptions training;
-  std::string train = "all";
-  train::Trainable trainable;
-};
 
 train::OutputKind output_kind(const Model& model, train::Train what) {
   if (what == train::Train::kAll || what == train::Train::kAttention) return train::OutputKind::kFull;
@@ -26,7 +21,15 @@ train::OutputKind output_kind(const Model& model, train::Train what) {
 }
 
 ExitStatus finetune(const FinetuneOptions& options) {
+  if (!options.task.empty()) return finetune_task(options);
   const TrainingOptions& training = options.training;
+  refuse_given(*training.shared.app,
+               {"--text-fields", "--label-field", "--epochs", "--length", "--limit", "--metric", "--method",
+                "--attention", "--set"},
+               "given without --task", "--task FILE too");
+  if (training.shared.app->count("--tokens") == 0)
+    throw Error("--tokens", "is missing", "how many to train on, or --task FILE for a classifier");
+  if (options.train == "head") throw Error("--train", "head without --task", "all, attention, lora or new");
   check_training(training);
   train::set_threads(training.shared.threads);
   const auto model = open_model(training.shared, Stacks::kTwo);
@@ -73,8 +76,10 @@ void describe_finetune(CLI::App& app, Work& work) {
   add_trainable(
       app, options->train, options->trainable,
       "What is trained: all; attention (q, k, v, o, their norms, new tensors); lora (and new tensors); "
-      "new (of a linear model, the new tensors alone)");
+      "new (of a linear model, the new tensors alone); head (of a classifier, its head alone)");
+  add_task(app, *options);
   add_training(app, options->training);
+  app.get_option("--tokens")->required(false);
   app.callback([options, &work] { work = [options] { return finetune(*options); }; });
 }
 

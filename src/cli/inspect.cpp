@@ -125,6 +125,14 @@ Json memory_of(const Model& model) {
   return {{"bytes", fixed}, {"bytes_a_token", each}};
 }
 
+/// Layers whose queries and keys are not turned, of a model that turns others.
+Json without_positions(const ModelConfig& config) {
+  Json layers = Json::array();
+  for (size_t layer = 0; layer < config.rotated.size(); ++layer)
+    if (!config.rotated[layer]) layers.push_back(layer);
+  return layers.size() < config.rotated.size() ? layers : Json::array();
+}
+
 std::string tokenizer_problem(const Model& model) {
   try {
     const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
@@ -159,22 +167,34 @@ Json inspect(const Model& model) {
   Json out = {{"kind", kind_of(model)},
               {"base", model.is_sidecar() ? Json(model.base_folder().string()) : Json()},
               {"family", config.model_type},
-              {"architecture", model.family().architecture},
+              {"architecture", config.is_classifier() ? model.family().classifier_architecture()
+                                                      : std::string(model.family().architecture)},
               {"layers", config.layers},
               {"hidden_size", config.hidden},
               {"heads", config.heads},
               {"kv_heads", config.kv_heads},
               {"head_size", config.head_size},
+              {"value_size", config.value_size},
               {"intermediate_size", config.intermediate},
               {"vocabulary", config.vocabulary},
-              {"positions", config.positions},
+              {"positions", config.longest()},
               {"tied_embeddings", config.tied_embeddings},
               {"weights", weights_of(model)},
               {"attention", attention_of(model.attention())},
-              {"state", state_of(model)},
+              {"state", model.family().is_encoder() ? Json() : state_of(model)},
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
+  if (config.score_cap > 0) out["score_cap"] = config.score_cap;
+  if (config.logit_cap > 0) out["logit_cap"] = config.logit_cap;
+  if (const Json layers = without_positions(config); !layers.empty())
+    out["layers_without_positions"] = layers;
+  if (model.family().is_encoder()) {
+    out["token_types"] = config.token_types;
+    out["head"] = model.has_head();
+    out["pooler"] = model.has_pooler();
+  }
+  if (config.is_classifier()) out["labels"] = config.labels;
   if (model.encoder()) {
     out["encoder"] = {{"layers", model.encoder()->config().layers},
                       {"attention", attention_of(model.encoder()->attention())}};
@@ -221,6 +241,25 @@ std::string size_text(const Json& size) {
   return text;
 }
 
+/// What an encoder has in place of a state.
+std::string encoder_rows(const Json& out) {
+  std::string has;
+  if (out["head"].get<bool>()) has += ", a head that predicts masked tokens";
+  if (out["pooler"].get<bool>()) has += ", a pooler";
+  return row("encoder", fmt::format("sees whole sequences, {}{}",
+                                    counted(out["token_types"], "kind of token", "kinds of tokens"), has));
+}
+
+std::string last_rows(const Json& out) {
+  std::string rows;
+  if (!out["unused_tensors"].empty()) {
+    rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
+                                      out["unused_tensors"][0].dump()));
+  }
+  for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
+  return rows;
+}
+
 std::string description(const Json& out) {
   std::string rows;
   const Json& weights = out["weights"];
@@ -230,14 +269,24 @@ std::string description(const Json& out) {
                                                           out["base"].get<std::string>()));
   rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
                                     out["architecture"].get<std::string>()));
-  rows += row("sizes",
-              fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
-                          counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),
-                          out["kv_heads"].dump(), out["head_size"].dump(), out["intermediate_size"].dump()));
-  rows += row("vocabulary",
-              fmt::format("{}{}", out["vocabulary"].dump(),
-                          out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
-  rows += row("positions", out["positions"].dump());
+  if (out.contains("labels")) rows += row("labels", out["labels"].dump());
+  rows += row("sizes", fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, {} {}",
+                                   counted(out["layers"], "layer"), out["hidden_size"].dump(),
+                                   out["heads"].dump(), out["kv_heads"].dump(), out["head_size"].dump(),
+                                   out["value_size"] == out["head_size"] ? "feed-forward" : "values of",
+                                   out["intermediate_size"].dump()));
+  rows += row("vocabulary", fmt::format("{}{}", out["vocabulary"].dump(),
+                                        out["tied_embeddings"].get<bool>() && !out.contains("labels")
+                                            ? ", head tied to the embedding"
+                                            : ""));
+  rows +=
+      row("positions", out["positions"].dump() +
+                           (out.contains("layers_without_positions")
+                                ? fmt::format(", none in layers {}", out["layers_without_positions"].dump())
+                                : ""));
+  for (const auto& [key, what] : {std::pair("score_cap", "scores"), std::pair("logit_cap", "logits")})
+    if (out.contains(key))
+      rows += row("cap", fmt::format("{} x are {}·tanh(x / {})", what, out[key].dump(), out[key].dump()));
   std::string types;
   for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
   rows += row("weights", fmt::format("{}, {}{}", counted(weights["parameters"], "parameter"),
@@ -259,16 +308,12 @@ std::string description(const Json& out) {
   } else {
     rows += attention_rows(out["attention"]);
   }
+  if (out["state"].is_null()) return rows + encoder_rows(out) + last_rows(out);
   const Json& state = out["state"];
   rows += row("state", fmt::format("{}, a sequence, keys and values in {}", size_text(state),
                                    state["type"].get<std::string>()));
   if (out.contains("memory")) rows += row("memory", size_text(out["memory"]) + " of what the encoder read");
-  if (!out["unused_tensors"].empty()) {
-    rows += row("unused", fmt::format("{}, as {}", counted(std::ssize(out["unused_tensors"]), "tensor"),
-                                      out["unused_tensors"][0].dump()));
-  }
-  for (const Json& problem : out["problems"]) rows += row("problem", problem.get<std::string>());
-  return rows;
+  return rows + last_rows(out);
 }
 
 }  // namespace

@@ -10,9 +10,9 @@
 #include "attention/method.h"
 #include "attention/presets.h"
 #include "base/error.h"
-#include "base/json.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "cli/attention_choice.h"
 #include "cli/commands.h"
 #include "cli/spending.h"
 #include "cli/training.h"
@@ -26,88 +26,20 @@ namespace {
 
 struct LinearizeOptions {
   TrainingOptions training;
-  std::string method, attention, budgets, recipe = "transfer", train;
-  std::vector<std::string> set;
+  AttentionChoice chosen;
+  std::string budgets, recipe = "transfer", train;
   Spending spending;
   train::Trainable trainable;
 };
 
-/// The JSON object that an option gives as text, or as a file with it.
-nlohmann::json given_object(const std::string& option, const std::string& given) {
-  const size_t first = given.find_first_not_of(" \t\r\n");
-  if (first == given.npos) throw Error(option, "nothing in it", "JSON text, or a file with it");
-  const bool text = given[first] == '{' || given[first] == '[';
-  std::error_code error;
-  if (!text && !std::filesystem::exists(given, error)) {
-    const auto known = methods();
-    const bool is_method =
-        option == "--attention" &&
-        std::any_of(known.begin(), known.end(), [&](const Method* m) { return m->name == given; });
-    throw Error(option, fmt::format("\"{}\" is no file and no JSON object", printable(given, 60)),
-                is_method ? fmt::format("JSON text, or a file with it; did you mean --method {}?", given)
-                          : "JSON text, or a file with it");
-  }
-  nlohmann::json object = text ? parse_json(given, option) : read_json(given);
-  if (!object.is_object()) throw Error(option, printable(given), "a JSON object");
-  return object;
-}
-
-/// The `linear_attention` object of --attention, which may stand in a config.json.
-nlohmann::json given_attention(const std::string& given) {
-  nlohmann::json object = given_object("--attention", given);
-  if (object.contains("linear_attention")) object = object["linear_attention"];
-  if (!object.is_object()) throw Error("--attention", printable(given), "a JSON object");
-  return object;
-}
-
-/// The keys of --set and their values.
-nlohmann::json keys_of(const std::vector<std::string>& set) {
-  nlohmann::json object = nlohmann::json::object();
-  for (const std::string& item : set) {
-    const size_t equals = item.find('=');
-    if (equals == std::string::npos || equals == 0)
-      throw Error("--set", printable(item), "KEY=VALUE, such as group=32");
-    const std::string key = item.substr(0, equals), value = item.substr(equals + 1);
-    if (object.contains(key))
-      throw Error("--set", fmt::format("{} twice", printable(key, 60)), "each key once");
-    const bool is_text =
-        value.empty() || std::string_view("{[\"").find(value.front()) == std::string_view::npos;
-    const nlohmann::json parsed = is_text ? nlohmann::json::parse(value, nullptr, /*allow_exceptions=*/false)
-                                          : parse_json(value, "--set: " + printable(key, 60));
-    object[key] = parsed.is_discarded() ? nlohmann::json(value) : parsed;
-  }
-  return object;
-}
-
 /// Keys that say how many tokens a head sees exactly: given one, nothing is bought unasked.
 constexpr std::array kWindowKeys{"group", "local_groups", "kept", "alpha", "layers"};
 
-/// The `linear_attention` object: --method or --attention, changed by --set, then by --budgets; each with its
-/// option, so that an error blames the first with which it is wrong.
-using Stages = std::vector<std::pair<const char*, nlohmann::json>>;
-
 Stages stages_of(const LinearizeOptions& options, int layers, bool spends) {
-  Stages stages;
-  if (options.training.shared.app->count("--attention") == 0) {
-    const bool is_named = options.training.shared.app->count("--method") > 0;
-    stages.push_back({"--method", is_named ? method_attention(options.method, layers)
-                                  : spends ? attention_to_spend_on()
-                                           : method_attention("grouped", layers)});
-  } else {
-    refuse_given(*options.training.shared.app, {"--method"}, "given with --attention", "one of the two");
-    stages.push_back({"--attention", given_attention(options.attention)});
-  }
-  if (!options.set.empty()) {
-    nlohmann::json object = stages.back().second;
-    const nlohmann::json changes = keys_of(options.set);
-    if (options.attention.empty()) {
-      object = with_changes(object, changes);
-    } else {
-      object.update(changes);
-    }
-    stages.push_back({"--set", object});
-  }
-  if (options.training.shared.app->count("--budgets") > 0)
+  const CLI::App& app = *options.training.shared.app;
+  Stages stages = stages_of(app, options.chosen, layers,
+                            spends ? attention_to_spend_on() : method_attention("grouped", layers));
+  if (app.count("--budgets") > 0)
     stages.push_back({"--budgets", with_budgets(stages.back().second,
                                                 given_object("--budgets", options.budgets), "--budgets")});
   return stages;
@@ -136,15 +68,6 @@ Stages of_stacks(Stages stages) {
   return stages;
 }
 
-std::vector<AttentionConfig> attention_of(const Stages& stages, const ModelConfig& config) {
-  try {
-    return attention_over(config, stages.back().second, stages.back().first);
-  } catch (const Error&) {
-    for (const auto& [option, object] : stages) attention_over(config, object, option);
-    throw;
-  }
-}
-
 /// Whether changes say how wide a window is, of all layers or of one.
 bool sets_windows(const nlohmann::json& changes) {
   const auto layers = changes.find("layers");
@@ -162,11 +85,11 @@ std::string state_of(const LinearizeOptions& options, const Model& model) {
   if (!options.spending.state.empty()) return options.spending.state;
   const bool can_measure = options.training.numbers.tokens > 0 &&
                            (!options.training.data.empty() || !options.spending.reach.empty());
-  const nlohmann::json keys = keys_of(options.set);
+  const nlohmann::json keys = keys_of(options.chosen.set);
   const bool is_open = std::none_of(kWindowKeys.begin(), kWindowKeys.end(),
                                     [&](const char* key) { return keys.contains(key); });
-  if (!options.method.empty() || !options.attention.empty() || !options.budgets.empty() || !can_measure ||
-      model.config().positions < kLongContext || !is_open)
+  if (!options.chosen.method.empty() || !options.chosen.attention.empty() || !options.budgets.empty() ||
+      !can_measure || model.config().positions < kLongContext || !is_open)
     return {};
   note(fmt::format("--state {} as no window is given (--set local_groups=4: the same for every head)",
                    kRecommendedState));
@@ -180,7 +103,7 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
   Spending spending = options.spending;
   if (!spending.state.empty()) {
     refuse_given(app, {"--budgets"}, "given with --state", "one of the two");
-    if (sets_windows(keys_of(options.set)))
+    if (sets_windows(keys_of(options.chosen.set)))
       throw Error("--set", "local_groups given with --state, which chooses them", "one of the two");
   }
   if (model->encoder()) {
@@ -200,7 +123,7 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
   }
   check_spendable(layers);
   if (options.training.numbers.tokens > 0) check_data(options.training);
-  const bool is_fixed = object.contains("group") || !options.attention.empty();
+  const bool is_fixed = object.contains("group") || !options.chosen.attention.empty();
   if (is_fixed) return spend(spending, options.training, model, {0}, [&](int) { return layers; });
   return spend(spending, options.training, model, {16, 32, 64}, [&](int group) {
     return attention_over(model->config(), with_changes(object, {{"group", group}}), "--state");
@@ -266,7 +189,7 @@ train::OutputKind output_kind(const train::Trainable& trainable) {
 
 /// Which option made the attention what it is, as far as an error must name one.
 std::string attention_option(const LinearizeOptions& options) {
-  return options.attention.empty() ? "--method" : "--attention";
+  return options.chosen.attention.empty() ? "--method" : "--attention";
 }
 
 ExitStatus linearize(const LinearizeOptions& options) {
@@ -336,15 +259,8 @@ ExitStatus linearize(const LinearizeOptions& options) {
 void describe_linearize(CLI::App& app, Work& work) {
   const auto options = std::make_shared<LinearizeOptions>();
   add_model(app, options->training.shared);
-  app.add_option("--method", options->method,
-                 "Attention of every layer as it stands (`linnet methods` lists them) [where windows are "
-                 "bought, t2r with softmax over them; else grouped]");
-  app.add_option(
-         "--attention", options->attention,
-         "The whole linear_attention object instead: JSON text, or a file with it such as a config.json")
-      ->type_name("JSON");
-  app.add_option("--set", options->set, "Sets keys of that object: group=32 local_groups=2 …")
-      ->type_name("KEY=VALUE");
+  add_attention_choice(app, options->chosen,
+                       "where windows are bought, t2r with softmax over them; else grouped");
   add_spending(app, options->spending);
   add_state_type(app, options->training.shared);
   app.add_option(

@@ -242,6 +242,14 @@ Model::OpenOptions open_options(const SharedOptions& options) {
 }
 
 std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks most) {
+  auto model = open_any_model(options, most);
+  if (model->config().is_classifier())
+    throw Error(options.model, "is a classifier, which has no head over the vocabulary",
+                "a language model; of a classifier, linnet classify or finetune --task");
+  return model;
+}
+
+std::shared_ptr<const Model> open_any_model(const SharedOptions& options, Stacks most) {
   auto model = Model::open(options.model, open_options(options));
   if (model->encoder() && most == Stacks::kOne)
     throw Error(
@@ -272,11 +280,15 @@ std::optional<kernels::WeightType> weight_type(const SharedOptions& options) {
 
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how, Stacks most) {
   check_device(options);
+  return make_runtime(options, how, open_model(options, most));
+}
+
+Runtime make_runtime(const SharedOptions& options, Decoder::Options how, std::shared_ptr<const Model> model) {
   how.compute = compute_type(options.dtype);
   how.weights = weight_type(options);
   how.device = options.device;
   Runtime runtime;
-  runtime.model = open_model(options, most);
+  runtime.model = std::move(model);
   runtime.pool = std::make_unique<ThreadPool>(options.threads);
   runtime.decoder = Decoder::make(runtime.model, how, *runtime.pool);
   return runtime;

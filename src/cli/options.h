@@ -109,6 +109,8 @@ enum class Stacks { kOne, kTwo };
 
 /// Opens MODEL so; one warning where weights in it are not used. Throws Error on one of two stacks where one
 /// is taken.
+std::shared_ptr<const Model> open_any_model(const SharedOptions& options, Stacks most = Stacks::kOne);
+/// The same; refuses a classifier, which has no head over the vocabulary.
 std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks most = Stacks::kOne);
 
 /// What --state-type asks for, else as --dtype; empty: as the weights.
@@ -124,5 +126,7 @@ struct Runtime {
 };
 /// Opens MODEL on --device with --threads and --dtype, which takes the place of how.compute.
 Runtime open_runtime(const SharedOptions& options, Decoder::Options how = {}, Stacks most = Stacks::kOne);
+/// The same of a model that is open.
+Runtime make_runtime(const SharedOptions& options, Decoder::Options how, std::shared_ptr<const Model> model);
 
 }  // namespace linnet::cli

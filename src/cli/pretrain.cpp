@@ -26,8 +26,17 @@ nlohmann::json read_config(const PretrainOptions& options) {
   nlohmann::json config = read_json(file);
   if (!config.is_object()) throw Error(file.string(), "is no object", "a config.json");
   const Tokenizer tokenizer = Tokenizer::load(options.tokenizer);
+  const auto type = config.find("model_type");
+  const bool encoder = type != config.end() && type->is_string() &&
+                       family_of(type->get<std::string>(), file.string()).is_encoder();
+  if (encoder && !config.contains("pad_token_id")) {
+    for (const char* name : {"[PAD]", "<pad>"}) {
+      if (const auto pad = tokenizer.special_id_of(name)) config["pad_token_id"] = *pad;
+    }
+  }
   const auto bos = tokenizer.bos() ? tokenizer.bos() : tokenizer.eos();
   const auto eos = tokenizer.eos() ? tokenizer.eos() : tokenizer.bos();
+  if (encoder) return config;  // texts begin and end by the tokenizer's own tokens
   if (!config.contains("bos_token_id") && bos) config["bos_token_id"] = *bos;
   if (!config.contains("eos_token_id") && eos) config["eos_token_id"] = *eos;
   return config;

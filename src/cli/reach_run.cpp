@@ -11,6 +11,7 @@
 #include "base/progress.h"
 #include "cli/documents.h"
 #include "format/fields.h"
+#include "model/encoder.h"
 #include "model/slot_file.h"
 
 namespace linnet::cli {
@@ -54,6 +55,7 @@ int64_t context_of(const ReachRun& run, const Documents& documents, const Model&
 std::optional<MeasuredReach> run_reach(const ReachRun& run, const std::vector<std::filesystem::path>& files,
                                        const SharedOptions& options,
                                        const std::shared_ptr<const Model>& model, const std::string& where) {
+  require_decoder(*model);
   if (run.context) options_of(run, *run.context);
   const Tokenizer tokenizer = Tokenizer::load(model->tokenizer_folder());
   const Documents documents = read_ids(files, options.texts, *model, tokenizer, run.tokens);

@@ -19,6 +19,7 @@
 #include "cli/output.h"
 #include "cli/recall_result.h"
 #include "evaluate/perplexity.h"
+#include "model/encoder.h"
 #include "model/state_size.h"
 
 namespace linnet::cli {
@@ -134,6 +135,7 @@ ExitStatus recall(const RecallCommandOptions& options) {
   check_device(options);
   const ComputeType compute = compute_type(options.dtype);
   const auto model = open_model(options);
+  require_decoder(*model);
   const Tokenizer tokenizer = Tokenizer::load(model->tokenizer_folder());
   const Documents documents = read_ids(options.files, options.texts, *model, tokenizer, options.tokens);
   const int64_t context = choose_context(options, *model, documents);

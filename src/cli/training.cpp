@@ -36,7 +36,33 @@ struct Prepared {
   std::optional<train::Validation> validation;
   std::optional<train::Learner> learner;
   std::optional<SpanTokens> spans;
+  std::optional<train::EncoderTokens> special;  // of an encoder
 };
+
+/// An encoder learns of masked tokens where a decoder learns of the next ones; what only the latter can is
+/// refused. Throws Error where the model has no head for that.
+std::vector<train::Phase> phases_of(const TrainingOptions& options, const TrainingRun& run,
+                                    const train::Module& module) {
+  std::vector<train::Phase> phases = run.phases;
+  if (!module.family().is_encoder()) return phases;
+  const std::string& family = module.config().model_type;
+  if (!options.valid.empty())
+    throw Error("--valid", fmt::format("given, and {} is an encoder, which has no bits per byte", family),
+                "none: training.jsonl has the loss");
+  if (options.packing == "documents")
+    throw Error("--packing", fmt::format("documents, and {} is an encoder", family), "stream");
+  for (train::Phase& phase : phases) {
+    if (phase.rows.context < 4)
+      throw Error("--context", fmt::format("{}", phase.rows.context),
+                  "at least 4 tokens, of which two frame them");
+    if (phase.objective != train::Objective::kNextToken) continue;
+    phase.objective = train::Objective::kMasked;
+    if (!run.learner && !module.has_head())
+      throw Error(run.model->base_folder().string(), "has no head that predicts tokens",
+                  fmt::format("a {} folder, or --recipe transfer", module.family().architecture));
+  }
+  return phases;
+}
 
 /// A row that is longer than all of the text holds it again and again, and teaches to repeat it.
 void warn_of_short_text(int64_t tokens, const std::vector<train::Phase>& phases) {
@@ -62,6 +88,11 @@ std::optional<SpanTokens> spans_of(const TrainingOptions& options, const Trainin
   return tokens;
 }
 
+bool is_masked(const std::vector<train::Phase>& phases) {
+  return std::any_of(phases.begin(), phases.end(),
+                     [](const train::Phase& phase) { return phase.objective == train::Objective::kMasked; });
+}
+
 /// Reads and encodes --valid and --data. The pool's threads are gone when libtorch's begin.
 Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const train::Module& module) {
   check_data(options);
@@ -69,9 +100,14 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   if (tokenizer.vocabulary() > module.config().vocabulary)
     throw Error(run.tokenizer.string(), fmt::format("{} tokens", tokenizer.vocabulary()),
                 fmt::format("at most the model's vocabulary of {}", module.config().vocabulary));
-  const int32_t start = start_token(tokenizer, run);
   Prepared prepared;
   prepared.spans = spans_of(options, run, module, tokenizer);
+  if (module.family().is_encoder()) {
+    prepared.special = train::EncoderTokens::of(tokenizer, run.tokenizer.string());
+    if (is_masked(run.phases) && prepared.special->mask < 0)
+      throw Error(run.tokenizer.string(), "has no mask token", "[MASK] or <mask> among its special tokens");
+  }
+  const int32_t start = prepared.special ? prepared.special->separator : start_token(tokenizer, run);
   ThreadPool pool(options.shared.threads);
   if (!options.valid.empty()) {
     prepared.validation.emplace(options.valid, tokenizer, start, options.valid_window, options.valid_bytes,
@@ -287,7 +323,9 @@ std::string memory_of(const train::RunResult& result) {
          fmt::format(", on the device {:.0f} MB", static_cast<double>(result.peak_device_memory) * 1e-6);
 }
 
-ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& run) {
+ExitStatus run_training(const TrainingOptions& options, train::Module& module, const TrainingRun& asked) {
+  TrainingRun run = asked;
+  run.phases = phases_of(options, asked, module);
   check_floor(options, run.phases);
   const JsonResult json(options.shared);
   train::RunResult result;
@@ -304,6 +342,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     train::RunOptions how = run_options(options, run, prepared.text, module);
     how.learner = prepared.learner;
     how.spans = prepared.spans;
+    how.special = prepared.special;
     const bool scored = prepared.validation && !run.learner;
     result =
         train::run_phases(module, prepared.text, scored ? &*prepared.validation : nullptr, run.phases, how);

@@ -135,7 +135,7 @@ train::Module::Options module_options(const TrainingOptions& options, const Mode
 }
 
 train::Place place_of(const TrainingOptions& options, const ModelConfig& config) {
-  return {.cuda = train::parse_device(options.shared.device).is_cuda(), .positions = config.positions};
+  return {.cuda = train::parse_device(options.shared.device).is_cuda(), .positions = config.longest()};
 }
 
 train::Hyperparameters numbers_of(const TrainingOptions& options) {

@@ -37,6 +37,12 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
                                      ThreadPool& pool,
                                      const std::function<void(const CheckResult&)>& report = {});
 
+/// An encoder's, which check_model() runs on one: its rows do not depend on what is encoded beside it, all of
+/// them on every token, and not on the arithmetic.
+std::vector<CheckResult> check_encoder(std::shared_ptr<const Model> model, const CheckOptions& options,
+                                       double tolerance, ThreadPool& pool,
+                                       const std::function<void(const CheckResult&)>& report);
+
 /// The same on any decoder with two slots that takes kNodes + 1 nodes a step.
 struct CheckSubject {
   static constexpr int kNodes = 24, kDepth = 6;  // of the trees that are tried

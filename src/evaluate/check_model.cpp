@@ -66,6 +66,12 @@ std::vector<int32_t> source_of(const Model& model, uint64_t seed) {
 std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const CheckOptions& options,
                                      ThreadPool& pool,
                                      const std::function<void(const CheckResult&)>& report) {
+  if (model->family().is_encoder()) {
+    double most = tolerance_of(options.compute);
+    for (const AttentionConfig& layer : model->attention())
+      most = std::max(most, tolerance_of(options.compute, layer));
+    return check_encoder(std::move(model), options, most, pool, report);
+  }
   const bool learned = model->family().positions == PositionKind::kLearned;
   // Past the first fold that follows a fold, and a little: everything that can happen has happened.
   int64_t enough = 64;

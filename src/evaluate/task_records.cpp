@@ -205,33 +205,9 @@ size_t gold_of(const Layout& layout, const json& record, const std::string& gold
   return static_cast<size_t>(found - labels.begin()) % choices;
 }
 
-/// The file `name`, packed or not. Nothing where there is none.
-std::optional<fs::path> file_of(const fs::path& folder, std::string_view name) {
-  for (const char* ending : {".jsonl.xz", ".jsonl", ".jsonl.gz", ".jsonl.zst"}) {
-    const fs::path file = folder / (std::string(name) + ending);
-    std::error_code ignored;
-    if (fs::exists(file, ignored)) return file;
-  }
-  return {};
-}
-
-/// Calls `take` with each record and where it stands.
-template <class Take>
-void for_each_record(const fs::path& file, const Take& take) {
-  for_each_line(
-      file,
-      [&](std::string_view line, size_t number) {
-        if (strip(line).empty()) return true;
-        const std::string where = fmt::format("{}:{}", file.string(), number);
-        take(parse_json(line, where, {.bytes = kRecordBytes}), where);
-        return true;
-      },
-      kRecordBytes);
-}
-
 std::vector<TaskExample> read_examples(const Task& task, const fs::path& file) {
   std::vector<TaskExample> examples;
-  for_each_record(file, [&](const json& record, const std::string& where) {
+  for_each_task_record(file, [&](const json& record, const std::string& where) {
     examples.push_back(example_of(task, record, where));
   });
   return examples;
@@ -244,7 +220,7 @@ std::string field_of(std::string_view field, const json& record, const std::stri
 /// The worked examples of each subject, as examples without choices.
 std::vector<TaskExample> read_worked(const Task& task, const fs::path& file) {
   std::vector<TaskExample> examples;
-  for_each_record(file, [&](const json& record, const std::string& where) {
+  for_each_task_record(file, [&](const json& record, const std::string& where) {
     if (!record.is_object())
       throw Error(where, "no JSON object", fmt::format("worked examples of {}", task.title));
     const WorkedExamples worked = worked_examples(field_of(task.worked, record, where), where);
@@ -260,7 +236,7 @@ std::vector<TaskExample> read_worked(const Task& task, const fs::path& file) {
 std::vector<TaskExample> read_scored(const Task& task, const fs::path& data) {
   std::vector<TaskExample> examples;
   for (const std::string_view name : task.files) {
-    const auto file = file_of(data, name);
+    const auto file = task_file(data, name);
     if (!file)
       throw Error((data / std::string(name)).string() + ".jsonl.xz", "not there",
                   fmt::format("the records of {} (--data FOLDER; .jsonl, "
@@ -295,6 +271,28 @@ void describe(TaskSet& set, const std::vector<TaskExample>& pool, const fs::path
 }
 
 }  // namespace
+
+std::optional<fs::path> task_file(const fs::path& folder, std::string_view name) {
+  for (const char* ending : {".jsonl.xz", ".jsonl", ".jsonl.gz", ".jsonl.zst"}) {
+    const fs::path file = folder / (std::string(name) + ending);
+    std::error_code ignored;
+    if (fs::exists(file, ignored)) return file;
+  }
+  return {};
+}
+
+void for_each_task_record(const fs::path& file,
+                          const std::function<void(const json&, const std::string&)>& take) {
+  for_each_line(
+      file,
+      [&](std::string_view line, size_t number) {
+        if (strip(line).empty()) return true;
+        const std::string where = fmt::format("{}:{}", file.string(), number);
+        take(parse_json(line, where, {.bytes = kRecordBytes}), where);
+        return true;
+      },
+      kRecordBytes);
+}
 
 std::string render_template(std::string_view text, const json& record, const std::string& where) {
   return render_all(text, record, where).front();
@@ -364,7 +362,7 @@ std::vector<TaskSet> read_task(const TaskChoice& choice, const TaskOptions& opti
         fmt::format("a `{}` of {}", task.subject, (options.data / std::string(task.files[0])).string()));
   const int shots = options.shots.value_or(task.shots);
   const bool asks_file = shots > 0 || !task.worked.empty();  // it has the description too
-  const auto shots_file = asks_file ? file_of(options.data, task.shots_file) : std::nullopt;
+  const auto shots_file = asks_file ? task_file(options.data, task.shots_file) : std::nullopt;
   if (asks_file && !shots_file && task.shots > 0)  // a task that always has them has its own file
     throw Error((options.data / std::string(task.shots_file)).string() + ".jsonl.xz", "not there",
                 fmt::format("the few-shot examples of {}{}", task.title,

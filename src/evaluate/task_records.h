@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -13,6 +14,16 @@
 #include "evaluate/tasks.h"
 
 namespace linnet {
+
+class ChatTemplate;
+
+/// The file of a task's records `name`, packed or not. Nothing where there is none.
+std::optional<std::filesystem::path> task_file(const std::filesystem::path& folder, std::string_view name);
+
+/// Calls `take` with each record of a file of JSON, one a line, plain or packed, and where it stands. Throws
+/// Error on a line that is no JSON.
+void for_each_task_record(const std::filesystem::path& file,
+                          const std::function<void(const nlohmann::json&, const std::string&)>& take);
 
 /// `text` with every `{field|change|…}` replaced by that field of the record. Numbers are written as digits.
 /// Changes: strip (white space at both ends), chop (the last character), connector (cause: because, effect:
@@ -56,6 +67,7 @@ struct TaskSet {
   std::vector<TaskExample> examples;
   std::vector<TaskExample> shot_pool;  // of which each example's first `shots` are taken
   bool shots_from_examples = false;    // the pool is the scored files' own: without the example itself
+  const ChatTemplate* chat = nullptr;  // lays prompts out as a conversation; outlives the set
 };
 
 struct TaskOptions {

@@ -76,7 +76,10 @@ void read_smollm3(const Fields& fields, ModelConfig& config) {
 
 /// FLASH's one head, the size of its values, its norm.
 void read_flash(const Fields& fields, ModelConfig& config) {
-  for (const char* key : {"num_attention_heads", "num_key_value_heads"}) fields.optional_integer(key, 1, 1);
+  for (const char* key : {"num_attention_heads", "num_key_value_heads"}) {
+    if (fields.optional_integer(key, 1, 1 << 16).value_or(1) > 1)
+      fields.refuse(key, "1: a gated attention unit has one head");
+  }
   config.value_size = config.intermediate;
   constexpr std::pair<std::string_view, NormKind> kNorms[] = {
       {"scale_norm", NormKind::kScale}, {"rms_norm", NormKind::kRms}, {"layer_norm", NormKind::kLayer}};
@@ -111,6 +114,23 @@ void read_t5(const Fields& fields, ModelConfig& config) {
   const bool scaled = fields.optional_boolean("scale_decoder_outputs").value_or(config.tied_embeddings);
   config.tied_embeddings = config.tied_embeddings && scaled;
   if (scaled) config.head_scale = 1 / std::sqrt(static_cast<double>(config.hidden));
+}
+
+void read_bert(const Fields& fields, ModelConfig& config) {
+  constexpr int64_t kMostTypes = 1 << 16;
+  config.token_types = fields.optional_integer("type_vocab_size", 1, kMostTypes).value_or(2);
+  if (fields.optional_string("position_embedding_type").value_or("absolute") != "absolute")
+    fields.refuse("position_embedding_type", "absolute (learned positions)");
+  if (fields.boolean("is_decoder", false)) fields.refuse("is_decoder", "false (an encoder)");
+}
+
+/// Its positions count on from behind the padding's.
+void read_roberta(const Fields& fields, ModelConfig& config) {
+  read_bert(fields, config);
+  config.first_position = fields.optional_integer("pad_token_id", 0, INT32_MAX).value_or(1) + 1;
+  if (config.first_position >= config.positions)
+    fields.refuse(family_of(config.model_type, fields.where()).keys.positions,
+                  fmt::format("more than {}, which positions begin with", config.first_position));
 }
 
 // ---------------------------------------------------------------- rows
@@ -402,8 +422,68 @@ constexpr Family t5() {
   return row;
 }
 
-constexpr Family kFamilies[] = {llama(), mistral(), qwen2(),    qwen3(), smollm3(), phi3(), olmo2(),
-                                gemma(), gemma2(),  gpt_neox(), gpt2(),  flash(),   t5()};
+constexpr Family bert() {
+  Family row;
+  row.model_type = "bert";
+  row.architecture = "BertForMaskedLM";
+  row.keys.kv_heads = "";
+  row.keys.epsilon = "layer_norm_eps";
+  row.defaults = {.activation = "gelu", .positions = 512, .epsilon = 1e-12, .tied = true};
+  row.attention_bias = row.attention_output_bias = row.mlp_bias = Bias::kAlways;
+  row.read_more = read_bert;
+  row.stack = Stack::kEncoder;
+  row.norm = NormKind::kLayer;
+  row.norm_after_sum = true;
+  row.positions = PositionKind::kLearned;
+  row.gated = false;
+  row.prefix = "bert.";
+  row.embedding = "embeddings.word_embeddings";
+  row.position_embedding = "embeddings.position_embeddings";
+  row.token_type_embedding = "embeddings.token_type_embeddings";
+  row.embedding_norm = "embeddings.LayerNorm";
+  row.pooler = "pooler.dense";
+  row.head = "cls.predictions.decoder";
+  row.head_dense = "cls.predictions.transform.dense";
+  row.head_norm = "cls.predictions.transform.LayerNorm";
+  row.classifier = {ReadRow::kFirst, "bert.pooler.dense", "classifier", true};
+  row.head_bias = "cls.predictions";
+  row.layer = "encoder.layer.{}.";
+  row.q = "attention.self.query";
+  row.k = "attention.self.key";
+  row.v = "attention.self.value";
+  row.o = "attention.output.dense";
+  row.attention_post_norm = "attention.output.LayerNorm";
+  row.up = "intermediate.dense";
+  row.down = "output.dense";
+  row.feed_forward_post_norm = "output.LayerNorm";
+  row.attention = "attention.self.";
+  return row;
+}
+
+constexpr Family roberta() {
+  Family row = bert();
+  row.model_type = "roberta";
+  row.architecture = "RobertaForMaskedLM";
+  row.read_more = read_roberta;
+  row.prefix = "roberta.";
+  row.head = "lm_head.decoder";
+  row.head_dense = "lm_head.dense";
+  row.head_norm = "lm_head.layer_norm";
+  row.classifier = {ReadRow::kFirst, "classifier.dense", "classifier.out_proj", true};
+  row.head_bias = "lm_head";
+  return row;
+}
+
+constexpr Family xlm_roberta() {
+  Family row = roberta();
+  row.model_type = "xlm-roberta";
+  row.architecture = "XLMRobertaForMaskedLM";
+  return row;
+}
+
+constexpr Family kFamilies[] = {llama(), mistral(), qwen2(),       qwen3(),    smollm3(), phi3(),
+                                olmo2(), gemma(),   gemma2(),      gpt_neox(), gpt2(),    flash(),
+                                bert(),  roberta(), xlm_roberta(), t5()};
 
 // Decoders whose feed-forwards are many, of which a token takes some.
 constexpr std::string_view kMixtures[] = {
@@ -412,6 +492,11 @@ constexpr std::string_view kMixtures[] = {
     "minimax",  "llama4",      "ernie4_5_moe", "hunyuan_v1_moe", "bailing_moe", "jamba"};
 
 }  // namespace
+
+std::string Family::classifier_architecture() const {
+  const size_t name = std::min(architecture.find("For"), architecture.find("LMHead"));
+  return std::string(architecture.substr(0, name)) + "ForSequenceClassification";
+}
 
 std::span<const Family> families() { return kFamilies; }
 

@@ -75,6 +75,18 @@ struct ConfigDefaults {
   double theta = 10000, rotary_part = 1;
 };
 
+/// Of a classifier's final normed rows, the one that its head reads.
+enum class ReadRow { kLast, kFirst };
+
+/// A classifier's head: logits = out(tanh(dense(row))), without `dense` out(row). Modules by their full
+/// names; transformers' NAMEForSequenceClassification.
+struct ClassifierHead {
+  ReadRow row = ReadRow::kLast;
+  std::string_view dense;          // "": none
+  std::string_view out = "score";  // "": the family has no classifiers
+  bool biased = false;             // both
+};
+
 struct Family {
   std::string_view model_type;    // config.json's `model_type`
   std::string_view architecture;  // its `architectures` entry
@@ -92,6 +104,7 @@ struct Family {
 
   Stack stack = Stack::kDecoder;
   NormKind norm = NormKind::kRms;  // unless config.json says another (ModelConfig::norm)
+  bool norm_after_sum = false;  // post norms run over the residual stream with the block's output added to it
   QkNorm qk_norm = QkNorm::kNone;
   PositionKind positions = PositionKind::kRotary;
   QkvParts qkv = QkvParts::kApart;
@@ -109,7 +122,12 @@ struct Family {
   std::string_view prefix;  // of every name but the head's; folders without it are read too ("transformer.")
   std::string_view embedding, position_embedding, final_norm, head;
   std::string_view relative_bias;  // [buckets, heads], of all layers
-  std::string_view layer;          // what stands before those below, `{}` being the layer: "layers.{}."
+  // Of encoders: of the kind of a token, added to the embeddings, and the norm of their sum.
+  std::string_view token_type_embedding, embedding_norm;
+  // What a folder may go without: the first token's row made one of a sequence; the language model's head,
+  // which is head(head_norm(act(head_dense(x)))), with the bias of `head_bias`.
+  std::string_view pooler, head_dense, head_norm, head_bias;
+  std::string_view layer;  // what stands before those below, `{}` being the layer: "layers.{}."
   // A block is norm → … → post_norm, added to the residual stream. Without `gate` a gated feed-forward has
   // one matrix [gate; up], named by `up`.
   std::string_view attention_norm, q, k, v, q_norm, k_norm, o, attention_post_norm;
@@ -121,8 +139,12 @@ struct Family {
   // Of a stack with an encoder, between the two: norm → q of its own rows, k and v of the encoder's.
   std::string_view cross_norm, cross_q, cross_k, cross_v, cross_o, cross_attention;
 
+  ClassifierHead classifier;
+
   bool is_gate_fused() const { return gated && gate.empty(); }
   bool is_encoder() const { return stack == Stack::kEncoder; }
+  /// The `architectures` entry of a classifier: "LlamaForSequenceClassification".
+  std::string classifier_architecture() const;
 };
 
 std::span<const Family> families();

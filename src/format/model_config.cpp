@@ -168,7 +168,8 @@ void read_sizes(const Fields& fields, const Family& family, ModelConfig& config)
     fields.refuse(keys.heads, fmt::format("a divisor of {} {}", keys.hidden, config.hidden));
   config.head_size = config.value_size = head_size.value_or(config.hidden / config.heads);
   const auto intermediate = fields.optional_integer(keys.intermediate, 1, kMaxSize);
-  if (!intermediate && !learned) fields.refuse(keys.intermediate, "the feed-forward's size");
+  if (!intermediate && !learned)
+    fields.refuse(keys.intermediate, family.gated_unit ? "the size of values" : "the feed-forward's size");
   config.intermediate = intermediate.value_or(4 * config.hidden);
 }
 
@@ -191,6 +192,38 @@ void read_rotary(const Fields& fields, const Family& family, ModelConfig& config
     throw Error(fields.where(), fmt::format("{} rotary numbers a head", rotary), "an even number");
 }
 
+constexpr size_t kMostLabels = 10'000;  // of our own choice
+
+/// A classifier's labels by id: transformers has two, LABEL_0 and LABEL_1, where config.json names none.
+std::vector<std::string> labels_of(const Fields& fields) {
+  const auto kind = fields.optional_string("problem_type").value_or("single_label_classification");
+  if (kind != "single_label_classification")
+    fields.refuse("problem_type", "single_label_classification, one label per text");
+  std::vector<std::string> labels;
+  const Json* names = fields.find("id2label");
+  if (names == nullptr) {
+    const int64_t count = fields.optional_integer("num_labels", 2, kMostLabels).value_or(2);
+    for (int64_t id = 0; id < count; ++id) labels.push_back(fmt::format("LABEL_{}", id));
+    return labels;
+  }
+  if (!names->is_object() || names->size() < 2 || names->size() > kMostLabels)
+    fields.refuse("id2label", fmt::format("names of 2 to {} labels", kMostLabels));
+  for (size_t id = 0; id < names->size(); ++id) {
+    const auto name = names->find(std::to_string(id));
+    if (name == names->end() || !name->is_string() ||
+        std::ranges::count(labels, name->get<std::string>()) > 0)
+      fields.refuse("id2label", fmt::format("a name of its own for each of 0 to {}", names->size() - 1));
+    labels.push_back(name->get<std::string>());
+  }
+  return labels;
+}
+
+bool names_a_classifier(const Fields& fields, const Family& family) {
+  const Json* names = fields.find("architectures");
+  return !family.classifier.out.empty() && names != nullptr && names->is_array() && names->size() == 1 &&
+         names->front() == family.classifier_architecture();
+}
+
 }  // namespace
 
 ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
@@ -204,8 +237,10 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   read_sizes(fields, family, config);
   read_biases(fields, family, config);
   config.norm = family.norm;
+  constexpr double kLeastEpsilon =
+      1e-38;  // float32 has nothing below it, and rows of zeros would divide by 0
   config.norm_epsilon =
-      fields.optional_number_above(family.keys.epsilon, 0, 1).value_or(family.defaults.epsilon);
+      fields.optional_number_above(family.keys.epsilon, kLeastEpsilon, 1).value_or(family.defaults.epsilon);
   config.activation = activation_of(fields, family);
   config.tied_embeddings = fields.boolean("tie_word_embeddings", family.defaults.tied);
   const bool rotary = family.positions == PositionKind::kRotary;
@@ -214,7 +249,13 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   if (family.read_more != nullptr) family.read_more(fields, config);
   config.windows = windows_of(fields, json, family, config);
   config.bos = fields.optional_integer("bos_token_id", 0, INT32_MAX);
+  config.pad = fields.optional_integer("pad_token_id", -1, INT32_MAX);
+  if (config.pad && *config.pad < 0) config.pad.reset();  // old configs' "none"
   config.eos = fields.integers("eos_token_id", 0, INT32_MAX);
+  if (names_a_classifier(fields, family)) {
+    config.labels = labels_of(fields);
+    config.tied_embeddings = true;  // no head over the vocabulary stands in its folder
+  }
   return config;
 }
 

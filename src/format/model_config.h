@@ -35,8 +35,10 @@ struct ModelConfig {
   std::string model_type;  // of its family's row (format/family.h)
   const Family* family = nullptr;
   int64_t hidden = 0, layers = 0, heads = 0, kv_heads = 0, head_size = 0, intermediate = 0, vocabulary = 0;
-  int64_t value_size = 0;  // of a head's values: head_size but in a gated unit
-  int64_t positions = 0;   // max_position_embeddings (n_positions)
+  int64_t value_size = 0;      // of a head's values: head_size but in a gated unit
+  int64_t positions = 0;       // max_position_embeddings (n_positions)
+  int64_t first_position = 0;  // the row of learned positions that a sequence's first token takes
+  int64_t token_types = 0;     // kinds of tokens that have an embedding; 0: the family has none
   // Of each layer's softmax: the last tokens that it sees, the own one included; 0: all.
   std::vector<int> windows;
   NormKind norm = NormKind::kRms;
@@ -56,9 +58,15 @@ struct ModelConfig {
   // Of a model with an encoder: its layers, and the token from which the decoder writes on.
   int64_t encoder_layers = 0, start = 0;
   int64_t relative_buckets = 0, relative_distance = 0;  // of T5's bias (attention/distance_bias.h)
-  std::optional<int64_t> bos;
+  std::optional<int64_t> bos, pad;
   std::vector<int64_t> eos;
-  nlohmann::json raw;  // every field as it stood, `linear_attention` and `base` included
+  std::vector<std::string> labels;  // of a classifier, by id; it has no head over the vocabulary
+  nlohmann::json raw;               // every field as it stood, `linear_attention` and `base` included
+
+  bool is_classifier() const { return !labels.empty(); }
+
+  /// Tokens of the longest sequence that learned positions reach.
+  int64_t longest() const { return positions - first_position; }
 
   /// Of the encoder's stack, as that of a model of its own.
   ModelConfig of_encoder() const;

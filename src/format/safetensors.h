@@ -61,6 +61,8 @@ class TensorStore {
 
   const std::map<std::string, TensorView, std::less<>>& tensors() const { return tensors_; }
   const TensorView* find(std::string_view name) const;  // nullptr if absent
+  /// Tensors whose names end in `old_end` go by `end` from now on, where no other has that name.
+  void rename_ends(std::string_view old_end, std::string_view end);
   /// The file that holds the tensor, for messages.
   std::string where(std::string_view name) const;
   /// The files, in the order in which they were opened.

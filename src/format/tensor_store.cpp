@@ -144,6 +144,24 @@ const TensorView* TensorStore::find(std::string_view name) const {
   return found == tensors_.end() ? nullptr : &found->second;
 }
 
+void TensorStore::rename_ends(std::string_view old_end, std::string_view end) {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : tensors_) {
+    if (name.ends_with(old_end)) names.push_back(name);
+  }
+  for (const std::string& name : names) {
+    const std::string now = name.substr(0, name.size() - old_end.size()).append(end);
+    if (tensors_.contains(now)) continue;
+    auto tensor = tensors_.extract(name);
+    tensor.key() = now;
+    tensors_.insert(std::move(tensor));
+    if (auto file = file_of_.extract(name); !file.empty()) {
+      file.key() = now;
+      file_of_.insert(std::move(file));
+    }
+  }
+}
+
 std::string TensorStore::where(std::string_view name) const {
   const auto found = file_of_.find(name);
   return fmt::format("{}: tensor \"{}\"", found == file_of_.end() ? "model" : found->second, name);

@@ -48,10 +48,8 @@ void Model::check_base() const {
       require_tensor(base_, name + ".weight", shape.weight(), base_folder_);
     if (shape.biased) require_tensor(base_, name + ".bias", {shape.out}, base_folder_);
   };
-  for (std::string_view module :
-       {family_->embedding, family_->position_embedding, family_->final_norm, family_->relative_bias}) {
-    if (!module.empty()) check(full_name(module), module_shape(*family_, config_, module));
-  }
+  for (std::string_view module : outer_modules(*family_))
+    check(full_name(module), module_shape(*family_, config_, module));
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (std::string_view module : layer_modules(*family_)) {
       check(module_name(layer, module), module_shape(*family_, config_, module));
@@ -60,8 +58,23 @@ void Model::check_base() const {
   if (encoder_) encoder_->check_base();
 }
 
+void Model::check_classifier() const {
+  const ClassifierHead& head = family_->classifier;
+  const auto labels = static_cast<int64_t>(config_.labels.size());
+  const auto check = [&](std::string_view module, int64_t out) {
+    if (module.empty()) return;
+    const std::string name(module);
+    require_tensor(base_, name + ".weight", {out, config_.hidden}, base_folder_);
+    if (head.biased) require_tensor(base_, name + ".bias", {out}, base_folder_);
+  };
+  check(head.dense, config_.hidden);
+  check(head.out, labels);
+}
+
 // The head of tied embeddings may stand in the file too, as long as it is the embedding.
 void Model::check_head() const {
+  if (config_.is_classifier()) return check_classifier();
+  if (!has_head()) return;
   const std::string name = std::string(family_->head) + ".weight";
   const ModuleShape shape = module_shape(*family_, config_, family_->head);
   if (!config_.tied_embeddings) {
@@ -139,11 +152,27 @@ void Model::check_added() const {
   }
 }
 
+// What encoders may have beside their layers: a pooler, and what stands before the head's matrix.
+void Model::check_optional() const {
+  const auto check = [&](std::string_view module) {
+    const ModuleShape shape = module_shape(*family_, config_, module);
+    require_tensor(base_, full_name(module) + ".weight", shape.weight(), base_folder_);
+    if (shape.biased) require_tensor(base_, full_name(module) + ".bias", {shape.out}, base_folder_);
+  };
+  if (has_pooler()) check(family_->pooler);
+  if (family_->head_dense.empty() || !has_head()) return;
+  check(family_->head_dense);
+  check(family_->head_norm);
+  const std::string own = std::string(family_->head) + ".bias",
+                    bias = std::string(family_->head_bias) + ".bias";
+  require_tensor(base_, base_.find(own) != nullptr ? own : bias, {config_.vocabulary}, base_folder_);
+}
+
 bool is_buffer(std::string_view name) {
   return name.ends_with(".attn.bias") || name.ends_with(".attn.masked_bias") ||
          name.ends_with(".attention.bias") || name.ends_with(".attention.masked_bias") ||
-         name.ends_with(".rotary_emb.inv_freq") || name == "encoder.embed_tokens.weight" ||
-         name == "decoder.embed_tokens.weight";
+         name.ends_with(".rotary_emb.inv_freq") || name.ends_with("embeddings.position_ids") ||
+         name == "encoder.embed_tokens.weight" || name == "decoder.embed_tokens.weight";
 }
 
 std::vector<NamedTensor> Model::added_tensors() const {
@@ -177,9 +206,16 @@ std::set<std::string> Model::used_tensors() const {
     }
     if (module_shape(*family_, config_, module).biased) used.insert(name + ".bias");
   };
-  for (std::string_view module : {family_->embedding, family_->position_embedding, family_->final_norm,
-                                  family_->relative_bias, family_->head}) {
-    if (!module.empty()) use(full_name(module), module);
+  std::vector<std::string_view> outer = outer_modules(*family_);
+  for (std::string_view module : head_modules(*family_)) outer.push_back(module);
+  if (!family_->pooler.empty()) outer.push_back(family_->pooler);
+  for (std::string_view module : outer) use(full_name(module), module);
+  if (!family_->head_bias.empty()) used.insert(std::string(family_->head_bias) + ".bias");
+  if (config_.is_classifier()) {
+    for (std::string_view module : {family_->classifier.dense, family_->classifier.out}) {
+      used.insert(std::string(module) + ".weight");
+      used.insert(std::string(module) + ".bias");
+    }
   }
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (std::string_view module : layer_modules(*family_)) use(module_name(layer, module), module);

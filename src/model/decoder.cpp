@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/cuda_decoder.h"
+#include "model/encoder.h"
 #include "model/forward.h"
 #include "model/slot_file.h"
 #include "model/state_size.h"
@@ -180,7 +181,8 @@ typename DecoderOf<T>::Memories DecoderOf<T>::memories_of(std::span<const int32_
     encoder_->weights().layers[layer].attention->encode(encoder_->rows_of(read, layer, 0, rows), out, pool_);
   });
   Room<T> encoded, kv;
-  encoder_->finish(read, rows, encoded);
+  encoded.plan(rows * model_->config().hidden);
+  encoder_->final_rows(read.hidden.data(), rows, encoded.data());
   Memories memories;
   for (size_t layer = 0; layer < layers().size(); ++layer) {
     const Rows<T> cross = forward_.cross_rows(layer, encoded, rows, kv);
@@ -410,6 +412,7 @@ int32_t argmax(std::span<const float> logits) {
 
 std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool) {
+  require_decoder(*model);
   if (options.device != "cpu") return make_cuda_decoder(std::move(model), options, pool);
   if (options.compute == ComputeType::kFloat64)
     return std::make_unique<DecoderOf<double>>(std::move(model), options, pool);
@@ -418,6 +421,7 @@ std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const
 
 std::unique_ptr<Decoder> Decoder::make(std::shared_ptr<const Model> model, const Options& options,
                                        ThreadPool& pool, const MakeAttention<float>& make) {
+  require_decoder(*model);
   return std::make_unique<DecoderOf<float>>(std::move(model), options, pool, make);
 }
 

@@ -22,8 +22,11 @@ std::string layer_prefix(const Family& family, int layer) {
 ModuleShape module_shape(const Family& family, const ModelConfig& config, std::string_view module) {
   const int64_t q = config.heads * config.head_size, kv = config.kv_heads * config.head_size;
   if (module == family.affine && family.gated_unit) return {4 * config.head_size, 0, true, false};
-  if (module == family.embedding || module == family.head)
-    return {config.vocabulary, config.hidden, false, false};
+  if (module == family.embedding) return {config.vocabulary, config.hidden, false, false};
+  if (module == family.head) return {config.vocabulary, config.hidden, !family.head_bias.empty(), false};
+  if (module == family.token_type_embedding) return {config.token_types, config.hidden, false, false};
+  if (module == family.pooler || module == family.head_dense)
+    return {config.hidden, config.hidden, true, false};
   if (module == family.relative_bias) return {config.relative_buckets, config.heads, false, false};
   if (module == family.position_embedding) return {config.positions, config.hidden, false, false};
   if (module == family.q) {
@@ -73,16 +76,37 @@ std::vector<int64_t> rows_by_part(const ModelConfig& config) {
   return rows;
 }
 
-std::vector<std::string_view> layer_modules(const Family& family) {
+namespace {
+
+std::vector<std::string_view> those_there(std::initializer_list<std::string_view> modules) {
   std::vector<std::string_view> out;
-  for (std::string_view module :
-       {family.attention_norm, family.q, family.k, family.v, family.q_norm, family.k_norm, family.affine,
-        family.o, family.attention_post_norm, family.cross_norm, family.cross_q, family.cross_k,
-        family.cross_v, family.cross_o, family.feed_forward_norm, family.gate, family.up, family.down,
-        family.feed_forward_post_norm}) {
+  for (std::string_view module : modules) {
     if (!module.empty()) out.push_back(module);
   }
   return out;
+}
+
+}  // namespace
+
+std::vector<std::string_view> outer_modules(const Family& family) {
+  return those_there({family.embedding, family.position_embedding, family.token_type_embedding,
+                      family.embedding_norm, family.final_norm, family.relative_bias});
+}
+
+std::vector<std::string_view> head_modules(const Family& family) {
+  return those_there({family.head_dense, family.head_norm, family.head});
+}
+
+bool is_of_head(const Family& family, std::string_view module) {
+  return !module.empty() && (module == family.head || module == family.head_dense ||
+                             module == family.head_norm || module == family.head_bias);
+}
+
+std::vector<std::string_view> layer_modules(const Family& family) {
+  return those_there({family.attention_norm, family.q, family.k, family.v, family.q_norm, family.k_norm,
+                      family.affine, family.o, family.attention_post_norm, family.cross_norm, family.cross_q,
+                      family.cross_k, family.cross_v, family.cross_o, family.feed_forward_norm, family.gate,
+                      family.up, family.down, family.feed_forward_post_norm});
 }
 
 }  // namespace linnet

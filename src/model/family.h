@@ -43,6 +43,13 @@ Rotation rotation_of(const ModelConfig& config, int layer);
 /// Of a family whose fused matrix has a head's q, k and v side by side, the rows in the order of [q; k; v].
 std::vector<int64_t> rows_by_part(const ModelConfig& config);
 
+/// The embeddings that the family has and the norms of no layer: every folder has them.
+std::vector<std::string_view> outer_modules(const Family& family);
+
+/// The modules of the family's head. Their names have no prefix.
+std::vector<std::string_view> head_modules(const Family& family);
+bool is_of_head(const Family& family, std::string_view module);
+
 /// The modules of one layer that the family has, in the order in which they act.
 std::vector<std::string_view> layer_modules(const Family& family);
 

@@ -1,6 +1,7 @@
 #include "model/forward.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "base/scratch.h"
 #include "kernels/cpu/rotary.h"
@@ -36,6 +37,7 @@ Forward<T>::Forward(const Model& model, const WeightOptions& how, ThreadPool& po
   embedding_scale_ = config.embedding_scale, query_scale_ = config.query_scale;
   logit_cap_ = config.logit_cap, parallel_ = config.parallel;
   norm_ = config.norm, gated_ = model.family().gated, unit_ = model.family().gated_unit;
+  norm_after_sum_ = model.family().norm_after_sum;
   inner_ = config.intermediate * (gated_ ? 2 : 1);
   activation_ = unary_of(config.activation);
   if (model.family().positions == PositionKind::kRotary) rope_ = rope_frequencies(config);
@@ -69,6 +71,13 @@ void Forward<T>::plan(Activations<T>& a, int64_t rows, size_t kept_layers) const
   }
   a.tokens.resize(static_cast<size_t>(rows));
   a.positions.resize(static_cast<size_t>(rows));
+  if (weights_.token_type_embedding.out > 0) a.types.resize(static_cast<size_t>(rows));
+}
+
+template <class T>
+void Forward<T>::add_embedding(const Matrix& matrix, int64_t index, T* row, T* room) const {
+  kernels::read_row(matrix, index, room);
+  kernels::add(row, room, hidden_);
 }
 
 template <class T>
@@ -84,13 +93,15 @@ void Forward<T>::embed(Activations<T>& a, int64_t rows) {
       if (half > 0) {
         kernels::rotary_angles<T>(rope_.inverse, rope_.factor, a.positions[r], a.cosines.data() + r * half,
                                   a.sines.data() + r * half);
-      } else if (weights_.position_embedding.out > 0) {
-        T* position = a.delta.data() + r * hidden_;
-        kernels::read_row(weights_.position_embedding, a.positions[r], position);
-        kernels::add(row, position, hidden_);
       }
+      T* room = a.delta.data() + r * hidden_;
+      if (weights_.token_type_embedding.out > 0)
+        add_embedding(weights_.token_type_embedding, a.types[r], row, room);
+      if (weights_.position_embedding.out > 0)
+        add_embedding(weights_.position_embedding, a.positions[r], row, room);
     }
   });
+  if (weights_.embedding_norm) normalize(weights_.embedding_norm, a.hidden.data(), rows, a.hidden.data());
 }
 
 template <class T>
@@ -240,12 +251,6 @@ Rows<T> Forward<T>::cross_rows(size_t layer, const Room<T>& encoded, int64_t row
 }
 
 template <class T>
-void Forward<T>::finish(const Activations<T>& a, int64_t rows, Room<T>& to) {
-  to.plan(rows * hidden_);
-  normalize(weights_.final_norm, a.hidden.data(), rows, to.data());
-}
-
-template <class T>
 void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend,
                            const Read& read) {
   LayerWeights<T>& layer = weights_.layers[i];
@@ -264,13 +269,16 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
     if (inputs_ != nullptr) inputs_->add(operation, i, x.data(), stride, rows, linear.in());
     timed(operation, i, &linear, [&] { product(linear, x, stride, rows, y, stage); });
   };
-  const auto add_delta = [&] {
+  /// The block's output, which stands in `delta`, into the residual stream.
+  const auto add_delta = [&](const NormWeights<T>& post_norm) {
+    if (post_norm && !norm_after_sum_) norm(post_norm, a.delta, a.delta);
     timed(Operation::kAdd, i, nullptr, [&] {
       for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
         kernels::add(a.hidden.data() + begin * hidden_, a.delta.data() + begin * hidden_,
                      (end - begin) * hidden_);
       });
     });
+    if (post_norm && norm_after_sum_) norm(post_norm, a.hidden, a.hidden);
   };
   multiply(Operation::kQkv, layer.qkv, input(layer.attention_norm), hidden_, a.projected[kept]);
   timed(Operation::kRotate, i, nullptr, [&] { prepare_heads(a, i, rows); });
@@ -287,12 +295,11 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
       });
     });
     multiply(Operation::kOutput, layer.o, a.inner, inner_, a.delta);
-    return add_delta();
+    return add_delta(layer.attention_post_norm);
   }
   multiply(Operation::kOutput, layer.o, a.mixed, heads_ * value_size_, a.delta);
-  if (layer.attention_post_norm) norm(layer.attention_post_norm, a.delta, a.delta);
   if (layer.cross) {
-    add_delta();
+    add_delta(layer.attention_post_norm);
     const int64_t size = heads_ * head_size_;
     multiply(Operation::kQkv, layer.cross->q, input(layer.cross->norm), hidden_, a.cross_q);
     Rows<T> queries;
@@ -307,16 +314,15 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
   }
   if (parallel_) {  // always with a norm, which reads the stream before anything is added
     input(layer.feed_forward_norm);
-    add_delta();
+    add_delta(layer.attention_post_norm);
   } else {
-    add_delta();
+    add_delta(layer.attention_post_norm);
     input(layer.feed_forward_norm);
   }
   multiply(Operation::kUp, layer.up, layer.feed_forward_norm ? a.normed : a.hidden, hidden_, a.inner);
   timed(Operation::kActivate, i, nullptr, [&] { activate(a.inner, rows); });
   multiply(Operation::kDown, layer.down, a.inner, inner_, a.delta);
-  if (layer.feed_forward_post_norm) norm(layer.feed_forward_post_norm, a.delta, a.delta);
-  add_delta();
+  add_delta(layer.feed_forward_post_norm);
 }
 
 template <class T>
@@ -330,17 +336,42 @@ void Forward<T>::cap_logits(T* logits, int64_t rows) {
 }
 
 template <class T>
+void Forward<T>::final_rows(const T* x, int64_t rows, T* out) {
+  if (weights_.final_norm) {
+    normalize(weights_.final_norm, x, rows, out);
+  } else {
+    std::copy_n(x, rows * hidden_, out);
+  }
+}
+
+template <class T>
+void Forward<T>::pool_rows(const T* x, int64_t rows, T* out) {
+  weights_.pooler.prefill(x, hidden_, rows, out, scratch_, pool_);
+  for (int64_t i = 0; i < rows * hidden_; ++i) out[i] = std::tanh(out[i]);
+}
+
+template <class T>
 void Forward<T>::logits(const T* x, int64_t rows, Stage stage, float* out) {
   normed_.plan(rows * hidden_);
   final_.plan(rows * hidden_);
-  normalize(weights_.final_norm, x, rows, normed_.data());
+  final_rows(x, rows, normed_.data());
   std::copy_n(normed_.data(), rows * hidden_, final_.data());
   final_rows_ = static_cast<size_t>(rows);
+  const Room<T>* read = &normed_;
+  if (weights_.head_dense.out() > 0) {
+    transformed_.plan(rows * hidden_);
+    product(weights_.head_dense, normed_, hidden_, rows, transformed_, stage);
+    for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+      kernels::activate(activation_, transformed_.data() + begin * hidden_, (end - begin) * hidden_);
+    });
+    normalize(weights_.head_norm, transformed_.data(), rows, transformed_.data());
+    read = &transformed_;
+  }
   const auto run = [&](T* to) {
     if (stage == Stage::kStep) {
-      weights_.head.step(normed_.data(), hidden_, rows, to, scratch_, pool_);
+      weights_.head.step(read->data(), hidden_, rows, to, scratch_, pool_);
     } else {
-      weights_.head.prefill(normed_.data(), hidden_, rows, to, scratch_, pool_);
+      weights_.head.prefill(read->data(), hidden_, rows, to, scratch_, pool_);
     }
     if (logit_cap_ > 0) cap_logits(to, rows);
   };

@@ -37,7 +37,8 @@ struct Activations {
   // local branch and q and k of the summary, rotated where they are.
   std::vector<Room<T>> projected, rotated;
   std::vector<int32_t> tokens;     // [rows]
-  std::vector<int64_t> positions;  // [rows]
+  std::vector<int64_t> positions;  // [rows]: of learned positions the matrix's row
+  std::vector<int32_t> types;      // [rows]: kinds of tokens, where the family has them
 };
 
 template <class T>
@@ -74,8 +75,6 @@ class Forward {
   }
   /// Keys and values [rows] of a layer's cross-attention, of an encoder's final rows; they stand in `room`.
   Rows<T> cross_rows(size_t layer, const Room<T>& encoded, int64_t rows, Room<T>& room);
-  /// The rows after the final norm, into `to` [rows, hidden].
-  void finish(const Activations<T>& a, int64_t rows, Room<T>& to);
   /// The same in pieces: the rows' residual stream and angles, then a layer after the other.
   void embed(Activations<T>& a, int64_t rows);
   template <class Attend>
@@ -84,8 +83,12 @@ class Forward {
   }
   Rows<T> rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const;
 
+  /// The rows `x` [rows, hidden] of a residual stream after the final norm, where there is one.
+  void final_rows(const T* x, int64_t rows, T* out);
   /// Final norm and logits `out` [rows, vocabulary] of the rows `x` [rows, hidden] of a residual stream.
   void logits(const T* x, int64_t rows, Stage stage, float* out);
+  /// The pooler's rows `out` [rows, hidden], tanh(W x + b), of the rows `x` after the final norm.
+  void pool_rows(const T* x, int64_t rows, T* out);
   /// The rows [rows, hidden] after the final norm that the last call of logits() read.
   std::span<const float> hidden() const { return {final_.data(), final_rows_ * hidden_}; }
 
@@ -115,6 +118,7 @@ class Forward {
   int64_t rotated_size() const { return (unit_ ? 4 : heads_ + kv_heads_) * head_size_; }
   void rotate(Activations<T>& a, size_t kept, int64_t rows);
   void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
+  void add_embedding(const Matrix& matrix, int64_t index, T* row, T* room) const;
   void activate(Room<T>& inner, int64_t rows);
   void cap_logits(T* logits, int64_t rows);
 
@@ -125,11 +129,12 @@ class Forward {
   bool parallel_;         // attention and feed-forward both read the layer's input
   RopeFrequencies rope_;  // empty where positions are learned
   NormKind norm_;
-  bool gated_;
+  bool gated_, norm_after_sum_;
   bool unit_;  // layers are gated units
   kernels::Unary activation_;
   ProductScratch scratch_;
   Room<T> normed_;       // [rows, hidden] after the final norm
+  Room<T> transformed_;  // [rows, hidden] that the head's matrix reads, where others stand before it
   Room<T> wide_logits_;  // where T is not float
   Room<float> final_;    // normed_ as float
   size_t final_rows_ = 0;

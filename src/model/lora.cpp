@@ -140,7 +140,7 @@ std::map<std::string, LoraNumbers> lora_numbers(const LoraConfig& config,
 
 std::string adapter_module(const Family& family, int layer, std::string_view module) {
   if (layer >= 0) return fmt::format("{}{}{}", family.prefix, layer_prefix(family, layer), module);
-  return module == family.head ? std::string(module) : fmt::format("{}{}", family.prefix, module);
+  return is_of_head(family, module) ? std::string(module) : fmt::format("{}{}", family.prefix, module);
 }
 
 std::string lora_name(const Family& family, int layer, std::string_view module, char part) {
@@ -213,9 +213,8 @@ void Model::take_saved_modules() {
       }
     }
   };
-  for (const std::string_view module :
-       {family_->embedding, family_->position_embedding, family_->final_norm, family_->head})
-    take(-1, module);
+  for (const std::string_view module : outer_modules(*family_)) take(-1, module);
+  for (const std::string_view module : head_modules(*family_)) take(-1, module);
   for (int layer = 0; layer < config_.layers; ++layer) {
     for (const std::string_view module : layer_modules(*family_)) take(layer, module);
   }

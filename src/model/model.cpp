@@ -79,6 +79,7 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   model->set_attention(std::move(model->attention_));
   model->check_base();
   model->check_head();
+  model->check_optional();
   model->check_added();
   if (model->encoder_ && model->lora_)
     throw Error(folder.string(), "a LoRA of a model with an encoder", "a LoRA of a decoder alone");
@@ -122,6 +123,26 @@ void Model::set_attention(std::vector<AttentionConfig> all) {
   attention_.assign(all.begin(), all.begin() + layers);
 }
 
+std::shared_ptr<const Model> Model::with_labels(const std::vector<std::string>& labels, int64_t pad) const {
+  if (family_->classifier.out.empty())
+    throw Error(folder_.string(), fmt::format("{} has no classifiers", family_->model_type),
+                "another family");
+  Json raw = config_.raw;
+  raw["architectures"] = {family_->classifier_architecture()};
+  raw["id2label"] = Json::object();
+  raw["label2id"] = Json::object();
+  for (size_t id = 0; id < labels.size(); ++id) {
+    raw["id2label"][std::to_string(id)] = labels[id];
+    raw["label2id"][labels[id]] = id;
+  }
+  raw["pad_token_id"] = pad;
+  for (const char* key : {"problem_type", "num_labels", "torch_dtype"}) raw.erase(key);
+  raw["dtype"] = "float32";  // of what is trained, where a rate is small next to bf16's steps
+  auto other = std::shared_ptr<Model>(new Model(*this));
+  other->config_ = ModelConfig::parse(raw, (base_folder_ / "config.json").string());
+  return other;
+}
+
 void Model::open_plain(const fs::path& folder) {
   const fs::path file = folder / "config.json";
   const Json json = read_json(file, kConfigLimits);
@@ -133,6 +154,10 @@ void Model::open_plain(const fs::path& folder) {
   generation_ = GenerationConfig::read(folder);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
+  if (family_->is_encoder()) {  // as BERT's first folders have them
+    base_.rename_ends(".LayerNorm.gamma", ".LayerNorm.weight");
+    base_.rename_ends(".LayerNorm.beta", ".LayerNorm.bias");
+  }
   const std::string embedding(family_->embedding);
   const bool bare =
       !has_matrix(base_, std::string(family_->prefix) + embedding) && has_matrix(base_, embedding);
@@ -207,7 +232,7 @@ AttentionShape Model::attention_shape() const {
 }
 
 std::string Model::full_name(std::string_view module) const {
-  return module == family_->head ? std::string(module) : std::string(prefix_).append(module);
+  return is_of_head(*family_, module) ? std::string(module) : std::string(prefix_).append(module);
 }
 
 const TensorView* Model::original(const std::string& name) const {
@@ -216,10 +241,23 @@ const TensorView* Model::original(const std::string& name) const {
 }
 
 const TensorView* Model::tensor(std::string_view module, std::string_view part) const {
-  if (module.empty() || (module == family_->head && config_.tied_embeddings)) return nullptr;
+  if (module.empty()) return nullptr;
   if (part == "bias" && !module_shape(*family_, config_, module).biased) return nullptr;
+  if (module == family_->head && part == "bias") {
+    // Files have it under the one name, the other, or both: then the matrix's own is computed with.
+    const TensorView* own = original(std::string(module) + ".bias");
+    return own != nullptr ? own : original(std::string(family_->head_bias) + ".bias");
+  }
+  if (module == family_->head && config_.tied_embeddings) return nullptr;
   return original(full_name(module).append(".").append(part));
 }
+
+bool Model::has_head() const {
+  if (family_->head.empty() || config_.is_classifier()) return false;
+  return family_->head_dense.empty() || original(std::string(family_->head_dense) + ".weight") != nullptr;
+}
+
+bool Model::has_pooler() const { return tensor(family_->pooler, "weight") != nullptr; }
 
 const TensorView* Model::layer_tensor(int layer, std::string_view module, std::string_view part) const {
   if (module.empty()) return nullptr;

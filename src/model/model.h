@@ -50,6 +50,11 @@ class Model {
   /// The same weights under other attentions, as all_attention() has them.
   std::shared_ptr<const Model> with_attention(std::vector<AttentionConfig> layers) const;
 
+  /// The same weights as a classifier's, whose head is not among them, and the config.json of one: without a
+  /// head over the vocabulary, with the labels by id and, for transformers, the token that fills up a batch.
+  /// Throws Error where the family has none.
+  std::shared_ptr<const Model> with_labels(const std::vector<std::string>& labels, int64_t pad) const;
+
   const ModelConfig& config() const { return config_; }
   const GenerationConfig& generation() const { return generation_; }
   const Family& family() const { return *family_; }
@@ -78,6 +83,10 @@ class Model {
   /// modules_to_save has in its place; LoRA itself not applied. nullptr where the model has none (a bias that
   /// the config leaves out, the head of tied embeddings).
   const TensorView* tensor(std::string_view module, std::string_view part) const;
+  /// Whether the folder has what predicts tokens, which encoders may lack.
+  bool has_head() const;
+  /// Whether it has the family's pooler: tanh(W x + b) of the first token's row.
+  bool has_pooler() const;
   const TensorView* layer_tensor(int layer, std::string_view module, std::string_view part) const;
   /// The matrix of a module where the folder has it in integers (its "weight" is none of floats then, or
   /// there is none); in place. `layer` −1: of no layer.
@@ -86,6 +95,11 @@ class Model {
   bool is_quantized() const { return config_.raw.contains("quantization_config"); }
   /// The full name under which a layer's module stands in the file: "model.layers.3.self_attn.q_proj".
   std::string module_name(int layer, std::string_view module) const;
+
+  /// A tensor of a classifier's head, by its module's full name.
+  const TensorView* head_tensor(std::string_view module, std::string_view part) const {
+    return original(std::string(module).append(".").append(part));
+  }
 
   /// A module's LoRA, if it has one.
   std::optional<LoraPair> lora_of(int layer, std::string_view module) const;
@@ -136,6 +150,8 @@ class Model {
   std::vector<AttentionPlace> attention_places() const;
   void check_base() const;
   void check_head() const;
+  void check_optional() const;
+  void check_classifier() const;
   void check_added() const;
   void check_adapter();
   void take_saved_modules();

@@ -117,9 +117,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
     drawer.add(name + ".weight", type, shape.weight(), std::move(gain));
     if (shape.biased) drawer.add(name + ".bias", type, {shape.out});
   };
-  for (std::string_view module : {family.embedding, family.position_embedding, family.final_norm}) {
-    if (!module.empty()) add(model->full_name(module), module);
-  }
+  for (std::string_view module : outer_modules(family)) add(model->full_name(module), module);
   if (!config.tied_embeddings) add(std::string(family.head), family.head);
   for (int layer = 0; layer < config.layers; ++layer) {
     for (std::string_view module : layer_modules(family)) add(model->module_name(layer, module), module);
@@ -134,6 +132,7 @@ std::shared_ptr<const Model> Model::random(const std::filesystem::path& file, ui
   model->base_ = drawer.store(seed);
   model->check_base();
   model->check_head();
+  model->check_optional();
   model->check_added();
   model->set_state(state);
   return model;

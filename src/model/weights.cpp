@@ -86,9 +86,10 @@ class Preparer {
       if (module.empty()) continue;
       Matrix matrix = merged_matrix_of(model_, layer, module);
       if (!rows.empty()) matrix = with_rows(matrix, rows);
-      matrices.push_back(in_compute_type(std::move(matrix), model_.module_name(layer, module)));
-      const TensorView* view = model_.layer_tensor(layer, module, "bias");
-      const auto numbers = view ? to_float(*view, model_.module_name(layer, module) + ".bias")
+      matrices.push_back(in_compute_type(std::move(matrix), model_.full_module_name(layer, module)));
+      const TensorView* view =
+          layer == kNoLayer ? model_.tensor(module, "bias") : model_.layer_tensor(layer, module, "bias");
+      const auto numbers = view ? to_float(*view, model_.full_module_name(layer, module) + ".bias")
                                 : std::vector<float>(static_cast<size_t>(matrices.back().out));
       for (size_t i = 0; i < numbers.size(); ++i)
         bias.push_back(numbers[rows.empty() ? i : static_cast<size_t>(rows[i])]);
@@ -138,6 +139,13 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
   bias = prepare.bias();
   AttentionShape shape = model.attention_shape();
   shape.bias = bias.get();
+  if (!family.token_type_embedding.empty())
+    token_type_embedding = prepare.embedding(family.token_type_embedding);
+  const auto outer_norm = [&](std::string_view module) -> NormWeights<T> {
+    if (module.empty()) return {};
+    return prepare.template norm<T>(model.tensor(module, "weight"), model.tensor(module, "bias"), module);
+  };
+  embedding_norm = outer_norm(family.embedding_norm);
   for (int i = 0; i < config.layers; ++i) {
     LayerWeights<T>& layer = layers.emplace_back();
     const Rotation rotation = rotation_of(config, i);
@@ -172,19 +180,23 @@ ModelWeights<T>::ModelWeights(const Model& model, const WeightOptions& how, Thre
         make(model.cross_attention()[static_cast<size_t>(i)], model.attention_shape(),
              model.cross_parameters(i), &rotation, model.module_name(i, family.cross_attention));
   }
-  final_norm = prepare.template norm<T>(model.tensor(family.final_norm, "weight"),
-                                        model.tensor(family.final_norm, "bias"), family.final_norm);
+  final_norm = outer_norm(family.final_norm);
   if (config.head_scale != 1) {
     for (T& number : final_norm.gain) number *= T(config.head_scale);
   }
-  if (family.head.empty()) return;
-  head = prepare.joined({config.tied_embeddings ? embedding : prepare.embedding(family.head)}, {});
+  if (model.has_pooler()) pooler = prepare.linear(kNoLayer, {family.pooler});
+  if (!model.has_head()) return;
+  if (!family.head_dense.empty()) head_dense = prepare.linear(kNoLayer, {family.head_dense});
+  if (!family.head_norm.empty()) head_norm = outer_norm(family.head_norm);
+  const TensorView* bias = model.tensor(family.head, "bias");
+  head = prepare.joined({config.tied_embeddings ? embedding : prepare.embedding(family.head)},
+                        bias != nullptr ? to_float(*bias, "head bias") : std::vector<float>());
 }
 
 template <class T>
 size_t ModelWeights<T>::bytes_a_step() const {
   const auto row = [](const Matrix& matrix) { return matrix.out ? matrix.bytes() / matrix.out : 0; };
-  size_t sum = head.bytes() + row(embedding) + row(position_embedding);
+  size_t sum = head.bytes() + row(embedding) + row(position_embedding) + row(token_type_embedding);
   for (const auto& layer : layers)
     sum += layer.qkv.bytes() + layer.o.bytes() + layer.up.bytes() + layer.down.bytes() +
            (layer.cross ? layer.cross->q.bytes() + layer.cross->o.bytes() : 0);
@@ -193,7 +205,7 @@ size_t ModelWeights<T>::bytes_a_step() const {
 
 template <class T>
 int64_t ModelWeights<T>::widest_input() const {
-  int64_t widest = head.in();
+  int64_t widest = std::max({head.in(), head_dense.in(), pooler.in()});
   for (const auto& layer : layers)
     widest = std::max({widest, layer.qkv.in(), layer.o.in(), layer.up.in(), layer.down.in()});
   return widest;

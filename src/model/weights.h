@@ -59,12 +59,19 @@ struct LayerWeights {
 
 template <class T>
 struct ModelWeights {
-  Matrix embedding;                          // [vocabulary, hidden]
-  Matrix position_embedding;                 // [positions, hidden]; no rows where positions are rotary
+  Matrix embedding;             // [vocabulary, hidden]
+  Matrix position_embedding;    // [positions, hidden]; no rows where positions are rotary
+  Matrix token_type_embedding;  // [token types, hidden]; no rows where the family has none
+  NormWeights<T> embedding_norm;
   std::unique_ptr<const DistanceBias> bias;  // of the layers' scores; null: none
   std::vector<LayerWeights<T>> layers;
   NormWeights<T> final_norm;
-  Linear head;  // hidden to vocabulary; empty in an encoder
+  // Before the head, where the family has them: hidden to hidden, activated, normed. Without a head, as an
+  // encoder may be, all are empty.
+  Linear head_dense;
+  NormWeights<T> head_norm;
+  Linear head;    // hidden to vocabulary
+  Linear pooler;  // hidden to hidden; empty where there is none
 
   /// Throws Error on a tensor that the model needs and lacks. `make` is make_attention, or what a test plants
   /// a fault with.

@@ -122,7 +122,21 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
   for (const auto& [name, tensor] : model.saved_tensors()) put({name, tensor});
   for (const NamedTensor& one : changed) put(one);
   // A tied head that stands in the base's file too would stay behind a changed embedding.
+  // A classifier has none at all.
+  if (model.config().is_classifier()) {
+    std::vector<std::string_view> modules = head_modules(model.family());
+    modules.push_back(model.family().head_bias);
+    for (const std::string_view module : modules)
+      for (const char* part : {".weight", ".bias"}) all.erase(model.full_module_name(-1, module) + part);
+  }
   if (model.config().tied_embeddings) all.erase(std::string(model.family().head) + ".weight");
+  // So would the head's bias that stands there under two names.
+  const auto own = all.find(std::string(model.family().head) + ".bias"),
+             other = all.find(std::string(model.family().head_bias) + ".bias");
+  if (own != all.end() && other != all.end()) {
+    other->second.tensor = own->second.tensor;
+    other->second.make = own->second.make;
+  }
   std::vector<NamedTensor> tensors;
   for (auto& [name, tensor] : all) tensors.push_back(std::move(tensor));
 
@@ -136,7 +150,8 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
   write_json(folder.path() / "config.json", config);
   write_sharded(folder.path(), tensors, shard_bytes, metadata_of(trained));
   copy_tokenizer(model.tokenizer_folder(), folder.path());
-  copy_if_there(model.base_folder() / "generation_config.json", folder.path() / "generation_config.json");
+  if (!model.config().is_classifier())
+    copy_if_there(model.base_folder() / "generation_config.json", folder.path() / "generation_config.json");
   folder.commit();
 }
 

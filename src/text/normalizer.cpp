@@ -76,6 +76,25 @@ void nmt(char32_t c, std::string& out) {
     append_utf8(out, c);
 }
 
+void without_accents(char32_t c, std::string& out) {
+  if (!is_accent(c)) append_utf8(out, c);
+}
+
+void cleaned(char32_t c, std::string& out) {
+  if (is_space(c) && !is_control(c)) {
+    out += ' ';
+  } else if (!is_control(c)) {
+    append_utf8(out, c);
+  }
+}
+
+void with_spaces_around_ideographs(char32_t c, std::string& out) {
+  const bool apart = is_ideograph(c);
+  if (apart) out += ' ';
+  append_utf8(out, c);
+  if (apart) out += ' ';
+}
+
 std::string strip(const std::string& text, bool left, bool right) {
   size_t begin = 0, end = text.size();
   if (left) begin = space_prefix(text);
@@ -137,6 +156,21 @@ void Normalizer::add_sequence(const JsonView& step) {
   for (size_t i = 0; i < list.size(); ++i) add(list.at(i));
 }
 
+void Normalizer::add_bert(const JsonView& step) {
+  const auto characters = [&](auto map) {
+    steps_.push_back([map](std::string text) { return map_code_points(text, map); });
+  };
+  const bool lowered = step["lowercase"].boolean(true);
+  if (step["clean_text"].boolean(true)) characters(&cleaned);
+  if (step["handle_chinese_chars"].boolean(true)) characters(&with_spaces_around_ideographs);
+  if (step["strip_accents"].boolean(lowered)) {
+    steps_.push_back([](std::string text) {
+      return map_code_points(unicode_form(text, UTF8PROC_DECOMPOSE), &without_accents);
+    });
+  }
+  if (lowered) characters(&lower);
+}
+
 void Normalizer::add(const JsonView& step) {
   const std::string type = step.at("type").string();
   const auto form = [&](int options) {
@@ -146,6 +180,7 @@ void Normalizer::add(const JsonView& step) {
     steps_.push_back([map](std::string text) { return map_code_points(text, map); });
   };
   if (type == "Sequence") return add_sequence(step);
+  if (type == "BertNormalizer") return add_bert(step);
   if (type == "NFC") return form(UTF8PROC_COMPOSE);
   if (type == "NFD") return form(UTF8PROC_DECOMPOSE);
   if (type == "NFKC") return form(UTF8PROC_COMPOSE | UTF8PROC_COMPAT);
@@ -171,8 +206,8 @@ void Normalizer::add(const JsonView& step) {
   }
   step.fail(
       fmt::format("normalizer \"{}\"", printable(type, 40)),
-      "Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Nmt, Prepend, Replace, Precompiled or "
-      "ByteLevel");
+      "Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Strip, StripAccents, Nmt, Prepend, Replace, Precompiled, "
+      "ByteLevel or BertNormalizer");
 }
 
 std::string Normalizer::apply(std::string text) const {

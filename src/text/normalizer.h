@@ -11,7 +11,7 @@
 namespace linnet {
 
 /// A chain of functions on valid UTF-8 text. Known: Sequence, NFC, NFD, NFKC, NFKD, Lowercase, Strip,
-/// StripAccents, Nmt, Prepend, Replace, Precompiled, ByteLevel.
+/// StripAccents, Nmt, Prepend, Replace, Precompiled, ByteLevel, BertNormalizer.
 class Normalizer {
  public:
   Normalizer() = default;
@@ -24,6 +24,7 @@ class Normalizer {
  private:
   void add(const JsonView& step);
   void add_sequence(const JsonView& step);
+  void add_bert(const JsonView& step);
   std::vector<std::function<std::string(std::string)>> steps_;
 };
 

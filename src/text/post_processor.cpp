@@ -30,8 +30,15 @@ void PostProcessor::add(const JsonView& step, int32_t vocabulary) {
     return;
   }
   if (type == "BertProcessing" || type == "RobertaProcessing") {
-    before.insert(before.begin(), id_of(step.at("cls").at(1), vocabulary));
-    after.push_back(id_of(step.at("sep").at(1), vocabulary));
+    const int32_t cls = id_of(step.at("cls").at(1), vocabulary),
+                  sep = id_of(step.at("sep").at(1), vocabulary);
+    before.insert(before.begin(), cls);
+    after.push_back(sep);
+    pair = {{Part::kSpecial, cls, 0}, {Part::kFirst, 0, 0}, {Part::kSpecial, sep, 0}};
+    const bool roberta = type == "RobertaProcessing";  // two separators, and one kind of token
+    if (roberta) pair.push_back({Part::kSpecial, sep, 0});
+    pair.push_back({Part::kSecond, 0, roberta ? 0 : 1});
+    pair.push_back({Part::kSpecial, sep, roberta ? 0 : 1});
     return;
   }
   step.fail(fmt::format("post-processor \"{}\"", printable(type, 40)),
@@ -56,6 +63,36 @@ void PostProcessor::add_template(const JsonView& step, int32_t vocabulary) {
   if (sequences != 1) single.fail(fmt::format("{} sequences", sequences), "one");
   before.insert(before.begin(), left.begin(), left.end());
   after.insert(after.end(), right.begin(), right.end());
+  if (const JsonView two = step["pair"]; !two.is_null()) add_pair(two, known, vocabulary);
+}
+
+void PostProcessor::add_pair(const JsonView& two, const JsonView& known, int32_t vocabulary) {
+  constexpr int64_t kMostTypes = 1 << 16;
+  const auto type_of = [&](const JsonView& part) {
+    const JsonView field = part["type_id"];
+    const int64_t type = field.is_null() ? 0 : field.integer();
+    if (type < 0 || type >= kMostTypes)
+      field.fail(fmt::format("{}", type), fmt::format("0 to {}", kMostTypes - 1));
+    return static_cast<int32_t>(type);
+  };
+  pair.clear();
+  int texts[2] = {};
+  for (size_t i = 0; i < two.size(); ++i) {
+    const JsonView part = two.at(i);
+    if (const JsonView sequence = part["Sequence"]; !sequence.is_null()) {
+      const std::string name = sequence.at("id").string();
+      if (name != "A" && name != "B") sequence.fail("sequence of another name", "A or B");
+      const bool second = name == "B";
+      ++texts[second];
+      pair.push_back({second ? Part::kSecond : Part::kFirst, 0, type_of(sequence)});
+      continue;
+    }
+    const JsonView token = part.at("SpecialToken");
+    const JsonView ids = known.at(token.at("id").string().c_str()).at("ids");
+    for (size_t j = 0; j < ids.size(); ++j)
+      pair.push_back({Part::kSpecial, id_of(ids.at(j), vocabulary), type_of(token)});
+  }
+  if (texts[0] != 1 || texts[1] != 1) pair.clear();  // a template that no pair is put in
 }
 
 }  // namespace linnet

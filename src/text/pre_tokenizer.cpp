@@ -206,6 +206,10 @@ void PreTokenizer::add(const JsonView& step) {
   if (type == "ByteLevel") return steps_.push_back(byte_level(step));
   if (type == "Metaspace") return steps_.push_back(metaspace(step));
   if (type == "Split") return steps_.push_back(split_step(step));
+  if (type == "BertPreTokenizer") {
+    splitting(Behavior::kRemoved, by_character(&is_space));
+    return splitting(Behavior::kIsolated, by_character(&is_punctuation));
+  }
   if (type == "WhitespaceSplit") return splitting(Behavior::kRemoved, by_character(&is_space));
   if (type == "Whitespace") {  // \w and \s of Rust's regular expressions, not Oniguruma's
     const char* parts = R"([\p{Alphabetic}\p{M}\p{Nd}\p{Pc}\p{Join_Control}]+)"
@@ -227,8 +231,8 @@ void PreTokenizer::add(const JsonView& step) {
     return splitting(Behavior::kRemoved, by_character([=](char32_t c) { return c == delimiter; }));
   }
   step.fail(fmt::format("pre-tokenizer \"{}\"", printable(type, 40)),
-            "Sequence, ByteLevel, Metaspace, Split, Whitespace, WhitespaceSplit, Punctuation, Digits or "
-            "CharDelimiterSplit");
+            "Sequence, ByteLevel, Metaspace, Split, Whitespace, WhitespaceSplit, Punctuation, Digits, "
+            "CharDelimiterSplit or BertPreTokenizer");
 }
 
 void PreTokenizer::apply(Pieces& pieces) const {

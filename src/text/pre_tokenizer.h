@@ -26,7 +26,7 @@ struct Pieces {
 };
 
 /// Known: Sequence, ByteLevel, Metaspace, Split, Whitespace, WhitespaceSplit, Punctuation, Digits,
-/// CharDelimiterSplit.
+/// CharDelimiterSplit, BertPreTokenizer.
 class PreTokenizer {
  public:
   PreTokenizer() = default;

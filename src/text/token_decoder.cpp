@@ -238,6 +238,36 @@ std::string strip_token(std::string token, const std::string& content, size_t st
   return out;
 }
 
+/// A space before each token but the first and those that go on with a word; with `cleanup` none before what
+/// ends a phrase or shortens a word.
+class WordPieceStage final : public DecodeStage {
+ public:
+  WordPieceStage(std::string prefix, bool cleanup) : prefix_(std::move(prefix)), cleanup_(cleanup) {}
+  void push(std::string token, const Emit& emit) override {
+    if (!first_) {
+      if (token.starts_with(prefix_)) {
+        token.erase(0, prefix_.size());
+      } else {
+        token.insert(0, " ");
+      }
+    }
+    first_ = false;
+    emit(cleanup_ ? cleaned(std::move(token)) : std::move(token));
+  }
+
+ private:
+  static std::string cleaned(std::string token) {
+    constexpr std::pair<std::string_view, std::string_view> kShorter[] = {
+        {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    for (const auto& [from, to] : kShorter) token = replace_all(token, from, to);
+    return token;
+  }
+
+  std::string prefix_;
+  bool cleanup_, first_ = true;
+};
+
 bool is_one_character(const std::string& text) {
   size_t at = 0;
   if (!text.empty()) next_code_point(text, at);
@@ -349,8 +379,13 @@ void TokenDecoder::add(const JsonView& step) {
     const std::string suffix = step["suffix"].string("</w>");
     return stages_.push_back([=] { return std::make_unique<WordEndStage>(suffix); });
   }
+  if (type == "WordPiece") {
+    const std::string prefix = step["prefix"].string("##");
+    const bool cleanup = step["cleanup"].boolean(true);
+    return stages_.push_back([=] { return std::make_unique<WordPieceStage>(prefix, cleanup); });
+  }
   step.fail(fmt::format("decoder \"{}\"", printable(type, 40)),
-            "Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip or BPEDecoder");
+            "Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, BPEDecoder or WordPiece");
 }
 
 }  // namespace linnet

@@ -35,7 +35,7 @@ class DecodeChain {
   std::vector<std::unique_ptr<DecodeStage>> stages_;
 };
 
-/// Known: Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, BPEDecoder.
+/// Known: Sequence, ByteLevel, Metaspace, Replace, ByteFallback, Fuse, Strip, BPEDecoder, WordPiece.
 class TokenDecoder {
  public:
   /// Tokens joined by spaces, as where a file has no decoder.

@@ -107,6 +107,7 @@ void Tokenizer::Impl::give_scratch(std::unique_ptr<EncodeScratch> scratch) const
 void apply_files(Tokenizer::Impl& tokenizer, const TokenizerFiles& files) {
   const auto bos = named_token(tokenizer, files.named("bos_token"));
   const auto eos = named_token(tokenizer, files.named("eos_token"));
+  const PostProcessor told = tokenizer.post;
   // A sentencepiece model has names of its own, and begins texts with its BOS.
   if (bos && tokenizer.bos) std::ranges::replace(tokenizer.post.before, *tokenizer.bos, *bos);
   if (bos) tokenizer.bos = bos;
@@ -116,6 +117,7 @@ void apply_files(Tokenizer::Impl& tokenizer, const TokenizerFiles& files) {
     set_outer(tokenizer.post.before, true, tokenizer.bos, add_bos.boolean(false), add_bos);
   if (!add_eos.is_null())
     set_outer(tokenizer.post.after, false, tokenizer.eos, add_eos.boolean(false), add_eos);
+  if (tokenizer.post.before != told.before || tokenizer.post.after != told.after) tokenizer.post.pair.clear();
 }
 
 void guess_bos_and_eos(Tokenizer::Impl& tokenizer) {
@@ -139,14 +141,18 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder_or_file) {
     file = folder / "tokenizer.json";
     if (!std::filesystem::exists(file)) file = folder / "tokenizer.model";
     if (!std::filesystem::exists(file)) file = folder / "spiece.model";
+    if (!std::filesystem::exists(file)) file = folder / "vocab.txt";
     if (!std::filesystem::exists(file)) {
-      throw Error(folder.string(), "no tokenizer here", "tokenizer.json, tokenizer.model or spiece.model");
+      throw Error(folder.string(), "no tokenizer here",
+                  "tokenizer.json, tokenizer.model, spiece.model or vocab.txt");
     }
   }
   const MappedFile mapped(file);
   const TokenizerFiles files(folder);
-  auto impl = file.extension() == ".model" ? read_sentencepiece(mapped.text(), file.string(), files)
-                                           : read_tokenizer_json(mapped.text(), file.string());
+  const auto extension = file.extension();
+  auto impl = extension == ".model" ? read_sentencepiece(mapped.text(), file.string(), files)
+              : extension == ".txt" ? read_vocab_txt(mapped.text(), file.string(), files)
+                                    : read_tokenizer_json(mapped.text(), file.string());
   apply_files(*impl, files);
   guess_bos_and_eos(*impl);
   return Tokenizer(std::move(impl));
@@ -174,6 +180,37 @@ std::vector<std::vector<int32_t>> Tokenizer::encode_documents(std::span<const st
   std::vector<std::vector<int32_t>> ids(texts.size());
   pool.run(texts.size(), [&](size_t i) { ids[i] = encode(texts[i], special); });
   return ids;
+}
+
+Tokenizer::Framed Tokenizer::framed(std::span<const int32_t> text) const {
+  Framed framed{impl_->post.before, {}};
+  framed.tokens.insert(framed.tokens.end(), text.begin(), text.end());
+  framed.tokens.insert(framed.tokens.end(), impl_->post.after.begin(), impl_->post.after.end());
+  framed.types.assign(framed.tokens.size(), 0);
+  return framed;
+}
+
+Tokenizer::Framed Tokenizer::framed(std::span<const int32_t> first, std::span<const int32_t> second) const {
+  Framed framed;
+  if (impl_->post.pair.empty()) {
+    framed = this->framed(first);
+    const Framed other = this->framed(second);
+    framed.tokens.insert(framed.tokens.end(), other.tokens.begin(), other.tokens.end());
+    framed.types.resize(framed.tokens.size(), 1);
+    return framed;
+  }
+  for (const PostProcessor::Part& part : impl_->post.pair) {
+    const std::span<const int32_t> ids = part.kind == PostProcessor::Part::kFirst    ? first
+                                         : part.kind == PostProcessor::Part::kSecond ? second
+                                                                                     : std::span(&part.id, 1);
+    framed.tokens.insert(framed.tokens.end(), ids.begin(), ids.end());
+    framed.types.resize(framed.tokens.size(), part.type);
+  }
+  return framed;
+}
+
+size_t Tokenizer::framing(bool pair) const {
+  return pair ? framed({}, {}).tokens.size() : impl_->post.before.size() + impl_->post.after.size();
 }
 
 std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) const {

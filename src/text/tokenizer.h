@@ -1,4 +1,5 @@
-// Text to ids and back: tokenizer.json (byte-level BPE, BPE with byte fallback, Unigram) or tokenizer.model.
+// Text to ids and back: tokenizer.json (byte-level BPE, BPE with byte fallback, Unigram, WordPiece),
+// tokenizer.model or BERT's vocab.txt.
 // The ids are those of Hugging Face's tokenizers.
 #pragma once
 
@@ -17,7 +18,7 @@ class ThreadPool;
 
 class Tokenizer {
  public:
-  /// A model folder (tokenizer.json, else tokenizer.model, with tokenizer_config.json and
+  /// A model folder (tokenizer.json, else tokenizer.model, else vocab.txt, with tokenizer_config.json and
   /// special_tokens_map.json where they are) or one such file. Throws Error on anything malformed.
   static Tokenizer load(const std::filesystem::path& folder_or_file);
   /// From the text of a tokenizer.json alone; `where` names it in errors.
@@ -30,6 +31,16 @@ class Tokenizer {
   /// Each text by itself, in parallel.
   std::vector<std::vector<int32_t>> encode_documents(std::span<const std::string> texts, ThreadPool& pool,
                                                      bool special = false) const;
+  /// Ids between the special tokens that the file sets around one text, or around two; `types` are the kinds
+  /// of tokens that encoders tell apart. Where the file says nothing of pairs, each text stands as alone.
+  struct Framed {
+    std::vector<int32_t> tokens, types;
+  };
+  Framed framed(std::span<const int32_t> text) const;
+  Framed framed(std::span<const int32_t> first, std::span<const int32_t> second) const;
+  /// How many special tokens these are.
+  size_t framing(bool pair = false) const;
+
   /// The whole text of ids; special tokens left out unless asked for. Throws Error on an id that has no
   /// token.
   std::string decode(std::span<const int32_t> ids, bool skip_special = true) const;

@@ -53,6 +53,11 @@ std::shared_ptr<Tokenizer::Impl> read_tokenizer_json(std::string_view text, cons
 std::shared_ptr<Tokenizer::Impl> read_sentencepiece(std::string_view bytes, const std::string& where,
                                                     const TokenizerFiles& files);
 
+/// From BERT's vocab.txt, a token a line, and the files beside it. Throws Error on anything malformed, and
+/// where a special token that every text gets is not among them.
+std::shared_ptr<Tokenizer::Impl> read_vocab_txt(std::string_view text, const std::string& where,
+                                                const TokenizerFiles& files);
+
 /// Applies what the files say: bos_token, eos_token, add_bos_token, add_eos_token.
 void apply_files(Tokenizer::Impl& tokenizer, const TokenizerFiles& files);
 

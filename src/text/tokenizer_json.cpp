@@ -11,6 +11,7 @@
 #include "text/tokenizer_files.h"
 #include "text/tokenizer_impl.h"
 #include "text/unigram.h"
+#include "text/word_piece.h"
 
 namespace linnet {
 namespace {
@@ -181,12 +182,27 @@ std::unique_ptr<TokenModel> read_unigram(const JsonView& field) {
                                    field["byte_fallback"].boolean(false), field.where());
 }
 
+std::unique_ptr<TokenModel> read_word_piece(const JsonView& field, const std::vector<AddedToken>& added) {
+  WordPieceOptions options;
+  options.unk_token = field["unk_token"].string("[UNK]");
+  options.continuing_prefix = field["continuing_subword_prefix"].string("##");
+  const JsonView longest = field["max_input_chars_per_word"];
+  if (!longest.is_null()) options.longest_word = longest.integer();
+  if (options.longest_word < 0) longest.fail(fmt::to_string(options.longest_word), "a count of characters");
+  return std::make_unique<WordPiece>(Vocabulary(read_vocabulary(field.at("vocab"), added)),
+                                     std::move(options), field.where());
+}
+
 std::unique_ptr<TokenModel> read_model(const JsonView& field, const std::vector<AddedToken>& added) {
-  // Files written before 2021 have no `type`; BPE is what has merges.
-  const std::string type = field["type"].string(field["merges"].is_null() ? "Unigram" : "BPE");
+  // Files written before 2021 have no `type`; BPE is what has merges, WordPiece what bounds words.
+  const bool bounded = !field["max_input_chars_per_word"].is_null();
+  const std::string type = field["type"].string(!field["merges"].is_null() ? "BPE"
+                                                : bounded                  ? "WordPiece"
+                                                                           : "Unigram");
   if (type == "BPE") return read_bpe(field, added);
   if (type == "Unigram") return read_unigram(field);
-  field.fail(fmt::format("model \"{}\"", printable(type, 40)), "BPE or Unigram");
+  if (type == "WordPiece") return read_word_piece(field, added);
+  field.fail(fmt::format("model \"{}\"", printable(type, 40)), "BPE, Unigram or WordPiece");
 }
 
 }  // namespace

@@ -23,6 +23,12 @@ bool holds(std::span<const CodePointRange> runs, char32_t c) {
 
 bool is_mark(char32_t c) { return holds(kMarks, c); }
 
+bool is_control(char32_t c) { return holds(kControls, c); }
+
+bool is_accent(char32_t c) { return holds(kAccents, c); }
+
+bool is_ideograph(char32_t c) { return holds(kIdeographs, c); }
+
 bool is_number(char32_t c) { return holds(kNumbers, c); }
 
 bool is_punctuation(char32_t c) { return holds(kPunctuation, c); }

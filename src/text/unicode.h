@@ -11,6 +11,13 @@ namespace linnet {
 
 /// What StripAccents takes away: combining marks.
 bool is_mark(char32_t code_point);
+/// What BertNormalizer takes away to clean a text: control characters, but tabs and ends of lines, and
+/// U+FFFD.
+bool is_control(char32_t code_point);
+/// What it takes away of a decomposed text: marks that take no space.
+bool is_accent(char32_t code_point);
+/// What it puts spaces around.
+bool is_ideograph(char32_t code_point);
 /// What Digits finds: category N.
 bool is_number(char32_t code_point);
 /// What Punctuation finds: ASCII punctuation or category P.

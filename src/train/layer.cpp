@@ -58,6 +58,8 @@ at::Tensor products(const at::Tensor& x, const LayerTensors& w, std::initializer
   return y + (low_rank.size() == 1 ? low_rank[0] : at::cat(low_rank, -1));
 }
 
+}  // namespace
+
 at::Tensor activate(const at::Tensor& x, Activation activation) {
   switch (activation) {
     case Activation::kSilu:
@@ -71,6 +73,8 @@ at::Tensor activate(const at::Tensor& x, Activation activation) {
   }
   return at::relu(x);
 }
+
+namespace {
 
 at::Tensor feed_forward(const at::Tensor& x, const LayerTensors& w, const Pass& pass) {
   at::Tensor inner = products(x, w, {kGate, kUp}, pass);
@@ -109,9 +113,13 @@ at::Tensor normed(const at::Tensor& x, const LayerTensors& w, Slot slot, const P
   return apply_norm(x, w.weight[slot], w.bias[slot], pass);
 }
 
-/// What a block gives, as it is added to the residual stream.
-at::Tensor post_normed(const at::Tensor& x, const LayerTensors& w, Slot slot, const Pass& pass) {
-  return w.weight[slot].defined() ? normed(x.to(sum_type(pass.compute)), w, slot, pass) : x;
+/// The residual stream x with what a block gave added to it.
+at::Tensor add_block(const at::Tensor& x, const at::Tensor& out, const LayerTensors& w, Slot slot,
+                     const Pass& pass) {
+  if (!w.weight[slot].defined()) return x + out;
+  if (pass.family->norm_after_sum)
+    return at::layer_norm(x + out, {x.size(-1)}, w.weight[slot], w.bias[slot], pass.config->norm_epsilon);
+  return x + normed(out.to(sum_type(pass.compute)), w, slot, pass);
 }
 
 /// [.., (H + 2G) d], however the family stores queries, keys and values; normed and scaled where they are.
@@ -176,10 +184,10 @@ Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass
                      w.rotated && pass.rotary ? &*pass.rotary : nullptr, unrotated, heads_first);
 }
 
-at::Tensor attended_rows(const Rows& rows, const ParameterMap& parameters, const AttentionConfig& attention,
-                         const LayerTensors& w, const Pass& pass) {
-  if (pass.family->is_encoder()) return bidirectional(rows, {}, parameters, attention);
-  return parallel(rows, *pass.documents, parameters, attention, sinks_of(w, pass));
+at::Tensor attend(const Rows& rows, const ParameterMap& added, const AttentionConfig& attention,
+                  const LayerTensors& w, const Pass& pass) {
+  if (pass.family->is_encoder()) return bidirectional(rows, pass.lengths, added, attention);
+  return parallel(rows, *pass.documents, added, attention, sinks_of(w, pass));
 }
 
 Rows cross_rows(const at::Tensor& y, const LayerTensors& w, const Pass& pass) {
@@ -201,7 +209,7 @@ Rows cross_rows(const at::Tensor& y, const LayerTensors& w, const Pass& pass) {
 at::Tensor after_attention(const at::Tensor& x, const at::Tensor& attended, const LayerTensors& w,
                            const Pass& pass) {
   if (pass.family->gated_unit) return finish_unit(x, attended, w, pass);
-  return x + post_normed(products(attended.flatten(2, 3), w, {kO}, pass), w, kAttentionPostNorm, pass);
+  return add_block(x, products(attended.flatten(2, 3), w, {kO}, pass), w, kAttentionPostNorm, pass);
 }
 
 at::Tensor after_cross(const at::Tensor& y, const at::Tensor& read, const LayerTensors& w, const Pass& pass) {
@@ -213,14 +221,14 @@ at::Tensor after_feed_forward(const at::Tensor& x, const at::Tensor& y, const La
   if (pass.family->gated_unit) return y;
   const at::Tensor inner =
       feed_forward(normed(pass.config->parallel ? x : y, w, kFeedForwardNorm, pass), w, pass);
-  return y + post_normed(inner, w, kFeedForwardPostNorm, pass);
+  return add_block(y, inner, w, kFeedForwardPostNorm, pass);
 }
 
 at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const AttentionConfig& attention,
                      const AttentionConfig* read, const Pass& pass) {
   const bool unrotated = attention.feature_position == FeaturePosition::kNone;
   const Rows rows = attention_rows(x, w, pass, unrotated, heads_first(attention));
-  at::Tensor y = after_attention(x, attended_rows(rows, w.added, attention, w, pass), w, pass);
+  at::Tensor y = after_attention(x, attend(rows, w.added, attention, w, pass), w, pass);
   if (read != nullptr) y = after_cross(y, cross(cross_rows(y, w, pass), {}, w.cross_added, *read), w, pass);
   return after_feed_forward(x, y, w, pass);
 }

@@ -24,8 +24,11 @@ struct Pass {
   std::optional<RotaryTable> rotary;
   const Rotation* sinks;  // null: keys as they stand
   at::ScalarType compute;
+  at::Tensor lengths;       // of an encoder's sequences, as in Batch
   at::Tensor encoded = {};  // [B, m, hidden] of an encoder, which cross-attention reads
 };
+
+at::Tensor activate(const at::Tensor& x, Activation activation);
 
 /// norm(x) in the compute type; x itself where `gain` is undefined.
 at::Tensor apply_norm(const at::Tensor& x, const at::Tensor& gain, const at::Tensor& bias, const Pass& pass);
@@ -39,9 +42,10 @@ inline const Rotation* sinks_of(const LayerTensors& w, const Pass& pass) {
 Rows attention_rows(const at::Tensor& x, const LayerTensors& w, const Pass& pass, bool unrotated,
                     bool heads_first);
 
-/// The rows' attention outputs [B, n, H, e]: of the tokens before each, in an encoder of all.
-at::Tensor attended_rows(const Rows& rows, const ParameterMap& parameters, const AttentionConfig& attention,
-                         const LayerTensors& w, const Pass& pass);
+/// Attention outputs [B, n, H, e] of a layer's rows, by the parameters `added`: of a decoder the causal form,
+/// of an encoder the bidirectional one.
+at::Tensor attend(const Rows& rows, const ParameterMap& added, const AttentionConfig& attention,
+                  const LayerTensors& w, const Pass& pass);
 
 /// Queries of the residual stream y [B, n, hidden], keys and values of pass.encoded.
 Rows cross_rows(const at::Tensor& y, const LayerTensors& w, const Pass& pass);

@@ -36,8 +36,8 @@ int64_t count_trained(const AttentionConfig& config, const AttentionShape& shape
   return std::count_if(specs.begin(), specs.end(), [](const ParameterSpec& spec) { return spec.trained; });
 }
 
-/// `window`: the teacher's in this layer; 0 is all.
-Sight sight_of(const AttentionConfig& config, const AttentionShape& shape, int window) {
+/// `window`: the teacher's in this layer; 0 is all. An encoder's local branch is over the own group.
+Sight sight_of(const AttentionConfig& config, const AttentionShape& shape, int window, bool encoder) {
   const int64_t through_all = (config.taps > 0 ? 1 : 0) + (config.local == LocalWeight::kRelu ? 1 : 0);
   Sight sight{.summary = config.has_summary(),
               .exact = config.grows() || (config.local == LocalWeight::kSoftmax && !config.method->unit_rows),
@@ -46,7 +46,7 @@ Sight sight_of(const AttentionConfig& config, const AttentionShape& shape, int w
               .past_local = config.window > 0 ? config.window : kNever,
               .through_all = through_all > 0,
               .through_global = count_trained(config, shape) > through_all};
-  if (!config.grows()) sight.past_local = first_past_local(config);
+  if (!config.grows()) sight.past_local = encoder ? config.group : first_past_local(config);
   return sight;
 }
 
@@ -54,7 +54,8 @@ bool can_learn(const Phase& phase, const std::vector<Sight>& layers) {
   const int64_t context = phase.rows.context;
   const bool is_teacher = std::all_of(layers.begin(), layers.end(),
                                       [&](const Sight& layer) { return layer.is_teacher(context); });
-  if (phase.objective != Objective::kNextToken && is_teacher) return false;
+  const bool by_teacher = phase.objective == Objective::kTransfer || phase.objective == Objective::kDistill;
+  if (by_teacher && is_teacher) return false;
   return phase.trainable.what != Train::kNew ||
          std::any_of(layers.begin(), layers.end(), [&](const Sight& layer) {
            return layer.through_all || (layer.through_global && layer.sees_globally(context));
@@ -86,8 +87,9 @@ void check_learning(const Module& module, std::vector<Phase> phases, const std::
   int64_t shortest = kNever;  // tokens per row up to which none of those is read
   bool blind_learns = false;
   for (size_t i = 0; i < module.attention().size(); ++i) {
-    const Sight& layer = layers.emplace_back(
-        sight_of(module.attention()[i], module.attention_shape(), module.config().windows[i]));
+    const Sight& layer =
+        layers.emplace_back(sight_of(module.attention()[i], module.attention_shape(),
+                                     module.config().windows[i], module.family().is_encoder()));
     if (!layer.summary || layer.sees_globally(context)) continue;
     ++blind;
     shortest = std::min(shortest, layer.past_local);

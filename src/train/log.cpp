@@ -49,6 +49,7 @@ std::string to_json_line(const LogLine& line) {
                               {"tokens_per_second", line.tokens_per_second},
                               {"seconds", line.seconds}};
   if (line.validation_bits_per_byte) json["validation_bits_per_byte"] = *line.validation_bits_per_byte;
+  for (const auto& [name, value] : line.scores) json["validation"][name] = value;
   if (!line.acceptance.empty()) json["acceptance"] = line.acceptance;
   return json.dump() + "\n";
 }

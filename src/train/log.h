@@ -6,6 +6,7 @@
 #include <fstream>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/plot.h"
@@ -23,6 +24,7 @@ struct LogLine {
   double tokens_per_second = 0;
   double seconds = 0;  // since the run began, pauses between resumed parts not counted
   std::optional<double> validation_bits_per_byte;
+  std::vector<std::pair<std::string, double>> scores;  // of a classifier on held-out texts, by name
   std::vector<double> acceptance;  // of draft heads on held-out text, by depth; empty: not measured
 };
 

@@ -89,6 +89,14 @@ at::Tensor mean_weights(const at::Tensor& weights, const at::Tensor& hidden) {
   return at::full({rows}, 1.0 / static_cast<double>(rows), hidden.options().dtype(type));
 }
 
+/// Rows [B, n, hidden] with 0 where padding stands.
+at::Tensor without_padding(const at::Tensor& rows, const at::Tensor& lengths) {
+  if (!lengths.defined()) return rows;
+  const at::Tensor place =
+      at::arange(rows.size(1), at::TensorOptions().dtype(at::kLong).device(rows.device()));
+  return rows.masked_fill((place >= lengths.to(rows.device()).unsqueeze(1)).unsqueeze(-1), 0.0);
+}
+
 at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
 
 }  // namespace
@@ -101,6 +109,7 @@ Pass Module::Impl::with_source(Pass pass, const Batch& batch, bool with_teacher)
 }
 
 at::Tensor Module::Impl::normed_end(const at::Tensor& x, const Pass& pass, bool with_teacher) const {
+  if (!final_norm.weight.defined()) return x.to(pass.compute);
   const at::Tensor end =
       apply_norm(x, final_norm.weight.value(with_teacher),
                  final_norm.bias.defined() ? final_norm.bias.value(with_teacher) : at::Tensor(), pass);
@@ -124,20 +133,35 @@ at::Tensor Module::hidden(const Batch& batch, Mode mode) const {
   return impl_->hidden(batch, impl_->pass(batch), mode == Mode::kTeacher);
 }
 
+bool Module::has_head() const { return !impl_->model || impl_->model->has_head(); }
+bool Module::has_pooler() const { return impl_->pooler.weight.defined(); }
+
+at::Tensor Module::pooled(const at::Tensor& first, Mode mode) const {
+  if (!has_pooler()) throw Error("pooler", "not in the model", "a model with one");
+  const bool teacher = mode == Mode::kTeacher;
+  const auto type = first.scalar_type();
+  return at::linear(first, impl_->pooler.weight.value(teacher).to(type),
+                    impl_->pooler.bias.value(teacher).to(type))
+      .tanh();
+}
+
 at::Tensor Module::logits(const at::Tensor& hidden, Mode mode) const {
   return capped(
-      at::linear(hidden, impl_->head_matrix(mode == Mode::kTeacher)).to(sum_type(hidden.scalar_type())),
+      at::linear(impl_->head_rows(hidden, mode == Mode::kTeacher), impl_->head_matrix(mode == Mode::kTeacher))
+          .to(sum_type(hidden.scalar_type())),
       impl_->config.logit_cap);
 }
 
 at::Tensor Module::next_token_loss(const at::Tensor& hidden, const at::Tensor& targets,
                                    const at::Tensor& weights) const {
-  return cross_entropy(flat(hidden), impl_->head_matrix(false), targets.reshape({-1}).to(hidden.device()),
-                       mean_weights(weights, hidden), 0, impl_->config.logit_cap);
+  return cross_entropy(flat(impl_->head_rows(hidden, false)), impl_->head_matrix(false),
+                       targets.reshape({-1}).to(hidden.device()), mean_weights(weights, hidden), 0,
+                       impl_->config.logit_cap);
 }
 
 at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targets, Mode mode) const {
-  return row_losses(flat(hidden), impl_->head_matrix(mode == Mode::kTeacher),
+  const bool teacher = mode == Mode::kTeacher;
+  return row_losses(flat(impl_->head_rows(hidden, teacher)), impl_->head_matrix(teacher),
                     targets.reshape({-1}).to(hidden.device()), 0, impl_->config.logit_cap)
       .view(targets.sizes());
 }
@@ -179,11 +203,10 @@ at::Tensor Module::Impl::transfer(const Batch& batch, const Pass& given, at::Ten
     const Rows rows = frozen([&] {
       return attention_rows(x, base, pass, linear && unrotated, linear && heads_first(attention[i]));
     });
-    const at::Tensor wanted = frozen([&] { return attended_rows(rows, base.added, teacher[i], base, pass); });
+    const at::Tensor wanted = frozen([&] { return attend(rows, base.added, teacher[i], base, pass); });
     at::Tensor y = frozen([&] { return after_attention(x, wanted, base, pass); });
     add_error(
-        wanted, own.added, type, [&] { return attended_rows(rows, own.added, attention[i], base, pass); },
-        loss);
+        wanted, own.added, type, [&] { return attend(rows, own.added, attention[i], base, pass); }, loss);
     if (encoder) {
       const Rows read = frozen([&] { return cross_rows(y, base, pass); });
       const at::Tensor found = frozen([&] { return train::cross(read, {}, {}, cross_teacher[i]); });
@@ -208,6 +231,12 @@ at::Tensor Module::transfer_loss(const Batch& batch) const {
 at::Tensor Module::distill_loss(const Batch& batch) const {
   const Pass pass = impl_->pass(batch);
   const at::Tensor teacher = impl_->hidden(batch, pass, true), student = impl_->hidden(batch, pass, false);
+  if (impl_->family->is_encoder()) {
+    const auto type = sum_type(student.scalar_type());
+    const at::Tensor wanted = without_padding(teacher.to(type), batch.lengths),
+                     own = without_padding(student.to(type), batch.lengths);
+    return (own - wanted).square().sum() / wanted.square().sum();
+  }
   const at::Tensor head = impl_->head_matrix(false);
   const at::Tensor teacher_head = impl_->head_is_shared() ? head : impl_->head_matrix(true);
   return kl_divergence(flat(student), head, flat(teacher), teacher_head, mean_weights({}, student), 0,

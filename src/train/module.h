@@ -18,9 +18,13 @@ namespace linnet::train {
 
 /// Token rows. Rows are packed: positions, groups and attention start anew in each document of a row.
 struct Batch {
-  at::Tensor tokens;       // [rows, length] int64, on any device
-  at::Tensor documents;    // [rows, length] int32 on the CPU, non-decreasing along a row; undefined: one
-                           // document a row, which is faster
+  at::Tensor tokens;     // [rows, length] int64, on any device
+  at::Tensor documents;  // [rows, length] int32 on the CPU, non-decreasing along a row; undefined: one
+                         // document a row, which is faster
+  // Of encoders, whose rows are one sequence each:
+  at::Tensor lengths;      // [rows] int64 on the CPU: what stands behind is padding, whose rows mean nothing;
+                           // undefined: all is the sequence
+  at::Tensor types;        // [rows, length] int64: kinds of tokens; undefined: 0
   at::Tensor source = {};  // [rows, source length] int64: what an encoder reads, where the model has one
 };
 
@@ -71,6 +75,7 @@ class Module {
     at::Device device = at::kCPU;
     at::ScalarType compute = at::kFloat;  // kFloat, kBFloat16; kDouble in tests
     bool checkpointing = false;           // keep only each layer's input, compute the rest again in backward
+    bool pooler = false;  // an encoder's pooler too, drawn where its folder has none: nothing else reads it
   };
 
   /// Everything frozen until set_trainable(). Attention, new tensors and LoRA as the folder has them.
@@ -114,6 +119,12 @@ class Module {
 
   /// Final normed hidden rows [rows, length, hidden], in the compute type.
   at::Tensor hidden(const Batch& batch, Mode mode = Mode::kStudent) const;
+  /// An encoder's pooler of first tokens' hidden rows [.., hidden]: tanh(W x + b). Throws Error where there
+  /// is none.
+  at::Tensor pooled(const at::Tensor& first, Mode mode = Mode::kStudent) const;
+  bool has_pooler() const;
+  /// Whether it predicts tokens: encoders may have no head. What follows needs one.
+  bool has_head() const;
   /// [..., vocabulary] float32 (float64).
   at::Tensor logits(const at::Tensor& hidden, Mode mode = Mode::kStudent) const;
 
@@ -130,7 +141,8 @@ class Module {
   /// square. Gradients reach the new tensors only. Throws Error where no layer is linear.
   at::Tensor transfer_loss(const Batch& batch) const;
   /// Distillation: KL(teacher ‖ student) over the vocabulary at temperature 1, the mean over all tokens; a
-  /// scalar in float32 (float64). Never holds all logits at once.
+  /// scalar in float32 (float64). Never holds all logits at once. Of encoders, which may have no vocabulary's
+  /// head, the squared error of the final hidden rows, divided by the teacher's mean square.
   at::Tensor distill_loss(const Batch& batch) const;
 
  private:

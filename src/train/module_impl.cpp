@@ -85,6 +85,9 @@ void Module::Impl::build() {
   if (!family->relative_bias.empty()) relative_bias = unit(kNoLayer, family->relative_bias, false);
   if (family->positions == PositionKind::kLearned)
     positions = unit(kNoLayer, family->position_embedding, false);
+  if (!family->token_type_embedding.empty())
+    token_types = unit(kNoLayer, family->token_type_embedding, false);
+  if (!family->embedding_norm.empty()) embedding_norm = unit(kNoLayer, family->embedding_norm, true);
   layers.resize(static_cast<size_t>(config.layers));
   for (int layer = 0; layer < config.layers; ++layer) {
     for (int slot = 0; slot < kModules; ++slot) {
@@ -94,12 +97,23 @@ void Module::Impl::build() {
             unit(layer, module, is_norm(slot));
     }
   }
-  final_norm = unit(kNoLayer, family->final_norm, true);
-  if (!config.tied_embeddings && !family->head.empty()) head = unit(kNoLayer, family->head, false);
+  if (!family->final_norm.empty()) final_norm = unit(kNoLayer, family->final_norm, true);
+  if (!family->head.empty() && (!model || model->has_head())) build_head();
+  if (!family->pooler.empty() && options.pooler) pooler = unit(kNoLayer, family->pooler, false);
   if (family->positions == PositionKind::kRotary) {
     RopeFrequencies rope = rope_frequencies(config);
     sinks = Rotation{std::move(rope.inverse), config.positions, rope.factor};
   }
+}
+
+void Module::Impl::build_head() {
+  if (!family->head_dense.empty()) head_dense = unit(kNoLayer, family->head_dense, false);
+  if (!family->head_norm.empty()) head_norm = unit(kNoLayer, family->head_norm, true);
+  if (config.tied_embeddings && family->head_bias.empty()) return;
+  head = unit(kNoLayer, family->head, false);
+  if (config.tied_embeddings) head.weight = {};
+  const bool is_own = model ? model->base_tensors().find(head.bias.name) != nullptr : !config.tied_embeddings;
+  if (!family->head_bias.empty() && !is_own) head.bias.name = std::string(family->head_bias) + ".bias";
 }
 
 std::string Module::Impl::prefix(int layer) const {
@@ -110,7 +124,8 @@ std::string Module::Impl::prefix(int layer) const {
 at::Tensor Module::Impl::source(int layer, std::string_view module, std::string_view part,
                                 at::ScalarType type, bool frozen) const {
   const std::string name = fmt::format("{}.{}", module, part);
-  if (model) {
+  const bool fresh = !model || (module == family->pooler && !model->has_pooler());
+  if (!fresh) {
     const auto integers = part == "weight" ? model->quantized(layer, module) : std::nullopt;
     if (integers) return widened(*integers, family->transposed && layer != kNoLayer).to(options.device, type);
     const TensorView* view =
@@ -149,11 +164,12 @@ Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool n
   std::string name;
   if (layer != kNoLayer) {
     name = prefix(layer) + std::string(module);
-  } else if (module == family->head) {
+  } else if (is_of_head(*family, module)) {
     name = module;
   } else {
     const std::string with = std::string(family->prefix) + std::string(module);
-    const bool without = model && !has_matrix(model->base_tensors(), with);
+    const bool without = model && !has_matrix(model->base_tensors(),
+                                              std::string(family->prefix) + std::string(family->embedding));
     name = without ? std::string(module) : with;
   }
   Unit made;
@@ -202,16 +218,24 @@ void Module::Impl::set_attention(std::vector<AttentionConfig> configs, uint64_t 
 template <class Visit>
 void Module::Impl::each_unit(Visit visit) {
   if (owner == nullptr) visit(embedding, kNoLayer, family->embedding, kModules);
-  if (relative_bias.weight.defined()) visit(relative_bias, kNoLayer, family->relative_bias, kModules);
-  if (positions.weight.defined()) visit(positions, kNoLayer, family->position_embedding, kModules);
+  const auto one = [&](Unit& unit, std::string_view module, int slot) {
+    if (unit.weight.defined() || unit.bias.defined()) visit(unit, kNoLayer, module, slot);
+  };
+  one(relative_bias, family->relative_bias, kModules);
+  one(positions, family->position_embedding, kModules);
+  one(token_types, family->token_type_embedding, kModules);
+  one(embedding_norm, family->embedding_norm, kAttentionNorm);
   for (int layer = 0; layer < config.layers; ++layer) {
     for (int slot = 0; slot < kModules; ++slot) {
       Unit& unit = layers[static_cast<size_t>(layer)].units[static_cast<size_t>(slot)];
       if (unit.weight.defined()) visit(unit, layer, module_of(*family, slot), slot);
     }
   }
-  visit(final_norm, kNoLayer, family->final_norm, static_cast<int>(kAttentionNorm));
-  if (head.weight.defined()) visit(head, kNoLayer, family->head, kModules);
+  one(final_norm, family->final_norm, kAttentionNorm);
+  one(head_dense, family->head_dense, kModules);
+  one(head_norm, family->head_norm, kAttentionNorm);
+  one(head, family->head, kModules);
+  one(pooler, family->pooler, kModules);
 }
 
 void Module::Impl::train(Unit& unit, int layer, std::string_view module, bool on) {
@@ -323,10 +347,15 @@ Pass Module::Impl::pass(const Batch& batch) const {
     const at::Tensor angle = pass.documents->positions().to(at::kDouble).unsqueeze(-1) * inverse;
     pass.rotary = RotaryTable{(angle.cos() * frequencies.factor).to(sums()),
                               (angle.sin() * frequencies.factor).to(sums())};
-  } else if (family->positions == PositionKind::kLearned && pass.documents->longest() > config.positions) {
+  } else if (family->positions == PositionKind::kLearned && pass.documents->longest() > config.longest()) {
     throw Error("batch", fmt::format("a document of {} tokens", pass.documents->longest()),
-                fmt::format("at most {}, the learned positions", config.positions));
+                fmt::format("at most {}, the learned positions", config.longest()));
   }
+  if (family->is_encoder() && batch.documents.defined())
+    throw Error("batch", "several documents in a row", "one sequence a row: an encoder sees all of it");
+  if (!family->is_encoder() && batch.lengths.defined())
+    throw Error("batch", "rows with padding", "an encoder");
+  pass.lengths = batch.lengths;
   return pass;
 }
 
@@ -335,9 +364,17 @@ at::Tensor Module::Impl::embed(const Batch& batch, const Documents& documents, b
   at::Tensor x = at::embedding(shared_embedding().weight.value(teacher), tokens).to(sums());
   if (config.embedding_scale != 1) x = x * config.embedding_scale;
   if (positions.weight.defined()) {
-    x = x + at::embedding(positions.weight.value(teacher), documents.positions()).to(sums());
+    const at::Tensor places = documents.positions() + config.first_position;
+    x = x + at::embedding(positions.weight.value(teacher), places).to(sums());
   }
-  return x;
+  if (token_types.weight.defined()) {
+    const at::Tensor types =
+        batch.types.defined() ? batch.types.to(options.device, true) : at::zeros_like(tokens);
+    x = x + at::embedding(token_types.weight.value(teacher), types).to(sums());
+  }
+  if (!embedding_norm.weight.defined()) return x;
+  return at::layer_norm(x, {x.size(-1)}, embedding_norm.weight.value(teacher),
+                        embedding_norm.bias.value(teacher), config.norm_epsilon);
 }
 
 LayerTensors Module::Impl::layer_tensors(int layer, bool teacher) const {
@@ -371,13 +408,35 @@ at::Tensor Module::Impl::distance_bias(bool with_teacher) const {
   return relative_bias.weight.value(with_teacher).to(options.device, sums()).index_select(0, index).t();
 }
 
+at::Tensor Module::Impl::head_rows(const at::Tensor& hidden, bool teacher) const {
+  at::Tensor x = hidden;
+  if (head_dense.weight.defined()) {
+    x = at::linear(x, head_dense.weight.value(teacher).to(options.compute),
+                   head_dense.bias.value(teacher).to(options.compute));
+    x = activate(x, config.activation).to(sums());
+    x = at::layer_norm(x, {x.size(-1)}, head_norm.weight.value(teacher), head_norm.bias.value(teacher),
+                       config.norm_epsilon)
+            .to(options.compute);
+  }
+  if (!head.bias.defined()) return x;
+  auto one = x.sizes().vec();
+  one.back() = 1;
+  return at::cat({x, at::ones(one, x.options())}, -1);
+}
+
 at::Tensor Module::Impl::head_matrix(bool teacher) const {
-  return (config.tied_embeddings ? embedding : head).weight.value(teacher).to(options.compute);
+  if (model && !model->has_head())
+    throw Error(model->base_folder().string(), "has no head that predicts tokens",
+                fmt::format("a {} folder", family->architecture));
+  const at::Tensor matrix =
+      (config.tied_embeddings ? embedding : head).weight.value(teacher).to(options.compute);
+  if (!head.bias.defined()) return matrix;
+  return at::cat({matrix, head.bias.value(teacher).to(options.compute).unsqueeze(1)}, 1);
 }
 
 bool Module::Impl::head_is_shared() const {
   const Weight& weight = (config.tied_embeddings ? embedding : head).weight;
-  return weight.value(true).is_same(weight.value(false));
+  return !head.bias.defined() && weight.value(true).is_same(weight.value(false));
 }
 
 }  // namespace linnet::train

@@ -48,8 +48,13 @@ struct Module::Impl {
   /// The residual stream's start, [B, n, hidden] in the sums' type.
   at::Tensor embed(const Batch& batch, const Documents& documents, bool teacher) const;
   LayerTensors layer_tensors(int layer, bool teacher) const;
-  at::Tensor head_matrix(bool teacher) const;  // [vocabulary, hidden] in the compute type
-  bool head_is_shared() const;                 // by teacher and student
+  /// What the head's matrix multiplies, of final hidden rows [.., hidden]: these, or what stands before the
+  /// matrix of them. With a bias, a 1 behind each.
+  at::Tensor head_rows(const at::Tensor& hidden, bool teacher) const;
+  /// [vocabulary, hidden] in the compute type; with a bias, that behind each row. Throws Error where there is
+  /// no head.
+  at::Tensor head_matrix(bool teacher) const;
+  bool head_is_shared() const;  // by teacher and student
 
   std::shared_ptr<const Model> model;  // null: fresh
   uint64_t seed = 0;                   // of fresh weights
@@ -62,11 +67,14 @@ struct Module::Impl {
   std::unique_ptr<Impl> encoder;  // null: the family has none
   std::optional<Rotation> sinks;
   Trainable trainable;
-  Unit embedding, positions, relative_bias, final_norm, head;
+  Unit embedding, positions, relative_bias, token_types, embedding_norm,
+      final_norm;  // undefined where absent
+  Unit head_dense, head_norm, head, pooler;
   std::vector<Layer> layers;
 
  private:
   void build();
+  void build_head();
   at::ScalarType sums() const { return sum_type(options.compute); }
   std::string prefix(int layer) const;  // "model.layers.3."
   /// The tensor of a module's part from the model, or drawn; undefined where there is none. In `type`, or,

@@ -65,12 +65,12 @@ Held added_tensors(const Module& module) {
   return held;
 }
 
-/// The base's own tensors that were trained, in the types they have in its files.
-void add_trained_base(const Module& module, const Model& base, Held& held) {
+/// The base's own tensors that were trained, in the types they have in its files, or, `wide`, in float32.
+void add_trained_base(const Module& module, const Model& base, Held& held, bool wide = false) {
   for (const Parameter& parameter : module.parameters()) {
     if (parameter.kind != ParameterKind::kBase) continue;
     const TensorView* original = base.base_tensors().find(parameter.name);
-    held.add(parameter, original != nullptr ? floating_type(*original, parameter.name) : at::kFloat);
+    held.add(parameter, original != nullptr && !wide ? floating_type(*original, parameter.name) : at::kFloat);
   }
 }
 
@@ -94,8 +94,10 @@ std::optional<HeldLora> lora_of(const Module& module, const Model& base) {
   return lora;
 }
 
-/// Every matrix under a LoRA, with it merged, in the type that its base has: of a trained matrix, its master.
-std::map<std::string, OwnedTensor> merged_matrices(const Module& module, const Model& base) {
+/// Every matrix under a LoRA, with it merged, in the type that its base has, or, `wide`, in float32: of a
+/// trained matrix, its master.
+std::map<std::string, OwnedTensor> merged_matrices(const Module& module, const Model& base,
+                                                   bool wide = false) {
   std::map<std::string, at::Tensor> trained;
   for (const Parameter& parameter : module.parameters())
     if (parameter.kind == ParameterKind::kBase)
@@ -109,8 +111,12 @@ std::map<std::string, OwnedTensor> merged_matrices(const Module& module, const M
         saved != base.saved_tensors().end() ? saved->second : *base.base_tensors().find(lora.weight);
     const auto master = trained.find(lora.weight);
     const TensorView weight = master == trained.end() ? original : view_of(master->second);
-    OwnedTensor sum = merge_lora(weight, {&a_view, &b_view, lora.scale}, lora.shape, lora.weight);
-    if (sum.type != original.type)
+    const OwnedTensor widened{
+        DType::kF32, weight.shape,
+        wide ? from_float(to_float(weight, lora.weight), DType::kF32) : std::vector<std::byte>()};
+    OwnedTensor sum =
+        merge_lora(wide ? widened.view() : weight, {&a_view, &b_view, lora.scale}, lora.shape, lora.weight);
+    if (!wide && sum.type != original.type)
       sum = {original.type, sum.shape, from_float(to_float(sum.view(), lora.weight), original.type)};
     merged.emplace(lora.weight, std::move(sum));
   }
@@ -171,6 +177,20 @@ void write_trained(const fs::path& out, const Module& module, const Model& base,
   }
   install(out, [&](const fs::path& folder) {
     write_full(folder, base, changed.tensors, module.all_attention(), shard_bytes, /*replace=*/false, marked);
+  });
+}
+
+void write_classifier(const fs::path& out, const Module& module, const std::vector<Parameter>& head,
+                      const Model& base, size_t shard_bytes) {
+  Held changed = added_tensors(module);
+  const bool marked = !changed.tensors.empty();
+  add_trained_base(module, base, changed, /*wide=*/true);
+  const auto merged = merged_matrices(module, base, /*wide=*/true);
+  // After the trained matrices themselves: the last of a name is what is written.
+  for (const auto& [name, tensor] : merged) changed.tensors.push_back({name, tensor.view()});
+  for (const Parameter& parameter : head) changed.add(parameter, at::kFloat);
+  install(out, [&](const fs::path& folder) {
+    write_full(folder, base, changed.tensors, module.attention(), shard_bytes, /*replace=*/false, marked);
   });
 }
 

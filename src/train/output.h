@@ -23,6 +23,11 @@ enum class OutputKind {
 void write_pretrained(const std::filesystem::path& out, const Module& module, const nlohmann::json& config,
                       const std::filesystem::path& tokenizer, size_t shard_bytes);
 
+/// A classifier, always in full, with what was trained, LoRA merged into it, and the head in float32. `base`
+/// is the module's model as a classifier (Model::with_labels).
+void write_classifier(const std::filesystem::path& out, const Module& module,
+                      const std::vector<Parameter>& head, const Model& base, size_t shard_bytes);
+
 /// A trained form of `base` (plain, or a sidecar that is trained on). `trained`: whether a step was taken;
 /// the new tensors are marked so then, or where the base's were.
 void write_trained(const std::filesystem::path& out, const Module& module, const Model& base, OutputKind kind,

@@ -55,6 +55,7 @@ class Runner {
   void step(const Phase& phase);
   RowBatch rows(const Phase& phase, int64_t first, int64_t count);
   RowBatch without_spans(const at::Tensor& texts, int64_t first) const;
+  RowBatch encoder_rows(const Phase& phase, int64_t first, const at::Tensor& ids);
   at::Tensor loss(const Phase& phase, const RowBatch& rows) const;
   void check(const LogLine& line) const;
   void flush();
@@ -169,6 +170,7 @@ RowBatch Runner::rows(const Phase& phase, int64_t first, int64_t count) {
     source.row(first + row, {ids.data_ptr<int32_t>() + row * (context + 1), static_cast<size_t>(context + 1)},
                {documents.data_ptr<int32_t>() + row * context, static_cast<size_t>(context)});
   if (options_.spans) return without_spans(ids, first);
+  if (options_.special) return encoder_rows(phase, first, ids);
   // From pinned memory the copy overlaps what the device is still doing.
   ids = ids.to(device, /*non_blocking=*/true).to(at::kLong);
   RowBatch result{.batch = {.tokens = ids.narrow(1, 0, context).contiguous()},
@@ -202,9 +204,36 @@ RowBatch Runner::without_spans(const at::Tensor& texts, int64_t first) const {
   return result;
 }
 
+/// Rows of text as sequences; under Objective::kMasked with tokens masked.
+RowBatch Runner::encoder_rows(const Phase& phase, int64_t first, const at::Tensor& ids) {
+  const int64_t context = phase.rows.context;
+  std::vector<int64_t> places, wanted;
+  for (int64_t row = 0; row < ids.size(0); ++row) {
+    const std::span tokens(ids.data_ptr<int32_t>() + row * (context + 1), static_cast<size_t>(context));
+    frame(tokens, *options_.special);
+    if (phase.objective != Objective::kMasked) continue;
+    const std::vector<int32_t> before(tokens.begin(), tokens.end());
+    for (const int64_t place : mask_tokens(tokens, *options_.special, options_.seed, first + row)) {
+      places.push_back(row * context + place);
+      wanted.push_back(before[static_cast<size_t>(place)]);
+    }
+  }
+  const at::Device device = module_.options().device;
+  RowBatch result{.batch = {.tokens = ids.narrow(1, 0, context).to(device, at::kLong)}};
+  if (phase.objective == Objective::kMasked) {
+    result.masked = at::tensor(places, at::kLong).to(device);
+    result.targets = at::tensor(wanted, at::kLong).to(device);
+  }
+  return result;
+}
+
 at::Tensor Runner::loss(const Phase& phase, const RowBatch& rows) const {
   if (options_.learner) return options_.learner->loss(rows);
   if (phase.objective == Objective::kTransfer) return module_.transfer_loss(rows.batch);
+  if (phase.objective == Objective::kMasked) {
+    const at::Tensor hidden = module_.hidden(rows.batch).flatten(0, 1);
+    return module_.next_token_loss(hidden.index_select(0, rows.masked), rows.targets);
+  }
   if (phase.objective == Objective::kNextToken)
     return module_.next_token_loss(module_.hidden(rows.batch), rows.targets);
   return module_.distill_loss(rows.batch);

@@ -15,6 +15,7 @@
 #include "train/data.h"
 #include "train/evaluation.h"
 #include "train/log.h"
+#include "train/masking.h"
 #include "train/module.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"
@@ -24,11 +25,14 @@ namespace linnet::train {
 /// What the loss of a phase is computed from, on the module's device.
 struct RowBatch {
   Batch batch;         // [rows, context]
-  at::Tensor targets;  // [rows, context] int64: the next tokens of the text, or of what was taken from it
+  at::Tensor targets;  // [rows, context] int64: the next tokens of the text, or of what was taken from it; of
+                       // masked rows [places]: what stood there
+  at::Tensor masked;  // [places] int64, of rows · context; undefined but under Objective::kMasked
 };
 
 enum class Objective {
   kNextToken,  // −ln p(next token)
+  kMasked,     // −ln p(token) where tokens were masked: an encoder's
   kTransfer,   // per layer, attention outputs given the teacher's inputs
   kDistill,    // KL(teacher ‖ student)
 };
@@ -70,6 +74,7 @@ struct RunOptions {
   int64_t log_every = 1;         // steps between looks at the device
   uint64_t seed = 0;
   Packing packing = Packing::kStream;
+  std::optional<EncoderTokens> special;  // of an encoder, whose rows are framed by them
   std::optional<SpanTokens>
       spans;                       // of a model with an encoder: each row is a text whose spans are taken out
   std::optional<Learner> learner;  // absent: the module's own loss and parameters

@@ -113,6 +113,7 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
                         {"high_freq_factor", 4.0}}}}),
        "\"high_freq_factor\" is 4.0, expected more than low_freq_factor"},
       {with(llama(), {{"rms_norm_eps", 0}}), "\"rms_norm_eps\" is 0"},
+      {with(llama(), {{"rms_norm_eps", 1e-320}}), "expected a number above 1e-38, at most 1"},
       {with(llama(), {{"hidden_act", "mish"}}), "\"hidden_act\" is \"mish\""},
       {with(llama(), {{"model_type", "bert"}}), "\"model_type\" is \"bert\", expected one of llama, mistral"},
       {with(llama(), {{"model_type", nullptr}}), "no \"model_type\""},
@@ -132,6 +133,11 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {of("smollm3", {{"no_rope_layer_interval", 0}}), "\"no_rope_layer_interval\" is 0"},
       {of("gpt_neox", {{"use_parallel_residual", 1}}), "\"use_parallel_residual\" is 1"},
       {of("gpt_neox", {{"rotary_pct", 0.1}}), "0 rotary numbers a head, expected an even number"},
+      {of("flash"), "\"num_attention_heads\" is 8, expected 1: a gated attention unit has one head"},
+      {of("flash", {{"num_attention_heads", 1}, {"num_key_value_heads", 1}, {"intermediate_size", nullptr}}),
+       "no \"intermediate_size\", expected the size of values"},
+      {of("flash", {{"num_attention_heads", 1}, {"num_key_value_heads", 1}, {"norm_type", "group"}}),
+       "\"norm_type\" is \"group\", expected scale_norm, rms_norm or layer_norm"},
       {of("phi3", {{"rope_scaling", {{"type", "longrope"}}}}), "rope scaling \"longrope\""},
       {of("phi3", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}), "phi3 with a rope scaling"},
       {with(llama(), {{"eos_token_id", -1}}), "\"eos_token_id\" is -1"},
@@ -206,7 +212,7 @@ TEST(Config, FilesThatAreNoJsonAreRefused) {
   const std::pair<std::string, const char*> rows[] = {
       {"\xEF\xBB\xBF{}", "byte-order mark"},
       {"{\"rope_theta\": NaN}", "not JSON at byte"},
-      {"{\"rope_theta\": 1e400}", "unusable JSON"},
+      {"{\"rope_theta\": 1e400}", "1e400, past what a number may be"},
       {"", "empty file"},
   };
   TemporaryFolder folder;

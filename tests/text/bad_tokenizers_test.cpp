@@ -93,8 +93,8 @@ const Row kRows[] = {
      "has id 1000000000"},
     {"added token of 100 KB", [](Json& j) { j["added_tokens"][0]["content"] = std::string(100'000, 'x'); },
      "a token of 100000 bytes"},
-    {"unknown model", [](Json& j) { j["model"]["type"] = "WordPiece"; },
-     "model \"WordPiece\", expected BPE or Unigram"},
+    {"unknown model", [](Json& j) { j["model"]["type"] = "WordLevel"; },
+     "model \"WordLevel\", expected BPE, Unigram or WordPiece"},
     {"no model", [](Json& j) { j.erase("model"); }, "model: missing"},
     {"unknown normalizer",
      [](Json& j) {

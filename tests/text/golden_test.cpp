@@ -64,7 +64,7 @@ void check_decoded(const Tokenizer& tokenizer, const std::vector<int32_t>& ids, 
   EXPECT_EQ(streamed(tokenizer, ids, false), with);
 }
 
-TEST(GoldenTokenizerFiles, AreAllHere) { EXPECT_EQ(tokenizer_files().size(), 11u); }
+TEST(GoldenTokenizerFiles, AreAllHere) { EXPECT_EQ(tokenizer_files().size(), 13u); }
 
 class GoldenTokenizers : public testing::TestWithParam<std::string> {};
 

@@ -102,5 +102,41 @@ TEST(TokenizerConfig, SaysWhetherATextGetsBosAndEos) {
   }
 }
 
+// Of "2 3" and "4", as tokenizers 0.23 has them.
+TEST(Tokenizer, PutsSpecialTokensAroundAPairAsItsKindDoes) {
+  using Ids = std::vector<int32_t>;
+  const struct {
+    const char* step;
+    Ids ids, types;
+  } rows[] = {
+      {R"({"type": "BertProcessing", "cls": ["c", 0], "sep": ["s", 1]})",
+       {0, 2, 3, 1, 4, 1},
+       {0, 0, 0, 0, 1, 1}},
+      {R"({"type": "RobertaProcessing", "cls": ["c", 0], "sep": ["s", 1]})",
+       {0, 2, 3, 1, 1, 4, 1},
+       {0, 0, 0, 0, 0, 0, 0}},
+      {R"({"type": "ByteLevel"})", {2, 3, 4}, {0, 0, 1}},
+      {R"({"type": "TemplateProcessing", "special_tokens": {"<s>": {"ids": [5]}},
+           "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
+           "pair": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}},
+                    {"SpecialToken": {"id": "<s>", "type_id": 1}}, {"Sequence": {"id": "B", "type_id": 1}}]})",
+       {5, 2, 3, 5, 4},
+       {0, 0, 0, 1, 1}},
+      // Without a pair of its own each text stands as it stands alone.
+      {R"({"type": "TemplateProcessing", "special_tokens": {"<s>": {"ids": [5]}},
+           "single": [{"SpecialToken": {"id": "<s>"}}, {"Sequence": {"id": "A"}}]})",
+       {5, 2, 3, 5, 4},
+       {0, 0, 0, 1, 1}},
+  };
+  for (const auto& row : rows) {
+    nlohmann::json json = nlohmann::json::parse(R"({"model": {"type": "BPE", "merges": [], "vocab":
+        {"a": 0, "b": 1, "c": 2, "d": 3, "e": 4, "f": 5}}, "added_tokens": []})");
+    json["post_processor"] = nlohmann::json::parse(row.step);
+    const auto pair = Tokenizer::from_json(json.dump(), "t").framed(Ids{2, 3}, Ids{4});
+    EXPECT_EQ(pair.tokens, row.ids) << row.step;
+    EXPECT_EQ(pair.types, row.types) << row.step;
+  }
+}
+
 }  // namespace
 }  // namespace linnet

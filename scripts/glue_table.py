@@ -1,0 +1,295 @@
+#!/usr/bin/env python3
+"""Tasks of GLUE by classifiers: families x attention x plain or augmented x tasks x seeds, each cell one
+`linnet finetune --task`, in one table of Markdown and JSON. The paper's Tables 1-3, 14 and 16 (arXiv 2406.07368) in small.
+
+    scripts/glue_table.py OUT --config configs/glue.json --tasks FOLDER --texts FOLDER [--gpus 0,1,2,3 --each 6]
+
+A family with a "config" is pretrained first, into OUT/models. What is finished stands in OUT/cells and is not done again:
+the same command goes on where it stopped. --deadline SECONDS starts nothing that would hardly end by then and stops what has
+not. --list shows the commands; --table only makes the table. Nothing but Python's own library is needed.
+"""
+
+import argparse
+import json
+import lzma
+import math
+import os
+import pathlib
+import random
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=pathlib.Path)
+    parser.add_argument("--config", type=pathlib.Path, default=pathlib.Path("configs/glue.json"))
+    parser.add_argument("--tasks", type=pathlib.Path, required=True, help="folder of the labelled texts")
+    parser.add_argument("--texts", type=pathlib.Path, help="folder of the texts to pretrain on")
+    parser.add_argument("--program", default="build/release/bin/linnet", help="linnet or linnet-train")
+    parser.add_argument("--gpus", default="", help="0,1,…; none: the CPU")
+    parser.add_argument("--each", type=int, default=1, help="processes on each GPU, or on the CPU")
+    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--deadline", type=float, default=math.inf, help="seconds from now")
+    parser.add_argument("--only", default="", help="cells whose names hold this")
+    parser.add_argument("--limit", type=int, help="training texts of each cell at most, for a trial")
+    parser.add_argument("--tokens", help="to pretrain on, for a trial")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    return parser.parse_args()
+
+
+def file_in(folder, name):
+    for ending in (".jsonl.xz", ".jsonl"):
+        if (folder / (name + ending)).exists():
+            return str(folder / (name + ending))
+    sys.exit(f"glue_table: {folder / name}.jsonl.xz is not there")
+
+
+def files_of(args, task, row):
+    """Training and held-out files; a set with one file alone is split by a fixed draw."""
+    if "split" not in row:
+        return [[file_in(args.tasks, name) for name in row[part]] for part in ("train", "valid")]
+    source = file_in(args.tasks, row["split"])
+    train, valid = (args.out / "data" / f"{task}-{part}.jsonl" for part in ("train", "valid"))
+    if not valid.exists():
+        opened = lzma.open(source, "rt", encoding="utf-8") if source.endswith(".xz") else open(source, encoding="utf-8")
+        with opened:
+            lines = [line for line in opened if line.strip()]
+        random.Random(0).shuffle(lines)
+        held = round(row["held_out"] * len(lines))
+        train.parent.mkdir(parents=True, exist_ok=True)
+        train.write_text("".join(lines[held:]), encoding="utf-8")
+        valid.write_text("".join(lines[:held]), encoding="utf-8")
+    return [[str(train)], [str(valid)]]
+
+
+class Job:
+    def __init__(self, name, command, result, work, needs=None):
+        self.name, self.command, self.result, self.work, self.needs = name, command, result, work, needs
+        self.log = work.parent / (name + ".log")
+
+    def done(self):
+        return self.result.exists()
+
+    def is_model(self):
+        return self.needs is None
+
+
+def tokenizer_of(args, family, row):
+    """The family's tokenizer; with the "frame" of an encoder: [CLS] before a text, [SEP] behind it, [PAD] and [MASK]."""
+    if not row.get("frame"):
+        return row["tokenizer"]
+    tokenizer = json.loads((pathlib.Path(row["tokenizer"]) / "tokenizer.json").read_text(encoding="utf-8"))
+    first = len(tokenizer["model"]["vocab"])
+    for place, name in enumerate(("[CLS]", "[SEP]", "[PAD]", "[MASK]")):
+        tokenizer["added_tokens"].append({"id": first + place, "content": name, "single_word": False, "lstrip": False,
+                                          "rstrip": False, "normalized": False, "special": True})
+    tokenizer["post_processor"] = {"type": "BertProcessing", "cls": ["[CLS]", first], "sep": ["[SEP]", first + 1]}
+    folder = args.out / "models" / (family + "-tokenizer")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    return str(folder)
+
+
+def pretrain_jobs(args, config):
+    jobs = []
+    for family, row in config["families"].items():
+        if "config" not in row:
+            continue
+        folder = args.out / "models" / family
+        file = args.out / "models" / (family + ".json")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(row["config"]))
+        options = config["pretrain"]["options"] | row.get("options", {})
+        command = ["pretrain", "--config", str(file), "--tokenizer", tokenizer_of(args, family, row),
+                   "--tokens", args.tokens or row["tokens"], "-o", str(folder), "--checkpoint-every", "0", "--log-every", "50"]
+        command += ["--data"] + [file_in(args.texts, name) for name in config["texts"]] if args.texts else []
+        for key, value in options.items():
+            command += ["--" + key, str(value)]
+        jobs.append(Job(family, command, folder / "config.json", folder))
+    return jobs
+
+
+def cell_jobs(args, config):
+    jobs = []
+    for run in config["runs"]:
+        for seed in run["seeds"]:
+            for family, row in config["families"].items():
+                base = row.get("folder", str(args.out / "models" / family))
+                for method, variants in config["methods"].items():
+                    for variant, options in variants.items():
+                        for task, task_row in config["tasks"].items():
+                            name = f"{family}.{method}.{variant}.{task}.{run['lr']}.{seed}"
+                            if args.only not in name:
+                                continue
+                            jobs.append(cell_job(args, name, base, options, task, task_row, run["lr"], seed))
+    return jobs
+
+
+def cell_job(args, name, base, options, task, row, lr, seed):
+    train, valid = files_of(args, task, row)
+    limit = min(filter(None, (row.get("limit"), args.limit)), default=None)
+    work = args.out / "work" / name
+    command = ["finetune", base, "--task", *train, "--valid", *valid, *options, "--lr", lr, "--seed", str(seed),
+               "--checkpoint-every", "0", "--log-every", "100", "--json", str(work) + ".json", "-o", str(work)]
+    command += ["--limit", str(limit)] if limit else []
+    return Job(name, command, args.out / "cells" / (name + ".json"), work, pathlib.Path(base) / "config.json")
+
+
+class Runner:
+    """Runs jobs on the places that there are, each a process; takes no more after the deadline. A model is
+    pretrained alone on its GPU, and cells that need it wait."""
+
+    def __init__(self, args, deadline, jobs):
+        self.args, self.deadline, self.seconds, self.failed = args, deadline, [], []
+        gpus = [gpu for gpu in args.gpus.split(",") if gpu]
+        self.places = [gpu for _ in range(args.each) for gpu in gpus] or [None] * args.each
+        self.lock, self.left, self.alone = threading.Lock(), [job for job in jobs if not job.done()], []
+        print(f"{len(self.left)} of {len(jobs)} to do", flush=True)
+
+    def run(self):
+        threads = [threading.Thread(target=self.work, args=(place,)) for place in self.places]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def take(self, gpu):
+        """The first job that can begin here now; False: none ever will."""
+        with self.lock:
+            usual = statistics.median(self.seconds) if len(self.seconds) > 3 else 0
+            if not self.left or time.monotonic() + usual / 2 > self.deadline:
+                return False
+            if gpu in self.alone:
+                return None
+            ready = [job for job in self.left if job.is_model() or job.needs.exists()]
+            if not ready:
+                return None if self.alone else False
+            if ready[0].is_model():
+                self.alone.append(gpu)
+            self.left.remove(ready[0])
+            return ready[0]
+
+    def work(self, gpu):
+        while (job := self.take(gpu)) is not False:
+            if job is None:
+                time.sleep(0.3)
+                continue
+            self.do(job, gpu)
+            if job.is_model():
+                self.alone.remove(gpu)
+
+    def do(self, job, gpu):
+        begun = time.monotonic()
+        shutil.rmtree(job.work, ignore_errors=True)
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        device = ["--device", "cpu" if gpu is None else "cuda"]
+        if gpu is None:
+            device += ["--dtype", "float32"]
+        environment = dict(os.environ) if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu}
+        command = [self.args.program, *job.command, *device, "--threads", str(self.args.threads)]
+        with open(job.log, "w", encoding="utf-8") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            try:
+                status = process.wait(max(0.0, min(self.deadline - time.monotonic(), 1e6)))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                shutil.rmtree(job.work, ignore_errors=True)
+                return
+        if status != 0:
+            self.failed.append(job.name)
+            last = job.log.read_text(encoding="utf-8").strip().splitlines()[-1:]
+            print(f"{job.name}: status {status}: {''.join(last)}", flush=True)
+            return
+        seconds = time.monotonic() - begun
+        if not job.is_model():
+            self.keep(job, command, seconds)
+            self.seconds.append(seconds)
+        print(f"{job.name}: {seconds:.0f} s", flush=True)
+
+    def keep(self, job, command, seconds):
+        result = json.loads(pathlib.Path(str(job.work) + ".json").read_text())
+        result |= {"command": command, "wall_seconds": seconds}
+        job.result.parent.mkdir(parents=True, exist_ok=True)
+        half = job.result.with_suffix(".half")
+        half.write_text(json.dumps(result))
+        half.rename(job.result)
+        shutil.rmtree(job.work)
+        job.log.unlink()
+
+
+def mean_and_error(values):
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return statistics.mean(values), error
+
+
+def shown(values):
+    if not values:
+        return "–"
+    mean, error = mean_and_error([100 * value for value in values])
+    return f"{mean:.1f}" + ("" if error is None else f" ± {error:.1f}")
+
+
+def table(args, config):
+    """One table a family and rate: methods by tasks, in per cent, mean and standard error over seeds."""
+    cells = {}
+    for file in sorted((args.out / "cells").glob("*.json")):
+        family, method, variant, task, lr, seed = file.stem.split(".")
+        task_row = config["tasks"].get(task)
+        if task_row is not None:
+            value = json.loads(file.read_text())["validation"][task_row["metric"]]
+            cells.setdefault((family, lr, method, variant), {}).setdefault(task, {})[seed] = value
+    lines, rows = [], []
+    rates = list(dict.fromkeys(run["lr"] for run in config["runs"]))
+    for family in config["families"]:
+        for lr in rates:
+            names = [(method, variant) for method, variants in config["methods"].items() for variant in variants]
+            if not any((family, lr, *name) in cells for name in names):
+                continue
+            tasks = config["tasks"]
+            lines += [f"### {family}, rate {lr}", "",
+                      "| attention | | " + " | ".join(f"{task}, {row['metric']}" for task, row in tasks.items()) +
+                      " | mean | seeds |",
+                      "| --- | --- |" + " --- |" * (len(tasks) + 2)]
+            for method, variant in names:
+                found = cells.get((family, lr, method, variant), {})
+                values = {task: list(found.get(task, {}).values()) for task in tasks}
+                whole = all(values.values())
+                means = [statistics.mean(value) for value in values.values() if value]
+                average = f"{100 * statistics.mean(means):.1f}" if whole else "–"
+                seeds = min((len(value) for value in values.values()), default=0)
+                lines.append(f"| {method} | {variant} | " + " | ".join(shown(v) for v in values.values()) +
+                             f" | {average} | {seeds} |")
+                rows.append({"family": family, "lr": lr, "method": method, "variant": variant, "values": values})
+            lines.append("")
+    (args.out / "glue.md").write_text("\n".join(lines), encoding="utf-8")
+    (args.out / "glue.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    print("\n".join(lines))
+
+
+def main():
+    args = arguments()
+    deadline = time.monotonic() + args.deadline
+    config = json.loads(args.config.read_text())
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.table:
+        return table(args, config)
+    models, cells = pretrain_jobs(args, config), cell_jobs(args, config)
+    if args.list:
+        for job in models + cells:
+            print(job.name + ":", args.program, *job.command)
+        return
+    runner = Runner(args, deadline, models + cells)
+    runner.run()
+    table(args, config)
+    if runner.failed:
+        sys.exit(f"glue_table: {len(runner.failed)} failed; their words in {args.out}/work/NAME.log")
+
+
+main()

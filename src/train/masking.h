@@ -1,0 +1,32 @@
+// Rows of text for encoders: framed by special tokens, and some of their tokens masked (BERT's objective,
+// Devlin et al., 2019, section 3.1).
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "text/tokenizer.h"
+
+namespace linnet::train {
+
+struct EncoderTokens {
+  int32_t first = 0, separator = 0;  // around a sequence; the latter stands between documents too
+  int32_t mask = -1;                 // −1: the tokenizer has none
+  int32_t vocabulary = 0;            // replacements are drawn below it
+
+  /// Throws Error (at `where`) where the tokenizer sets no two tokens around a text.
+  static EncoderTokens of(const Tokenizer& tokenizer, const std::string& where);
+};
+
+/// A row of a text becomes a sequence: its first and its last token give way to the special ones.
+void frame(std::span<int32_t> tokens, const EncoderTokens& special);
+
+/// Masks a row in place: each token but the special ones is chosen with 15%, one at least; of those 80%
+/// become the mask, 10% a random token, and 10% stay. Gives their places. A function of (seed, row) alone.
+/// Throws Error where the tokenizer has no mask.
+std::vector<int64_t> mask_tokens(std::span<int32_t> tokens, const EncoderTokens& special, uint64_t seed,
+                                 int64_t row);
+
+}  // namespace linnet::train

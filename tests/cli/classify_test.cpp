@@ -1,0 +1,153 @@
+// Classifiers, as a user trains and asks them.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <sstream>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/training_program.h"
+
+namespace linnet {
+namespace {
+
+using testing::HasSubstr;
+
+class ClassifierProgram : public TrainingProgram {
+ protected:
+  ClassifierProgram() {
+    std::string train, valid;
+    for (int i = 0; i < 12; ++i) {
+      const bool good = i % 2 == 0;
+      const std::string line = R"({"sentence": ")" + std::string(good ? "good " : "bad ") +
+                               std::to_string(i) + R"(", "label": )" + (good ? "1" : "0") + "}\n";
+      (i < 8 ? train : valid) += line;
+    }
+    write_file(path("sst2-train.jsonl"), train);
+    write_file(path("sst2-validation.jsonl"), valid);
+    write_file(path("pairs.jsonl"), R"({"a": "one", "b": "two", "kind": "x"}
+{"a": "two", "b": "two", "kind": "y"}
+)");
+    const Outcome made = run_train(pretrain({"--tokens", "32", "-o", path("base")}));
+    EXPECT_EQ(made.status, 0) << made.err;
+  }
+
+  std::vector<std::string> finetune(const std::vector<std::string>& more) const {
+    std::vector<std::string> all = {"finetune", path("base"), "--batch", "4",       "--lr",
+                                    "1e-2",     "--threads",  "1",       "--dtype", "float32"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+  std::vector<std::string> sst2(const std::vector<std::string>& more) const {
+    std::vector<std::string> all =
+        finetune({"--task", path("sst2-train.jsonl"), "--valid", path("sst2-validation.jsonl")});
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+};
+
+TEST_F(ClassifierProgram, TrainsClassifiesAndScoresAsItTrained) {
+  const Outcome trained = run_train(sst2({"-o", path("out"), "--json", path("result.json")}));
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  EXPECT_THAT(trained.out, HasSubstr("kept epoch "));
+  const auto result = read_json(path("result.json"));
+  EXPECT_EQ(result["labels"], nlohmann::json({"negative", "positive"}));
+  EXPECT_EQ(result["epochs"].size(), 3u);
+  EXPECT_FALSE(fs::exists(path("out/checkpoints")));
+  const Outcome scored = run_linnet(
+      {"classify", path("out"), "--task", path("sst2-validation.jsonl"), "--json", path("scores.json")});
+  ASSERT_EQ(scored.status, 0) << scored.err;
+  const auto scores = read_json(path("scores.json"))["scores"];
+  EXPECT_EQ(scores["acc"], result["validation"]["acc"]);
+  EXPECT_NEAR(scores["loss"], result["validation"]["loss"], 1e-5);
+  const Outcome evaluated = run_linnet({"evaluate", path("out"), "--tasks", "glue_sst2", "--data",
+                                        folder_.path().string(), "--json", path("task.json")});
+  ASSERT_EQ(evaluated.status, 0) << evaluated.err;
+  EXPECT_EQ(read_json(path("task.json"))["results"]["glue_sst2"]["acc,none"], scores["acc"]);
+  const Outcome lines = run_linnet({"classify", path("out"), "-"}, {.input = "good 3\nbad\tpair\n"});
+  ASSERT_EQ(lines.status, 0) << lines.err;
+  std::istringstream each(lines.out);
+  std::string line;
+  int count = 0;
+  for (; std::getline(each, line); ++count) {
+    const auto json = nlohmann::json::parse(line);
+    EXPECT_NEAR(
+        json["probabilities"]["negative"].get<double>() + json["probabilities"]["positive"].get<double>(), 1,
+        1e-9);
+  }
+  EXPECT_EQ(count, 2);
+  EXPECT_THAT(run_linnet({"inspect", path("out")}).out, HasSubstr(R"(["negative","positive"])"));
+}
+
+TEST_F(ClassifierProgram, LinearizesAsItTrainsAndTrainsWhatIsAsked) {
+  const struct {
+    std::vector<std::string> options;
+    const char* part;  // of a tensor's name that is written
+  } rows[] = {
+      {{"--method", "relu", "--set", "group=4", "local=softmax", "taps=4"}, "linear_attention.taps"},
+      {{"--train", "lora", "--lora-rank", "2"}, "score.weight"},
+      {{"--train", "head"}, "score.weight"},
+  };
+  int number = 0;
+  for (const auto& row : rows) {
+    const std::string out = path("out") + std::to_string(number++);
+    std::vector<std::string> arguments = sst2({"--epochs", "1", "-o", out});
+    arguments.insert(arguments.end(), row.options.begin(), row.options.end());
+    const Outcome trained = run_train(arguments);
+    ASSERT_EQ(trained.status, 0) << trained.err;
+    bool found = false;
+    const auto written = Model::open(out);
+    for (const auto& [name, tensor] : written->base_tensors().tensors())
+      found |= name.find(row.part) != name.npos;
+    EXPECT_TRUE(found) << row.part;
+    EXPECT_EQ(run_linnet({"classify", out, "-"}, {.input = "good"}).status, 0);
+  }
+  // A classifier is trained on, or given a fresh head for other labels, and pairs are read by their fields.
+  const Outcome pairs =
+      run_train({"finetune", path("out0"), "--task", path("pairs.jsonl"), "--text-fields", "a,b",
+                 "--label-field", "kind", "--epochs", "1", "--threads", "1", "-o", path("pairs")});
+  EXPECT_EQ(pairs.status, 0) << pairs.err;
+  EXPECT_THAT(pairs.err, HasSubstr("the model's labels are others"));
+  EXPECT_EQ(Model::open(path("pairs"))->config().labels, (std::vector<std::string>{"x", "y"}));
+}
+
+TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
+  ASSERT_EQ(run_train(sst2({"--epochs", "1", "-o", path("done")})).status, 0);
+  write_file(path("sst2-odd.jsonl"), R"({"sentence": "a", "label": 7})");
+  const std::string task = path("sst2-train.jsonl"), out = path("out");
+  const BadRow trained[] = {
+      {finetune({"--task", path("sst2-odd.jsonl"), "-o", out}),
+       "the label is \"7\", expected one of negative, positive"},
+      {finetune({"--task", path("pairs.jsonl"), "-o", out}), "its name begins with no known task's"},
+      {finetune({"--task", path("pairs.jsonl"), "--text-fields", "c", "-o", out}), "no field `c`"},
+      {finetune({"--task", path("pairs.jsonl"), "--text-fields", "a,b,c", "-o", out}), "3 fields"},
+      {finetune({"--task", path("empty.txt"), "--text-fields", "a", "-o", out}), "no record"},
+      {finetune({"--task", task, "--valid", task, "-o", out}), "stands in --task and in --valid"},
+      {finetune({"--task", task, "--tokens", "5", "-o", out}), "--tokens: given with --task"},
+      {finetune({"--task", task, "--metric", "acc", "-o", out}), "--metric: given without --valid"},
+      {finetune({"--task", task, "--set", "group=4", "-o", out}), "given without --method or --attention"},
+      {finetune({"--task", task, "--train", "new", "-o", out}), "nothing to train"},
+      {finetune({"--task", task, "--lr", "0", "-o", out}), "expected"},
+      {finetune({"--tokens", "5", "--data", text(), "--epochs", "2", "-o", out}),
+       "--epochs: given without --task"},
+      {finetune({"--data", text(), "-o", out}), "--tokens: is missing"},
+      {{"finetune", path("done"), "--data", text(), "--tokens", "32", "-o", out}, "is a classifier"},
+      {{"linearize", path("done"), "--tokens", "0", "-o", out}, "is a classifier"},
+  };
+  for (const BadRow& row : trained) expect_refused(row, run_train(row.arguments));
+  const BadRow asked[] = {
+      {{"classify", path("base"), task}, "has no classification head"},
+      {{"classify", path("done")}, "FILE: is missing"},
+      {{"evaluate", path("done"), "--tasks", "piqa"}, "not there"},
+      {{"evaluate", path("base"), "--tasks", "glue_sst2"}, "has no classification head"},
+      {{"evaluate", path("done"), "--tasks", "glue_sst2", "--shots", "1"}, "--shots: given for a classifier"},
+      {{"classify", path("done"), "--task", path("sst2-odd.jsonl")}, "the label is \"7\""},
+      {{"classify", path("done"), path("empty.txt")}, "no text"},
+      {{"generate", path("done"), "--prompt", "a"}, "is a classifier, which has no head over the vocabulary"},
+      {{"perplexity", path("done"), text()}, "is a classifier"},
+  };
+  for (const BadRow& row : asked) expect_refused(row, run_linnet(row.arguments));
+}
+
+}  // namespace
+}  // namespace linnet

@@ -1,0 +1,92 @@
+// Encoders through the commands that train.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "tests/cli/training_program.h"
+
+namespace linnet {
+namespace {
+
+using testing::HasSubstr;
+
+class EncoderTraining : public TrainingProgram {
+ protected:
+  void SetUp() override {
+    TrainingProgram::SetUp();
+    fs::create_directories(path("words"));
+    std::string vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n";
+    for (char c = 'a'; c <= 'z'; ++c) vocabulary += std::string(1, c) + "\n##" + c + "\n";
+    write_file(path("words/vocab.txt"), vocabulary + ".\n");
+    const nlohmann::json config = {
+        {"model_type", "bert"},         {"vocab_size", 64},         {"hidden_size", 16},
+        {"num_hidden_layers", 2},       {"num_attention_heads", 2}, {"intermediate_size", 32},
+        {"max_position_embeddings", 64}};
+    write_file(path("bert.json"), config.dump());
+  }
+
+  static Outcome train(std::vector<std::string> arguments, std::vector<std::string> more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    for (const char* one : {"--batch", "2", "--context", "24", "--threads", "1"}) arguments.push_back(one);
+    return run_linnet(arguments);
+  }
+};
+
+TEST_F(EncoderTraining, LearnsMaskedTokensThenLinearAttentionThenMore) {
+  const Outcome base = train({"pretrain", "--config", path("bert.json"), "--tokenizer", path("words")},
+                             {"--data", text(), "--tokens", "192", "-o", path("base")});
+  ASSERT_EQ(base.status, 0) << base.err;
+  const nlohmann::json config = read_json(path("base/config.json"));
+  EXPECT_EQ(config["architectures"], nlohmann::json({"BertForMaskedLM"}));
+  EXPECT_EQ(config["pad_token_id"], 0);
+  EXPECT_THAT(run_linnet({"inspect", path("base")}).out, HasSubstr("a head that predicts masked tokens"));
+  const Outcome linear = train({"linearize", path("base"), "--method", "hedgehog", "--set", "group=8"},
+                               {"--data", text(), "--tokens", "192", "-o", path("linear")});
+  ASSERT_EQ(linear.status, 0) << linear.err;
+  EXPECT_THAT(linear.err, HasSubstr("transfer, "));
+  const Outcome checked = run_linnet({"check", path("linear")});
+  EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
+  const Outcome more = train({"finetune", path("linear"), "--train", "all"},
+                             {"--data", text(), "--tokens", "96", "-o", path("full")});
+  ASSERT_EQ(more.status, 0) << more.err;
+  EXPECT_EQ(run_linnet({"embed", path("full"), "a b", "--pooling", "mean"}).status, 0);
+}
+
+TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
+  const std::vector<std::string> pretrain = {
+      "pretrain", "--config", path("bert.json"), "--data", text(), "--tokens", "96", "-o", path("out")};
+  write_file(path("bare.txt"), "a\nb\n");
+  fs::create_directories(path("maskless"));
+  write_file(path("maskless/vocab.txt"), "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n");
+  const auto with = [](std::vector<std::string> arguments, const std::vector<std::string>& more) {
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  };
+  fs::create_directories(path("headless"));
+  const fs::path golden = LINNET_TEST_DATA "/encoders/bert-bare";
+  for (const char* file : {"config.json", "model.safetensors"})
+    fs::copy_file(golden / file, fs::path(path("headless")) / file);
+  fs::copy_file(path("words/vocab.txt"), path("headless/vocab.txt"));
+  const BadRow rows[] = {
+      {with(pretrain, {"--tokenizer", path("words"), "--valid", valid()}),
+       "--valid: given, and bert is an encoder"},
+      {with(pretrain, {"--tokenizer", path("words"), "--packing", "documents"}),
+       "--packing: documents, and bert"},
+      {with(pretrain, {"--tokenizer", path("words"), "--context", "3"}), "--context: 3, expected at least 4"},
+      {with(pretrain, {"--tokenizer", path("maskless")}), "has no mask token"},
+      {{"train-heads", path("headless"), "--data", text(), "--tokens", "96", "-o", path("out")},
+       "bert is an encoder, which predicts no next token"},
+      {{"finetune", path("headless"), "--data", text(), "--tokens", "96", "-o", path("out")},
+       "has no head that predicts tokens"},
+  };
+  for (const BadRow& row : rows) {
+    const Outcome outcome = run_linnet(row.arguments);
+    EXPECT_EQ(outcome.status, 2) << outcome.err;
+    EXPECT_THAT(outcome.err, HasSubstr(row.message));
+    EXPECT_FALSE(fs::exists(path("out")));
+  }
+}
+
+}  // namespace
+}  // namespace linnet
