@@ -15,8 +15,7 @@
 #include "cli/conversation.h"
 #include "cli/input_lines.h"
 #include "cli/output.h"
-#include "generate/engine.h"
-#include "text/tokenizer.h"
+#include "cli/writer.h"
 
 namespace linnet::cli {
 namespace {
@@ -25,16 +24,17 @@ using Json = nlohmann::ordered_json;
 
 constexpr int64_t kMostAnswered = 1024;
 
+struct TalkOptions : ChatOptions {
+  SpeculationOptions speculation;
+};
+
 /// A conversation, and the tokens that the state has read of it.
 class Chat {
  public:
-  Chat(const ChatOptions& options, const Runtime& runtime)
-      : tokenizer_(Tokenizer::load(runtime.model->tokenizer_folder())),
-        template_(template_of(options, *runtime.model, tokenizer_)),
-        request_(request_of(options, *runtime.model, tokenizer_, kMostAnswered, /*turns=*/true)),
-        drafter_(make_no_drafter()),
-        engine_(*runtime.decoder, tokenizer_, *drafter_,
-                {.slots = 1, .max_nodes = 1, .continue_slots = true}) {
+  explicit Chat(const TalkOptions& options)
+      : writer_(options, options.speculation, {.slots = 1, .continue_slots = true}),
+        template_(template_of(options, writer_.model(), writer_.tokenizer())),
+        request_(request_of(options, writer_.model(), writer_.tokenizer(), kMostAnswered, /*turns=*/true)) {
     if (options.system) set_system(*options.system);
   }
 
@@ -57,12 +57,12 @@ class Chat {
     request_.prompt = continued(text);
     catch_interrupts();  // the first Ctrl-C of every answer
     const auto live = [](size_t, std::string_view piece) { print(piece); };
-    const Generation answer = engine_.run({&request_, 1}, live, interrupted).front();
+    const Generation answer = writer_.engine().run({&request_, 1}, live, interrupted).front();
     print("\n");
     report(answer);
     catch_interrupts();
     Json turn = {{"user", messages_.back()["content"]}};
-    turn.update(completion_json({tokenizer_, request_, answer, ""}));
+    turn.update(completion_json({writer_.tokenizer(), request_, answer, ""}));
     if (answer.tokens.empty()) {  // Ctrl-C before the first token
       messages_.erase(messages_.size() - 1);
       return turn;
@@ -82,24 +82,24 @@ class Chat {
   /// The tokens of `text`: those that the state has read, and what follows them, if that is the same text. An
   /// answer's own tokens stay, though the tokenizer might cut its text otherwise.
   std::vector<int32_t> continued(const std::string& text) const {
-    std::vector<int32_t> whole = tokenizer_.encode(text);
+    std::vector<int32_t> whole = writer_.tokenizer().encode(text);
     if (tokens_.empty() || !text.starts_with(text_)) return whole;
     std::vector<int32_t> tokens = tokens_;
-    const auto rest = tokenizer_.encode(std::string_view(text).substr(text_.size()));
+    const auto rest = writer_.tokenizer().encode(std::string_view(text).substr(text_.size()));
     tokens.insert(tokens.end(), rest.begin(), rest.end());
     return same_text(tokens, whole) ? tokens : whole;
   }
 
   bool same_text(const std::vector<int32_t>& a, const std::vector<int32_t>& b) const {
     try {
-      return tokenizer_.decode(a, false) == tokenizer_.decode(b, false);
+      return writer_.tokenizer().decode(a, false) == writer_.tokenizer().decode(b, false);
     } catch (const Error&) {
       return false;  // a model's vocabulary may be padded with tokens that have no text
     }
   }
 
   void report(const Generation& answer) const {
-    const Rates rates = rates_of({tokenizer_, request_, answer, ""});
+    const Rates rates = rates_of({writer_.tokenizer(), request_, answer, ""});
     const auto length = static_cast<int64_t>(request_.prompt.size());
     const bool anew = !tokens_.empty() && answer.prompt_read == length;
     note(fmt::format("read {} of {}{}; answered {}, {:.1f} tokens/s; ended by {}", answer.prompt_read,
@@ -108,11 +108,9 @@ class Chat {
                      rates.decode.value_or(0), ending_of(answer.finish).words));
   }
 
-  Tokenizer tokenizer_;
+  Writer writer_;
   ChatTemplate template_;
   Request request_;
-  std::unique_ptr<Drafter> drafter_;
-  Engine engine_;
   Json messages_ = Json::array();
   std::string text_;             // of the conversation so far, as the template lays it out
   std::vector<int32_t> tokens_;  // that stand for it
@@ -132,11 +130,12 @@ bool obey(Chat& chat, std::string_view line) {
   return true;
 }
 
-ExitStatus converse(const ChatOptions& options) {
+ExitStatus converse(TalkOptions& options) {
+  options.speculation.settle(options.model);
   check_sampling(options);
+  check_speculation(options.speculation);
   const JsonResult json(options);
-  const Runtime runtime = open_runtime(options, {.slots = 1, .max_nodes = 1});
-  Chat chat(options, runtime);
+  Chat chat(options);
   InputLines lines;
   Json answers = Json::array();
   while (const auto line = lines.next()) {
@@ -152,7 +151,7 @@ ExitStatus converse(const ChatOptions& options) {
 }  // namespace
 
 void describe_chat(CLI::App& app, Work& work) {
-  const auto options = std::make_shared<ChatOptions>();
+  const auto options = std::make_shared<TalkOptions>();
   add_model(app, *options);
   add_device(app, *options);
   add_dtype(app, *options);
@@ -162,6 +161,7 @@ void describe_chat(CLI::App& app, Work& work) {
   add_json(app, *options);
   add_chat(app, *options);
   add_sampling(app, *options, kMostAnswered);
+  add_drafter(app, options->speculation);
   app.callback([&work, options] { work = [options] { return converse(*options); }; });
 }
 

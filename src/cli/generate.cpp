@@ -17,11 +17,9 @@
 #include "cli/conversation.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "cli/speculation.h"
-#include "generate/engine.h"
+#include "cli/writer.h"
 #include "generate/text_state.h"
 #include "text/corpus.h"
-#include "text/tokenizer.h"
 
 namespace linnet::cli {
 namespace {
@@ -191,21 +189,14 @@ class GenerateRun {
         count_(options.samples ? static_cast<size_t>(*options.samples)
                                : std::max<size_t>(1, wanted_.texts.size())),
         slots_(static_cast<int>(std::min(count_, static_cast<size_t>(options.parallel.value_or(kAtOnce))))),
-        nodes_(options.speculation.nodes(slots_)),
-        runtime_(open_runtime(options, {.slots = slots_, .max_nodes = nodes_})),
-        tokenizer_(Tokenizer::load(runtime_.model->tokenizer_folder())),
-        drafters_(drafters_of(options.speculation, options, runtime_, tokenizer_, slots_)),
-        shape_(shape_of(options.speculation, drafters_, runtime_.decoder->info().tree_depth)),
-        engine_(*runtime_.decoder, tokenizer_, pointers(drafters_),
+        writer_(options, options.speculation,
                 {.slots = slots_,
-                 .max_nodes = nodes_,
-                 .budget = !options.speculation.every_guess,
-                 .shape = shape_ ? &*shape_ : nullptr,
                  .continue_slots = options.continues(),
-                 .prefix_cache = static_cast<size_t>(options.prefix_cache)}) {
+                 .prefix_cache = static_cast<size_t>(options.prefix_cache)}),
+        engine_(writer_.engine()) {
     if (options.is_chat())
-      wanted_.texts = {
-          template_of(options, *runtime_.model, tokenizer_).render(wanted_.messages, /*answer=*/true)};
+      wanted_.texts = {template_of(options, writer_.model(), writer_.tokenizer())
+                           .render(wanted_.messages, /*answer=*/true)};
     make_requests();
   }
 
@@ -227,7 +218,7 @@ class GenerateRun {
       note(fmt::format("prefix cache: {}, {}, {} not read again", counted(hits, "hit"),
                        counted(misses, "miss", "misses"), counted(tokens, "token")));
     }
-    const SpeculationResult speculation = compared();
+    const SpeculationResult speculation = writer_.compared(requests_, results_);
     if (options_.speculation.report) {
       print_report(speculation);
       for (auto& each : list) each["speculation"] = speculation_json(speculation);
@@ -243,7 +234,8 @@ class GenerateRun {
 
  private:
   void make_requests() {
-    Request request = request_of(options_, *runtime_.model, tokenizer_, kMostTokens, options_.is_chat());
+    Request request =
+        request_of(options_, writer_.model(), writer_.tokenizer(), kMostTokens, options_.is_chat());
     request.logprobs = options_.logprobs;
     request.typical = options_.speculation.accept == "typical";
     if (request.typical && request.sampling.temperature == 0)
@@ -256,7 +248,7 @@ class GenerateRun {
     for (size_t i = 0; i < count_; ++i) {
       const std::string& text = wanted_.texts[options_.prompts ? i : 0];
       request.prompt = before;
-      const auto more = tokenizer_.encode(text, special);
+      const auto more = writer_.tokenizer().encode(text, special);
       request.prompt.insert(request.prompt.end(), more.begin(), more.end());
       request.sequence = i;
       requests_.push_back(request);
@@ -269,7 +261,7 @@ class GenerateRun {
   /// Makes the slot hold what --save-state wrote; returns the text's tokens.
   std::vector<int32_t> load() {
     const MappedFile file(*options_.load_state);
-    Decoder& decoder = *runtime_.decoder;
+    Decoder& decoder = writer_.decoder();
     auto tokens = read_text_state(file.bytes(), *options_.load_state, decoder, 0);
     engine_.hold(0, std::span(tokens).first(static_cast<size_t>(decoder.length(0))));
     return tokens;
@@ -282,7 +274,7 @@ class GenerateRun {
     tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
     if (result.finish == Finish::kEnd && tokens.size() > engine_.held(0).size()) tokens.pop_back();
     AtomicFile target(*options_.save_state);
-    target.write(write_text_state(*runtime_.decoder, 0, tokens));
+    target.write(write_text_state(writer_.decoder(), 0, tokens));
     target.commit();
   }
 
@@ -290,7 +282,7 @@ class GenerateRun {
   nlohmann::ordered_json reported() const {
     nlohmann::ordered_json list = nlohmann::ordered_json::array();
     for (size_t i = 0; i < results_.size(); ++i) {
-      const Completion completion{tokenizer_, requests_[i], results_[i], echoed_[i]};
+      const Completion completion{writer_.tokenizer(), requests_[i], results_[i], echoed_[i]};
       if (options_.logprobs) print_logprobs(completion);
       report(completion);
       list.push_back(completion_json(completion));
@@ -298,27 +290,12 @@ class GenerateRun {
     return list;
   }
 
-  /// What speculation was worth, and whether the text is plain decoding's, where that was asked for.
-  SpeculationResult compared() {
-    const SpeculationOptions& options = options_.speculation;
-    SpeculationResult result{options.drafter, options.accept, engine_.report(), {}, true};
-    if ((options.report || options.verify) && !interrupted())
-      decode_plainly(
-          *runtime_.decoder, tokenizer_, requests_,
-          {.slots = slots_, .max_nodes = slots_, .prefix_cache = static_cast<size_t>(options_.prefix_cache)},
-          results_, result);
-    return result;
-  }
-
   const GenerateOptions& options_;
   Wanted wanted_;
   size_t count_;  // texts to write
-  int slots_, nodes_;
-  Runtime runtime_;
-  Tokenizer tokenizer_;
-  Drafters drafters_;
-  std::optional<TreeShape> shape_;
-  Engine engine_;
+  int slots_;
+  Writer writer_;
+  Engine& engine_;
   std::vector<Request> requests_;
   std::vector<std::string> echoed_;  // what is printed before each text
   std::vector<Generation> results_;

@@ -14,8 +14,7 @@
 #include "cli/conversation.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "cli/speculation.h"
-#include "generate/engine.h"
+#include "cli/writer.h"
 #include "serve/service.h"
 
 namespace linnet::cli {
@@ -55,21 +54,11 @@ class ServeRun {
  public:
   explicit ServeRun(const ServeOptions& options)
       : server_(http_options(options)),
-        slots_(options.parallel),
-        nodes_(options.speculation.nodes(slots_)),
-        runtime_(open_runtime(options, {.slots = slots_, .max_nodes = nodes_})),
-        tokenizer_(Tokenizer::load(runtime_.model->tokenizer_folder())),
-        drafters_(drafters_of(options.speculation, options, runtime_, tokenizer_, slots_)),
-        shape_(shape_of(options.speculation, drafters_, runtime_.decoder->info().tree_depth)),
-        engine_(*runtime_.decoder, tokenizer_, pointers(drafters_),
-                {.slots = slots_,
-                 .max_nodes = nodes_,
-                 .budget = true,
-                 .shape = shape_ ? &*shape_ : nullptr,
-                 .prefix_cache = static_cast<size_t>(options.prefix_cache)}),
-        thread_(engine_, slots_ + options.queue),
+        writer_(options, options.speculation,
+                {.slots = options.parallel, .prefix_cache = static_cast<size_t>(options.prefix_cache)}),
+        thread_(writer_.engine(), options.parallel + options.queue),
         chat_(load_template(options)),
-        service_(thread_, tokenizer_, chat_ ? &*chat_ : nullptr, service_options(options)) {}
+        service_(thread_, writer_.tokenizer(), chat_ ? &*chat_ : nullptr, service_options(options)) {}
 
   void run() {
     stop_if_interrupted();
@@ -91,7 +80,7 @@ class ServeRun {
   /// Nothing where the model has none; then no_template_ says so.
   std::optional<ChatTemplate> load_template(const ServeOptions& options) {
     try {
-      return template_of(options, *runtime_.model, tokenizer_);
+      return template_of(options, writer_.model(), writer_.tokenizer());
     } catch (const Error& error) {
       if (options.chat_template) throw;
       no_template_ = error.what();
@@ -100,12 +89,14 @@ class ServeRun {
   }
 
   serve::ServiceOptions service_options(const ServeOptions& options) const {
-    const Decoder::Info& info = runtime_.decoder->info();
+    const Decoder::Info& info = writer_.decoder().info();
+    const auto standard = [&](int64_t most, bool turns) {
+      return standard_request(options, writer_.model(), writer_.tokenizer(), most, turns);
+    };
     return {.name = served_name(options),
             .path = options.model,
-            .completion =
-                standard_request(options, *runtime_.model, tokenizer_, kCompletionTokens, /*turns=*/false),
-            .chat = standard_request(options, *runtime_.model, tokenizer_, kChatTokens, /*turns=*/true),
+            .completion = standard(kCompletionTokens, /*turns=*/false),
+            .chat = standard(kChatTokens, /*turns=*/true),
             .vocabulary = info.vocabulary,
             .positions = info.positions,
             .context = options.context,
@@ -114,12 +105,7 @@ class ServeRun {
   }
 
   serve::HttpServer server_;  // the first: replies may live as long as the engine
-  int slots_, nodes_;
-  Runtime runtime_;
-  Tokenizer tokenizer_;
-  Drafters drafters_;
-  std::optional<TreeShape> shape_;
-  Engine engine_;
+  Writer writer_;
   serve::EngineThread thread_;
   std::string no_template_;  // before what sets it
   std::optional<ChatTemplate> chat_;

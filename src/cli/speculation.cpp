@@ -6,20 +6,13 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "base/file.h"
-#include "base/interrupt.h"
 #include "base/log.h"
-#include "generate/draft_model.h"
 #include "generate/heads.h"
-#include "generate/lookup.h"
 
 namespace linnet::cli {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr int kNodesEach = 32, kNodes = 64;  // of a sequence's tree, and of all of a step
-constexpr int64_t kMostLookup = 1 << 24;     // tokens of --lookup-file, some 130 bytes each
 constexpr size_t kShownNodes = 8;            // of a tree, by --report
 
 double seconds_of(const DecodeReport& report) {
@@ -42,21 +35,6 @@ double accepted_of(const DecodeReport& report) {
 
 double share_of(const DecodeReport::Guesses& depth) {
   return ratio(static_cast<double>(depth.accepted), static_cast<double>(depth.reached));
-}
-
-/// The tokens of --lookup-file.
-std::vector<int32_t> texts_of(const SpeculationOptions& options, const Tokenizer& tokenizer) {
-  std::vector<int32_t> texts;
-  for (const std::string& file : options.lookup_files) {
-    const auto tokens = tokenizer.encode(read_whole(file));
-    texts.insert(texts.end(), tokens.begin(), tokens.end());
-    texts.push_back(-1);  // no token: nothing is looked up across the end of a text
-    if (std::ssize(texts) > kMostLookup) {
-      throw Error("--lookup-file", fmt::format("{} and those before: more than {} tokens", file, kMostLookup),
-                  "less to look into");
-    }
-  }
-  return texts;
 }
 
 }  // namespace
@@ -132,60 +110,6 @@ void check_speculation(const SpeculationOptions& options) {
   needs("draft", {"--draft-model"});
   if (options.drafter == "draft" && options.draft_model.empty())
     throw Error("--draft-model", "not given", "the folder of a smaller model");
-}
-
-Drafters drafters_of(const SpeculationOptions& options, const SharedOptions& shared, const Runtime& runtime,
-                     const Tokenizer& tokenizer, int slots) {
-  const bool whoever = options.drafter == "auto";
-  Drafters drafters;
-  if (options.asks("lookup")) drafters.push_back(make_lookup_drafter(texts_of(options, tokenizer)));
-  const fs::path& model_folder = runtime.model->folder();
-  const auto folder = options.heads.empty() ? heads_folder(model_folder) : fs::path(options.heads);
-  if (options.asks("heads") && (!whoever || !options.heads.empty() || has_heads(model_folder)))
-    drafters.push_back(make_heads_drafter(runtime.model, open_heads(folder, *runtime.model),
-                                          compute_type(shared.dtype), *runtime.pool));
-  if (options.asks("draft") && (!whoever || !options.draft_model.empty())) {
-    SharedOptions smaller = shared;
-    smaller.model = options.draft_model, smaller.base.clear();
-    const auto model = open_model(smaller);
-    check_same_tokenizer(Tokenizer::load(model->tokenizer_folder()), tokenizer, options.draft_model);
-    drafters.push_back(make_model_drafter(model, compute_type(shared.dtype), slots, *runtime.pool));
-  }
-  return drafters;
-}
-
-std::vector<Drafter*> pointers(const Drafters& drafters) {
-  std::vector<Drafter*> all;
-  for (const auto& drafter : drafters) all.push_back(drafter.get());
-  return all;
-}
-
-int deepest(const Drafters& drafters) {
-  int depth = 0;
-  for (const auto& drafter : drafters) depth = std::max(depth, drafter->deepest());
-  return depth;
-}
-
-std::optional<TreeShape> shape_of(const SpeculationOptions& options, const Drafters& drafters, int group) {
-  if (options.tree.empty()) return {};
-  TreeShape shape = TreeShape::open(options.tree);
-  const int limit = std::min(deepest(drafters), group);
-  if (shape.depth() <= limit) return shape;
-  throw Error(options.tree, fmt::format("a tree of depth {}", shape.depth()),
-              limit < group ? fmt::format("at most {}, as deep as the heads guess", limit)
-                            : fmt::format("at most {}, the tokens of a group", limit));
-}
-
-void decode_plainly(Decoder& decoder, const Tokenizer& tokenizer, std::span<const Request> requests,
-                    const Engine::Options& options, const std::vector<Generation>& results,
-                    SpeculationResult& speculation) {
-  const auto drafter = make_no_drafter();
-  Engine engine(decoder, tokenizer, *drafter, options);
-  const auto plain = engine.run(requests, {}, interrupted);
-  if (interrupted()) return;
-  speculation.plain = engine.report();
-  for (size_t i = 0; i < results.size(); ++i)
-    speculation.same = speculation.same && plain[i].tokens == results[i].tokens;
 }
 
 void print_report(const SpeculationResult& result) {

@@ -1,8 +1,7 @@
-// What generate offers of speculation: which drafter, what it was worth, whether the text is plain
-// decoding's.
+// What commands offer of speculation: which drafter, what it was worth, whether the text is plain decoding's.
+// Whoever opens and runs it all is a Writer (cli/writer.h).
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -34,17 +33,6 @@ void add_drafter(CLI::App& app, SpeculationOptions& options);      // --speculat
 void add_speculation(CLI::App& app, SpeculationOptions& options);  // --speculative and what goes with it
 void check_speculation(const SpeculationOptions& options);
 
-using Drafters = std::vector<std::unique_ptr<Drafter>>;  // cheap ones first
-/// Throws Error where what a drafter needs is not there, or is another model's.
-Drafters drafters_of(const SpeculationOptions& options, const SharedOptions& shared, const Runtime& runtime,
-                     const Tokenizer& tokenizer, int slots);
-std::vector<Drafter*> pointers(const Drafters& drafters);
-int deepest(const Drafters& drafters);  // guess of any
-
-/// What --tree asks for; nothing without it. Throws Error on a tree deeper than any drafter's guesses, or
-/// than the model's groups.
-std::optional<TreeShape> shape_of(const SpeculationOptions& options, const Drafters& drafters, int group);
-
 /// What became of a run, and of the same requests decoded plainly afterwards where that was asked for.
 struct SpeculationResult {
   std::string drafter, accept;
@@ -52,10 +40,6 @@ struct SpeculationResult {
   std::optional<DecodeReport> plain;
   bool same = true;  // the texts of both
 };
-/// Decodes `requests` plainly on the same decoder and compares. Nothing where `interrupted`.
-void decode_plainly(Decoder& decoder, const Tokenizer& tokenizer, std::span<const Request> requests,
-                    const Engine::Options& options, const std::vector<Generation>& results,
-                    SpeculationResult& speculation);
 
 void print_report(const SpeculationResult& result);
 nlohmann::ordered_json speculation_json(const SpeculationResult& result);

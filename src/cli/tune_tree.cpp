@@ -17,9 +17,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "cli/speculation.h"
-#include "generate/engine.h"
-#include "generate/tree_tuning.h"
+#include "cli/writer.h"
 #include "text/corpus.h"
 
 namespace linnet::cli {
@@ -129,31 +127,39 @@ void report(const RankAcceptance& acceptance, const StepTimes& costs, const Tune
                    best.takes, best.tokens / best.takes));
 }
 
+/// Where the tree goes: beside the heads, unless -o says otherwise.
+std::filesystem::path out_of(const TuneOptions& options) {
+  if (!options.out.empty()) return options.out;
+  if (options.speculation.drafter != "heads")
+    throw Error("--out", "not given, and only heads have a folder beside which the tree could stand",
+                "a file's name");
+  const auto folder = options.speculation.heads.empty() ? heads_folder(options.model)
+                                                        : std::filesystem::path(options.speculation.heads);
+  check_writable_file(folder / "tree.json");
+  return folder / "tree.json";
+}
+
 ExitStatus tune_tree(const TuneOptions& options) {
   const JsonResult json(options);
   check_speculation(options.speculation);
   if (options.speculation.drafter == "none" || options.speculation.drafter == "auto")
     throw Error("--speculative", options.speculation.drafter,
                 "one drafter, whose guesses the tree is to hold");
-  const Runtime runtime = open_runtime(options, {.max_nodes = kTriedNodes});
-  const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
-  const auto drafters = drafters_of(options.speculation, options, runtime, tokenizer, 1);
+  const std::filesystem::path out = out_of(options);
   RankAcceptance acceptance;
-  CountedDrafter counted(*drafters.front(), acceptance);
-  const auto requests = passages_of(options, *runtime.model, tokenizer);
-  Engine engine(*runtime.decoder, tokenizer, counted, {.max_nodes = kTriedNodes});
-  engine.run(requests, {}, [] {
+  Writer writer(options, options.speculation, {.max_nodes = kTriedNodes, .counts = &acceptance});
+  const auto requests = passages_of(options, writer.model(), writer.tokenizer());
+  writer.engine().run(requests, {}, [] {
     stop_if_interrupted();
     return false;
   });
-  const auto costs = measure_costs(*runtime.decoder);
-  const DecodeReport run = engine.report();
+  const auto costs = measure_costs(writer.decoder());
+  const DecodeReport run = writer.engine().report();
   const double drafting =
       run.draft_seconds / static_cast<double>(std::max<int64_t>(1, run.steps)) / costs.plain;
-  const auto best =
-      best_tree(acceptance, costs.nodes,
-                std::min(drafters.front()->deepest(), runtime.decoder->info().tree_depth), drafting);
-  write_file(options.out, best.shape.to_json() + "\n");
+  const auto best = best_tree(acceptance, costs.nodes,
+                              std::min(writer.deepest(), writer.decoder().info().tree_depth), drafting);
+  write_file(out, best.shape.to_json() + "\n");
   report(acceptance, costs, best);
   json.write(json_of(acceptance, costs, best, drafting));
   return ExitStatus::kDone;
@@ -169,14 +175,15 @@ void describe_tune_tree(CLI::App& app, Work& work) {
             "Texts whose passages the model goes on with (default: a few random tokens)");
   add_field(app, *options);
   options->speculation.drafter = "lookup";
+  options->speculation.every_guess = true;
   add_drafter(app, options->speculation);
-  app.add_option("--tokens", options->tokens, "Tokens to write, greedily or at --temperature (default 8192)")
+  app.add_option("--tokens", options->tokens, "Tokens to write, greedily or at --temperature")
       ->transform(count(1, int64_t{1} << 30));
-  app.add_option("--temperature", options->temperature, "Of what is written (default 0: greedy)")
+  app.add_option("--temperature", options->temperature, "Of what is written; 0: greedy")
       ->check(from_to(0, 100));
-  output_file(app.add_option("-o,--out", options->out, "File for the tree, as --tree reads it"))
-      ->type_name("FILE")
-      ->required();
+  output_file(app.add_option("-o,--out", options->out,
+                             "File for the tree, as --tree reads it (default: `tree.json` beside the heads)"))
+      ->type_name("FILE");
   app.callback([&work, options] { work = [options] { return tune_tree(*options); }; });
 }
 

@@ -22,6 +22,7 @@ class ModelGuesser final : public Guesser {
   explicit ModelGuesser(std::unique_ptr<Decoder> decoder) : decoder_(std::move(decoder)) {}
 
   int depth() const override { return kInARow; }
+  size_t bytes() const override { return kInARow * decoder_->cost().step_weight_bytes; }
   void begin_slot(int slot) override {
     decoder_->reset(slot);
     reads_[slot] = true;

@@ -30,6 +30,7 @@ int32_t Draft::add(int32_t token, int32_t parent, double probability) {
 void Drafter::begin(int, std::span<const int32_t>) {}
 void Drafter::end(int) {}
 int Drafter::deepest() const { return INT_MAX; }
+size_t Drafter::bytes() const { return 0; }
 void Drafter::followed(int, const Draft&, std::span<const int32_t>) {}
 
 int32_t child_of(const TokenTree& tree, int32_t node, int32_t token) {

@@ -2,6 +2,7 @@
 // never correctness.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -38,6 +39,8 @@ class Drafter {
   virtual void end(int slot);
   /// How deep its guesses go at most.
   virtual int deepest() const;
+  /// Bytes of weights that a call reads, about: by them a call's cost is told before one was measured.
+  virtual size_t bytes() const;
   /// Writes a draft for each context.
   virtual void propose(std::span<const Context> contexts, std::span<Draft> drafts) = 0;
   /// What became of a slot's draft, of which the engine may have computed a part alone: the tokens that came

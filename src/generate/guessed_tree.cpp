@@ -53,6 +53,7 @@ class GuessedTreeDrafter final : public Drafter {
   }
 
   int deepest() const override { return guesser_->depth(); }
+  size_t bytes() const override { return guesser_->bytes(); }
   void followed(int slot, const Draft& draft, std::span<const int32_t> tokens) override {
     record_.add(draft.tree, tokens, kinds_[slot]);
   }

@@ -2,6 +2,7 @@
 // below those, and so on. Who guesses (heads, a smaller model) is a Guesser; the tree is grown here.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -31,6 +32,8 @@ class Guesser {
 
   /// Tokens that it guesses in a row.
   virtual int depth() const = 0;
+  /// Bytes of weights that guesses of all depths read.
+  virtual size_t bytes() const = 0;
   virtual void begin_slot(int) {}
   /// A step begins.
   virtual void begin(std::span<const Drafter::Context> contexts) = 0;

@@ -83,6 +83,13 @@ class MedusaHeads final : public Heads {
     if (vocabulary_.empty()) vocabulary_.push_back(shared_vocabulary());
   }
 
+  size_t bytes() const override {
+    size_t bytes = 0;
+    for (const Linear& block : blocks_) bytes += block.bytes();
+    for (int i = 0; i < heads_.count; ++i) bytes += vocabulary_of(i).bytes();
+    return bytes;
+  }
+
   void begin(std::span<const Drafter::Context> contexts) override {
     row_.plan(std::ssize(contexts) * hidden());
     for (size_t i = 0; i < contexts.size(); ++i)
@@ -100,7 +107,7 @@ class MedusaHeads final : public Heads {
       kernels::activate(kernels::Unary::kSilu, inner_.data(), rows_ * hidden());
       kernels::add(state_.data(), inner_.data(), rows_ * hidden());
     }
-    const Linear& vocabulary = vocabulary_[vocabulary_.size() > 1 ? static_cast<size_t>(depth) : 0];
+    const Linear& vocabulary = vocabulary_of(depth);
     multiply(vocabulary, state_, rows_, logits_);
     pool().run(of_context_.size(), [&](size_t i) {
       choose(logits_.data() + static_cast<int64_t>(i) * vocabulary.out(), vocabulary.out(), of_context_[i]);
@@ -109,6 +116,10 @@ class MedusaHeads final : public Heads {
   }
 
  private:
+  const Linear& vocabulary_of(int depth) const {
+    return vocabulary_[vocabulary_.size() > 1 ? static_cast<size_t>(depth) : 0];
+  }
+
   std::vector<Linear> blocks_;      // [heads, blocks]
   std::vector<Linear> vocabulary_;  // one a head, or one for all
   Room<float> row_, state_, inner_, logits_;
@@ -125,6 +136,10 @@ class RecursiveHead final : public Heads {
         output_(linear(head_names::kOutput)),
         vocabulary_(heads_.own_vocabulary ? linear(head_names::kVocabulary) : shared_vocabulary()),
         ones_(static_cast<size_t>(hidden()), 1.0F) {}
+
+  size_t bytes() const override {
+    return static_cast<size_t>(heads_.count) * (input_.bytes() + output_.bytes() + vocabulary_.bytes());
+  }
 
   void begin(std::span<const Drafter::Context> contexts) override {
     before_.plan(std::ssize(contexts) * hidden());

@@ -35,6 +35,8 @@ class CountedDrafter final : public Drafter {
   CountedDrafter(Drafter& drafter, RankAcceptance& counts) : drafter_(drafter), counts_(counts) {}
   void begin(int slot, std::span<const int32_t> prompt) override { drafter_.begin(slot, prompt); }
   void end(int slot) override { drafter_.end(slot); }
+  size_t bytes() const override { return drafter_.bytes(); }
+  int deepest() const override { return drafter_.deepest(); }
   void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
     drafter_.propose(contexts, drafts);
   }

@@ -111,6 +111,7 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"evaluate", "{m}", "--tasks", "piqa", "--json", "x.out", "--samples", "./x.out"}, "--samples: "},
       {{"evaluate", "{m}", "--tasks", "piqa", "--html", ""}, "--html: \"\", expected a file's name"},
       {{"tune-tree", "{m}", "-o", ""}, "\"\", expected a file's name"},
+      {{"tune-tree", "{m}"}, "--out: not given, and only heads have a folder"},
       {{"generate", "{m}", "--prompt-file", "-", "--speculative", "lookup", "--lookup-file", "-"},
        "standard input: named twice, expected it once"},
       {{"generate", "{m}", "-p", "a", "--speculative", "lookup", "--accept", "typical"},

@@ -348,6 +348,26 @@ TEST_F(Program, ChatsAndReadsTheNewTokensOfATurnAlone) {
   expect_refused({{}, "bos: no chat template here"}, run({"chat", "{i}/bos"}));
 }
 
+TEST_F(Program, AChatSaysTheSameWhoeverGuesses) {
+  write_file(inputs() / "spoken.jinja", "{% for m in messages %}{{ m.content }}</s>{% endfor %}");
+  const auto chat = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"chat", "{i}/bos", "--template",  "{i}/spoken.jinja",
+                                          "-n",   "40",      "--ignore-eos"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments, {.input = "hi hi hi\nhi\n/reset\nhi\n"});
+  };
+  const Outcome plain = chat({});
+  ASSERT_EQ(plain.status, 0) << plain.err;
+  for (const std::vector<std::string>& who : {std::vector<std::string>{"--speculative", "lookup"},
+                                              {"--speculative", "draft", "--draft-model", "{i}/bos"},
+                                              {"--speculative", "auto", "--lookup-file", "{i}/text.txt"}}) {
+    const Outcome guessed = chat(who);
+    EXPECT_EQ(guessed.status, 0) << guessed.err;
+    EXPECT_EQ(guessed.out, plain.out) << who[1];
+  }
+  expect_refused({{}, "--heads: given without --speculative heads"}, chat({"--heads", "x"}));
+}
+
 TEST_F(Program, EditsAChatsLinesAndRecallsThemAtATerminal) {
   write_file(inputs() / "typed.jinja", "{% for m in messages %}{{ m.content }}</s>{% endfor %}");
   const std::vector<std::string> chat = {"chat", "{i}/bos",      "--template", "{i}/typed.jinja", "-n",
