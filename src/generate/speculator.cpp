@@ -43,6 +43,9 @@ Speculator::Speculator(std::vector<Drafter*> drafters, const Options& options, C
   for (Drafter* drafter : drafters) {
     asked_.emplace_back();
     asked_.back().drafter = drafter;
+    if (options.step_bytes > 0)
+      asked_.back().guessed_cost =
+          static_cast<double>(drafter->bytes()) / static_cast<double>(options.step_bytes);
   }
 }
 
@@ -80,7 +83,7 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
     merge(asked);
     const auto next = choose(sequences);
     asked.seconds = clock_() - start;
-    asked.gains[range_of(choice.saved)].add(next.saved - choice.saved - asked.cost.cut_mean(), kCalls);
+    asked.gains[range_of(choice.saved)].add(next.saved - choice.saved - asked.costs(), kCalls);
     choice = next;
   }
   keep(options_.budget ? choice.extra : options_.max_nodes - sequences);
@@ -88,10 +91,10 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
 }
 
 bool Speculator::is_worth_asking(const Asked& asked, double saved, int sequences) const {
-  if (!budget_.may_guess(sequences, asked.cost.cut_mean())) return false;
+  if (!budget_.may_guess(sequences, asked.costs())) return false;
   const Average& gain = asked.gains[range_of(saved)];
   if (gain.count < kFirstCalls || gain.value > 0) return true;
-  const double cost = asked.cost.cut_mean() + budget_.slows(sequences);
+  const double cost = asked.costs() + budget_.slows(sequences);
   return static_cast<double>(step_ - asked.last) * kAgain >= cost;
 }
 
@@ -181,7 +184,7 @@ void Speculator::measured(int nodes, int tokens, double seconds) {
     asked.report.seconds += asked.seconds;
     const double cost = budget_.in_plain_steps(sequences, asked.seconds);
     if (cost > 0) asked.cost.add(cost);
-    drafting += asked.cost.cut_mean();
+    drafting += asked.costs();
     drafted = true;
   }
   budget_.measured({sequences, nodes, tokens, drafted, drafting, seconds});

@@ -21,6 +21,7 @@ class Speculator {
     int max_nodes = 64;   // of all trees of a step
     bool budget = false;  // else every drafter is asked in every step and all its guesses are computed
     const TreeShape* shape = nullptr;  // that drafts are held to; null: none
+    size_t step_bytes = 0;             // of weights that a plain step reads
   };
   using Clock = std::function<double()>;  // seconds
 
@@ -55,6 +56,8 @@ class Speculator {
     Drafter* drafter = nullptr;
     Acceptance acceptance;
     Recent cost;                   // of a call, plain steps
+    double guessed_cost = 0;       // before one was measured: the weights that a call reads
+    double costs() const { return cost.count() > 0 ? cost.cut_mean() : guessed_cost; }
     std::array<Average, 4> gains;  // of a call in plain steps, by what was expected without it
     int64_t last = 0;              // the step in which it was asked last
     bool now = false;              // and whether in this one,

@@ -42,6 +42,8 @@ class StepCosts {
   int next() const { return 2 * known_below(static_cast<int>(sizes_.size())) + 1; }
   /// What a step of so many extra nodes takes after drafting, in plain steps.
   double expected(int extra) const;
+  /// Whether a step with nodes beside its roots was measured: until then `expected` is a guess.
+  bool knows_nodes() const { return known_below(static_cast<int>(sizes_.size())) > 0; }
   /// What a plain step takes that follows such a step.
   double after() const { return after_.count() > 0 ? after_.median() : 1; }
   /// What was measured: nodes beside the roots, and plain steps.

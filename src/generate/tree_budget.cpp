@@ -6,8 +6,13 @@
 namespace linnet {
 namespace {
 
-constexpr double kLoss = 0.012;            // of all time, that guesses may lose
-constexpr double kFirstLoss = 0.75;        // plain steps more
+constexpr double kLoss = 0.012;       // of all time, that guesses may lose
+constexpr double kFirstLoss = 0.75;   // plain steps more
+constexpr double kShortLoss = 0.026;  // of the time, at most: any token may be the text's last
+constexpr double kDearNode = 1;       // of a plain step, that a node may cost before any was measured
+constexpr double kTold = 8;  // steps whose guesses were judged, after which half is believed of the next
+constexpr double kTeaching =
+    0.3;  // of these, before a node's cost is known: for guesses that are not computed
 constexpr double kFading = 1 - 1.0 / 512;  // of a step that is remembered, at each later one
 constexpr double kWorthIt = 1.03;          // times as fast as plain steps, that a tree has to promise
 constexpr double kWorthTrying = 1.05;  // times the best known rate, that a size promises which is not known
@@ -44,9 +49,11 @@ void TreeBudget::weigh() {
   }
 }
 
-bool TreeBudget::may_lose(double plain_steps) const {
-  return lost_ + plain_steps <= kFirstLoss + kLoss * plainly_;
+double TreeBudget::allowance() const {
+  return std::min(kFirstLoss + kLoss * plainly_, kShortLoss * plainly_);
 }
+
+bool TreeBudget::may_lose(double plain_steps) const { return lost_ + plain_steps <= allowance(); }
 
 double TreeBudget::slows(int sequences) const {
   const auto found = ledgers_.find(sequences);
@@ -57,7 +64,10 @@ bool TreeBudget::may_guess(int sequences, double drafting) const {
   const auto found = ledgers_.find(sequences);
   if (found == ledgers_.end()) return false;
   const StepCosts& costs = found->second.costs;
-  return may_lose(drafting + costs.expected(1) + costs.after() - 2);
+  const double loses = drafting + costs.expected(costs.knows_nodes() ? 1 : 0) + costs.after() - 2;
+  if (costs.knows_nodes()) return may_lose(loses);
+  // Guesses teach though none is computed: what they may cost leaves room for the first that is.
+  return lost_ + loses <= kTeaching * allowance();
 }
 
 bool TreeBudget::needs_plain(int sequences) const {
@@ -85,6 +95,8 @@ TreeBudget::Choice TreeBudget::choose(int sequences, std::span<const double> rea
   Choice choice{.saved = 1 - now};
   // For each sequence; rates to that of plain steps.
   double tokens = 1, best = kWorthIt / now, allowed = best, hoped = 0;
+  const double told = found->second.steps.empty() ? 0 : found->second.steps[0];
+  const double believed = told / (told + kTold);
   int unknown = 0;
   for (size_t i = 0; i < reached.size(); ++i) {
     const int extra = static_cast<int>(i) + 1;
@@ -94,7 +106,9 @@ TreeBudget::Choice TreeBudget::choose(int sequences, std::span<const double> rea
       best = tokens / takes;
       choice.saved = tokens - takes;
     }
-    if (extra > costs.next() || !may_lose(takes - 1)) continue;
+    const double loses =
+        costs.knows_nodes() ? takes - 1 : now + kDearNode * extra - 1 - believed * (tokens - 1);
+    if (extra > costs.next() || !may_lose(loses)) continue;
     if (tokens / takes > allowed) {
       allowed = tokens / takes;
       choice.extra = extra;

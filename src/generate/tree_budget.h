@@ -59,6 +59,7 @@ class TreeBudget {
     bool drafted = false;             // the last step
   };
   void weigh();
+  double allowance() const;  // what all guesses may have lost by now
   bool may_lose(double plain_steps) const;
 
   std::map<int, Ledger> ledgers_;  // by sequences
