@@ -30,6 +30,12 @@ std::string repeated_key(std::string_view text) {
   return repeated;
 }
 
+/// The number in the parser's words "number overflow parsing '1e999'".
+std::string quoted(std::string_view words) {
+  const size_t begin = words.find('\'') + 1, end = words.rfind('\'');
+  return begin > 0 && end > begin ? printable(words.substr(begin, end - begin), 40) : "a number";
+}
+
 }  // namespace
 
 Json parse_json(std::string_view text, const std::string& where, const JsonLimits& limits) {
@@ -65,8 +71,8 @@ Json parse_json(std::string_view text, const std::string& where, const JsonLimit
     return json;
   } catch (const Json::parse_error& error) {
     throw Error(where, fmt::format("not JSON at byte {}", error.byte), "one JSON document in UTF-8");
-  } catch (const Json::exception& error) {
-    throw Error(where, fmt::format("unusable JSON ({})", error.what()), "numbers within range");
+  } catch (const Json::out_of_range& error) {
+    throw Error(where, fmt::format("{}, past what a number may be", quoted(error.what())), "at most 1.8e308");
   }
 }
 

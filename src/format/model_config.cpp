@@ -197,8 +197,10 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   read_sizes(fields, family, config);
   read_biases(fields, family, config);
   config.norm = family.norm;
+  constexpr double kLeastEpsilon =
+      1e-38;  // float32 has nothing below it, and rows of zeros would divide by 0
   config.norm_epsilon =
-      fields.optional_number_above(family.keys.epsilon, 0, 1).value_or(family.defaults.epsilon);
+      fields.optional_number_above(family.keys.epsilon, kLeastEpsilon, 1).value_or(family.defaults.epsilon);
   config.activation = activation_of(fields, family);
   config.tied_embeddings = fields.boolean("tie_word_embeddings", family.defaults.tied);
   const bool rotary = family.positions == PositionKind::kRotary;

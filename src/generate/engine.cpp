@@ -23,7 +23,8 @@ Engine::Engine(Decoder& decoder, Tokenizer tokenizer, std::vector<Drafter*> draf
     : decoder_(decoder),
       tokenizer_(std::move(tokenizer)),
       options_(options),
-      speculator_(std::move(drafters), {options.max_nodes, options.budget, options.shape},
+      speculator_(std::move(drafters),
+                  {options.max_nodes, options.budget, options.shape, decoder.cost().step_weight_bytes},
                   [this] { return now(); }),
       places_(static_cast<size_t>(options.slots)),
       prefixes_(options.prefix_cache) {}
@@ -120,13 +121,15 @@ std::vector<Generation> Engine::run(std::span<const Request> requests,
                                     const std::function<void(size_t, std::string_view)>& on_text,
                                     const std::function<bool()>& interrupted) {
   for (const Request& request : requests) check(request);
+  broken_ = nullptr;
   std::vector<int64_t> ids;
   for (size_t i = 0; i < requests.size(); ++i)
     ids.push_back(
         add(requests[i], on_text ? [&on_text, i](std::string_view text) { on_text(i, text); } : OnText()));
   try {
-    while (!(interrupted && interrupted()) && step()) {
+    while (!(interrupted && interrupted()) && step() && !broken_) {
     }
+    if (broken_) std::rethrow_exception(broken_);
     for (const int64_t id : ids) cancel(id);
   } catch (...) {
     abandon();  // what still runs would call on_text
@@ -218,7 +221,11 @@ void Engine::read_prompts() {
       if (next < 0 || at(slot).served < at(next).served) next = slot;
     }
     if (next < 0) return;
-    left -= read_piece(next);
+    try {
+      left -= read_piece(next);
+    } catch (const Error&) {
+      at(next).fail(std::current_exception());
+    }
   }
 }
 
@@ -278,7 +285,9 @@ void Engine::decode(std::span<const int> slots) {
     tokens += static_cast<int>(paths.back().size());
   }
   const double sampled = now();
-  for (size_t i = 0; i < slots.size(); ++i) decoder_.commit(static_cast<int>(i), paths[i]);
+  for (size_t i = 0; i < slots.size(); ++i) {
+    if (!paths[i].empty()) decoder_.commit(static_cast<int>(i), paths[i]);
+  }
   const double committed = now();
   for (size_t i = 0; i < slots.size(); ++i)
     speculator_.followed(slots[i], std::span(at(slots[i]).tokens).last(paths[i].size()));
@@ -311,9 +320,19 @@ std::span<const TokenTree> Engine::propose(std::span<const int> slots) {
   return speculator_.propose(contexts);
 }
 
-// mathematics.md, section 4, Acceptance: greedy and sampled are the same walk.
+/// The path to commit; empty where the sequence broke, whose neighbours go on.
 std::vector<int32_t> Engine::accept(Sequence& sequence, const TokenTree& tree, int first_node) {
   ++sequence.result.steps;
+  try {
+    return walk(sequence, tree, first_node);
+  } catch (const Error&) {
+    sequence.fail(std::current_exception());
+    return {};
+  }
+}
+
+// mathematics.md, section 4, Acceptance: greedy and sampled are the same walk.
+std::vector<int32_t> Engine::walk(Sequence& sequence, const TokenTree& tree, int first_node) {
   std::vector<int32_t> path = {0};
   for (;;) {
     const int32_t node = path.back();
@@ -363,6 +382,7 @@ void Engine::release(int slot) {
   Place& place = places_[static_cast<size_t>(slot)];
   Sequence& sequence = *place.sequence;
   sequence.finish();
+  if (sequence.result.error) broken_ = sequence.result.error;
   if (options_.continue_slots)
     place.held.assign(sequence.tokens.begin(), sequence.tokens.begin() + decoder_.length(slot));
   sequence.result.state_bytes = decoder_.state_bytes(slot);

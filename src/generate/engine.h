@@ -67,7 +67,8 @@ class Engine {
   /// that is empty, out of range or too long.
   int64_t add(Request request, OnText on_text = {});
   /// One turn: waiting requests get the slots that are free, at most a chunk of prompts is read, and every
-  /// sequence that was past its prompt goes on by a step. False once nothing is left to do.
+  /// sequence that was past its prompt goes on by a step. False once nothing is left to do. A sequence that
+  /// breaks, as one whose logits are no numbers, ends with its error, and the others go on.
   bool step();
   /// Ends a request, whether it waits or runs: its result is what there is. One that ended already stays.
   void cancel(int64_t id);
@@ -80,7 +81,7 @@ class Engine {
 
   /// Runs the requests to their ends, as many at once as there are slots, in order of arrival. Once
   /// `interrupted` says so, finishes the turn and returns what there is. Throws Error on a bad request before
-  /// anything is computed.
+  /// anything is computed, and where one of them breaks.
   std::vector<Generation> run(std::span<const Request> requests,
                               const std::function<void(size_t, std::string_view)>& on_text = {},
                               const std::function<bool()>& interrupted = {});
@@ -115,6 +116,7 @@ class Engine {
   void decode(std::span<const int> slots);
   std::span<const TokenTree> propose(std::span<const int> slots);
   std::vector<int32_t> accept(Sequence& sequence, const TokenTree& tree, int first_node);
+  std::vector<int32_t> walk(Sequence& sequence, const TokenTree& tree, int first_node);
   void count(const TokenTree& tree, int32_t node, size_t depth, int32_t child);
   int32_t choose(Sequence& sequence, const TokenTree& tree, int32_t node, int first_node);
   void release(int slot);
@@ -130,6 +132,7 @@ class Engine {
   std::deque<Waiting> waiting_;
   std::map<int64_t, Generation> results_;
   PrefixCache prefixes_;
+  std::exception_ptr broken_;  // what broke a sequence last; null: nothing since run() began
   int64_t next_id_ = 0, turns_ = 0;
   DecodeReport report_;
 };

@@ -74,6 +74,11 @@ void Sequence::take(int32_t token) {
   }
 }
 
+void Sequence::fail(std::exception_ptr error) {
+  result.error = std::move(error);
+  done_ = true;
+}
+
 void Sequence::finish() {
   std::string text = stops_.push(detokenizer_.finish());
   if (stops_.found()) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <optional>
 #include <span>
@@ -38,6 +39,7 @@ struct Generation {
   std::vector<int32_t> tokens;  // generated, an end token included
   std::string text;
   Finish finish = Finish::kInterrupted;
+  std::exception_ptr error;  // that broke the text off, as logits that are no numbers do; else null
   std::vector<TokenLogprobs> logprobs;         // a token each, where asked for
   std::vector<TokenLogprobs> prompt_logprobs;  // of the prompt's tokens from the second on, likewise
   int64_t prompt_read = 0;                     // tokens of the prompt that were computed, not held before
@@ -63,7 +65,7 @@ class Sequence {
   size_t parts = 0;             // where the prompt parts from another one's; 0: nowhere
   int64_t served = 0;           // the turn of the engine when it last read a piece of its prompt
 
-  bool reads_prompt() const { return prefilled < request.prompt.size(); }
+  bool reads_prompt() const { return !done_ && prefilled < request.prompt.size(); }
   bool done() const { return done_; }
   /// Whether choose() reads more of the logits than which is the largest.
   bool needs_logits() const { return !sampler_.is_argmax() || request.logprobs.has_value(); }
@@ -74,6 +76,8 @@ class Sequence {
   int32_t choose(std::span<const float> logits, std::span<const int32_t> guesses = {});
   /// A token that was chosen becomes the sequence's last.
   void take(int32_t token);
+  /// Breaks the text off.
+  void fail(std::exception_ptr error);
   /// Ends the text: what was held back becomes final.
   void finish();
 

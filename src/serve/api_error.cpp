@@ -1,6 +1,10 @@
 #include "serve/api_error.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
+
+#include "base/error.h"
 
 namespace linnet::serve {
 namespace {
@@ -17,6 +21,12 @@ const char* type_of(int status) {
 }
 
 }  // namespace
+
+ApiError ApiError::method(std::string_view method, std::string allowed) {
+  ApiError error(405, fmt::format("{}, expected {}", printable(method, 20), allowed));
+  error.allow_ = std::move(allowed);
+  return error;
+}
 
 std::string ApiError::json() const {
   using Json = nlohmann::ordered_json;

@@ -150,7 +150,7 @@ void read_lengths(const JsonView& body, Api api, Call& call) {
     if (field.is_null()) continue;
     const bool nothing_wanted = api == Api::kCompletions;
     call.settings.max_new_tokens = whole(field, nothing_wanted ? 0 : 1);
-    call.tokens_given = true;
+    call.tokens_field = name;
   }
   if (const JsonView field = body["seed"]; !field.is_null()) {
     const int64_t seed = whole(field, -1);

@@ -24,7 +24,7 @@ struct Call {
   std::vector<Prompt> prompts;      // of kCompletions: one or more
   nlohmann::ordered_json messages;  // of kChat, as read_messages() gives them
   Request settings;                 // all but the prompt; prompt_logprobs too
-  bool tokens_given = false;        // max_tokens was
+  std::string tokens_field;         // that max_new_tokens is from; empty: it was not given
   bool seed_given = false;
   bool echo = false, stream = false, include_usage = false;
 };

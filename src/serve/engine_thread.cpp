@@ -7,6 +7,17 @@
 #include "base/error.h"
 
 namespace linnet::serve {
+namespace {
+
+std::string words_of(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& thrown) {
+    return thrown.what();
+  }
+}
+
+}  // namespace
 
 EngineThread::EngineThread(Engine& engine, int most) : engine_(engine), most_(most) {
   thread_ = std::thread([this] { work(); });
@@ -112,12 +123,17 @@ void EngineThread::finish_ended() {
       continue;
     }
     it = open_.erase(it);
-    open->job.on_end(engine_.take(open->engine_id));
+    Generation result = engine_.take(open->engine_id);
+    if (result.error) {
+      open->job.on_error(words_of(result.error), false);
+    } else {
+      open->job.on_end(std::move(result));
+    }
     closed();
   }
 }
 
-/// What one sequence broke, as logits that are no numbers do, cannot be told from what it left whole.
+/// The engine broke down as a whole.
 void EngineThread::fail_all(const std::string& error) {
   for (const auto& [id, open] : std::exchange(open_, {})) {
     end(*open);

@@ -14,6 +14,7 @@
 #include <boost/asio/write.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <charconv>
 #include <chrono>
 #include <deque>
 #include <mutex>
@@ -60,6 +61,23 @@ struct Shared {
   }
 };
 
+/// A path with the bytes that are written as %41 in it.
+std::string decoded(std::string_view path) {
+  std::string bytes;
+  for (size_t i = 0; i < path.size(); ++i) {
+    unsigned char byte = 0;
+    const char* digits = path.data() + i + 1;
+    if (path[i] == '%' && i + 2 < path.size() &&
+        std::from_chars(digits, digits + 2, byte, 16).ptr == digits + 2) {
+      bytes += static_cast<char>(byte);
+      i += 2;
+    } else {
+      bytes += path[i];
+    }
+  }
+  return bytes;
+}
+
 /// A connection: requests one after the other. All of it runs on its strand.
 class Session final : public HttpReply, public std::enable_shared_from_this<Session> {
  public:
@@ -91,8 +109,10 @@ class Session final : public HttpReply, public std::enable_shared_from_this<Sess
     });
   }
 
-  void send(int status, std::function<std::string()> body) override {
-    run([this, status, body = std::move(body)] { answer(status, made(body)); });
+  void send(int status, std::function<std::string()> body, std::string allow) override {
+    run([this, status, body = std::move(body), allow = std::move(allow)] {
+      answer(status, made(body), allow);
+    });
   }
 
   void stream(std::string piece) override {
@@ -166,7 +186,7 @@ class Session final : public HttpReply, public std::enable_shared_from_this<Sess
     const auto& message = parser_->get();
     method_ = std::string(message.method_string());
     const std::string_view target(message.target().data(), message.target().size());
-    path_ = std::string(target.substr(0, target.find('?')));
+    path_ = decoded(target.substr(0, target.find('?')));
     head_ = message.method() == http::verb::head;
     chunked_ = message.version() >= 11;
     if (error) return not_read(error);
@@ -226,14 +246,14 @@ class Session final : public HttpReply, public std::enable_shared_from_this<Sess
     }
   }
 
-  void answer(int status, const std::string& body) {
+  void answer(int status, const std::string& body, const std::string& allow = {}) {
     if (state_ != State::kAnswering) return;
     status_ = status;
     const auto reason = http::obsolete_reason(static_cast<http::status>(status));
     write(fmt::format(
         "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}{}{}\r\n{}", status,
         std::string_view(reason.data(), reason.size()), body.size(),
-        status == 405 ? (method_ == "POST" ? "Allow: GET\r\n" : "Allow: POST\r\n") : "",
+        allow.empty() ? "" : fmt::format("Allow: {}\r\n", allow),
         status == 429 || status == 503 ? "Retry-After: 1\r\n" : "", connection(), head_ ? "" : body));
     answered();
   }

@@ -22,7 +22,7 @@ struct HttpOptions {
 };
 
 struct HttpRequest {
-  std::string method, path, body;  // the path without a query
+  std::string method, path, body;  // the path without a query, %41 in it an A
 };
 
 /// Where the answer to one request goes. Thread-safe; what is sent to a client that went away is dropped.
@@ -30,8 +30,9 @@ struct HttpRequest {
 class HttpReply {
  public:
   virtual ~HttpReply() = default;
-  /// A whole answer in JSON; `body` is called on a thread of the server's.
-  virtual void send(int status, std::function<std::string()> body) = 0;
+  /// A whole answer in JSON; `body` is called on a thread of the server's. `allow`: with a 405, the methods
+  /// that the path has.
+  virtual void send(int status, std::function<std::string()> body, std::string allow = {}) = 0;
   /// A piece of a stream of events; the first one begins it.
   virtual void stream(std::string piece) = 0;
   virtual void end() = 0;

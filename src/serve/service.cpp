@@ -45,14 +45,14 @@ Service::Service(EngineThread& engine, Tokenizer tokenizer, const ChatTemplate* 
 void Service::handle(const HttpRequest& request, const std::shared_ptr<HttpReply>& reply) {
   try {
     if (request.path == kCompletions || request.path == kChat) {
-      if (request.method != "POST")
-        throw ApiError(405, fmt::format("{}, expected POST", printable(request.method, 20)));
+      if (request.method != "POST") throw ApiError::method(request.method, "POST");
       return write_text(request, request.path == kChat ? Api::kChat : Api::kCompletions, reply);
     }
     const std::string json = answer_at_once(request);
     reply->send(200, [json] { return json; });
   } catch (const ApiError& error) {
-    reply->send(error.status(), [json = error.json()] { return json; });
+    reply->send(
+        error.status(), [json = error.json()] { return json; }, error.allow());
   }
 }
 
@@ -62,7 +62,7 @@ std::string Service::answer_at_once(const HttpRequest& request) const {
     throw ApiError(404, fmt::format("{}: no such path, expected {}, {}, {} or {}", printable(path, 80),
                                     kCompletions, kChat, kModels, kHealth));
   if (request.method != "GET" && request.method != "HEAD")
-    throw ApiError(405, fmt::format("{}, expected GET", printable(request.method, 20)));
+    throw ApiError::method(request.method, "GET, HEAD");
   if (path == kHealth) return R"({"status": "ok"})";
   if (path == kModels) return models_json();
   if (path.substr(std::string_view(kModels).size() + 1) != options_.name)
@@ -106,9 +106,9 @@ void Service::settle(Call& call, const std::vector<std::vector<int32_t>>& prompt
   if (std::ssize(prompts) > engine_.most())
     throw ApiError(
         400, fmt::format("request.prompt: {} prompts, expected at most {}", prompts.size(), engine_.most()));
-  if (call.tokens_given && settings.max_new_tokens > options_.max_tokens)
-    throw ApiError(400, fmt::format("request.max_tokens: {}, expected at most {}", settings.max_new_tokens,
-                                    options_.max_tokens));
+  if (!call.tokens_field.empty() && settings.max_new_tokens > options_.max_tokens)
+    throw ApiError(400, fmt::format("request.{}: {}, expected at most {}", call.tokens_field,
+                                    settings.max_new_tokens, options_.max_tokens));
   for (const auto& prompt : prompts) {
     const auto length = std::ssize(prompt);
     if (length == 0)
@@ -124,7 +124,7 @@ void Service::settle(Call& call, const std::vector<std::vector<int32_t>>& prompt
                      fmt::format("request.prompt: {}, expected at most {}, the model's positions",
                                  counted(length, "token"), options_.positions),
                      "context_length_exceeded");
-    const int64_t wanted = call.tokens_given ? settings.max_new_tokens : 1;
+    const int64_t wanted = !call.tokens_field.empty() ? settings.max_new_tokens : 1;
     if (options_.context > 0 && (length > options_.context || wanted > options_.context - length))
       throw ApiError(400,
                      fmt::format("request: {} of the prompt and {} to write, expected at most {} together",

@@ -113,6 +113,7 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
                         {"high_freq_factor", 4.0}}}}),
        "\"high_freq_factor\" is 4.0, expected more than low_freq_factor"},
       {with(llama(), {{"rms_norm_eps", 0}}), "\"rms_norm_eps\" is 0"},
+      {with(llama(), {{"rms_norm_eps", 1e-320}}), "expected a number above 1e-38, at most 1"},
       {with(llama(), {{"hidden_act", "mish"}}), "\"hidden_act\" is \"mish\""},
       {with(llama(), {{"model_type", "bert"}}), "\"model_type\" is \"bert\", expected one of llama, mistral"},
       {with(llama(), {{"model_type", nullptr}}), "no \"model_type\""},
@@ -206,7 +207,7 @@ TEST(Config, FilesThatAreNoJsonAreRefused) {
   const std::pair<std::string, const char*> rows[] = {
       {"\xEF\xBB\xBF{}", "byte-order mark"},
       {"{\"rope_theta\": NaN}", "not JSON at byte"},
-      {"{\"rope_theta\": 1e400}", "unusable JSON"},
+      {"{\"rope_theta\": 1e400}", "1e400, past what a number may be"},
       {"", "empty file"},
   };
   TemporaryFolder folder;

@@ -71,7 +71,9 @@ class Served {
     if (request.path == "/throw") throw std::runtime_error("no answer");
     if (request.path != "/hold") {
       const std::string text = fmt::format("{} {} {}", request.method, request.path, request.body.size());
-      return reply->send(200, [text] { return text; });
+      const bool none = request.method == "DELETE";
+      return reply->send(
+          none ? 405 : 200, [text] { return text; }, none ? "GET, HEAD" : "");
     }
     const std::lock_guard lock(mutex_);
     held_ = std::move(reply);
@@ -103,6 +105,13 @@ TEST(HttpServer, AnswersRequestsOneAfterTheOtherOnAConnection) {
   connection.send("GET /f HTTP/1.0\r\n\r\n");
   EXPECT_EQ(connection.answer().body, "GET /f 0");
   EXPECT_TRUE(connection.closed());
+}
+
+TEST(HttpServer, SaysWhichMethodsAPathHasAndReadsPercentSigns) {
+  Served served;
+  EXPECT_EQ(ask(served.port(), "DELETE /a HTTP/1.1\r\nHost: x\r\n\r\n").fields["Allow"], "GET, HEAD");
+  EXPECT_EQ(ask(served.port(), get("/v1/models/a%20b%2Fc%C3%A9")).body, "GET /v1/models/a b/cé 0");
+  EXPECT_EQ(ask(served.port(), get("/50%/%zz/%4")).body, "GET /50%/%zz/%4 0");
 }
 
 TEST(HttpServer, AHandlerThatThrowsCostsItsRequestAlone) {

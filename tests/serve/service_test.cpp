@@ -25,9 +25,9 @@ constexpr int64_t kVocabulary = 24;
 /// A client that waits for its answer.
 class Reader final : public HttpReply {
  public:
-  void send(int status, std::function<std::string()> body) override {
+  void send(int status, std::function<std::string()> body, std::string allow) override {
     const std::lock_guard lock(mutex_);
-    status_ = status, text_ = body(), done_ = true;
+    status_ = status, text_ = body(), allow_ = std::move(allow), done_ = true;
     changed_.notify_all();
   }
   void stream(std::string piece) override {
@@ -47,6 +47,10 @@ class Reader final : public HttpReply {
   int status() {
     wait([&] { return done_; });
     return status_;
+  }
+  std::string allow() {
+    wait([&] { return done_; });
+    return allow_;
   }
   json answer() {
     wait([&] { return done_; });
@@ -79,7 +83,7 @@ class Reader final : public HttpReply {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::string text_;
+  std::string text_, allow_;
   std::function<void()> gone_;
   int status_ = 0;
   bool done_ = false;
@@ -89,11 +93,16 @@ class Reader final : public HttpReply {
 struct BrittleDecoder : HashDecoder {
   using HashDecoder::HashDecoder;
   std::atomic<bool> breaks = false;
-  std::mutex gate;  // whoever has it holds up every step
+  std::atomic<int> breaks_after = -1;  // tokens of a sequence, whose logits are no numbers from there on
+  std::mutex gate;                     // whoever has it holds up every step
   void step(std::span<const Branch> branches) override {
     const std::lock_guard lock(gate);
     if (breaks.exchange(false)) throw Error("logits", "not numbers", {}, ExitStatus::kFailed);
     HashDecoder::step(branches);
+    for (size_t i = 0; i < branches.size(); ++i) {
+      if (length(branches[i].slot) + 1 == breaks_after)
+        std::fill_n(logits_.begin() + static_cast<int64_t>(i) * kVocabulary, kVocabulary, std::nanf(""));
+    }
   }
 };
 
@@ -272,6 +281,8 @@ TEST_F(ServiceTest, HoldsClientsToItsLimits) {
        "request.prompt: empty, and the tokenizer adds no token of its own, expected some text"},
       {{{"prompt", {24}}}, "request.prompt: token 24, expected ids from 0 to 23"},
       {{{"prompt", "a"}, {"max_tokens", 301}}, "request.max_tokens: 301, expected at most 300"},
+      {{{"prompt", "a"}, {"max_completion_tokens", 301}},
+       "request.max_completion_tokens: 301, expected at most 300"},
       {{{"prompt", std::string(401, 'd')}},
        "request: 401 tokens of the prompt and 1 to write, expected at most 400 together"},
       {{{"prompt", std::string(399, 'd')}, {"max_tokens", 2}},
@@ -294,8 +305,18 @@ TEST_F(ServiceTest, KnowsItsPathsMethodsAndModel) {
   EXPECT_THAT(ask("GET", "/v1/models/m").second, HasSubstr(R"("id":"m")"));
   EXPECT_EQ(ask("GET", "/v1/models/x").first, 404);
   EXPECT_EQ(ask("GET", "/v1/embeddings").first, 404);
+  const std::pair<const char*, const char*> allowed[] = {{"/v1/completions", "POST"},
+                                                         {"/v1/chat/completions", "POST"},
+                                                         {"/v1/models", "GET, HEAD"},
+                                                         {"/v1/models/m", "GET, HEAD"},
+                                                         {"/health", "GET, HEAD"}};
+  for (const auto& [path, methods] : allowed) {
+    const auto reader = std::make_shared<Reader>();
+    service_->handle({"DELETE", path, ""}, reader);
+    EXPECT_EQ(reader->status(), 405) << path;
+    EXPECT_EQ(reader->allow(), methods) << path;
+  }
   EXPECT_EQ(ask("GET", "/v1/completions").first, 405);
-  EXPECT_EQ(ask("DELETE", "/v1/models").first, 405);
   EXPECT_EQ(post({{"prompt", "a"}, {"model", "x"}})->status(), 404);
   for (const char* name : {"m", "models/m"})
     EXPECT_EQ(post({{"prompt", "a"}, {"model", name}})->status(), 200);
@@ -336,6 +357,21 @@ TEST_F(ServiceTest, WhatBreaksTheEngineCostsTheTextsThatWereOpenAndNothingElse) 
   EXPECT_EQ(broken->answer()["error"]["message"], "logits: not numbers");
   EXPECT_EQ(post({{"prompt", "abc"}, {"temperature", 0}})->answer()["choices"][0]["text"],
             alone(request("abc", 0, 0, 9)).text);
+}
+
+TEST_F(ServiceTest, ATextThatBreaksCostsItselfAlone) {
+  decoder_.breaks_after = 40;
+  std::vector<std::shared_ptr<Reader>> readers;
+  std::unique_lock closed(decoder_.gate);
+  // 40 tokens are reached by the second alone.
+  for (const int tokens : {20, 300, 30})
+    readers.push_back(post({{"prompt", "abc"}, {"temperature", 0}, {"max_tokens", tokens}}));
+  closed.unlock();
+  EXPECT_EQ(readers[1]->status(), 500);
+  EXPECT_THAT(readers[1]->answer()["error"]["message"], HasSubstr("not"));
+  for (const int i : {0, 2})
+    EXPECT_EQ(readers[static_cast<size_t>(i)]->answer()["choices"][0]["text"],
+              alone(request("abc", 0, 0, i == 0 ? 20 : 30)).text);
 }
 
 }  // namespace
