@@ -161,6 +161,8 @@ void check(TrainHeadsOptions& options) {
   options.form.listed = options.listed.value_or(options.form.kind == HeadKind::kRecursive ? kListed : 0);
   if (options.written <= 0)
     refuse_given(app, {"--greedy"}, "given with --written 0", "a share of written text");
+  if (options.form.count == 1)
+    refuse_given(app, {"--drafted"}, "given for one token, which nothing stands above", "--heads 2 or more");
   if (options.training.numbers.tokens < 1) throw Error("--tokens", "0", "at least 1");
   refuse_given(app, {"--shard-size", "--valid-window", "--activation-checkpointing"},
                "given, and heads have no use for it", "the command without it");
@@ -192,7 +194,8 @@ ExitStatus train_heads(TrainHeadsOptions& options) {
                                {"blocks", options.form.blocks},
                                {"inner", options.form.inner},
                                {"list", options.form.listed},
-                               {"own", options.form.own_vocabulary}}};
+                               {"own", options.form.own_vocabulary},
+                               {"drafted", options.form.drafted}}};
   run.learner = [&](train::TokenizedText& text, const Tokenizer& tokenizer, ThreadPool& pool) {
     return heads.learner(text, tokenizer, pool);
   };
@@ -232,6 +235,10 @@ void describe_train_heads(CLI::App& app, Work& work) {
       ->check(from_to(0, 1));
   app.add_option("--greedy", options->greedy,
                  "Share of what it writes with the likeliest token always; the rest at temperature 0.8")
+      ->check(from_to(0, 1));
+  app.add_option("--drafted", options->form.drafted,
+                 "How far a place counts by how likely the heads' own drafts come to it: 0, all alike; 1, by "
+                 "that alone, as no guess below a wrong one is ever asked for")
       ->check(from_to(0, 1));
   app.add_option("--epochs", options->epochs, "How often each token is trained on")->check(from_to(1, 1000));
   add_training(app, options->training);

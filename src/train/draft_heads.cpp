@@ -39,7 +39,7 @@ std::vector<int32_t> frequent_tokens(const TokenizedText& text, int64_t count) {
 
 TrainedHeads::TrainedHeads(const Model& model, const HeadsForm& form, std::vector<int32_t> tokens,
                            const Module::Options& options, uint64_t seed)
-    : options_(options) {
+    : drafted_(form.drafted), options_(options) {
   form_.kind = form.kind;
   form_.count = form.count;
   form_.blocks = form.blocks;
@@ -143,19 +143,37 @@ std::vector<at::Tensor> TrainedHeads::states(const at::Tensor& hidden, const at:
   return all;
 }
 
+at::Tensor TrainedHeads::guessable(const at::Tensor& place) const {
+  const at::Tensor known = place >= 0;
+  return (form_.tokens.empty() ? known : known.logical_and(place < std::ssize(form_.tokens)))
+      .to(sum_type(options_.compute));
+}
+
+// A guess below a wrong one is never asked for. So with `drafted` a place counts at depth k by how likely its
+// own draft reaches it, Π p of the tokens above by the heads themselves as they are now.
 at::Tensor TrainedHeads::loss(const at::Tensor& hidden, const at::Tensor& tokens) const {
   const std::vector<at::Tensor> all = states(hidden, tokens);
-  at::Tensor sum;
+  at::Tensor sum, reached;  // reached: [rows, count], without gradients
   double weight = 1;
   for (int k = 0; k < form_.count; ++k, weight *= kDepthWeight) {
-    const at::Tensor state = all[static_cast<size_t>(k)];
-    const int64_t count = state.size(1);
+    const int64_t count = all[static_cast<size_t>(k)].size(1);
+    const at::Tensor state = all[static_cast<size_t>(k)].reshape({-1, hidden.size(-1)}).to(options_.compute);
     const at::Tensor place = place_.index_select(0, tokens.narrow(1, 2 + k, count).reshape({-1}));
-    const at::Tensor known = (place >= 0).to(sum_type(options_.compute));
-    const at::Tensor part =
-        cross_entropy(state.reshape({-1, state.size(-1)}).to(options_.compute), vocabulary(k),
-                      place.clamp_min(0), known * (weight / static_cast<double>(place.numel())));
+    at::Tensor weights =
+        (place >= 0).to(sum_type(options_.compute)) * (weight / static_cast<double>(place.numel()));
+    if (reached.defined()) {
+      reached = reached.narrow(1, 0, count);
+      const at::Tensor share = (1 - drafted_) + drafted_ * reached.reshape({-1});
+      weights = weights * (share / share.mean());
+    }
+    const at::Tensor part = cross_entropy(state, vocabulary(k), place.clamp_min(0), weights);
     sum = sum.defined() ? sum + part : part;
+    if (drafted_ > 0 && k + 1 < form_.count) {
+      const at::Tensor likely =
+          (row_losses(state, vocabulary(k), place.clamp_min(0)).neg().exp() * guessable(place))
+              .view({-1, count});
+      reached = reached.defined() ? reached * likely : likely;
+    }
   }
   return sum;
 }

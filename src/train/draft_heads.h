@@ -24,6 +24,7 @@ struct HeadsForm {
   int64_t inner = 0;           // of the recursive one; 0: twice the hidden size
   int64_t listed = 0;          // the most frequent tokens that it guesses; 0: all
   bool own_vocabulary = true;  // else the model's matrix
+  double drafted = 0;  // how far a place counts by how likely the heads' own drafts come to it, 0 to 1
 };
 
 /// The `count` most frequent tokens of a text, ascending; all that it has where they are fewer.
@@ -37,8 +38,8 @@ class TrainedHeads {
 
   std::vector<Parameter> parameters() const;
 
-  /// Σ 0.8ᵏ −ln p(the token k + 2 places on), the mean over the rows that have one; a scalar in the sums'
-  /// type. hidden [rows, n, hidden] of tokens [rows, n + 1].
+  /// Σ 0.8ᵏ −ln p(the token k + 2 places on), the mean over the rows that have one, by `drafted` over those
+  /// that drafts reach; a scalar in the sums' type. hidden [rows, n, hidden] of tokens [rows, n + 1].
   at::Tensor loss(const at::Tensor& hidden, const at::Tensor& tokens) const;
 
   /// How often the likeliest guess at a depth is the token, of the places where those before it were.
@@ -55,10 +56,13 @@ class TrainedHeads {
   /// A state [rows, n − 1 − k, hidden] per depth k.
   std::vector<at::Tensor> states(const at::Tensor& hidden, const at::Tensor& tokens) const;
   at::Tensor vocabulary(int depth) const;  // [guessed, hidden] in the compute type
+  /// 1 at the places [rows] that are tokens to guess, 0 at −1 and at the one output for all others.
+  at::Tensor guessable(const at::Tensor& place) const;
   at::Tensor value(const std::string& name) const;
   void add(const std::string& name, at::Tensor start);
 
   DraftHeads form_;
+  double drafted_;
   Module::Options options_;
   std::vector<Parameter> parameters_;
   at::Tensor embedding_;  // [vocabulary, hidden], each row divided by its root mean square; recursive alone

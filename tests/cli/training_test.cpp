@@ -502,6 +502,9 @@ TEST_F(TrainingProgram, TrainsHeadsThatSpeculationGuessesWith) {
   const Outcome medusa = train("medusa", {"--kind", "medusa", "--shared-vocabulary", "--written", "0"});
   ASSERT_EQ(medusa.status, 0) << medusa.err;
   EXPECT_THAT(generate({"--heads", path("medusa")}).err, HasSubstr("the same text"));
+  // How far places count by the heads' own drafts changes what is learned from the first step on.
+  ASSERT_EQ(train("drafted", {"--inner", "8", "--list", "30", "--drafted", "1"}).status, 0);
+  EXPECT_NE(file_of("drafted"), file_of("base/heads"));
   // What was trained is kept where the heads cannot be written, with what the model wrote; --resume trains
   // nothing anew.
   ASSERT_EQ(train("whole", {"--inner", "8"}).status, 0);
