@@ -8,6 +8,7 @@
 #include <fstream>
 #include <memory>
 #include <optional>
+#include <set>
 
 #include "base/count.h"
 #include "base/error.h"
@@ -76,14 +77,14 @@ class Comparison {
 
   bool is_asked(const Cell& cell) const;
   void check_lines(const Cell& cell) const;
-  size_t count_finished() const;
+  size_t count_finished();
   void run_all();
-  bool run_free(const Cell& cell);
+  Found run_cell(const Cell& cell);
   void compute(const Cell& cell);
   void run_command(const Cell& cell, const CellCommand& command);
   Json collect(const Cell& cell) const;
   nlohmann::json window_of(const Cell& cell) const;
-  void say_done(const Cell& cell, const Json& result) const;
+  void say_done(const Cell& cell, const Json& result);
   Json results(size_t& missing) const;
   void write_table() const;
 
@@ -92,6 +93,7 @@ class Comparison {
   CompareGrid grid_;
   CompareFolder folder_;
   std::vector<const Cell*> asked_;
+  std::set<const Cell*> finished_;  // of them; a result that is there is read once
   fs::file_time_type begin_ = fs::file_time_type::clock::now();
   Stopwatch watch_;
   size_t finished_before_ = 0, busy_ = 0;
@@ -157,9 +159,12 @@ void Comparison::check_lines(const Cell& cell) const {
   }
 }
 
-size_t Comparison::count_finished() const {
-  return static_cast<size_t>(std::count_if(
-      asked_.begin(), asked_.end(), [&](const Cell* cell) { return folder_.find(*cell) != Found::kNone; }));
+/// By this process and others.
+size_t Comparison::count_finished() {
+  for (const Cell* cell : asked_) {
+    if (!finished_.contains(cell) && folder_.find(*cell) != Found::kNone) finished_.insert(cell);
+  }
+  return finished_.size();
 }
 
 void Comparison::run_command(const Cell& cell, const CellCommand& command) {
@@ -218,7 +223,7 @@ nlohmann::json Comparison::window_of(const Cell& cell) const {
   return attention_object(model->config(), window_alone(*model)->attention());
 }
 
-void Comparison::say_done(const Cell& cell, const Json& result) const {
+void Comparison::say_done(const Cell& cell, const Json& result) {
   const size_t finished = count_finished(), left = asked_.size() - finished;
   const size_t now = finished - std::min(finished_before_, finished);
   std::string text = cell.name + ": ";
@@ -276,28 +281,29 @@ void Comparison::compute(const Cell& cell) {
   if (!cell.name.starts_with("window.")) say_done(cell, result);
 }
 
-/// Computes a cell unless another process is at it, or has been. False: another is.
-bool Comparison::run_free(const Cell& cell) {
+/// Computes a cell unless another process is at it, or has been.
+Comparison::Found Comparison::run_cell(const Cell& cell) {
+  stop_if_interrupted();
+  if (folder_.find(cell) == Found::kDone) return Found::kDone;
   const CellLock lock(folder_, cell);
-  if (!lock.held()) return false;
-  const Found found = folder_.find(cell);
-  if (found == Found::kDone) return true;
+  if (!lock.held()) {
+    ++busy_;
+    return Found::kNone;
+  }
+  const Found found = folder_.find(cell);  // now that nobody else is at it
+  if (found == Found::kDone) return found;
   if (found == Found::kFailed && fs::last_write_time(folder_.result_file(cell.name)) > begin_)
-    return true;  // just now
+    return found;  // just now
   compute(cell);
-  return true;
+  return folder_.find(cell);
 }
 
 void Comparison::run_all() {
-  const auto run = [&](const Cell& cell) {
-    stop_if_interrupted();
-    if (folder_.find(cell) != Found::kDone && !run_free(cell)) ++busy_;
-  };
   for (const Cell* cell : asked_) {
-    run(*cell);
-    if (folder_.find(*cell) != Found::kDone) continue;
+    if (run_cell(*cell) != Found::kDone) continue;
     const nlohmann::json result = folder_.read(cell->name);
-    if (result.contains("window_attention")) run(window_cell(result["window_attention"], grid_.measures));
+    if (result.contains("window_attention"))
+      run_cell(window_cell(result["window_attention"], grid_.measures));
   }
 }
 
@@ -397,7 +403,8 @@ void describe_compare(CLI::App& app, Work& work) {
   add_model(app, *options);
   app.add_option("--grid", options->grid,
                  "What is compared: a JSON object, every key of which has a default (docs/compare.md)")
-      ->type_name("FILE");
+      ->type_name("FILE")
+      ->check(not_empty());
   add_texts(app, "--data", options->data, "Training text")->required();
   add_texts(app, "--valid", options->valid, "Held-out text, on which everything is measured")->required();
   add_field(app, *options);
@@ -407,10 +414,12 @@ void describe_compare(CLI::App& app, Work& work) {
       ->required()
       ->type_name("FOLDER");
   app.add_option("--only", options->only, "Cells whose name matches this pattern alone (* ? [])")
-      ->type_name("PATTERN");
+      ->type_name("PATTERN")
+      ->check(not_empty());
   app.add_option("--shard", options->shard,
                  "The I-th of N shares of the cells, for machines that share no folder")
-      ->type_name("I/N");
+      ->type_name("I/N")
+      ->check(not_empty());
   app.add_flag("--list", options->list, "Print the cells and their commands, and run nothing");
   app.add_flag("--table", options->table, "Make the table of what is there, and train nothing");
   app.add_flag("--anew", options->anew, "Compute results of another base, text or setting anew");

@@ -104,6 +104,14 @@ Json state_of(const Model& model) {
   return {{"type", name_of(shape.state)}, {"bytes", fixed}, {"bytes_a_token", state_bytes_a_token(model)}};
 }
 
+/// Layers whose queries and keys are not turned, of a model that turns others.
+Json without_positions(const ModelConfig& config) {
+  Json layers = Json::array();
+  for (size_t layer = 0; layer < config.rotated.size(); ++layer)
+    if (!config.rotated[layer]) layers.push_back(layer);
+  return layers.size() < config.rotated.size() ? layers : Json::array();
+}
+
 std::string tokenizer_problem(const Model& model) {
   try {
     const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
@@ -154,6 +162,10 @@ Json inspect(const Model& model) {
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
+  if (config.score_cap > 0) out["score_cap"] = config.score_cap;
+  if (config.logit_cap > 0) out["logit_cap"] = config.logit_cap;
+  if (const Json layers = without_positions(config); !layers.empty())
+    out["layers_without_positions"] = layers;
   if (model.lora()) {
     out["lora"] = total_of(model.lora_tensors());
     out["lora"].update(
@@ -202,7 +214,14 @@ std::string description(const Json& out) {
   rows += row("vocabulary",
               fmt::format("{}{}", out["vocabulary"].dump(),
                           out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
-  rows += row("positions", out["positions"].dump());
+  rows +=
+      row("positions", out["positions"].dump() +
+                           (out.contains("layers_without_positions")
+                                ? fmt::format(", none in layers {}", out["layers_without_positions"].dump())
+                                : ""));
+  for (const auto& [key, what] : {std::pair("score_cap", "scores"), std::pair("logit_cap", "logits")})
+    if (out.contains(key))
+      rows += row("cap", fmt::format("{} x are {}·tanh(x / {})", what, out[key].dump(), out[key].dump()));
   std::string types;
   for (const auto& [type, numbers] : weights["types"].items()) types += ", " + type;
   rows += row("weights", fmt::format("{}, {}{}", counted(weights["parameters"], "parameter"),

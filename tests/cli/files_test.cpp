@@ -64,6 +64,15 @@ TEST_F(Program, InspectsAModel) {
   EXPECT_THAT(json["problems"], IsEmpty());
 }
 
+TEST_F(Program, InspectNamesCapsAndLayersWithoutPositions) {
+  const auto inspect = [](const char* name) {
+    return run({"inspect", std::string(LINNET_TEST_DATA) + "/hf/" + name}).out;
+  };
+  EXPECT_THAT(inspect("gemma2"), AllOf(HasSubstr("scores x are "), HasSubstr("logits x are ")));
+  EXPECT_THAT(inspect("smollm3"), HasSubstr(", none in layers ["));
+  EXPECT_THAT(inspect("llama-mha"), AllOf(Not(HasSubstr("none in layers")), Not(HasSubstr("tanh"))));
+}
+
 TEST_F(Program, InspectEndsWithStatus1WhereAFolderThatOpensHasAProblem) {
   const std::string folder = input("changed");
   fs::copy(model(), folder);
@@ -143,6 +152,11 @@ TEST_F(Program, MergesASidecarWithItsDraftHeads) {
   EXPECT_THAT(unsaid.err, HasSubstr("auto: "));
   EXPECT_THAT(run({"generate", "{i}/headed", "-p", "a", "--speculative", "none", "--report"}).err,
               HasSubstr("--report: given without --speculative"));
+  ASSERT_EQ(run({"tune-tree", "{i}/sidecar", "--speculative", "heads", "--tokens", "16"}).status, 0);
+  EXPECT_EQ(run({"generate", "{i}/sidecar", "-p", "a", "-n", "5", "--speculative", "heads", "--tree",
+                 "{i}/sidecar/heads/tree.json"})
+                .status,
+            0);
   // Another model's are refused before anything is written.
   fs::remove_all(sidecar / "heads");
   write_random_heads({}, *Model::open(input("gpt2")), sidecar / "heads");

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 
+#include "attention/method.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
@@ -16,6 +17,7 @@
 #include "generate/engine.h"
 #include "generate/lookup.h"
 #include "kernels/cpu/weights.h"
+#include "tests/attention/options.h"
 #include "tests/generate/garbage.h"
 #include "tests/generate/letters.h"
 #include "tests/generate/random_heads.h"
@@ -110,6 +112,46 @@ TEST_F(HeadsTest, ChangeNoTokenWhateverTheyGuess) {
     remove_folder(folder());
   }
   EXPECT_LT(steps, tokens) << "guesses were not accepted";
+}
+
+// Every row of the registry, greedily and sampled, with kept tokens and budgets of heads where it can have
+// them: whoever guesses, no token changes.
+TEST_F(HeadsTest, NoDrafterChangesATokenWhateverTheMethod) {
+  const char* options[] = {
+      R"({"local": "softmax", "local_groups": [2, 3], "kept": [0, 9], "sinks": 1, "taps": 3, "gate": true})",
+      R"({"taps": 5})"};
+  int64_t with_heads = 0, plain = 0;
+  for (const Method* method : methods()) {
+    nlohmann::json attention = {{"method", method->name}};
+    for (const char* option : options) {
+      const auto object = nlohmann::json::parse(option);
+      if (!method->grows && goes_with(*method, object)) {
+        attention = with_options(*method, object, 4);
+        break;
+      }
+    }
+    spec.attention = attention;
+    make();
+    const auto requests = requests_of(3, 5, 40);
+    const auto expected = texts(requests, *make_no_drafter(), 1, 1);
+    RandomModel small = spec;
+    small.layers = 1;
+    const TemporaryModel draft(small);
+    for (const int slots : {1, 3}) {
+      Garbage garbage;
+      EXPECT_EQ(texts(requests, garbage, slots, 9), expected) << attention.dump() << slots;
+      const auto lookup = make_lookup_drafter();
+      EXPECT_EQ(texts(requests, *lookup, slots, 12), expected) << attention.dump() << slots;
+      steps = tokens = 0;
+      const auto heads = make_heads_drafter(model->get(), written({}), ComputeType::kFloat32, pool);
+      EXPECT_EQ(texts(requests, *heads, slots, 12), expected) << attention.dump() << slots;
+      const auto smaller = make_model_drafter(draft.get(), ComputeType::kFloat32, slots, pool);
+      EXPECT_EQ(texts(requests, *smaller, slots, 12), expected) << attention.dump() << slots;
+      with_heads += steps, plain += tokens;
+    }
+    remove_folder(folder());
+  }
+  EXPECT_LT(with_heads, plain) << "guesses were not accepted";
 }
 
 // All of them in one tree, asked and computed as a clock has it that tells anything: garbage trees, lookup,

@@ -124,6 +124,26 @@ TEST_F(Quantize, EveryFormIsReadInPlaceAsFarFromTheModelAsItSays) {
   }
 }
 
+// Fused parts, several norms, biases, caps: each family's folder in integers computes nearly what it did, and
+// exactly what turning its weights on loading computes where rows are whole groups.
+TEST_F(Quantize, EveryFamilysFolderIsWrittenAndRead) {
+  for (const char* family : {"llama-gqa-tied", "llama-biases", "gpt2", "mistral-window", "qwen2-window",
+                             "qwen3", "smollm3", "phi3", "olmo2", "gemma", "gemma2", "gpt-neox",
+                             "gpt-neox-sequential"}) {
+    const auto model = Model::open(fs::path(LINNET_TEST_DATA) / "hf" / family);
+    const auto results = write(*model, {.group = 0});
+    const auto read = Model::open(out());
+    EXPECT_EQ(results.size(), quantized_matrices(*read).size()) << family;
+    EXPECT_GE(results.size(), 2u * 4u) << family;  // of two layers, fused or not
+    const auto before = logits(model), after = logits(read);
+    double error = 0, size = 0;
+    for (size_t i = 0; i < before.size(); ++i)
+      error += std::pow(after[i] - before[i], 2), size += std::pow(before[i], 2);
+    EXPECT_LT(error, 0.002 * size) << family;
+    EXPECT_GT(error, 0) << family;
+  }
+}
+
 TEST_F(Quantize, Int4ErrsWhereWhatItMultipliesIsSmall) {
   const auto model = original(llama_config());
   InputMoments inputs;
