@@ -57,11 +57,22 @@ PUBLISHED = [  # records as the published sets have them
 ]
 
 
-def case(task, shots, records, pool, convert=True):
+def layout(system):
+    """A chat template; without `system` one that refuses such a message."""
+    def render(messages, add_generation_prompt=True):
+        if not system and messages[0]["role"] == "system": messages = messages[1:]  # as lm-eval's models do
+        return "<s>" + "".join(f"[{m['role']}]{m['content']}</s>" for m in messages) + "[assistant]"
+    return render
+
+
+def case(task, shots, records, pool, convert=True, chat=None):
     as_published = (lambda r: published(task, r)) if convert else (lambda r: r)
     subject = records[0].get("subject")
     made = make_task(task, [as_published(r) for r in records], shots, pool and [as_published(r) for r in pool], subject)
-    made.build_all_requests()
+    if chat is None:
+        made.build_all_requests()
+    else:
+        made.build_all_requests(apply_chat_template=True, fewshot_as_multiturn=True, chat_template=layout(chat), tokenizer_name="t")
     expected = []
     for i, doc in made.doc_iterator():
         requests = [r.args for r in made.instances if r.doc_id == i]
@@ -70,7 +81,8 @@ def case(task, shots, records, pool, convert=True):
             gold = made.doc_to_choice(doc).index(gold)
         expected.append({"requests": requests, "gold": gold})
     names = [m["metric"] for m in config_of(task, subject)["metric_list"]]
-    return {"task": task, "shots": shots, "records": records, "pool": pool, "expected": expected, "metrics": names}
+    made_case = {"task": task, "shots": shots, "records": records, "pool": pool, "expected": expected, "metrics": names}
+    return made_case if chat is None else {**made_case, "system": chat}
 
 
 BBH = {  # of a configuration of the harness: its own prompts are BBH's
@@ -138,6 +150,7 @@ if __name__ == "__main__":
         if task != "hellaswag":
             cases.append(case(task, shots, [published(task, r) for r in records], pool and [published(task, r) for r in pool], False))
     with open(sys.argv[1], "w", encoding="utf-8") as out:
-        json.dump({"made_with": "lm-eval 0.4.13", "cases": cases, "scores": scores(), "written": written()}, out, indent=1, ensure_ascii=False,
+        chats = [case(*row, chat=True) for row in LOCAL] + [case(*row, chat=False) for row in LOCAL if row[0] == "mmlu"]
+        json.dump({"made_with": "lm-eval 0.4.13", "cases": cases, "chats": chats, "scores": scores(), "written": written()}, out, indent=1, ensure_ascii=False,
                   default=lambda x: x.item())
         out.write("\n")

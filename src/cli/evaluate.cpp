@@ -21,6 +21,7 @@
 #include "evaluate/perplexity.h"
 #include "evaluate/task_prompts.h"
 #include "generate/engine.h"
+#include "text/chat_template.h"
 
 namespace linnet::cli {
 namespace {
@@ -180,8 +181,19 @@ class Asker {
 
 ExitStatus evaluate(const EvaluateOptions& options) {
   const JsonResult json(options);
-  const std::vector<TaskSet> sets = read_sets(options);
+  std::vector<TaskSet> sets = read_sets(options);
+  for (const TaskSet& set : sets) {
+    if (options.chat && set.task->writing)
+      throw Error("--apply-chat-template",
+                  fmt::format("given for {}, whose worked examples are texts", set.name),
+                  "tasks of multiple choice");
+  }
   Runtime runtime = open_runtime(options, {.slots = LikelihoodReader::kSlots});
+  std::optional<ChatTemplate> chat;
+  if (options.chat)
+    chat = ChatTemplate::load(runtime.model->tokenizer_folder(),
+                              Tokenizer::load(runtime.model->tokenizer_folder()));
+  for (TaskSet& set : sets) set.chat = chat ? &*chat : nullptr;
   const Stopwatch watch;
   Asker asker(options, runtime, requests_of(sets));
   std::vector<SetResult> results;
@@ -240,6 +252,8 @@ void describe_evaluate(CLI::App& app, Work& work) {
       ->type_name("FILE");
   output_file(app.add_option("--html", options->html, "Write the table with bars as a page of its own"))
       ->type_name("FILE");
+  app.add_flag("--apply-chat-template", options->chat,
+               "Ask as a conversation, laid out by the model's chat template: worked examples as turns");
   app.add_flag("--alone", options->alone,
                "Read each request by itself, not what several share once: to "
                "see what sharing saves");

@@ -20,6 +20,7 @@ struct EvaluateOptions : SharedOptions {
   std::string samples;             // --samples; empty: none
   std::string html;                // --html; empty: none
   bool alone = false;              // --alone
+  bool chat = false;               // --apply-chat-template
 };
 
 /// What came out for one set.

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "text/chat_template.h"
 #include "text/unicode.h"
 
 namespace linnet {
@@ -19,18 +20,59 @@ std::string joined(const Task& task, const TaskExample& example) {
                             : fmt::format("{}{}{}", example.text, kDelimiter, choice);
 }
 
+using Json = nlohmann::ordered_json;
+
+Json turn(const char* role, const std::string& text) { return {{"role", role}, {"content", text}}; }
+
+/// The few-shot examples that stand before an example.
+std::vector<const TaskExample*> shots_of(const TaskSet& set, const TaskExample& example) {
+  std::vector<const TaskExample*> shots;
+  for (const TaskExample& shot : set.shot_pool) {
+    if (std::ssize(shots) == set.shots) break;
+    if (!set.shots_from_examples || shot.record != example.record) shots.push_back(&shot);
+  }
+  return shots;
+}
+
+/// As the harness asks with a chat template: the description is the system's message, each worked example a
+/// question and an answer, and no space stands before what is scored. A template that takes no system's
+/// message is given none.
+std::vector<TaskPrompt> chat_prompts_of(const TaskSet& set, const TaskExample& example) {
+  const bool first = set.task->choices_first;
+  Json before = Json::array();
+  if (!example.description.empty()) before.push_back(turn("system", example.description));
+  for (const TaskExample* shot : shots_of(set, example)) {
+    const std::string& choice = shot->choices[shot->gold];
+    before.push_back(turn("user", first ? choice : shot->text));
+    before.push_back(turn("assistant", first ? shot->text : choice));
+  }
+  const auto render = [&](const std::string& question) {
+    Json messages = before;
+    messages.push_back(turn("user", question));
+    try {
+      return set.chat->render(messages, /*answer=*/true);
+    } catch (const Error&) {
+      if (example.description.empty()) throw;
+      messages.erase(0);
+      return set.chat->render(messages, /*answer=*/true);
+    }
+  };
+  std::vector<TaskPrompt> prompts;
+  const std::string question = first ? "" : render(example.text);
+  for (const std::string& choice : example.choices)
+    prompts.push_back(first ? TaskPrompt{render(choice), example.text} : TaskPrompt{question, choice});
+  return prompts;
+}
+
 }  // namespace
 
 std::vector<TaskPrompt> prompts_of(const TaskSet& set, size_t index) {
   const TaskExample& example = set.examples[index];
+  if (set.chat != nullptr) return chat_prompts_of(set, example);
   std::string before = example.description;
-  int shots = 0;
-  for (const TaskExample& shot : set.shot_pool) {
-    if (shots == set.shots) break;
-    if (set.shots_from_examples && shot.record == example.record) continue;
-    before += joined(*set.task, shot);
+  for (const TaskExample* shot : shots_of(set, example)) {
+    before += joined(*set.task, *shot);
     before += kShotDelimiter;
-    ++shots;
   }
   if (set.task->writing) return {{before + example.text, ""}};
   std::vector<TaskPrompt> prompts;

@@ -14,6 +14,8 @@
 
 namespace linnet {
 
+class ChatTemplate;
+
 /// `text` with every `{field|change|…}` replaced by that field of the record. Numbers are written as digits.
 /// Changes: strip (white space at both ends), chop (the last character), connector (cause: because, effect:
 /// therefore), capitalize, uncapitalize (the first letter; capitalize makes the others small), words (`_`
@@ -56,6 +58,7 @@ struct TaskSet {
   std::vector<TaskExample> examples;
   std::vector<TaskExample> shot_pool;  // of which each example's first `shots` are taken
   bool shots_from_examples = false;    // the pool is the scored files' own: without the example itself
+  const ChatTemplate* chat = nullptr;  // lays prompts out as a conversation; outlives the set
 };
 
 struct TaskOptions {

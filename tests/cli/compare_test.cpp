@@ -285,8 +285,8 @@ TEST_F(CompareProgram, RefusesGridsByName) {
   const std::pair<std::vector<std::string>, const char*> lines[] = {
       {{"--shard", "3/2"}, "--shard: 3/2, expected I/N"},
       {{"--only", "none*"}, "--only: no cell is named none*"},
-      {{"--only="}, "--only: empty"},
-      {{"--shard="}, "--shard: empty"},
+      {{"--only", ""}, "--only: "},
+      {{"--shard", ""}, "--shard: "},
       {{"--table", "--list"}, "--table: given with --list"},
       {{"--device", "cuda:9"}, "--device"},
       {{"--valid", text()}, "stands in --data and in --valid"},

@@ -100,6 +100,11 @@ TEST_F(Program, EvaluatesWrittenAnswersWhereThereIsRoomForThem) {
   nlohmann::json config = read_json(longer / "config.json");
   config["max_position_embeddings"] = 2048;
   write_file(longer / "config.json", config.dump());
+  one.emplace_back("--apply-chat-template");
+  expect_refused(
+      {one, "--apply-chat-template: given for bbh_cot_fewshot_sums, whose worked examples are texts"},
+      run(one));
+  one.pop_back();
   one[1] = longer;
   one.insert(one.end(), {"--json", "out.json", "--samples", "samples.jsonl"});
   const Outcome outcome = run(one);

@@ -16,6 +16,7 @@
 #include "evaluate/task_scores.h"
 #include "tests/cli/run.h"
 #include "tests/model/random_model.h"
+#include "text/chat_template.h"
 
 namespace linnet {
 namespace {
@@ -74,6 +75,28 @@ TEST(Tasks, AskWhatTheHarnessAsksOfEveryForm) {
     seen.insert(std::string(set.task->name));
   }
   EXPECT_EQ(seen.size(), all_tasks().size());
+}
+
+TEST(Tasks, AskInConversationsAsTheHarnessDoesWithAChatTemplate) {
+  const auto& cases = golden()["chats"];
+  EXPECT_GT(cases.size(), 10u);
+  for (const auto& one : cases) {
+    const TemporaryFolder folder;
+    TaskSet set = read_case(one, folder.path());
+    const ChatTemplate chat(
+        std::string(one["system"].get<bool>() ? ""
+                                              : "{% if messages[0].role == 'system' %}"
+                                                "{{ raise_exception('none') }}{% endif %}") +
+            "<s>{% for m in messages %}[{{ m.role }}]{{ m.content }}</s>{% endfor %}[assistant]",
+        "test");
+    set.chat = &chat;
+    for (size_t i = 0; i < set.examples.size(); ++i) {
+      nlohmann::json asked = nlohmann::json::array();
+      for (const TaskPrompt& prompt : prompts_of(set, i))
+        asked.push_back({prompt.context, prompt.continuation});
+      EXPECT_EQ(asked, one["expected"][i]["requests"]) << one["task"];
+    }
+  }
 }
 
 TEST(Tasks, ReadWhatTheHarnessReadsOutOfWrittenAnswers) {

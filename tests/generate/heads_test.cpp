@@ -154,6 +154,33 @@ TEST_F(HeadsTest, NoDrafterChangesATokenWhateverTheMethod) {
   EXPECT_LT(with_heads, plain) << "guesses were not accepted";
 }
 
+/// A decoder whose steps take time by a clock of the test's own.
+struct TimedDecoder final : Decoder {
+  TimedDecoder(std::unique_ptr<Decoder> decoder, double& clock) : of(std::move(decoder)), seconds(clock) {}
+  const Info& info() const override { return of->info(); }
+  void reset(int slot) override { of->reset(slot); }
+  int64_t length(int slot) const override { return of->length(slot); }
+  void copy(int from, int to) override { of->copy(from, to); }
+  size_t state_bytes(int slot) const override { return of->state_bytes(slot); }
+  Cost cost() const override { return of->cost(); }
+  void prefill(int slot, std::span<const int32_t> tokens, size_t first, std::span<float> logits) override {
+    of->prefill(slot, tokens, first, logits);
+  }
+  void step(std::span<const Branch> branches) override {
+    of->step(branches);
+    seconds += 1 + uniform(3, 2, ++steps);
+  }
+  std::span<const float> logits(int node) const override { return of->logits(node); }
+  int32_t likeliest(int node) const override { return of->likeliest(node); }
+  std::span<const float> hidden(int row) const override { return of->hidden(row); }
+  void commit(int branch, std::span<const int32_t> path) override { of->commit(branch, path); }
+  std::vector<std::byte> save(int slot) const override { return of->save(slot); }
+  void load(int slot, std::span<const std::byte> bytes) override { of->load(slot, bytes); }
+  std::unique_ptr<Decoder> of;
+  double& seconds;
+  uint64_t steps = 0;
+};
+
 // All of them in one tree, asked and computed as a clock has it that tells anything: garbage trees, lookup,
 // random heads and a smaller model, on sequences that keep tokens and whose heads have budgets of their own.
 TEST_F(HeadsTest, AllDraftersTogetherChangeNoTokenWhateverTheirTimes) {
@@ -170,7 +197,7 @@ TEST_F(HeadsTest, AllDraftersTogetherChangeNoTokenWhateverTheirTimes) {
   for (const auto& attention : attentions) {
     spec.attention = attention;
     make();
-    const auto requests = requests_of(5, 6, 60);
+    const auto requests = requests_of(5, 6, 100);
     const auto expected = texts(requests, *make_no_drafter(), 1, 1);
     RandomModel small = spec;
     small.layers = 1;
@@ -180,13 +207,15 @@ TEST_F(HeadsTest, AllDraftersTogetherChangeNoTokenWhateverTheirTimes) {
       const auto heads = make_heads_drafter(model->get(), written({}), ComputeType::kFloat32, pool);
       const auto smaller = make_model_drafter(draft.get(), ComputeType::kFloat32, slots, pool);
       Garbage garbage;
-      const auto decoder = Decoder::make(
-          model->get(), {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = 12 * slots}, pool);
       double seconds = 0;
       uint64_t calls = 0;
-      Engine engine(*decoder, letters(spec.vocabulary), {&garbage, lookup.get(), heads.get(), smaller.get()},
+      TimedDecoder decoder(
+          Decoder::make(model->get(),
+                        {.compute = ComputeType::kFloat32, .slots = slots, .max_nodes = 12 * slots}, pool),
+          seconds);
+      Engine engine(decoder, letters(spec.vocabulary), {&garbage, lookup.get(), heads.get(), smaller.get()},
                     {.slots = slots, .max_nodes = 12 * slots, .budget = true, .clock = [&] {
-                       return seconds += 1 + 0.1 * uniform(3, 1, ++calls);
+                       return seconds += 0.02 * uniform(3, 1, ++calls);
                      }});
       const auto results = engine.run(requests);
       for (size_t i = 0; i < requests.size(); ++i)
