@@ -6,6 +6,7 @@ One folder a family, written by transformers' NAMEForSequenceClassification, plu
 
     input_ids [texts, longest] int64      filled up on the right with the pad token
     lengths [texts] int64
+    types [texts, longest] int64          kinds of tokens, where the family has two
     labels [texts] int64
     logits [texts, labels] float32
     losses [10] float64                   mean cross-entropy of texts 4i … 4i + 3 (modulo texts) before step i of AdamW
@@ -27,10 +28,12 @@ OPTIMIZER = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-
 LABELS = ["bad", "middling", "good"]
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
 COMMON = dict(vocab_size=VOCABULARY, initializer_range=0.15, pad_token_id=PAD, **NAMES)
+NO_DROPOUT = dict(hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, classifier_dropout=0.0)
 SIZES = dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, max_position_embeddings=64)
 
 
 def classifier(name, **fields):
+    fields |= {"pad_token_id": 1} if name == "Roberta" else {}
     config = getattr(transformers, name + "Config")(**(COMMON | fields), attn_implementation="eager")
     return getattr(transformers, name + "ForSequenceClassification")(config)
 
@@ -43,7 +46,12 @@ MODELS = {
     "gpt-neox": lambda: classifier("GPTNeoX", **SIZES, intermediate_size=48, rotary_pct=0.5, bos_token_id=1,
                                    eos_token_id=2, hidden_dropout=0.0, attention_dropout=0.0,
                                    classifier_dropout=0.0),
+    "bert": lambda: classifier("Bert", **SIZES, intermediate_size=48, **NO_DROPOUT),
+    "roberta": lambda: classifier("Roberta", **SIZES | {"max_position_embeddings": 66}, intermediate_size=48,
+                                  type_vocab_size=1, **NO_DROPOUT),
 }
+# Kinds of tokens: of a text's second half 1.
+TYPED = {"bert"}
 
 
 def make(name, out):
@@ -54,14 +62,16 @@ def make(name, out):
     model.save_pretrained(folder)
     lengths = torch.randint(3, LONGEST + 1, (TEXTS,))
     lengths[0], lengths[1] = LONGEST, 1
-    ids = torch.full((TEXTS, LONGEST), PAD)
+    ids = torch.full((TEXTS, LONGEST), model.config.pad_token_id)
     for row, length in enumerate(lengths):
         ids[row, :length] = torch.randint(3, VOCABULARY, (int(length),))
     mask = (torch.arange(LONGEST)[None, :] < lengths[:, None]).long()
+    types = (torch.arange(LONGEST)[None, :] >= lengths[:, None] // 2).long() * mask
+    more = (lambda rows: {"token_type_ids": types[rows]}) if name in TYPED else lambda rows: {}
     labels = torch.randint(0, len(LABELS), (TEXTS,))
     model.eval()
     with torch.no_grad():
-        logits = model(input_ids=ids, attention_mask=mask).logits
+        logits = model(input_ids=ids, attention_mask=mask, **more(slice(None))).logits
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZER["learning_rate"],
                                   betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]), eps=OPTIMIZER["epsilon"],
@@ -70,11 +80,12 @@ def make(name, out):
     for step in range(STEPS):
         rows = torch.arange(step * BATCH, (step + 1) * BATCH) % TEXTS
         optimizer.zero_grad()
-        loss = model(input_ids=ids[rows], attention_mask=mask[rows], labels=labels[rows]).loss
+        loss = model(input_ids=ids[rows], attention_mask=mask[rows], labels=labels[rows], **more(rows)).loss
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    save_file({"input_ids": ids, "lengths": lengths, "labels": labels, "logits": logits.float().contiguous(),
+    kinds = {"types": types} if name in TYPED else {}
+    save_file(kinds | {"input_ids": ids, "lengths": lengths, "labels": labels, "logits": logits.float().contiguous(),
                "losses": torch.tensor(losses, dtype=torch.float64)}, folder / "golden.safetensors",
               {"optimizer": json.dumps(OPTIMIZER), "transformers": transformers.__version__,
                "torch": torch.__version__})

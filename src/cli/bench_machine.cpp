@@ -6,11 +6,12 @@
 namespace linnet::cli {
 namespace {
 
-constexpr size_t kMemory = size_t{256} << 20;  // more than any cache holds
+constexpr size_t kMemory = size_t{256} << 20;  // nearly all of it is in no cache
+constexpr size_t kMost = size_t{1} << 30;      // an eighth of kMemory can be, of this nothing to speak of
 
-/// The next size below that is measured: four to an octave, and no more than what is memory.
+/// The next size below that is measured: four to an octave, and no more than kMost.
 size_t measured_size(size_t bytes) {
-  const size_t some = std::clamp(bytes, size_t{1} << 20, kMemory), step = std::bit_floor(some) / 4;
+  const size_t some = std::clamp(bytes, size_t{1} << 20, kMost), step = std::bit_floor(some) / 4;
   return some / step * step;
 }
 

@@ -99,14 +99,11 @@ ExitStatus classify(const ClassifyOptions& options) {
     throw Error("--task", "given with other files", "labelled files alone: both as --task");
   if (options.files.empty() && !labeled)
     throw Error("FILE", "is missing", "texts, - for standard input, or --task");
-  check_device(options);
   const auto model = open_any_model(options);
   if (!model->config().is_classifier()) Classifier{*model};  // says so before texts are read
   const std::vector<LabeledText> texts = read_all(options);
-  TextClassifier classifier(model, {.length = options.length,
-                                    .compute = compute_type(options.dtype),
-                                    .device = options.device,
-                                    .threads = options.threads});
+  TextClassifier classifier(
+      model, {.length = options.length, .compute = compute_type(options.dtype), .threads = options.threads});
   const std::vector<std::string>& labels = classifier.labels();
   for (const LabeledText& text : texts)
     if (labeled) label_id(text, labels);  // before any work
@@ -144,7 +141,11 @@ ExitStatus classify(const ClassifyOptions& options) {
 
 void describe_classify(CLI::App& app, Work& work) {
   const auto options = std::make_shared<ClassifyOptions>();
-  add_evaluation(app, *options);
+  add_model(app, *options);
+  add_dtype(app, *options);
+  add_threads(app, *options);
+  add_instructions(app);
+  add_json(app, *options);
   app.add_option(
          "FILE", options->files,
          "Texts, plain or packed: .jsonl (records), else one a line, a tab between two of a pair; - is "

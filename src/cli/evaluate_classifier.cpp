@@ -51,12 +51,11 @@ std::vector<const Task*> chosen_tasks(const EvaluateOptions& options) {
 bool is_by_head(const std::string& task) { return task.starts_with(kGlue); }
 
 ExitStatus evaluate_classifier(const EvaluateOptions& options, const std::shared_ptr<const Model>& model) {
-  refuse_given(*options.app, {"--shots", "--samples", "--alone", "--weights"}, "given for a classifier",
-               "a language model");
+  refuse_given(*options.app, {"--shots", "--samples", "--alone", "--weights", "--device"},
+               "given for a classifier", "a language model");
   const JsonResult json(options);
   const Stopwatch watch;
-  TextClassifier classifier(
-      model, {.compute = compute_type(options.dtype), .device = options.device, .threads = options.threads});
+  TextClassifier classifier(model, {.compute = compute_type(options.dtype), .threads = options.threads});
   const std::vector<const Task*> tasks = chosen_tasks(options);
   ThreadPool pool(options.threads);
   std::vector<TaskSet> sets;
@@ -88,6 +87,8 @@ ExitStatus evaluate_classifier(const EvaluateOptions& options, const std::shared
     for (const Metric metric : task->metrics)
       results.back().values.push_back(value_of(metric, answers, options.bootstrap, pool));
     counts.requests += std::ssize(texts);
+    for (const Classified& one : taken) counts.tokens += one.tokens;
+    counts.all_tokens = counts.tokens;
   }
   auto out = evaluation_json(options, results, counts, watch.seconds());
   for (const TaskSet& set : sets) {

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/finetune.h"
+#include "evaluate/classify.h"
 #include "train/classifier.h"
 #include "train/output.h"
 
@@ -74,13 +75,16 @@ TaskTexts read_task_texts(const FinetuneOptions& options) {
 }
 
 train::LabeledTokens encode(const std::vector<LabeledText>& texts, const TaskTexts& of,
-                            const TextEncoder& encoder, ThreadPool& pool) {
+                            const TextEncoder& encoder, bool typed, ThreadPool& pool) {
   train::LabeledTokens tokens;
   tokens.tokens.resize(texts.size());
   tokens.labels.resize(texts.size());
+  if (typed) tokens.types.resize(texts.size());
   pool.run(texts.size(), [&](size_t i) {
     tokens.labels[i] = static_cast<int64_t>(label_id(texts[i], of.labels));
-    tokens.tokens[i] = encoder.encode(texts[i]).tokens;
+    Tokenizer::Framed text = encoder.encode(texts[i]);
+    tokens.tokens[i] = std::move(text.tokens);
+    if (typed) tokens.types[i] = std::move(text.types);
   });
   return tokens;
 }
@@ -101,6 +105,7 @@ struct Encoded {
   train::LabeledTokens train, valid;
   int64_t longest = 1;
   int64_t pad = 0;
+  std::string said;  // of the texts, once nothing can be refused any more
 };
 
 /// The pool's threads are gone when libtorch's begin.
@@ -110,24 +115,26 @@ Encoded encode_texts(const FinetuneOptions& options, const Model& model, const T
     throw Error(model.tokenizer_folder().string(), fmt::format("{} tokens", tokenizer.vocabulary()),
                 fmt::format("at most the model's vocabulary of {}", model.config().vocabulary));
   const bool ends = model.family().positions == PositionKind::kLearned;
-  if (ends && options.length > model.config().positions && options.training.shared.app->count("--length") > 0)
+  const int64_t longest = ends ? model.config().longest() : options.length;
+  if (options.length > longest && options.training.shared.app->count("--length") > 0)
     throw Error("--length", fmt::format("{}", options.length),
-                fmt::format("at most {}, the model's positions", model.config().positions));
-  const int64_t length = ends ? std::min(options.length, model.config().positions) : options.length;
-  const TextEncoder encoder(tokenizer, length, ends ? model.config().positions : 0);
+                fmt::format("at most {}, the model's positions", longest));
+  const int64_t length = std::min(options.length, longest);
+  const TextEncoder encoder = text_encoder(model, tokenizer, length);
+  const bool typed = model.config().token_types > 1;
   ThreadPool pool(options.training.shared.threads);
-  Encoded encoded{.train = encode(texts.train, texts, encoder, pool),
-                  .valid = encode(texts.valid, texts, encoder, pool),
+  Encoded encoded{.train = encode(texts.train, texts, encoder, typed, pool),
+                  .valid = encode(texts.valid, texts, encoder, typed, pool),
                   .pad = pad_of(model, tokenizer)};
   int64_t whole = 0;
   for (const auto& tokens : encoded.train.tokens) {
     encoded.longest = std::max(encoded.longest, std::ssize(tokens));
     whole += std::ssize(tokens) == length ? 1 : 0;
   }
-  note(fmt::format("{}, {} held out, {} labels; the longest of {} tokens{}",
-                   counted(encoded.train.size(), "text"), encoded.valid.size(), texts.labels.size(),
-                   encoded.longest,
-                   whole > 0 ? fmt::format(" ({} fill --length {} or were cut to it)", whole, length) : ""));
+  encoded.said = fmt::format(
+      "{}, {} held out, {} labels; the longest of {} tokens{}", counted(encoded.train.size(), "text"),
+      encoded.valid.size(), texts.labels.size(), encoded.longest,
+      whole > 0 ? fmt::format(" ({} fill --length {} or were cut to it)", whole, length) : "");
   return encoded;
 }
 
@@ -261,8 +268,6 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   check_lora(training, options.train, opened->lora().has_value());
   const auto model = opened->with_labels(texts.labels, encoded.pad);
   const bool goes_on = opened->config().labels == texts.labels;
-  if (opened->config().is_classifier() && !goes_on)
-    note("the model's labels are others: it gets a fresh head");
   const train::ClassifierRecipe recipe =
       train::classifier_recipe(numbers_of(training), options.epochs, encoded.train.size());
   if (recipe.schedule.decay == train::RateShape::kConstant)
@@ -276,6 +281,9 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
     module.set_trainable(trainable);
   }
   train::TrainedClassifier classifier(module, *model, training.shared.seed, /*fresh=*/!goes_on);
+  note(encoded.said);
+  if (opened->config().is_classifier() && !goes_on)
+    note("the model's labels are others: it gets a fresh head");
   note(fmt::format("training on {} for {}: {} of {}", counted(encoded.train.size(), "text"),
                    counted(recipe.epochs, "epoch"), counted(recipe.schedule.steps, "step"), recipe.batch));
   train::warn_of_slow_products(module.options());

@@ -153,6 +153,7 @@ Json inspect(const Model& model) {
               {"heads", config.heads},
               {"kv_heads", config.kv_heads},
               {"head_size", config.head_size},
+              {"value_size", config.value_size},
               {"intermediate_size", config.intermediate},
               {"vocabulary", config.vocabulary},
               {"positions", config.longest()},
@@ -234,13 +235,15 @@ std::string description(const Json& out) {
   rows += row("family", fmt::format("{} ({})", out["family"].get<std::string>(),
                                     out["architecture"].get<std::string>()));
   if (out.contains("labels")) rows += row("labels", out["labels"].dump());
-  rows += row("sizes",
-              fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, feed-forward {}",
-                          counted(out["layers"], "layer"), out["hidden_size"].dump(), out["heads"].dump(),
-                          out["kv_heads"].dump(), out["head_size"].dump(), out["intermediate_size"].dump()));
-  rows += row("vocabulary",
-              fmt::format("{}{}", out["vocabulary"].dump(),
-                          out["tied_embeddings"].get<bool>() ? ", head tied to the embedding" : ""));
+  rows += row("sizes", fmt::format("{}, hidden {}, {} query and {} key-value heads of {}, {} {}",
+                                   counted(out["layers"], "layer"), out["hidden_size"].dump(),
+                                   out["heads"].dump(), out["kv_heads"].dump(), out["head_size"].dump(),
+                                   out["value_size"] == out["head_size"] ? "feed-forward" : "values of",
+                                   out["intermediate_size"].dump()));
+  rows += row("vocabulary", fmt::format("{}{}", out["vocabulary"].dump(),
+                                        out["tied_embeddings"].get<bool>() && !out.contains("labels")
+                                            ? ", head tied to the embedding"
+                                            : ""));
   rows +=
       row("positions", out["positions"].dump() +
                            (out.contains("layers_without_positions")

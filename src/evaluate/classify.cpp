@@ -1,35 +1,63 @@
 #include "evaluate/classify.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
+#include "base/error.h"
 
 namespace linnet {
+namespace {
+
+constexpr size_t kTokensAtOnce = 4096;
+
+}  // namespace
+
+TextEncoder text_encoder(const Model& model, const Tokenizer& tokenizer, int64_t length) {
+  if (model.family().is_encoder() && tokenizer.framing() < 2)
+    throw Error(model.tokenizer_folder().string(), "sets no special tokens around a text",
+                "a first and a separator token, as [CLS] and [SEP]");
+  const bool ends = model.family().positions == PositionKind::kLearned;
+  return TextEncoder(tokenizer, length, ends ? model.config().longest() : 0);
+}
 
 TextClassifier::TextClassifier(std::shared_ptr<const Model> model, const Options& options)
     : model_(std::move(model)),
       head_(*model_),
       tokenizer_(Tokenizer::load(model_->tokenizer_folder())),
-      encoder_(tokenizer_, options.length,
-               model_->family().positions == PositionKind::kLearned ? model_->config().positions : 0),
+      tokens_(text_encoder(*model_, tokenizer_, options.length)),
       pool_(options.threads),
-      decoder_(Decoder::make(model_, {.compute = options.compute, .max_nodes = 1, .device = options.device},
-                             pool_)),
-      logits_(static_cast<size_t>(decoder_->vocabulary())) {}
-
-Classified TextClassifier::classify(const LabeledText& text) {
-  const std::vector<int32_t> tokens = encoder_.encode(text).tokens;
-  decoder_->reset(0);
-  decoder_->prefill(0, tokens, tokens.size() - 1, logits_);
-  Classified one{0, head_.probabilities(decoder_->hidden(0))};
-  one.label = static_cast<size_t>(std::ranges::max_element(one.probabilities) - one.probabilities.begin());
-  return one;
-}
+      encoder_(Encoder::make(model_, {.compute = options.compute}, pool_)) {}
 
 std::vector<Classified> TextClassifier::classify(std::span<const LabeledText> texts,
                                                  const std::function<bool(int64_t)>& go_on) {
+  const bool typed = model_->config().token_types > 1;
+  const auto size = static_cast<size_t>(encoder_->hidden_size());
   std::vector<Classified> all;
-  for (const LabeledText& text : texts) {
-    all.push_back(classify(text));
+  std::vector<float> rows;
+  while (all.size() < texts.size()) {
+    std::vector<Tokenizer::Framed> read;
+    size_t tokens = 0;
+    for (size_t next = all.size(); next < texts.size() && (tokens == 0 || tokens < kTokensAtOnce); ++next) {
+      read.push_back(tokens_.encode(texts[next]));
+      tokens += read.back().tokens.size();
+    }
+    std::vector<Encoder::Sequence> sequences;
+    for (const Tokenizer::Framed& text : read)
+      sequences.push_back(
+          {text.tokens, typed ? std::span<const int32_t>(text.types) : std::span<const int32_t>()});
+    rows.resize(tokens * size);
+    encoder_->encode(sequences, rows);
+    size_t first = 0;
+    for (const Tokenizer::Framed& text : read) {
+      const size_t row = head_.row() == ReadRow::kFirst ? first : first + text.tokens.size() - 1;
+      Classified one{0, head_.probabilities(std::span(rows).subspan(row * size, size)),
+                     std::ssize(text.tokens)};
+      one.label =
+          static_cast<size_t>(std::ranges::max_element(one.probabilities) - one.probabilities.begin());
+      all.push_back(std::move(one));
+      first += text.tokens.size();
+    }
     if (!go_on(std::ssize(all))) break;
   }
   return all;

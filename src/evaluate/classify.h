@@ -11,15 +11,20 @@
 #include "base/thread_pool.h"
 #include "evaluate/text_tasks.h"
 #include "model/classifier.h"
-#include "model/decoder.h"
+#include "model/encoder.h"
 #include "text/tokenizer.h"
 
 namespace linnet {
+
+/// What makes tokens of a classifier's texts; `length` as in TextEncoder. Throws Error on an encoder whose
+/// tokenizer sets no special tokens around a text.
+TextEncoder text_encoder(const Model& model, const Tokenizer& tokenizer, int64_t length);
 
 /// What a text is taken for.
 struct Classified {
   size_t label = 0;                   // the likeliest
   std::vector<double> probabilities;  // of each label
+  int64_t tokens = 0;                 // that were read
 };
 
 class TextClassifier {
@@ -27,7 +32,6 @@ class TextClassifier {
   struct Options {
     int64_t length = 0;  // longer texts are cut; 0: none
     ComputeType compute = ComputeType::kAuto;
-    std::string device = "cpu";
     int threads = 0;
   };
 
@@ -35,19 +39,18 @@ class TextClassifier {
   TextClassifier(std::shared_ptr<const Model> model, const Options& options);
 
   const std::vector<std::string>& labels() const { return head_.labels(); }
-  /// `go_on` hears after each text how many are done; after a no the result is what there is.
+  /// Some thousand tokens at a time; `go_on` hears how many texts are done, after a no the result is what
+  /// there is.
   std::vector<Classified> classify(std::span<const LabeledText> texts,
                                    const std::function<bool(int64_t)>& go_on);
-  Classified classify(const LabeledText& text);
 
  private:
   std::shared_ptr<const Model> model_;
   Classifier head_;
   Tokenizer tokenizer_;
-  TextEncoder encoder_;
+  TextEncoder tokens_;
   ThreadPool pool_;
-  std::unique_ptr<Decoder> decoder_;
-  std::vector<float> logits_;
+  std::unique_ptr<Encoder> encoder_;
 };
 
 }  // namespace linnet

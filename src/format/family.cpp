@@ -353,6 +353,7 @@ constexpr Family bert() {
   row.head = "cls.predictions.decoder";
   row.head_dense = "cls.predictions.transform.dense";
   row.head_norm = "cls.predictions.transform.LayerNorm";
+  row.classifier = {ReadRow::kFirst, "bert.pooler.dense", "classifier", true};
   row.head_bias = "cls.predictions";
   row.layer = "encoder.layer.{}.";
   row.q = "attention.self.query";
@@ -377,6 +378,7 @@ constexpr Family roberta() {
   row.head = "lm_head.decoder";
   row.head_dense = "lm_head.dense";
   row.head_norm = "lm_head.layer_norm";
+  row.classifier = {ReadRow::kFirst, "classifier.dense", "classifier.out_proj", true};
   row.head_bias = "lm_head";
   return row;
 }

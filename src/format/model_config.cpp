@@ -162,7 +162,8 @@ void read_sizes(const Fields& fields, const Family& family, ModelConfig& config)
     fields.refuse(keys.heads, fmt::format("a divisor of {} {}", keys.hidden, config.hidden));
   config.head_size = config.value_size = head_size.value_or(config.hidden / config.heads);
   const auto intermediate = fields.optional_integer(keys.intermediate, 1, kMaxSize);
-  if (!intermediate && rotary) fields.refuse(keys.intermediate, "the feed-forward's size");
+  if (!intermediate && rotary)
+    fields.refuse(keys.intermediate, family.gated_unit ? "the size of values" : "the feed-forward's size");
   config.intermediate = intermediate.value_or(4 * config.hidden);
 }
 

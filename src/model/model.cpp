@@ -226,6 +226,7 @@ const TensorView* Model::tensor(std::string_view module, std::string_view part) 
 }
 
 bool Model::has_head() const {
+  if (config_.is_classifier()) return false;
   return family_->head_dense.empty() || original(std::string(family_->head_dense) + ".weight") != nullptr;
 }
 

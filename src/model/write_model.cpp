@@ -125,7 +125,13 @@ void write_full(const fs::path& out, const Model& model, std::span<const NamedTe
   for (const auto& [name, tensor] : model.saved_tensors()) put({name, tensor});
   for (const NamedTensor& one : changed) put(one);
   // A tied head that stands in the base's file too would stay behind a changed embedding.
-  // A classifier has no head over the vocabulary at all.
+  // A classifier has none at all.
+  if (model.config().is_classifier()) {
+    std::vector<std::string_view> modules = head_modules(model.family());
+    modules.push_back(model.family().head_bias);
+    for (const std::string_view module : modules)
+      for (const char* part : {".weight", ".bias"}) all.erase(model.full_module_name(-1, module) + part);
+  }
   if (model.config().tied_embeddings) all.erase(std::string(model.family().head) + ".weight");
   // So would the head's bias that stands there under two names.
   const auto own = all.find(std::string(model.family().head) + ".bias"),

@@ -43,6 +43,8 @@ TrainedClassifier::TrainedClassifier(const Module& module, const Model& model, u
 
 std::vector<Parameter> TrainedClassifier::parameters() const {
   std::vector<Parameter> all = module_.parameters();
+  // An encoder's pooler is the head's first matrix, and trained as that.
+  std::erase_if(all, [&](const Parameter& one) { return value(one.name).defined(); });
   all.insert(all.end(), head_.begin(), head_.end());
   return all;
 }
@@ -58,17 +60,22 @@ at::Tensor TrainedClassifier::logits(const LabeledTokens& texts, std::span<const
   for (const int64_t place : places) longest = std::max(longest, texts.tokens[place].size());
   const auto width = static_cast<int64_t>(longest);
   at::Tensor ids = at::full({count, width}, filler_, at::kLong), last = at::empty({count}, at::kLong);
+  at::Tensor types = texts.types.empty() ? at::Tensor() : at::zeros({count, width}, at::kLong);
   for (int64_t row = 0; row < count; ++row) {
     const std::vector<int32_t>& tokens = texts.tokens[places[row]];
     std::copy(tokens.begin(), tokens.end(), ids.data_ptr<int64_t>() + row * width);
     last.data_ptr<int64_t>()[row] = static_cast<int64_t>(tokens.size()) - 1;
+    if (types.defined()) std::ranges::copy(texts.types[places[row]], types.data_ptr<int64_t>() + row * width);
   }
   const at::Device device = module_.options().device;
   const ClassifierHead& head = module_.family().classifier;
   // Where nothing of the module is trained, nothing of it is kept for the backward pass.
   const at::Tensor hidden = [&] {
     at::AutoGradMode gradients(at::GradMode::is_enabled() && !module_.parameters().empty());
-    return module_.hidden({.tokens = ids.to(device)});
+    Batch batch{.tokens = ids.to(device)};
+    if (module_.family().is_encoder()) batch.lengths = last + 1;
+    if (types.defined()) batch.types = types.to(device);
+    return module_.hidden(batch);
   }();
   const at::Tensor rows = at::arange(count, last.options()).to(device);
   const at::Tensor at_row = head.row == ReadRow::kLast ? last.to(device) : at::zeros_like(rows);

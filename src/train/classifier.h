@@ -23,6 +23,7 @@ namespace linnet::train {
 /// Texts as tokens, each with the id of its label.
 struct LabeledTokens {
   std::vector<std::vector<int32_t>> tokens;
+  std::vector<std::vector<int32_t>> types;  // of an encoder's tokens; empty: all are of kind 0
   std::vector<int64_t> labels;
 
   int64_t size() const { return static_cast<int64_t>(tokens.size()); }

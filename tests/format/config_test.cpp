@@ -134,6 +134,8 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {of("gpt_neox", {{"use_parallel_residual", 1}}), "\"use_parallel_residual\" is 1"},
       {of("gpt_neox", {{"rotary_pct", 0.1}}), "0 rotary numbers a head, expected an even number"},
       {of("flash"), "\"num_attention_heads\" is 8, expected 1: a gated attention unit has one head"},
+      {of("flash", {{"num_attention_heads", 1}, {"num_key_value_heads", 1}, {"intermediate_size", nullptr}}),
+       "no \"intermediate_size\", expected the size of values"},
       {of("flash", {{"num_attention_heads", 1}, {"num_key_value_heads", 1}, {"norm_type", "group"}}),
        "\"norm_type\" is \"group\", expected scale_norm, rms_norm or layer_norm"},
       {of("phi3", {{"rope_scaling", {{"type", "longrope"}}}}), "rope scaling \"longrope\""},

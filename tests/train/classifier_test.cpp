@@ -12,7 +12,7 @@
 #include "base/remove_folder.h"
 #include "format/safetensors.h"
 #include "model/classifier.h"
-#include "model/decoder.h"
+#include "model/encoder.h"
 #include "train/output.h"
 
 namespace linnet::train {
@@ -43,6 +43,12 @@ struct Golden {
       texts.tokens.emplace_back(begin, begin + lengths[row]);
     }
     texts.labels = numbers<int64_t>(file, "labels");
+    if (file.tensors().find("types") == file.tensors().end()) return;
+    const auto kinds = numbers<int64_t>(file, "types");
+    for (size_t row = 0; row < lengths.size(); ++row) {
+      const auto begin = kinds.begin() + static_cast<ptrdiff_t>(row * longest);
+      texts.types.emplace_back(begin, begin + lengths[row]);
+    }
   }
   SafetensorsFile file;
   nlohmann::json optimizer;
@@ -58,7 +64,8 @@ std::vector<int64_t> places(int64_t first, int64_t count, int64_t all) {
 }
 
 class ClassifierGolden : public testing::TestWithParam<std::string> {};
-INSTANTIATE_TEST_SUITE_P(Checkpoints, ClassifierGolden, testing::Values("llama", "gpt2", "gpt-neox"),
+INSTANTIATE_TEST_SUITE_P(Checkpoints, ClassifierGolden,
+                         testing::Values("llama", "gpt2", "gpt-neox", "bert", "roberta"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase(name, '-');
@@ -92,13 +99,16 @@ TEST_P(ClassifierGolden, TheRuntimeTakesEachTextForWhatTransformersDoes) {
   const auto model = Model::open(kFolder / GetParam());
   const Classifier head(*model);
   ThreadPool pool(1);
-  const auto decoder = Decoder::make(model, {}, pool);
-  std::vector<float> ignored(static_cast<size_t>(decoder->vocabulary()));
+  const auto encoder = Encoder::make(model, {}, pool);
+  const auto size = static_cast<size_t>(encoder->hidden_size());
   for (size_t row = 0; row < golden.texts.tokens.size(); ++row) {
     const auto& tokens = golden.texts.tokens[row];
-    decoder->reset(0);
-    decoder->prefill(0, tokens, tokens.size() - 1, ignored);
-    const auto logits = head.logits(decoder->hidden(0));
+    std::vector<float> rows(tokens.size() * size);
+    const Encoder::Sequence sequence{
+        tokens, golden.texts.types.empty() ? std::span<const int32_t>() : std::span(golden.texts.types[row])};
+    encoder->encode({&sequence, 1}, rows);
+    const size_t read = head.row() == ReadRow::kFirst ? 0 : tokens.size() - 1;
+    const auto logits = head.logits(std::span<const float>(rows).subspan(read * size, size));
     for (size_t label = 0; label < 3; ++label)
       EXPECT_NEAR(logits[label], golden.logits[3 * row + label], 1e-5);
   }
