@@ -162,7 +162,7 @@ TEST(Quantized, HeadsThatStandSideBySideInOneMatrixAreTakenApartInIntegersToo) {
   ThreadPool pool(1);
   for (const bool offsets : {false, true}) {
     const fs::path integers = folder.path / (offsets ? "offsets" : "integers");
-    write_quantized(integers, *original, {.type = kernels::WeightType::kInt4, .offsets = offsets},
+    write_quantized(integers, *original, {.type = kernels::WeightType::kInt4, .symmetric = !offsets},
                     kShardBytes, pool);
     expect_logits_of_the_decoder(Model::open(integers));
   }
