@@ -119,15 +119,14 @@ def cell_jobs(args, config):
     jobs = []
     for run in config["runs"]:
         for seed in run["seeds"]:
-            for family, row in config["families"].items():
-                base = row.get("folder", str(args.out / "models" / family))
-                for method, variants in config["methods"].items():
-                    for variant, options in variants.items():
-                        for task, task_row in config["tasks"].items():
+            for task, task_row in config["tasks"].items():
+                for family, row in config["families"].items():
+                    base = row.get("folder", str(args.out / "models" / family))
+                    for method, variants in config["methods"].items():
+                        for variant, options in variants.items():
                             name = f"{family}.{method}.{variant}.{task}.{run['lr']}.{seed}"
-                            if args.only not in name:
-                                continue
-                            jobs.append(cell_job(args, name, base, options, task, task_row, run["lr"], seed))
+                            if args.only in name:
+                                jobs.append(cell_job(args, name, base, options, task, task_row, run["lr"], seed))
     return jobs
 
 

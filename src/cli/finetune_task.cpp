@@ -150,10 +150,9 @@ std::string hash_of(const train::LabeledTokens& texts) {
 /// Refuses options that are for text without labels.
 void check_task_options(const FinetuneOptions& options) {
   const CLI::App& app = *options.training.shared.app;
-  refuse_given(app,
-               {"--data", "--tokens", "--field", "--packing", "--repeats", "--context", "--evaluate-every",
-                "--valid-bytes", "--valid-window"},
-               "given with --task", "one of the two");
+  for (const char* name : {"--data", "--tokens", "--field", "--packing", "--repeats", "--context",
+                           "--evaluate-every", "--valid-bytes", "--valid-window"})
+    if (app.count(name) > 0) throw Error("--task", fmt::format("given with {}", name), "one of the two");
   if (options.fields.texts.empty())
     refuse_given(app, {"--label-field"}, "given without --text-fields", "--text-fields too");
   if (options.fields.texts.size() > 2)

@@ -466,6 +466,7 @@ constexpr Family roberta() {
   row.architecture = "RobertaForMaskedLM";
   row.read_more = read_roberta;
   row.prefix = "roberta.";
+  row.gelu_head = true;
   row.head = "lm_head.decoder";
   row.head_dense = "lm_head.dense";
   row.head_norm = "lm_head.layer_norm";

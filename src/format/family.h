@@ -127,6 +127,7 @@ struct Family {
   // What a folder may go without: the first token's row made one of a sequence; the language model's head,
   // which is head(head_norm(act(head_dense(x)))), with the bias of `head_bias`.
   std::string_view pooler, head_dense, head_norm, head_bias;
+  bool gelu_head = false;  // its activation is GELU whatever the layers' is
   std::string_view layer;  // what stands before those below, `{}` being the layer: "layers.{}."
   // A block is norm → … → post_norm, added to the residual stream. Without `gate` a gated feed-forward has
   // one matrix [gate; up], named by `up`.

@@ -33,6 +33,7 @@ class Drafter {
     std::span<const int32_t> tokens;  // the prompt and all that was generated, the root last
     std::span<const float> hidden;    // the final hidden row that the root was chosen from
     int max_nodes, max_depth;         // of the tree, the root included and at depth 0
+    int64_t left = INT64_MAX;         // tokens that may still come
   };
   /// A text begins in the slot, whose prompt the drafter may read before it is asked for anything.
   virtual void begin(int slot, std::span<const int32_t> prompt);

@@ -341,7 +341,8 @@ std::span<const TokenTree> Engine::propose(std::span<const int> slots) {
     depth = std::min(depth, sequence.request.max_new_tokens - std::ssize(sequence.result.tokens) - 1);
     if (info.positions > 0) depth = std::min(depth, info.positions - std::ssize(sequence.tokens));
     contexts.push_back({slot, sequence.tokens, sequence.hidden, std::max(1, options_.max_nodes / count),
-                        static_cast<int>(std::max<int64_t>(0, depth))});
+                        static_cast<int>(std::max<int64_t>(0, depth)),
+                        sequence.request.max_new_tokens - std::ssize(sequence.result.tokens)});
   }
   return speculator_.propose(contexts);
 }

@@ -73,6 +73,9 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
     merged_[i].clear();
     merged_[i].add(contexts[i].tokens.back(), -1, 1);
   }
+  int64_t left = INT64_MAX;
+  for (const Drafter::Context& context : contexts) left = std::min(left, context.left);
+  budget_.expect(left);
   const bool plain = options_.budget && budget_.needs_plain(sequences);
   TreeBudget::Choice choice;
   for (Asked& asked : asked_) {

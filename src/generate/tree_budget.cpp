@@ -49,8 +49,13 @@ void TreeBudget::weigh() {
   }
 }
 
+bool TreeBudget::is_short() const {
+  const double all = plainly_ + left_;
+  return kShortLoss * all < kFirstLoss + kLoss * all;
+}
+
 double TreeBudget::allowance() const {
-  return std::min(kFirstLoss + kLoss * plainly_, kShortLoss * plainly_);
+  return is_short() ? kShortLoss * plainly_ : kFirstLoss + kLoss * plainly_;
 }
 
 bool TreeBudget::may_lose(double plain_steps) const { return lost_ + plain_steps <= allowance(); }
@@ -64,8 +69,9 @@ bool TreeBudget::may_guess(int sequences, double drafting) const {
   const auto found = ledgers_.find(sequences);
   if (found == ledgers_.end()) return false;
   const StepCosts& costs = found->second.costs;
-  const double loses = drafting + costs.expected(costs.knows_nodes() ? 1 : 0) + costs.after() - 2;
-  if (costs.knows_nodes()) return may_lose(loses);
+  const double loses =
+      drafting + costs.expected(costs.knows_nodes() || !is_short() ? 1 : 0) + costs.after() - 2;
+  if (costs.knows_nodes() || !is_short()) return may_lose(loses);
   // Guesses teach though none is computed: what they may cost leaves room for the first that is.
   return lost_ + loses <= kTeaching * allowance();
 }
@@ -106,8 +112,9 @@ TreeBudget::Choice TreeBudget::choose(int sequences, std::span<const double> rea
       best = tokens / takes;
       choice.saved = tokens - takes;
     }
-    const double loses =
-        costs.knows_nodes() ? takes - 1 : now + kDearNode * extra - 1 - believed * (tokens - 1);
+    const double loses = costs.knows_nodes() || !is_short()
+                             ? takes - 1
+                             : now + kDearNode * extra - 1 - believed * (tokens - 1);
     if (extra > costs.next() || !may_lose(loses)) continue;
     if (tokens / takes > allowed) {
       allowed = tokens / takes;

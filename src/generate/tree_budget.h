@@ -22,6 +22,9 @@ class TreeBudget {
   };
   void measured(const Step& step);
 
+  /// At most so many tokens may still come of the text that ends first.
+  void expect(int64_t tokens) { left_ = static_cast<double>(tokens); }
+
   struct Choice {
     int extra = 0;     // nodes to compute beside the roots
     double saved = 0;  // what is expected of as many as pay most, may they be tried or not: plain steps
@@ -60,9 +63,11 @@ class TreeBudget {
   };
   void weigh();
   double allowance() const;  // what all guesses may have lost by now
+  bool is_short() const;     // the text: a first guess may be more than it can bear
   bool may_lose(double plain_steps) const;
 
   std::map<int, Ledger> ledgers_;  // by sequences
+  double left_ = 1e18;             // tokens that may still come
   double plainly_ = 0;             // what all tokens that are remembered would have taken, in plain steps
   double lost_ = 0;                // beyond that; negative: gained
 };

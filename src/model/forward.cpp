@@ -40,6 +40,7 @@ Forward<T>::Forward(const Model& model, const WeightOptions& how, ThreadPool& po
   norm_after_sum_ = model.family().norm_after_sum;
   inner_ = config.intermediate * (gated_ ? 2 : 1);
   activation_ = unary_of(config.activation);
+  head_activation_ = model.family().gelu_head ? kernels::Unary::kGelu : activation_;
   if (model.family().positions == PositionKind::kRotary) rope_ = rope_frequencies(config);
 }
 
@@ -362,7 +363,7 @@ void Forward<T>::logits(const T* x, int64_t rows, Stage stage, float* out) {
     transformed_.plan(rows * hidden_);
     product(weights_.head_dense, normed_, hidden_, rows, transformed_, stage);
     for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-      kernels::activate(activation_, transformed_.data() + begin * hidden_, (end - begin) * hidden_);
+      kernels::activate(head_activation_, transformed_.data() + begin * hidden_, (end - begin) * hidden_);
     });
     normalize(weights_.head_norm, transformed_.data(), rows, transformed_.data());
     read = &transformed_;

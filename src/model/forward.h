@@ -131,7 +131,7 @@ class Forward {
   NormKind norm_;
   bool gated_, norm_after_sum_;
   bool unit_;  // layers are gated units
-  kernels::Unary activation_;
+  kernels::Unary activation_, head_activation_;
   ProductScratch scratch_;
   Room<T> normed_;       // [rows, hidden] after the final norm
   Room<T> transformed_;  // [rows, hidden] that the head's matrix reads, where others stand before it

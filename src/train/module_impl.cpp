@@ -413,7 +413,7 @@ at::Tensor Module::Impl::head_rows(const at::Tensor& hidden, bool teacher) const
   if (head_dense.weight.defined()) {
     x = at::linear(x, head_dense.weight.value(teacher).to(options.compute),
                    head_dense.bias.value(teacher).to(options.compute));
-    x = activate(x, config.activation).to(sums());
+    x = activate(x, family->gelu_head ? Activation::kGelu : config.activation).to(sums());
     x = at::layer_norm(x, {x.size(-1)}, head_norm.weight.value(teacher), head_norm.bias.value(teacher),
                        config.norm_epsilon)
             .to(options.compute);

@@ -123,7 +123,7 @@ TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
       {finetune({"--task", path("pairs.jsonl"), "--text-fields", "a,b,c", "-o", out}), "3 fields"},
       {finetune({"--task", path("empty.txt"), "--text-fields", "a", "-o", out}), "no record"},
       {finetune({"--task", task, "--valid", task, "-o", out}), "stands in --task and in --valid"},
-      {finetune({"--task", task, "--tokens", "5", "-o", out}), "--tokens: given with --task"},
+      {finetune({"--task", task, "--tokens", "5", "-o", out}), "--task: given with --tokens"},
       {finetune({"--task", task, "--metric", "acc", "-o", out}), "--metric: given without --valid"},
       {finetune({"--task", task, "--set", "group=4", "-o", out}), "given without --method or --attention"},
       {finetune({"--task", task, "--train", "new", "-o", out}), "nothing to train"},

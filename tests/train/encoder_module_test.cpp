@@ -151,7 +151,7 @@ TEST(EncoderModules, LinearizedRowsAreTheRuntimes) {
   for (const nlohmann::json& object :
        {nlohmann::json{{"method", "elu1"}},
         nlohmann::json{{"method", "elu1"}, {"local", "softmax"}, {"group", 8}, {"alpha", 0.5}},
-        nlohmann::json{{"method", "grouped"}, {"group", 4}}}) {
+        nlohmann::json{{"method", "relu"}, {"group", 4}}}) {
     const auto model = with(base, object);
     const auto encoder = Encoder::make(model, {.compute = ComputeType::kFloat32}, pool);
     std::vector<float> rows(tokens.size() * 36);
