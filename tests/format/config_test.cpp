@@ -115,7 +115,7 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"rms_norm_eps", 0}}), "\"rms_norm_eps\" is 0"},
       {with(llama(), {{"rms_norm_eps", 1e-320}}), "expected a number above 1e-38, at most 1"},
       {with(llama(), {{"hidden_act", "mish"}}), "\"hidden_act\" is \"mish\""},
-      {with(llama(), {{"model_type", "bert"}}), "\"model_type\" is \"bert\", expected one of llama, mistral"},
+      {with(llama(), {{"model_type", "mamba"}}), "\"model_type\" is \"mamba\", expected one of llama, mistral"},
       {with(llama(), {{"model_type", nullptr}}), "no \"model_type\""},
       {with(llama(), {{"model_type", "mixtral"}}),
        "\"model_type\" is \"mixtral\", a mixture of experts, expected one of llama, mistral"},
