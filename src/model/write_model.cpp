@@ -17,9 +17,8 @@ using Json = nlohmann::json;
 
 // What a tokenizer may consist of in a Hugging Face folder.
 constexpr std::string_view kTokenizerFiles[] = {
-    "tokenizer.json",          "tokenizer.model",   "spiece.model", "tokenizer_config.json",
-    "special_tokens_map.json", "added_tokens.json", "vocab.json",   "merges.txt",
-    "chat_template.jinja"};
+    "tokenizer.json",          "tokenizer.model",   "spiece.model", "vocab.txt",  "tokenizer_config.json",
+    "special_tokens_map.json", "added_tokens.json", "vocab.json",   "merges.txt", "chat_template.jinja"};
 
 /// What the files of weights say of themselves: transformers asks for the format.
 std::map<std::string, std::string> metadata_of(bool trained) {

@@ -80,8 +80,9 @@ TEST_F(Embed, GivesEachTextAVectorAsLinesAndAsAnArrayTheSame) {
 TEST_F(Embed, PoolsAsItIsToldAndCutsWhatIsTooLong) {
   const Outcome first = run({"embed", "{i}/encoder", "ab", "--pooling", "first"});
   ASSERT_EQ(first.status, 0) << first.err;
+  const auto lines = lines_of(first.out);
   double squares = 0;
-  for (const double x : lines_of(first.out)[0]["embedding"]) squares += x * x;
+  for (const double x : lines[0]["embedding"]) squares += x * x;
   EXPECT_GT(squares, 2);  // --pooling leaves modules.json aside
   EXPECT_EQ(run({"embed", "{i}/encoder", "ab", "--pooling", "last"}).status, 0);
   EXPECT_EQ(run({"embed", "{m}", "ab", "--pooling", "mean"}).status, 0);

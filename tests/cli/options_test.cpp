@@ -173,9 +173,10 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
       {"merge", "{i}/sidecar", "-o", "out"},
   };
   // Each that `linnet --help` lists stands here, or trains (training_test.cpp), or wants files
-  // (files_test.cpp), or goes on until it is told to end (serve_test.cpp).
-  std::set<std::string> named = {"pretrain", "finetune", "linearize", "compare", "train-heads",
-                                 "leak",     "import",   "quantize",  "serve"};
+  // (files_test.cpp), or another kind of model (embed_test.cpp, classify_test.cpp), or goes on until it is
+  // told to end (serve_test.cpp).
+  std::set<std::string> named = {"pretrain", "finetune", "linearize", "compare",  "train-heads", "leak",
+                                 "import",   "quantize", "embed",     "classify", "serve"};
   for (const auto& arguments : commands) named.insert(arguments[0]);
   std::istringstream help(run({"--help"}).out);
   size_t listed = 0;
