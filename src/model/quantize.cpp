@@ -90,7 +90,8 @@ void Writer::add_tensor(const std::string& name, DType type, std::vector<int64_t
 void Writer::add(int layer, std::string_view module) {
   const ModuleShape shape = module_shape(model_.family(), model_.config(), module);
   const bool int8 = is_int8(layer, module);
-  Source source{layer, module, model_.full_module_name(layer, module), {}, options_.offsets() && !int8, {}, {}};
+  Source source{layer, module, model_.full_module_name(layer, module), {}, options_.offsets() && !int8,
+                {},    {}};
   source.form.type = int8 ? WeightType::kInt8 : WeightType::kInt4;
   source.form.out = shape.out, source.form.in = shape.in;
   source.form.group = options_.group == 0 ? shape.in : options_.group;

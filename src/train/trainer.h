@@ -27,7 +27,7 @@ struct RowBatch {
   Batch batch;         // [rows, context]
   at::Tensor targets;  // [rows, context] int64: the next tokens of the text, or of what was taken from it; of
                        // masked rows [places]: what stood there
-  at::Tensor masked;  // [places] int64, of rows · context; undefined but under Objective::kMasked
+  at::Tensor masked;   // [places] int64, of rows · context; undefined but under Objective::kMasked
 };
 
 enum class Objective {

@@ -48,9 +48,9 @@ TEST_F(EncoderTraining, LearnsMaskedTokensThenLinearAttentionThenMore) {
   const Outcome checked = run_linnet({"check", path("linear")});
   EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
   const Outcome more = train({"finetune", path("linear"), "--train", "all"},
-                             {"--data", text(), "--tokens", "96", "-o", path("full")});
+                             {"--data", text(), "--tokens", "96", "-o", path("whole")});
   ASSERT_EQ(more.status, 0) << more.err;
-  EXPECT_EQ(run_linnet({"embed", path("full"), "a b", "--pooling", "mean"}).status, 0);
+  EXPECT_EQ(run_linnet({"embed", path("whole"), "a b", "--pooling", "mean"}).status, 0);
 }
 
 TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
