@@ -40,6 +40,7 @@ class Texts {
 
   void add(std::string text, std::string name) {
     texts_.push_back(std::move(text));
+    ++count_;
     names_.push_back(std::move(name));
     if (texts_.size() == kTextsAtOnce) flush();
   }
@@ -48,10 +49,12 @@ class Texts {
     texts_.clear();
     names_.clear();
   }
+  int64_t count() const { return count_; }
 
  private:
   Take take_;
   std::vector<std::string> texts_, names_;
+  int64_t count_ = 0;
 };
 
 /// A line of a text file is a text, and so is a record of a .jsonl or .json.
@@ -164,6 +167,9 @@ ExitStatus embed(const EmbedCommandOptions& options) {
   for (const std::filesystem::path& file : options.files) add_file(file, options.texts, texts);
   if (options.texts_given.empty() && options.files.empty()) add_file("-", options.texts, texts);
   texts.flush();
+  if (texts.count() == 0)
+    throw Error(options.files.empty() ? "standard input" : options.files.front().string(), "no text",
+                "one a line");
   vectors.finish();
   return ExitStatus::kDone;
 }

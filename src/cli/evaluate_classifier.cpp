@@ -36,11 +36,14 @@ std::vector<const Task*> chosen_tasks(const EvaluateOptions& options) {
   std::vector<std::string> names = options.tasks;
   for (std::string& name : names)
     if (name.starts_with(kGlue)) name.erase(0, kGlue.size());
+  if (std::ranges::count(names, "glue") > 0)
+    throw Error("--tasks", "glue by a classifier, whose labels are one task's",
+                "that task, such as glue_sst2");
   std::vector<const Task*> tasks;
   for (const TaskChoice& choice : choose_tasks(names)) {
     if (text_task_of(std::filesystem::path(choice.task->files.front())) == nullptr)
       throw Error("--tasks", fmt::format("{} by a classifier", choice.task->name),
-                  "cola, sst2, mrpc, qnli, rte, ag_news or glue");
+                  "cola, sst2, mrpc, qnli, rte or ag_news");
     tasks.push_back(choice.task);
   }
   return tasks;
@@ -51,7 +54,8 @@ std::vector<const Task*> chosen_tasks(const EvaluateOptions& options) {
 bool is_by_head(const std::string& task) { return task.starts_with(kGlue); }
 
 ExitStatus evaluate_classifier(const EvaluateOptions& options, const std::shared_ptr<const Model>& model) {
-  refuse_given(*options.app, {"--shots", "--samples", "--alone", "--weights", "--device"},
+  refuse_given(*options.app,
+               {"--shots", "--samples", "--alone", "--weights", "--device", "--apply-chat-template"},
                "given for a classifier", "a language model");
   const JsonResult json(options);
   const Stopwatch watch;

@@ -91,7 +91,13 @@ train::LabeledTokens encode(const std::vector<LabeledText>& texts, const TaskTex
 
 /// The token that fills up a batch for transformers; nothing in Linnet sees it.
 int64_t pad_of(const Model& model, const Tokenizer& tokenizer) {
-  if (model.config().pad) return *model.config().pad;
+  if (const auto pad = model.config().pad) {
+    const int64_t tokens = model.config().vocabulary;
+    if (*pad >= tokens)
+      throw Error((model.folder() / "config.json").string(), fmt::format("\"pad_token_id\" is {}", *pad),
+                  fmt::format("a token of its {}", tokens));
+    return *pad;
+  }
   for (const char* name : {"<pad>", "[PAD]", "<|padding|>", "<|pad|>"})
     if (const auto id = tokenizer.special_id_of(name)) return *id;
   if (!model.config().eos.empty()) return model.config().eos.front();

@@ -195,6 +195,14 @@ class GenerateRun {
                  .prefix_cache = static_cast<size_t>(options.prefix_cache),
                  .most = Stacks::kTwo}),
         engine_(writer_.engine()) {
+    if (writer_.model().family().encoder != nullptr) {
+      const std::string why = "given, and the model's encoder reads prompts whole";
+      refuse_given(*options.app, {"--save-state", "--load-state", "--prefix-cache"}, why,
+                   "a model of a decoder alone");
+      if (options.logprobs && options.echo)
+        throw Error("--echo", "given with --logprobs, and the decoder never reads the prompt",
+                    "one of the two");
+    }
     if (options.is_chat())
       wanted_.texts = {template_of(options, writer_.model(), writer_.tokenizer())
                            .render(wanted_.messages, /*answer=*/true)};

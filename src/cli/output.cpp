@@ -7,6 +7,7 @@
 #include <cstring>
 #include <filesystem>
 #include <map>
+#include <set>
 
 #include "base/error.h"
 #include "base/file.h"
@@ -39,12 +40,40 @@ std::filesystem::path place_of(const std::string& name) {
   return std::filesystem::weakly_canonical(path.parent_path(), error) / path.filename();
 }
 
+/// What a command reads, by the option that names it.
+std::map<std::filesystem::path, std::string> inputs_of(const CLI::App& command) {
+  std::map<std::filesystem::path, std::string> inputs;
+  for (const CLI::Option* option : command.get_options()) {
+    static const std::set<std::string> kRead = {"--file",    "--task",        "--valid", "--data",
+                                                "--prompts", "--prompt-file", "--grid",  "--config"};
+    if (!option->get_positional() && !kRead.contains(option->get_name())) continue;
+    for (const std::string& name : option->results())
+      if (!name.empty()) inputs.emplace(place_of(name), option->get_name());
+  }
+  return inputs;
+}
+
+/// An output file that is an input, or stands in a model's folder that is one, would be lost.
+void check_not_read(const std::string& option, const std::string& name,
+                    const std::map<std::filesystem::path, std::string>& inputs) {
+  std::error_code error;
+  if (!std::filesystem::is_regular_file(name, error)) return;
+  const std::filesystem::path place = place_of(name);
+  for (const auto& read : {place, place.parent_path()}) {
+    const auto input = inputs.find(read);
+    if (input != inputs.end())
+      throw Error(option, fmt::format("{} is what {} reads", printable(name, 60), input->second),
+                  "another name");
+  }
+}
+
 }  // namespace
 
 CLI::Option* output_file(CLI::Option* option) { return marked(option, kOutputFile); }
 CLI::Option* output_folder(CLI::Option* option) { return marked(option, kOutputFolder); }
 
 void check_outputs(const CLI::App& command) {
+  const auto inputs = inputs_of(command);
   std::map<std::filesystem::path, std::string> outputs;  // the option of each
   for (const CLI::Option* option : command.get_options()) {
     const bool file = is_marked(*option, kOutputFile);
@@ -56,6 +85,7 @@ void check_outputs(const CLI::App& command) {
       throw Error(option->get_name(),
                   fmt::format("{} is what {} writes too", printable(name, 60), other->second),
                   "another name");
+    if (file) check_not_read(option->get_name(), name, inputs);
     if (file) check_writable_file(name);
   }
 }

@@ -59,7 +59,8 @@ std::vector<train::Phase> phases_of(const TrainingOptions& options, const Traini
     phase.objective = train::Objective::kMasked;
     if (!run.learner && !module.has_head())
       throw Error(run.model->base_folder().string(), "has no head that predicts tokens",
-                  fmt::format("a {} folder, or --recipe transfer", module.family().architecture));
+                  fmt::format("a {} folder, or `linnet linearize` by --recipe transfer",
+                              module.family().architecture));
   }
   return phases;
 }

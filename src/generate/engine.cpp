@@ -63,7 +63,7 @@ void Engine::check(const Request& request) const {
                       : prefixes_.keeps()       ? "a cache of prompts' beginnings"
                                                 : nullptr;
   if (info.start && given != nullptr)
-    throw Error("model", fmt::format("has an encoder, which reads prompts whole: {} is not there", given),
+    throw Error("model", fmt::format("has an encoder, which reads prompts whole, and is asked for {}", given),
                 "a model of a decoder alone");
   if (length > info.memory) {
     throw Error("prompt", fmt::format("{}, whose state does not fit into memory", counted(length, "token")),

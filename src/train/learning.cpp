@@ -36,7 +36,8 @@ int64_t count_trained(const AttentionConfig& config, const AttentionShape& shape
   return std::count_if(specs.begin(), specs.end(), [](const ParameterSpec& spec) { return spec.trained; });
 }
 
-/// `window`: the teacher's in this layer; 0 is all. An encoder's local branch is over the own group.
+/// `window`: the teacher's in this layer; 0 is all. An encoder's local branch is over the own group; without
+/// one its summary is of all tokens.
 Sight sight_of(const AttentionConfig& config, const AttentionShape& shape, int window, bool encoder) {
   const int64_t through_all = (config.taps > 0 ? 1 : 0) + (config.local == LocalWeight::kRelu ? 1 : 0);
   Sight sight{.summary = config.has_summary(),
@@ -46,7 +47,8 @@ Sight sight_of(const AttentionConfig& config, const AttentionShape& shape, int w
               .past_local = config.window > 0 ? config.window : kNever,
               .through_all = through_all > 0,
               .through_global = count_trained(config, shape) > through_all};
-  if (!config.grows()) sight.past_local = encoder ? config.group : first_past_local(config);
+  if (!config.grows())
+    sight.past_local = !encoder ? first_past_local(config) : config.has_local() ? config.group : 0;
   return sight;
 }
 

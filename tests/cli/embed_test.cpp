@@ -29,6 +29,7 @@ class Embed : public Program {
       {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
       {"path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}])");
     write_file(inputs() / "lines.txt", "ab ba\nc\n");
+    write_file(inputs() / "nothing.txt", "");
     fs::copy(folder, inputs() / "dense", fs::copy_options::recursive);
     write_file(inputs() / "dense" / "modules.json",
                R"([{"path": "2_Dense", "type": "sentence_transformers.models.Dense"}])");
@@ -110,6 +111,11 @@ TEST_F(Embed, BadInputIsOneLine) {
       {{"embed", "{i}/encoder", "a", "--file", "{i}/lines.txt"}, "--file: given together with texts"},
       {{"embed", "{i}/encoder", "a", "--normalize", "--no-normalize"}, "--no"},
       {{"embed", "{i}/encoder", "a", "-o", "/nonexistent/v.npy"}, "/nonexistent/v.npy: cannot be written"},
+      {{"embed", "{i}/encoder", "--file", "{i}/lines.txt", "-o", "{i}/lines.txt"},
+       "lines.txt is what --file reads"},
+      {{"embed", "{i}/encoder", "a", "-o", "{i}/encoder/config.json"},
+       "encoder/config.json is what MODEL reads"},
+      {{"embed", "{i}/encoder", "--file", "{i}/nothing.txt"}, "nothing.txt: no text, expected one a line"},
       {{"embed", "{i}/no-separator", "a", "--pooling", "mean"}, "vocab.txt: has no \"[SEP]\""},
       {{"embed", "{i}/dense", "a"}, "module \"sentence_transformers.models.Dense\""},
       {{"embed", "{i}/max", "a"}, "pooling \"max_tokens\", expected mean_tokens"},
