@@ -8,13 +8,10 @@
 #include <optional>
 
 #include "base/error.h"
-#include "base/interrupt.h"
-#include "base/log.h"
-#include "base/progress.h"
 #include "cli/commands.h"
+#include "cli/evaluate_classifier.h"
 #include "cli/options.h"
 #include "cli/output.h"
-#include "evaluate/classify.h"
 #include "evaluate/text_tasks.h"
 #include "text/corpus.h"
 
@@ -107,31 +104,22 @@ ExitStatus classify(const ClassifyOptions& options) {
   const std::vector<std::string>& labels = classifier.labels();
   for (const LabeledText& text : texts)
     if (labeled) label_id(text, labels);  // before any work
-  Progress progress("classify", "texts", static_cast<double>(texts.size()), 0,
-                    Progress::Output::standard_error(kPatience));
-  const auto taken = classifier.classify(texts, [&](int64_t done) {
-    progress.update(static_cast<double>(done));
-    return !interrupted();
-  });
-  progress.finish();
-  if (taken.size() != texts.size()) {
-    note("interrupted; nothing written");
-    return ExitStatus::kInterrupted;
-  }
+  const auto taken = classify_all(classifier, texts, "classify");
+  if (!taken) return ExitStatus::kInterrupted;
   Json result = {{"model", options.model}, {"labels", labels}, {"texts", texts.size()}};
   if (labeled) {
     const TextTask* task = options.fields.texts.empty() ? text_task_of(options.task.front()) : nullptr;
-    result["scores"] = scores_of(texts, taken, labels, task);
+    result["scores"] = scores_of(texts, *taken, labels, task);
     print(table_of(result["scores"], texts.size()));
   } else {
     std::string lines;
-    for (const Classified& one : taken)
+    for (const Classified& one : *taken)
       lines += line_of(one, labels).dump(-1, ' ', false, Json::error_handler_t::replace) + "\n";
     print(lines);
   }
   if (!options.json.empty()) {
     result["answers"] = Json::array();
-    for (const Classified& one : taken) result["answers"].push_back(line_of(one, labels));
+    for (const Classified& one : *taken) result["answers"].push_back(line_of(one, labels));
     json.write(result);
   }
   return ExitStatus::kDone;

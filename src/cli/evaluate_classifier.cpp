@@ -10,7 +10,6 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/timing.h"
-#include "evaluate/classify.h"
 
 namespace linnet::cli {
 namespace {
@@ -51,6 +50,21 @@ std::vector<const Task*> chosen_tasks(const EvaluateOptions& options) {
 
 }  // namespace
 
+std::optional<std::vector<Classified>> classify_all(TextClassifier& classifier,
+                                                    std::span<const LabeledText> texts,
+                                                    const std::string& title) {
+  Progress progress(title, "texts", static_cast<double>(texts.size()), 0,
+                    Progress::Output::standard_error(kPatience));
+  auto taken = classifier.classify(texts, [&](int64_t done) {
+    progress.update(static_cast<double>(done));
+    return !interrupted();
+  });
+  progress.finish();
+  if (taken.size() == texts.size()) return taken;
+  note("interrupted; nothing written");
+  return std::nullopt;
+}
+
 bool is_by_head(const std::string& task) { return task.starts_with(kGlue); }
 
 ExitStatus evaluate_classifier(const EvaluateOptions& options, const std::shared_ptr<const Model>& model) {
@@ -71,19 +85,11 @@ ExitStatus evaluate_classifier(const EvaluateOptions& options, const std::shared
     std::vector<size_t> right;
     for (const LabeledText& text : texts) right.push_back(label_id(text, classifier.labels()));
     const std::string name = fmt::format("{}{}", kGlue, task->name);
-    Progress progress(name, "texts", static_cast<double>(texts.size()), 0,
-                      Progress::Output::standard_error(kPatience));
-    const auto taken = classifier.classify(texts, [&](int64_t done) {
-      progress.update(static_cast<double>(done));
-      return !interrupted();
-    });
-    progress.finish();
-    if (taken.size() != texts.size()) {
-      note("interrupted; nothing written");
-      return ExitStatus::kInterrupted;
-    }
+    const auto taken = classify_all(classifier, texts, name);
+    if (!taken) return ExitStatus::kInterrupted;
     std::vector<TaskAnswer> answers;
-    for (size_t i = 0; i < texts.size(); ++i) answers.push_back({right[i], taken[i].label, taken[i].label});
+    for (size_t i = 0; i < texts.size(); ++i)
+      answers.push_back({right[i], (*taken)[i].label, (*taken)[i].label});
     sets.push_back(
         {.task = task, .name = name, .subject = {}, .documents = std::ssize(texts), .examples = {}});
     sets.back().examples.resize(texts.size());
@@ -91,7 +97,7 @@ ExitStatus evaluate_classifier(const EvaluateOptions& options, const std::shared
     for (const Metric metric : task->metrics)
       results.back().values.push_back(value_of(metric, answers, options.bootstrap, pool));
     counts.requests += std::ssize(texts);
-    for (const Classified& one : taken) counts.tokens += one.tokens;
+    for (const Classified& one : *taken) counts.tokens += one.tokens;
     counts.all_tokens = counts.tokens;
   }
   auto out = evaluation_json(options, results, counts, watch.seconds());
