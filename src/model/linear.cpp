@@ -47,7 +47,7 @@ Matrix packed(const Matrix& matrix, ThreadPool* pool) {
 
 void ProductScratch::plan(int64_t count, int64_t in) {
   int64_t size = 0;
-  for (RowType type : {RowType::kFloat32, RowType::kBFloat16, RowType::kInt8})
+  for (RowType type : {RowType::kFloat32, RowType::kBFloat16, RowType::kBFloat16Tiles, RowType::kInt8})
     size = std::max(size, kernels::prepared_size(type, in));
   rows.plan(count * size);
 }
@@ -121,6 +121,7 @@ int64_t Linear::large_rows() const {
     case RowType::kFloat32:
       return 16;
     case RowType::kBFloat16:
+    case RowType::kBFloat16Tiles:
       return 65;
     case RowType::kInt8:
       break;

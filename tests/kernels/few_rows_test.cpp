@@ -9,8 +9,10 @@
 
 #include "base/bfloat16.h"
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/few_rows_tiles.h"
 #include "kernels/cpu/packed_weights.h"
 #include "tests/kernels/numbers.h"
+#include "tests/kernels/plain_tiles.h"
 #include "tests/kernels/targets.h"
 
 namespace linnet {
@@ -30,14 +32,15 @@ struct Types {
   RowType rows;
   int64_t group = kernels::kScaleGroup;  // of integers; 0: a row
   bool offsets = false;
+  bool plain_tiles = false;  // the instructions' description in their place
 
   int64_t group_of(const Shape& shape) const { return group == 0 ? shape.in : group; }
   bool can_be(const Shape& shape) const {
     return !kernels::row_of(weights).integer || kernels::is_scale_group(group_of(shape), shape.in);
   }
   std::string text() const {
-    return fmt::format("{}, groups of {}{}", kernels::row_of(weights).name, group,
-                       offsets ? ", offsets" : "");
+    return fmt::format("{}, groups of {}{}{}", kernels::row_of(weights).name, group,
+                       offsets ? ", offsets" : "", plain_tiles ? ", plain tiles" : "");
   }
 };
 
@@ -51,6 +54,7 @@ std::vector<Types> every_types() {
   };
   add({WeightType::kFloat32, RowType::kFloat32});
   add({WeightType::kBFloat16, RowType::kFloat32});
+  all.push_back({WeightType::kBFloat16, RowType::kBFloat16Tiles, kernels::kScaleGroup, false, true});
   for (const WeightType type : {WeightType::kInt8, WeightType::kInt4}) {
     for (const int64_t group : {32, 64, 128, 0}) add({type, RowType::kFloat32, group});
     for (const int64_t group : {32, 64}) add({type, RowType::kFloat32, group, true});
@@ -61,7 +65,7 @@ std::vector<Types> every_types() {
 /// Random rows, in numbers that their type has: of integers each group's largest is 127 of its units.
 std::vector<float> random_rows(RowType type, int64_t count, uint64_t seed) {
   auto x = normals(count, seed);
-  if (type == RowType::kBFloat16) {
+  if (type == RowType::kBFloat16 || type == RowType::kBFloat16Tiles) {
     std::vector<uint16_t> narrow(x.size());
     kernels::to_bfloat16(x.data(), count, narrow.data());
     kernels::from_bfloat16(narrow.data(), count, x.data());
@@ -78,7 +82,7 @@ std::vector<float> random_rows(RowType type, int64_t count, uint64_t seed) {
 /// Random weights of a type, and what numbers they are. They stand one number off the start, so that vectors
 /// lie unaligned.
 struct RandomWeights {
-  RandomWeights(const Shape& shape, Types types) : rows(types.rows) {
+  RandomWeights(const Shape& shape, Types types) : rows(types.rows), plain_tiles(types.plain_tiles) {
     view.type = types.weights, view.out = shape.out, view.in = shape.in;
     view.group = types.group_of(shape);
     const int64_t row_bytes = view.row_bytes(), groups = view.groups();
@@ -119,6 +123,7 @@ struct RandomWeights {
   }
 
   RowType rows;  // that they are multiplied with
+  bool plain_tiles;
   std::vector<std::byte> bytes, packed;
   std::vector<uint16_t> scales, offsets;
   kernels::Weights view;
@@ -133,8 +138,14 @@ std::vector<float> product(const RandomWeights& weights, const Shape& shape, con
     kernels::prepare_rows(weights.view.type, weights.rows, x.data(), shape.in, r, std::min(r + kPart, rows),
                           rows, shape.in, prepared.data());
   auto y = poison(rows * shape.out);
-  kernels::few_rows_product(weights.view, weights.rows, begin, end, prepared.data(), rows, y.data(),
-                            shape.out);
+  if (weights.plain_tiles) {
+    kernels::tile_dot::product<PlainTiles>(reinterpret_cast<const uint16_t*>(weights.view.data), shape.in,
+                                           begin, end, reinterpret_cast<const uint16_t*>(prepared.data()),
+                                           rows, y.data(), shape.out);
+  } else {
+    kernels::few_rows_product(weights.view, weights.rows, begin, end, prepared.data(), rows, y.data(),
+                              shape.out);
+  }
   return y;
 }
 
@@ -216,6 +227,42 @@ TEST_P(FewRows, KeepWhatIsNotFinite) {
       }
     }
   }
+}
+
+TEST(Tiles, TheInstructionsAreTheirDescriptionBitForBit) {
+  if (kernels::fastest_rows(WeightType::kBFloat16) != RowType::kBFloat16Tiles) GTEST_SKIP() << "no AMX here";
+  for (const Shape& shape : kShapes) {
+    const RandomWeights weights(shape, {WeightType::kBFloat16, RowType::kBFloat16Tiles});
+    RandomWeights plain = weights;
+    plain.plain_tiles = true;
+    for (const int64_t rows : {1, 2, 15, 16, 17, 32, 33, 64, 65}) {
+      for (const float scale : {1.0f, 1e-38f}) {  // of products and sums too small for their exponent
+        auto x = random_rows(RowType::kBFloat16Tiles, rows * shape.in, 5);
+        for (float& number : x) number *= scale;
+        EXPECT_EQ(bits(product(weights, shape, x, rows, 0, shape.out)),
+                  bits(product(plain, shape, x, rows, 0, shape.out)))
+            << shape.in << " to " << shape.out << ", " << rows << " rows times " << scale;
+      }
+    }
+  }
+}
+
+TEST(Tiles, SumEvenAndOddInputsOfEach32ByThemselvesAndLeaveOutWhatIsTooSmall) {
+  const Shape shape{64, 1};
+  const auto of = [&](std::initializer_list<std::pair<int, float>> inputs) {
+    RandomWeights ones(shape,
+                       {WeightType::kBFloat16, RowType::kBFloat16Tiles, kernels::kScaleGroup, false, true});
+    std::fill_n(reinterpret_cast<uint16_t*>(ones.bytes.data()) + 1, shape.in, float_to_bfloat16(1));
+    std::vector<float> x(64);
+    for (const auto& [i, number] : inputs) x[i] = number;
+    return product(ones, shape, x, 1, 0, 1)[0];
+  };
+  const float large = 1 << 24;  // to which one is nothing
+  EXPECT_EQ(of({{0, large}, {1, 1}, {2, 1}, {3, 1}}), large + 2);
+  EXPECT_EQ(of({{0, large}, {2, 1}, {4, -large}, {6, 1}}), 1);
+  EXPECT_EQ(of({{31, large}, {32, 1}, {34, 1}}), large + 2);
+  EXPECT_EQ(of({{0, 1e-39f}}), 0);
+  EXPECT_EQ(of({{0, -1.25e-38f}, {2, 1.5e-38f}}), 0);
 }
 
 class QuantizeRow : public OnEveryTarget {};

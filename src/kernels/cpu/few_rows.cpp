@@ -5,6 +5,9 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/cpu/few_rows_tiles.h"
+#include "kernels/cpu/instruction_sets.h"
+
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/few_rows.cpp"
 #include <hwy/cache_control.h>
@@ -170,6 +173,7 @@ HWY_EXPORT(product);
 
 RowType fastest_rows(WeightType weights) {
   if (!HWY_DYNAMIC_DISPATCH(avx512)()) return RowType::kFloat32;
+  if (weights == WeightType::kBFloat16 && tiles_in_use()) return RowType::kBFloat16Tiles;
   if (weights == WeightType::kBFloat16 && bfloat16_dot::on_this_machine()) return RowType::kBFloat16;
   if (row_of(weights).integer && integer_dot::on_this_machine()) return RowType::kInt8;
   return RowType::kFloat32;
@@ -179,6 +183,8 @@ int64_t prepared_size(RowType rows, int64_t in) {
   switch (rows) {
     case RowType::kBFloat16:
       return bfloat16_dot::prepared_size(in);
+    case RowType::kBFloat16Tiles:
+      return tile_dot::prepared_size(in);
     case RowType::kInt8:
       return integer_dot::prepared_size(in);
     case RowType::kFloat32:
@@ -192,6 +198,8 @@ void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_st
   switch (type) {
     case RowType::kBFloat16:
       return bfloat16_dot::prepare(x, x_stride, begin, end, rows, in, reinterpret_cast<uint16_t*>(prepared));
+    case RowType::kBFloat16Tiles:
+      return tile_dot::prepare(x, x_stride, begin, end, rows, in, reinterpret_cast<uint16_t*>(prepared));
     case RowType::kInt8:
       return integer_dot::prepare(weights, x, x_stride, begin, end, rows, in, prepared);
     case RowType::kFloat32:
@@ -207,6 +215,9 @@ void few_rows_product(const Weights& weights, RowType row_type, int64_t begin, i
     case RowType::kBFloat16:
       return bfloat16_dot::product(reinterpret_cast<const uint16_t*>(weights.data), weights.in, begin, end,
                                    reinterpret_cast<const uint16_t*>(prepared), rows, y, y_stride);
+    case RowType::kBFloat16Tiles:
+      return tile_dot::product(reinterpret_cast<const uint16_t*>(weights.data), weights.in, begin, end,
+                               reinterpret_cast<const uint16_t*>(prepared), rows, y, y_stride);
     case RowType::kInt8:
       return integer_dot::product(weights, begin, end, prepared, rows, y, y_stride);
     case RowType::kFloat32:

@@ -5,7 +5,8 @@
 // is what the hardware's prefetchers follow. One canonical order: number (row, o) is summed in two vectors of
 // lanes that blocks of 2N numbers (N: lanes of a vector) go into by turns, then the two, then over the lanes;
 // however many rows come along, wherever the range of outputs is cut. So a row gets the same bits alone, in a
-// batch, in a tree, on any number of threads of the same machine.
+// batch, in a tree, on any number of threads of the same machine. (Tiles have an order of their own,
+// few_rows_tiles.h.)
 #pragma once
 
 #include <cstdint>
@@ -16,13 +17,14 @@ namespace linnet::kernels {
 
 /// What rows of x are multiplied as.
 enum class RowType {
-  kFloat32,   // as they are
-  kBFloat16,  // rounded to nearest, with bf16 weights
-  kInt8,      // to integers, kScaleGroup numbers by one scale, with integer weights
+  kFloat32,        // as they are
+  kBFloat16,       // rounded to nearest, with bf16 weights
+  kBFloat16Tiles,  // the same numbers, multiplied in tiles: sums in another order
+  kInt8,           // to integers, kScaleGroup numbers by one scale, with integer weights
 };
 
 /// What rows are rounded to where they may be: as the instruction set in use multiplies these weights fastest
-/// (bf16 by AVX512_BF16, integers by AVX512_VNNI, else float32).
+/// (bf16 by AMX or AVX512_BF16, integers by AVX512_VNNI, else float32).
 RowType fastest_rows(WeightType weights);
 
 /// Number of floats that prepare_rows takes for one row of `in` numbers.
@@ -52,6 +54,15 @@ void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, co
              int64_t rows, float* y, int64_t y_stride);
 
 }  // namespace bfloat16_dot
+
+namespace tile_dot {
+
+// The same by AMX (few_rows_amx.cpp; prepared by few_rows_tiles.h).
+bool on_this_machine();
+void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, const uint16_t* prepared,
+             int64_t rows, float* y, int64_t y_stride);
+
+}  // namespace tile_dot
 
 namespace integer_dot {
 

@@ -1,5 +1,5 @@
-// What the products by AVX-512's dot products share: how rows are grouped, what is asked for ahead of time,
-// and the sum over lanes. For x86-64 alone.
+// What the products by AVX-512's dot products share: what is asked for ahead of time and the sum over lanes.
+// For x86-64 alone.
 #pragma once
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "kernels/cpu/few_rows.h"
+#include "kernels/cpu/row_groups.h"
 
 /// Before loops over a tile's numbers: unrolled at once, or the compiler keeps them in memory.
 #ifdef __clang__
@@ -26,17 +27,6 @@ HWY_PUSH_ATTRIBUTES("avx512f,avx512bw,avx512vl,avx512dq")
 namespace linnet::kernels {
 
 inline constexpr int64_t kLine = 64;  // bytes
-
-/// Rows in groups that meet a weight while it is in a register: as many, or one more.
-struct Groups {
-  int64_t rows, count;
-
-  int64_t smaller() const { return rows / count; }
-  int64_t larger() const { return (rows + count - 1) / count; }
-  /// The first row of a group.
-  int64_t begin(int64_t group) const { return group * rows / count; }
-  int64_t of_row(int64_t row) const { return ((row + 1) * count - 1) / rows; }
-};
 
 /// Memory to be asked for while tiles are summed, some lines with each step. In the order in which it lies:
 /// asked for by turns from several rows it arrives a quarter slower.

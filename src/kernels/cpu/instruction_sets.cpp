@@ -4,9 +4,11 @@
 
 #include <hwy/highway.h>
 #include <hwy/targets.h>
+#include <atomic>
 
 #include "base/error.h"
 #include "base/nearest.h"
+#include "kernels/cpu/few_rows.h"
 #include "kernels/cpu/large_product.h"
 
 namespace linnet::kernels {
@@ -18,7 +20,17 @@ int64_t all_targets() {
   return all;
 }
 
-void use(int64_t targets) {
+constexpr std::string_view kTiles = "AMX";
+
+bool have_tiles() { return (all_targets() & (HWY_AVX3 | HWY_AVX3_DL)) != 0 && tile_dot::on_this_machine(); }
+
+std::atomic<bool>& tiles() {
+  static std::atomic<bool> in_use = have_tiles();
+  return in_use;
+}
+
+void use(int64_t targets, bool with_tiles) {
+  tiles() = with_tiles;
   hwy::SetSupportedTargetsForTest(targets);
   hwy::GetChosenTarget().Update(targets);
 }
@@ -27,6 +39,7 @@ void use(int64_t targets) {
 
 std::vector<std::string> instruction_sets() {
   std::vector<std::string> names;
+  if (have_tiles()) names.emplace_back(kTiles);
   for (int64_t rest = all_targets(); rest != 0; rest &= rest - 1) {
     names.emplace_back(hwy::TargetName(rest & -rest));
   }
@@ -34,15 +47,17 @@ std::vector<std::string> instruction_sets() {
 }
 
 void use_instruction_set(std::string_view name) {
-  if (name.empty()) return use(all_targets());
+  if (name.empty() || (name == kTiles && have_tiles())) return use(all_targets(), have_tiles());
   for (int64_t rest = all_targets(); rest != 0; rest &= rest - 1) {
     if (name != hwy::TargetName(rest & -rest)) continue;
     limit_large_products(name);
-    return use(rest & -rest);
+    return use(rest & -rest, false);
   }
   const std::vector<std::string> names = instruction_sets();
   throw Error("instructions", fmt::format("\"{}\"", printable(name)),
               one_of(name, std::vector<std::string_view>(names.begin(), names.end())));
 }
+
+bool tiles_in_use() { return tiles(); }
 
 }  // namespace linnet::kernels

@@ -8,12 +8,16 @@
 
 namespace linnet::kernels {
 
-/// By Highway's names ("AVX3" is AVX-512), best first.
+/// By Highway's names ("AVX3" is AVX-512), best first; before them "AMX", the best of them and tiles, where
+/// there are any.
 std::vector<std::string> instruction_sets();
 
 /// From now on every kernel uses `name`; empty: the best again. oneDNN, which large products run on, obeys a
 /// name alone, and before its first product alone. Not while kernels run. Throws Error on a name that is not
 /// one of instruction_sets().
 void use_instruction_set(std::string_view name);
+
+/// Whether products of bf16 may use AMX's tiles.
+bool tiles_in_use();
 
 }  // namespace linnet::kernels

@@ -54,8 +54,10 @@ memory::desc plain_weights(WeightType type, int64_t in, int64_t outputs) {
 
 void limit_large_products(std::string_view instruction_set) {
   const bool avx512 = instruction_set.starts_with("AVX3"), avx2 = instruction_set == "AVX2";
-  if (avx512) return;  // oneDNN's steps within AVX-512 are not Highway's
-  dnnl::set_max_cpu_isa(avx2 ? dnnl::cpu_isa::avx2 : dnnl::cpu_isa::sse41);
+  // oneDNN's steps within AVX-512 are not Highway's; AMX is none of them.
+  dnnl::set_max_cpu_isa(avx512 ? dnnl::cpu_isa::avx512_core_bf16
+                        : avx2 ? dnnl::cpu_isa::avx2
+                               : dnnl::cpu_isa::sse41);
 }
 
 bool fast_bfloat16() {
