@@ -2,11 +2,15 @@
 """Tasks of GLUE by classifiers: families x attention x plain or augmented x tasks x seeds, each cell one
 `linnet finetune --task`, in one table of Markdown and JSON. The paper's Tables 1-3, 14 and 16 (arXiv 2406.07368) in small.
 
-    scripts/glue_table.py OUT --config configs/glue.json --tasks FOLDER --texts FOLDER [--gpus 0,1,2,3 --each 6]
+    scripts/glue_table.py OUT --config configs/glue.json --tasks FOLDER --texts FOLDER [--gpus 0,1,2,3 --each 6 --mps]
+        [--families MiniLM,LLaMA-like --folder MiniLM=PATH --seeds 0,1,2 --rates 2e-5]
 
-A family with a "config" is pretrained first, into OUT/models. What is finished stands in OUT/cells and is not done again:
-the same command goes on where it stopped. --deadline SECONDS starts nothing that would hardly end by then and stops what has
-not. --list shows the commands; --table only makes the table. Nothing but Python's own library is needed.
+A family with a "config" is pretrained first, into OUT/models; one with a "folder" is read from there, and one without either
+takes part where --folder NAME=PATH says where it lies. The cells of one rate, seed and family are done before those of the
+next, in the order given, so that a run that is cut off has whole tables. What is finished stands in OUT/cells and is not done
+again: the same command goes on where it stopped. --deadline SECONDS starts nothing that would hardly end by then and stops
+what has not. --mps has NVIDIA's Multi-Process Service share a GPU among the processes on it: without it they take turns.
+--list shows the commands; --table only makes the table. Nothing but Python's own library is needed.
 """
 
 import argparse
@@ -20,6 +24,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -34,6 +39,11 @@ def arguments():
     parser.add_argument("--gpus", default="", help="0,1,…; none: the CPU")
     parser.add_argument("--each", type=int, default=1, help="processes on each GPU, or on the CPU")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--mps", action="store_true", help="the processes on a GPU compute at the same time")
+    parser.add_argument("--families", default="", help="NAME,… in this order; default: the config's")
+    parser.add_argument("--folder", action="append", default=[], metavar="NAME=PATH", help="where a family's model lies")
+    parser.add_argument("--seeds", default="", help="0,1,… instead of the config's")
+    parser.add_argument("--rates", default="", help="2e-5,… in this order, instead of the config's")
     parser.add_argument("--deadline", type=float, default=math.inf, help="seconds from now")
     parser.add_argument("--only", default="", help="cells whose names hold this")
     parser.add_argument("--limit", type=int, help="training texts of each cell at most, for a trial")
@@ -96,37 +106,73 @@ def tokenizer_of(args, family, row):
     return str(folder)
 
 
-def pretrain_jobs(args, config):
-    jobs = []
-    for family, row in config["families"].items():
-        if "config" not in row:
-            continue
-        folder = args.out / "models" / family
-        file = args.out / "models" / (family + ".json")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(row["config"]))
-        options = config["pretrain"]["options"] | row.get("options", {})
-        command = ["pretrain", "--config", str(file), "--tokenizer", tokenizer_of(args, family, row),
-                   "--tokens", args.tokens or row["tokens"], "-o", str(folder), "--checkpoint-every", "0", "--log-every", "50"]
-        command += ["--data"] + [file_in(args.texts, name) for name in config["texts"]] if args.texts else []
-        for key, value in options.items():
-            command += ["--" + key, str(value)]
-        jobs.append(Job(family, command, folder / "config.json", folder))
+def chosen(args, config):
+    """The config with the families, seeds, rates and folders that the options name."""
+    families = config["families"]
+    names = [name for name in args.families.split(",") if name] or list(families)
+    for name in names:
+        if name not in families:
+            sys.exit(f"glue_table: --families {name}: one of {', '.join(families)}")
+    config["families"] = {name: families[name] for name in names}
+    for given in args.folder:
+        name, _, path = given.partition("=")
+        if name not in families or not (pathlib.Path(path) / "config.json").exists():
+            sys.exit(f"glue_table: --folder {given}: NAME=PATH of a family and a model folder")
+        families[name]["folder"] = path
+    for name in names:
+        if not {"folder", "config"} & set(families[name]):
+            if args.families:
+                sys.exit(f"glue_table: {name} has no model: --folder {name}=PATH")
+            print(f"{name} is left out: no --folder {name}=PATH", flush=True)
+            del config["families"][name]
+    runs = config["runs"]
+    if args.rates:
+        known = {run["lr"]: run for run in runs}
+        runs = [known.get(lr, {"lr": lr, "seeds": runs[0]["seeds"]}) for lr in args.rates.split(",")]
+    if args.seeds:
+        runs = [run | {"seeds": [int(seed) for seed in args.seeds.split(",")]} for run in runs]
+    config["runs"] = runs
+    return config
+
+
+def pretrain_job(args, config, family):
+    row = config["families"][family]
+    folder = args.out / "models" / family
+    file = args.out / "models" / (family + ".json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(row["config"]))
+    options = config["pretrain"]["options"] | row.get("options", {})
+    command = ["pretrain", "--config", str(file), "--tokenizer", tokenizer_of(args, family, row),
+               "--tokens", args.tokens or row["tokens"], "-o", str(folder), "--checkpoint-every", "0", "--log-every", "50"]
+    command += ["--data"] + [file_in(args.texts, name) for name in config["texts"]] if args.texts else []
+    for key, value in options.items():
+        command += ["--" + key, str(value)]
+    return Job(family, command, folder / "config.json", folder)
+
+
+def all_jobs(args, config):
+    """By rate, seed and family; a family that is pretrained, before its first cell."""
+    jobs, made = [], set()
+    for run in config["runs"]:
+        for seed in run["seeds"]:
+            for family, row in config["families"].items():
+                cells = family_jobs(args, config, family, run["lr"], seed)
+                if cells and "folder" not in row and family not in made:
+                    made.add(family)
+                    jobs.append(pretrain_job(args, config, family))
+                jobs += cells
     return jobs
 
 
-def cell_jobs(args, config):
+def family_jobs(args, config, family, lr, seed):
+    base = config["families"][family].get("folder", str(args.out / "models" / family))
     jobs = []
-    for run in config["runs"]:
-        for seed in run["seeds"]:
-            for task, task_row in config["tasks"].items():
-                for family, row in config["families"].items():
-                    base = row.get("folder", str(args.out / "models" / family))
-                    for method, variants in config["methods"].items():
-                        for variant, options in variants.items():
-                            name = f"{family}.{method}.{variant}.{task}.{run['lr']}.{seed}"
-                            if args.only in name:
-                                jobs.append(cell_job(args, name, base, options, task, task_row, run["lr"], seed))
+    for task, task_row in config["tasks"].items():
+        for method, variants in config["methods"].items():
+            for variant, options in variants.items():
+                name = f"{family}.{method}.{variant}.{task}.{lr}.{seed}"
+                if args.only in name:
+                    jobs.append(cell_job(args, name, base, options, task, task_row, lr, seed))
     return jobs
 
 
@@ -144,8 +190,8 @@ class Runner:
     """Runs jobs on the places that there are, each a process; takes no more after the deadline. A model is
     pretrained alone on its GPU, and cells that need it wait."""
 
-    def __init__(self, args, deadline, jobs):
-        self.args, self.deadline, self.seconds, self.failed = args, deadline, [], []
+    def __init__(self, args, deadline, jobs, sharing):
+        self.args, self.deadline, self.seconds, self.failed, self.sharing = args, deadline, [], [], sharing
         gpus = [gpu for gpu in args.gpus.split(",") if gpu]
         self.places = [gpu for _ in range(args.each) for gpu in gpus] or [None] * args.each
         self.lock, self.left, self.alone = threading.Lock(), [job for job in jobs if not job.done()], []
@@ -190,7 +236,7 @@ class Runner:
         device = ["--device", "cpu" if gpu is None else "cuda"]
         if gpu is None:
             device += ["--dtype", "float32"]
-        environment = dict(os.environ) if gpu is None else os.environ | {"CUDA_VISIBLE_DEVICES": gpu}
+        environment = os.environ | ({} if gpu is None else {"CUDA_VISIBLE_DEVICES": gpu}) | self.sharing
         command = [self.args.program, *job.command, *device, "--threads", str(self.args.threads)]
         with open(job.log, "w", encoding="utf-8") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
@@ -223,6 +269,39 @@ class Runner:
         job.log.unlink()
 
 
+class Sharing:
+    """NVIDIA's Multi-Process Service for as long as this runs; no variables where there is none."""
+
+    def __init__(self, wanted):
+        self.folder, self.variables = None, {}
+        if not wanted:
+            return
+        self.folder = tempfile.mkdtemp(prefix="mps-")
+        variables = {"CUDA_MPS_PIPE_DIRECTORY": self.folder, "CUDA_MPS_LOG_DIRECTORY": self.folder}
+        if self.control(["-d"], "", variables) and self.control([], "get_default_active_thread_percentage\n", variables):
+            self.variables = variables
+        print("the processes of a GPU compute at the same time" if self.variables
+              else "no nvidia-cuda-mps-control that answers: the processes of a GPU take turns", flush=True)
+
+    def __enter__(self):
+        return self.variables
+
+    def __exit__(self, *_):
+        if self.variables:
+            self.control([], "quit\n", self.variables)
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    @staticmethod
+    def control(options, said, variables):
+        try:
+            return subprocess.run(["nvidia-cuda-mps-control", *options], input=said, text=True, timeout=20, check=False,
+                                  stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                  env=os.environ | variables).returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+
+
 def mean_and_error(values):
     error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
     return statistics.mean(values), error
@@ -235,40 +314,64 @@ def shown(values):
     return f"{mean:.1f}" + ("" if error is None else f" ± {error:.1f}")
 
 
-def table(args, config):
-    """One table a family and rate: methods by tasks, in per cent, mean and standard error over seeds."""
+def labels_in(files):
+    labels = []
+    for file in files:
+        opened = lzma.open(file, "rt", encoding="utf-8") if file.endswith(".xz") else open(file, encoding="utf-8")
+        with opened:
+            labels += [str(json.loads(line)["label"]) for line in opened if line.strip()]
+    return labels
+
+
+def of_the_majority(args, task, row):
+    """What always answering the training texts' commonest label scores on the held-out ones."""
+    train, valid = (labels_in(files) for files in files_of(args, task, row))
+    commonest = statistics.mode(train)
+    return 0.0 if row["metric"] == "mcc" else valid.count(commonest) / len(valid)
+
+
+def row_of(names, values, seeds):
+    """A line of Markdown: each task's mean ± standard error over seeds, and that of the seeds' means over all tasks, where
+    every task has the seed. `values`: by task and seed."""
+    whole = [seed for seed in seeds if all(seed in of_task for of_task in values.values())]
+    means = [statistics.mean(of_task[seed] for of_task in values.values()) for seed in whole]
+    cells = [shown(list(of_task.values())) for of_task in values.values()]
+    return "| " + " | ".join([*names, *cells, shown(means), str(len(whole))]) + " |"
+
+
+def read_cells(args, config):
     cells = {}
     for file in sorted((args.out / "cells").glob("*.json")):
         family, method, variant, task, lr, seed = file.stem.split(".")
-        task_row = config["tasks"].get(task)
-        if task_row is not None:
-            value = json.loads(file.read_text())["validation"][task_row["metric"]]
-            cells.setdefault((family, lr, method, variant), {}).setdefault(task, {})[seed] = value
-    lines, rows = [], []
-    rates = list(dict.fromkeys(run["lr"] for run in config["runs"]))
-    for family in config["families"]:
-        for lr in rates:
-            names = [(method, variant) for method, variants in config["methods"].items() for variant in variants]
-            if not any((family, lr, *name) in cells for name in names):
-                continue
-            tasks = config["tasks"]
-            lines += [f"### {family}, rate {lr}", "",
-                      "| attention | | " + " | ".join(f"{task}, {row['metric']}" for task, row in tasks.items()) +
-                      " | mean | seeds |",
-                      "| --- | --- |" + " --- |" * (len(tasks) + 2)]
-            for method, variant in names:
-                found = cells.get((family, lr, method, variant), {})
-                values = {task: list(found.get(task, {}).values()) for task in tasks}
-                whole = all(values.values())
-                means = [statistics.mean(value) for value in values.values() if value]
-                average = f"{100 * statistics.mean(means):.1f}" if whole else "–"
-                seeds = min((len(value) for value in values.values()), default=0)
-                lines.append(f"| {method} | {variant} | " + " | ".join(shown(v) for v in values.values()) +
-                             f" | {average} | {seeds} |")
-                rows.append({"family": family, "lr": lr, "method": method, "variant": variant, "values": values})
-            lines.append("")
+        row = config["tasks"].get(task)
+        if row is not None:
+            value = json.loads(file.read_text())["validation"][row["metric"]]
+            cells.setdefault((family, lr), {}).setdefault((method, variant), {}).setdefault(task, {})[seed] = value
+    return cells
+
+
+def table(args, config):
+    """One table per family and rate: methods by tasks, in per cent, mean and standard error over seeds; the majority's class
+    first."""
+    cells, tasks, lines, rows = read_cells(args, config), config["tasks"], [], []
+    majority = {task: of_the_majority(args, task, row) for task, row in tasks.items()} if cells else {}
+    names = [(method, variant) for method, variants in config["methods"].items() for variant in variants]
+    for (family, lr), found in sorted(cells.items(), key=lambda item: item[0]):
+        lines += [f"### {family}, rate {lr}", "",
+                  "| attention | | " + " | ".join(f"{task}, {row['metric']}" for task, row in tasks.items()) +
+                  " | mean | seeds |",
+                  "| --- | --- |" + " --- |" * (len(tasks) + 2),
+                  "| majority class | | " + " | ".join(f"{100 * value:.1f}" for value in majority.values()) +
+                  f" | {100 * statistics.mean(majority.values()):.1f} | |"]
+        for name in names:
+            values = {task: found.get(name, {}).get(task, {}) for task in tasks}
+            if any(values.values()):
+                seeds = sorted({seed for of_task in values.values() for seed in of_task})
+                lines.append(row_of(name, values, seeds))
+                rows.append({"family": family, "lr": lr, "method": name[0], "variant": name[1], "values": values})
+        lines.append("")
     (args.out / "glue.md").write_text("\n".join(lines), encoding="utf-8")
-    (args.out / "glue.json").write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    (args.out / "glue.json").write_text(json.dumps({"majority": majority, "rows": rows}, indent=1), encoding="utf-8")
     print("\n".join(lines))
 
 
@@ -279,13 +382,14 @@ def main():
     args.out.mkdir(parents=True, exist_ok=True)
     if args.table:
         return table(args, config)
-    models, cells = pretrain_jobs(args, config), cell_jobs(args, config)
+    jobs = all_jobs(args, chosen(args, config))
     if args.list:
-        for job in models + cells:
+        for job in jobs:
             print(job.name + ":", args.program, *job.command)
         return
-    runner = Runner(args, deadline, models + cells)
-    runner.run()
+    with Sharing(args.mps) as sharing:
+        runner = Runner(args, deadline, jobs, sharing)
+        runner.run()
     table(args, config)
     if runner.failed:
         sys.exit(f"glue_table: {len(runner.failed)} failed; their words in {args.out}/work/NAME.log")

@@ -376,16 +376,18 @@ void check_given(const BenchOptions& options) {
 std::shared_ptr<const Model> model_at(const BenchOptions& options, const std::string& name, bool is_config) {
   SharedOptions folder = options;
   folder.model = name;
-  return is_config ? Model::random(name, options.seed, state_type(options))
-                   : open_model(folder, Stacks::kTwo);
+  return is_config ? Model::random(name, options.seed, state_type(options)) : open_for_rows(folder);
 }
 
-/// The table of an encoder, which decodes nothing: whole sequences per second.
+/// The table of an encoder or a classifier, which decode nothing: whole sequences per second.
 ExitStatus bench_encoder(const BenchOptions& options, const std::shared_ptr<const Model>& model,
                          ThreadPool& pool, const JsonResult& json) {
   refuse_given(*options.app,
                {"--contexts", "--window-tokens", "--rows", "--sequences", "--profile", "--plot", "--beside"},
-               fmt::format("given, and {} is an encoder, which decodes nothing", model->config().model_type),
+               fmt::format("given, and {}, which decodes nothing",
+                           model->config().is_classifier()
+                               ? "this is a classifier"
+                               : fmt::format("{} is an encoder", model->config().model_type)),
                "--prefill-tokens, lengths of its sequences");
   const bool given = options.app->get_option("--prefill-tokens")->count() > 0;
   Json result = {{"model", options.config.empty() ? options.model : options.config},
@@ -460,11 +462,14 @@ ExitStatus bench(const BenchOptions& options) {
   const std::string& name = is_config ? options.config : options.model;
   const Stopwatch start;
   auto model = model_at(options, name, is_config);
-  if (model->family().is_encoder()) return bench_encoder(options, model, pool, json);
+  if (model->family().is_encoder() || model->config().is_classifier())
+    return bench_encoder(options, model, pool, json);
   all.push_back(opened(options, name, std::move(model), start, pool));
   if (!options.beside.empty()) {
     const Stopwatch again;
     model = model_at(options, options.beside, !std::filesystem::is_directory(options.beside));
+    if (model->family().is_encoder() || model->config().is_classifier())
+      throw Error("--beside", "an encoder or a classifier, which decodes nothing", "a model that decodes");
     all.push_back(opened(options, options.beside, std::move(model), again, pool));
   }
   if (std::ranges::none_of(all, [](const Measured& one) { return one.model->encoder() != nullptr; }))

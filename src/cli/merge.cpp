@@ -22,7 +22,7 @@ struct MergeOptions : SharedOptions {
 void merge(const MergeOptions& options) {
   check_new_folder(options.out);
   const JsonResult json(options);
-  const auto model = open_model(options, Stacks::kTwo);
+  const auto model = open_any_model(options, Stacks::kTwo);
   if (!model->is_sidecar())
     throw Error(options.model, "has its own weights", "a sidecar or a PEFT LoRA folder");
   const auto heads = heads_beside(*model);  // read before anything is written

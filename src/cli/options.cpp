@@ -249,6 +249,14 @@ std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks mos
   return model;
 }
 
+std::shared_ptr<const Model> open_for_rows(const SharedOptions& options) {
+  auto model = open_any_model(options, Stacks::kTwo);
+  if (model->config().is_classifier() && model->encoder())
+    throw Error(options.model, "is a classifier of two stacks",
+                "one of a stack alone; linnet classify --task");
+  return model;
+}
+
 std::shared_ptr<const Model> open_any_model(const SharedOptions& options, Stacks most) {
   auto model = Model::open(options.model, open_options(options));
   if (model->encoder() && most == Stacks::kOne)

@@ -17,6 +17,7 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "evaluate/masked_meter.h"
 #include "evaluate/span_meter.h"
 #include "text/corpus.h"
 
@@ -126,6 +127,48 @@ ExitStatus score_spans(const PerplexityCommandOptions& options, const Runtime& r
   return ExitStatus::kDone;
 }
 
+constexpr int64_t kMaskedWindow = 512;  // tokens of a text in which some are masked
+
+/// The loss of masked tokens, of an encoder.
+ExitStatus score_masked(const PerplexityCommandOptions& options, const std::shared_ptr<const Model>& model,
+                        const JsonResult& json) {
+  const std::string why =
+      fmt::format("given for {}, an encoder, of which masked tokens are scored", model->config().model_type);
+  refuse_given(*options.app, {"--stride", "--score-from", "--score-to", "--far-pairs"}, why,
+               "--window alone");
+  refuse_given(*options.app, {"--state-type"}, why, "none: an encoder has no state");
+  if (options.device != "cpu") throw Error("--device", options.device, "cpu, where encoders compute");
+  const Tokenizer tokenizer = Tokenizer::load(model->tokenizer_folder());
+  ThreadPool pool(options.threads);
+  const auto encoder =
+      Encoder::make(model, {.compute = compute_type(options.dtype), .weights = weight_type(options)}, pool);
+  const Stopwatch watch;
+  MaskedMeter meter(*encoder, *model, tokenizer,
+                    options.window.value_or(std::min<int64_t>(kMaskedWindow, encoder->longest())), pool);
+  const MaskedMeter::Totals& totals = meter.totals();
+  Progress progress("perplexity", "tokens", 0);
+  int64_t read = 0;
+  const bool whole = each_document(options, [&](const Document& document, const std::string&) {
+    return meter.add(document.text, [&](int64_t more) {
+      progress.update(static_cast<double>(read += more),
+                      fmt::format("{:.4f} nats/masked token", totals.nats_a_token()));
+      return !interrupted();
+    });
+  });
+  progress.finish();
+  if (!whole) return report_interrupt(read);
+  if (totals.tokens == 0) throw Error("perplexity", "no token to mask", "documents that have tokens");
+  const nlohmann::ordered_json result = {{"masked_nats", finite(totals.nats_a_token())},
+                                         {"masked_perplexity", finite(std::exp(totals.nats_a_token()))},
+                                         {"masked_tokens", totals.tokens},
+                                         {"texts", totals.texts},
+                                         {"tokens", totals.text_tokens},
+                                         {"seconds", watch.seconds()}};
+  json.write(result);
+  print(table_of(result));
+  return ExitStatus::kDone;
+}
+
 ExitStatus perplexity(const PerplexityCommandOptions& options) {
   PerplexityOptions how = options.how;
   how.window = options.window.value_or(0);
@@ -133,7 +176,10 @@ ExitStatus perplexity(const PerplexityCommandOptions& options) {
   how.check();
   check_field(options, options.files);
   const JsonResult json(options);
-  const Runtime runtime = open_runtime(options, {}, Stacks::kTwo);
+  check_device(options);
+  const auto model = open_model(options, Stacks::kTwo);
+  if (model->family().is_encoder()) return score_masked(options, model, json);
+  const Runtime runtime = make_runtime(options, {}, model);
   const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
 
   if (runtime.model->encoder()) return score_spans(options, runtime, tokenizer, json);
@@ -170,9 +216,10 @@ void describe_perplexity(CLI::App& app, Work& work) {
   add_state_type(app, *options);
   add_texts(app, "FILE", options->files, "Texts")->required();
   add_field(app, *options);
-  app.add_option(
-         "--window", options->window,
-         "Most tokens that are read at once, from the empty state (default: each document is one stream)")
+  app.add_option("--window", options->window,
+                 "Most tokens that are read at once, from the empty state (default: each document is one "
+                 "stream; of T5 "
+                 "and of encoders 512)")
       ->transform(count(1))
       ->type_name("TOKENS");
   app.add_option("--stride", options->stride,

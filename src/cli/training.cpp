@@ -36,7 +36,7 @@ struct Prepared {
   std::optional<train::Validation> validation;
   std::optional<train::Learner> learner;
   std::optional<SpanTokens> spans;
-  std::optional<train::EncoderTokens> special;  // of an encoder
+  std::optional<EncoderTokens> special;  // of an encoder
 };
 
 /// An encoder learns of masked tokens where a decoder learns of the next ones; what only the latter can is
@@ -104,9 +104,8 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   Prepared prepared;
   prepared.spans = spans_of(options, run, module, tokenizer);
   if (module.family().is_encoder()) {
-    prepared.special = train::EncoderTokens::of(tokenizer, run.tokenizer.string());
-    if (is_masked(run.phases) && prepared.special->mask < 0)
-      throw Error(run.tokenizer.string(), "has no mask token", "[MASK] or <mask> among its special tokens");
+    prepared.special = EncoderTokens::of(tokenizer, run.tokenizer.string());
+    if (is_masked(run.phases)) prepared.special->require_mask(run.tokenizer.string());
   }
   const int32_t start = prepared.special ? prepared.special->separator : start_token(tokenizer, run);
   ThreadPool pool(options.shared.threads);

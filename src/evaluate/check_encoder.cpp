@@ -81,13 +81,19 @@ std::vector<CheckResult> check_encoder(std::shared_ptr<const Model> model, const
   const std::span own(beside.data() + std::ssize(other) * size, rows.size());
   add({"neighbours", "a sequence alone and between two others", relative_error(own, rows), tolerance,
        "relative rms"});
-  if (sees_all(model->attention())) {
-    begin("sight", tokens);
+  const bool causal = !model->family().is_encoder();
+  if (causal || sees_all(model->attention())) {
+    begin(causal ? "causality" : "sight", tokens);
     std::vector<int32_t> changed = ids;
     changed.back() = static_cast<int32_t>((ids.back() + 1) % vocabulary);
     const Encoder::Sequence last[] = {{changed}};
-    add({"sight", "another last token changes every row",
-         static_cast<double>(same_rows(rows_of(*encoder, last), rows, size)), 0, "rows unchanged"});
+    const int64_t same = same_rows(rows_of(*encoder, last), rows, size);
+    if (causal) {
+      add({"causality", "another last token changes no bit of the rows before it",
+           static_cast<double>(tokens - 1 - same), 0, "rows changed"});
+    } else {
+      add({"sight", "another last token changes every row", static_cast<double>(same), 0, "rows unchanged"});
+    }
   }
   begin("forms", tokens);
   add({"forms", "the sequence in this arithmetic and in float64", relative_error(rows, rows_of(*wide, alone)),

@@ -66,7 +66,7 @@ std::vector<int32_t> source_of(const Model& model, uint64_t seed) {
 std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const CheckOptions& options,
                                      ThreadPool& pool,
                                      const std::function<void(const CheckResult&)>& report) {
-  if (model->family().is_encoder()) {
+  if (model->family().is_encoder() || model->config().is_classifier()) {
     double most = tolerance_of(options.compute);
     for (const AttentionConfig& layer : model->attention())
       most = std::max(most, tolerance_of(options.compute, layer));

@@ -59,7 +59,8 @@ class Writer {
   /// Modules of no layer whose matrices are turned.
   std::vector<std::string_view> outside() const {
     if (options_.keep_embedding) return {};
-    if (model_.config().tied_embeddings) return {model_.family().embedding};
+    if (model_.config().tied_embeddings || model_.config().is_classifier())
+      return {model_.family().embedding};
     return {model_.family().embedding, model_.family().head};
   }
   bool is_int8(int layer, std::string_view module) const {
@@ -149,6 +150,14 @@ std::vector<std::byte> Writer::of_groups(size_t index, int part) {
   return bytes_of(std::exchange(source.of_groups[part], {}));
 }
 
+/// A classifier's head stays as it is.
+std::vector<std::string> classifier_modules(const Family& family) {
+  std::vector<std::string> modules;
+  for (const std::string_view module : {family.classifier.dense, family.classifier.out})
+    if (!module.empty()) modules.emplace_back(module);
+  return modules;
+}
+
 /// One group for the layers' matrices, and one for those in int8 beside int4.
 nlohmann::json Writer::config() const {
   const std::string head(model_.family().head);
@@ -158,6 +167,8 @@ nlohmann::json Writer::config() const {
   for (const std::string_view module : outside()) int8.emplace_back(module);
   for (std::string& module : int8) module = fmt::format("re:.*{}$", module);
   if (!int8.empty()) groups.push_back({int8, 8, options_.group, false});
+  if (model_.config().is_classifier())
+    return quantization_config(groups, classifier_modules(model_.family()));
   const bool turned = std::ranges::count(outside(), head) > 0;
   return quantization_config(groups, turned ? std::vector<std::string>() : std::vector{head});
 }

@@ -13,7 +13,18 @@
 namespace linnet::train {
 namespace {
 
+// Copies to the device don't wait for what it still computes: a step is queued whole behind the last one.
+constexpr bool kAhead = true;
+
 at::Tensor head_leaf(const at::Tensor& tensor) { return tensor.detach().clone().set_requires_grad(true); }
+
+/// Cross-entropy of logits [places, labels], summed.
+at::Tensor loss_of(const at::Tensor& logits, const LabeledTokens& texts, std::span<const int64_t> places) {
+  std::vector<int64_t> labels;
+  for (const int64_t place : places) labels.push_back(texts.labels[place]);
+  return at::cross_entropy_loss(logits, at::tensor(labels, at::kLong).to(logits.device(), kAhead), {},
+                                at::Reduction::Sum);
+}
 
 }  // namespace
 
@@ -72,13 +83,13 @@ at::Tensor TrainedClassifier::logits(const LabeledTokens& texts, std::span<const
   // Where nothing of the module is trained, nothing of it is kept for the backward pass.
   const at::Tensor hidden = [&] {
     at::AutoGradMode gradients(at::GradMode::is_enabled() && !module_.parameters().empty());
-    Batch batch{.tokens = ids.to(device)};
+    Batch batch{.tokens = ids.to(device, kAhead)};
     if (module_.family().is_encoder()) batch.lengths = last + 1;
-    if (types.defined()) batch.types = types.to(device);
+    if (types.defined()) batch.types = types.to(device, kAhead);
     return module_.hidden(batch);
   }();
-  const at::Tensor rows = at::arange(count, last.options()).to(device);
-  const at::Tensor at_row = head.row == ReadRow::kLast ? last.to(device) : at::zeros_like(rows);
+  const at::Tensor rows = at::arange(count, last.options().device(device));
+  const at::Tensor at_row = head.row == ReadRow::kLast ? last.to(device, kAhead) : at::zeros_like(rows);
   at::Tensor x = hidden.index({rows, at_row}).to(sum_type(hidden.scalar_type()));
   const auto product = [&](std::string_view name) {
     const std::string full(name);
@@ -93,10 +104,7 @@ at::Tensor TrainedClassifier::logits(const LabeledTokens& texts, std::span<const
 }
 
 at::Tensor TrainedClassifier::loss(const LabeledTokens& texts, std::span<const int64_t> places) const {
-  std::vector<int64_t> labels;
-  for (const int64_t place : places) labels.push_back(texts.labels[place]);
-  const at::Tensor x = logits(texts, places);
-  return at::cross_entropy_loss(x, at::tensor(labels, at::kLong).to(x.device()), {}, at::Reduction::Sum);
+  return loss_of(logits(texts, places), texts, places);
 }
 
 std::optional<TrainedClassifier::Judged> TrainedClassifier::judge(const LabeledTokens& texts,
@@ -114,11 +122,8 @@ std::optional<TrainedClassifier::Judged> TrainedClassifier::judge(const LabeledT
     if (interrupted()) return {};
     const auto part =
         std::span(places).subspan(begin, std::min(places.size() - begin, static_cast<size_t>(batch)));
-    std::vector<int64_t> labels;
-    for (const int64_t place : part) labels.push_back(texts.labels[place]);
     const at::Tensor x = logits(texts, part);
-    sum += at::cross_entropy_loss(x, at::tensor(labels, at::kLong).to(x.device()), {}, at::Reduction::Sum)
-               .to(at::kDouble);
+    sum += loss_of(x, texts, part).to(at::kDouble);
     taken.push_back(x.argmax(1));
   }
   const at::Tensor chosen = at::cat(taken).cpu();

@@ -69,6 +69,8 @@ class ClassifierRun {
   void keep_best();
   int64_t last_step() const { return recipe_.epochs * steps_an_epoch_; }
   int64_t texts_done() const;
+  /// A GPU is kept busy by more texts than fit a processor's cache.
+  int64_t judged_at_once() const { return module_.options().device.is_cuda() ? 512 : 64; }
 
   Module& module_;
   TrainedClassifier& classifier_;
@@ -184,7 +186,7 @@ void ClassifierRun::flush(const Scores& scores) {
 
 bool ClassifierRun::score(int64_t epoch, Scores& scores) {
   if (scores_.texts == nullptr) return true;
-  const auto judged = classifier_.judge(*scores_.texts, std::max<int64_t>(64, recipe_.micro_batch));
+  const auto judged = classifier_.judge(*scores_.texts, std::max(judged_at_once(), recipe_.micro_batch));
   if (!judged) return false;
   ThreadPool alone(1);
   scores = {{"epoch", static_cast<double>(epoch)}, {"loss", judged->loss}};

@@ -57,7 +57,8 @@ inline int64_t peak_device_memory([[maybe_unused]] const at::Device& device) {
 /// An operator that this release may lack.
 class Operator {
  public:
-  explicit Operator(const char* name) : handle_(c10::Dispatcher::singleton().findSchema({name, ""})) {}
+  explicit Operator(const char* name, const char* overload = "")
+      : handle_(c10::Dispatcher::singleton().findSchema({name, overload})) {}
 
   bool exists() const { return handle_.has_value(); }
 

@@ -94,7 +94,7 @@ at::Tensor without_padding(const at::Tensor& rows, const at::Tensor& lengths) {
   if (!lengths.defined()) return rows;
   const at::Tensor place =
       at::arange(rows.size(1), at::TensorOptions().dtype(at::kLong).device(rows.device()));
-  return rows.masked_fill((place >= lengths.to(rows.device()).unsqueeze(1)).unsqueeze(-1), 0.0);
+  return rows.masked_fill((place >= lengths.to(rows.device(), true).unsqueeze(1)).unsqueeze(-1), 0.0);
 }
 
 at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
@@ -155,14 +155,14 @@ at::Tensor Module::logits(const at::Tensor& hidden, Mode mode) const {
 at::Tensor Module::next_token_loss(const at::Tensor& hidden, const at::Tensor& targets,
                                    const at::Tensor& weights) const {
   return cross_entropy(flat(impl_->head_rows(hidden, false)), impl_->head_matrix(false),
-                       targets.reshape({-1}).to(hidden.device()), mean_weights(weights, hidden), 0,
+                       targets.reshape({-1}).to(hidden.device(), true), mean_weights(weights, hidden), 0,
                        impl_->config.logit_cap);
 }
 
 at::Tensor Module::token_losses(const at::Tensor& hidden, const at::Tensor& targets, Mode mode) const {
   const bool teacher = mode == Mode::kTeacher;
   return row_losses(flat(impl_->head_rows(hidden, teacher)), impl_->head_matrix(teacher),
-                    targets.reshape({-1}).to(hidden.device()), 0, impl_->config.logit_cap)
+                    targets.reshape({-1}).to(hidden.device(), true), 0, impl_->config.logit_cap)
       .view(targets.sizes());
 }
 

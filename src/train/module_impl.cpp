@@ -343,7 +343,7 @@ Pass Module::Impl::pass(const Batch& batch) const {
   if (family->positions == PositionKind::kRotary) {
     const RopeFrequencies frequencies = rope_frequencies(config);
     const at::Tensor inverse =
-        at::tensor(at::ArrayRef<double>(frequencies.inverse), at::kDouble).to(options.device);
+        at::tensor(at::ArrayRef<double>(frequencies.inverse), at::kDouble).to(options.device, true);
     const at::Tensor angle = pass.documents->positions().to(at::kDouble).unsqueeze(-1) * inverse;
     pass.rotary = RotaryTable{(angle.cos() * frequencies.factor).to(sums()),
                               (angle.sin() * frequencies.factor).to(sums())};
@@ -404,7 +404,7 @@ at::Tensor Module::Impl::distance_bias(bool with_teacher) const {
   std::vector<int64_t> rows;
   for (int64_t distance = -buckets.most; distance <= buckets.most; ++distance)
     rows.push_back(buckets.of(distance));
-  const at::Tensor index = at::tensor(at::ArrayRef<int64_t>(rows), at::kLong).to(options.device);
+  const at::Tensor index = at::tensor(at::ArrayRef<int64_t>(rows), at::kLong).to(options.device, true);
   return relative_bias.weight.value(with_teacher).to(options.device, sums()).index_select(0, index).t();
 }
 

@@ -17,6 +17,16 @@ std::vector<at::Tensor> gradients_of(const std::vector<at::Tensor>& parameters) 
   return gradients;
 }
 
+/// Some kernels for a whole list of tensors, where this libtorch has them; else one each.
+void scale_all(std::vector<at::Tensor>& tensors, const at::Tensor& factor) {
+  static const compat::Operator together("aten::_foreach_mul_", "Tensor");
+  if (factor.is_cuda() && together.exists()) {
+    together({{"self", tensors}, {"other", factor}});
+    return;
+  }
+  for (at::Tensor& tensor : tensors) tensor.mul_(factor);
+}
+
 /// One kernel for a whole list of tensors, where this libtorch has it for CUDA. The step count is a tensor
 /// there; one stands for all parameters.
 bool fused_step(std::vector<at::Tensor>& parameters, const std::vector<at::Tensor>& gradients,
@@ -72,7 +82,7 @@ at::Tensor AdamW::clip_gradients(double maximum) {
   const at::Tensor norm = at::linalg_vector_norm(at::stack(at::_foreach_norm(gradients, 2)), 2);
   if (maximum > 0) {
     const at::Tensor scale = at::clamp_max(maximum / (norm + 1e-6), 1.0);
-    for (at::Tensor& gradient : gradients) gradient.mul_(scale);
+    scale_all(gradients, scale);
   }
   return norm;
 }

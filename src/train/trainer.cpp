@@ -196,8 +196,8 @@ RowBatch Runner::without_spans(const at::Tensor& texts, int64_t first) const {
   }
   const at::Device device = module_.options().device;
   RowBatch result;
-  result.batch.source = sources.to(device).to(at::kLong);
-  result.targets = targets.to(device).to(at::kLong);
+  result.batch.source = sources.to(device, /*non_blocking=*/true).to(at::kLong);
+  result.targets = targets.to(device, /*non_blocking=*/true).to(at::kLong);
   result.batch.tokens = at::cat({at::full({count, 1}, tokens.start, result.targets.options()),
                                  result.targets.narrow(1, 0, shape.target() - 1)},
                                 1);
@@ -219,10 +219,11 @@ RowBatch Runner::encoder_rows(const Phase& phase, int64_t first, const at::Tenso
     }
   }
   const at::Device device = module_.options().device;
-  RowBatch result{.batch = {.tokens = ids.narrow(1, 0, context).to(device, at::kLong)}};
+  RowBatch result{
+      .batch = {.tokens = ids.narrow(1, 0, context).to(device, at::kLong, /*non_blocking=*/true)}};
   if (phase.objective == Objective::kMasked) {
-    result.masked = at::tensor(places, at::kLong).to(device);
-    result.targets = at::tensor(wanted, at::kLong).to(device);
+    result.masked = at::tensor(places, at::kLong).to(device, /*non_blocking=*/true);
+    result.targets = at::tensor(wanted, at::kLong).to(device, /*non_blocking=*/true);
   }
   return result;
 }

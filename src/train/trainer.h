@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
+#include "evaluate/masking.h"
 #include "evaluate/spans.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/evaluation.h"
 #include "train/log.h"
-#include "train/masking.h"
 #include "train/module.h"
 #include "train/optimizer.h"
 #include "train/schedule.h"

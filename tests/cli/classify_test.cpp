@@ -111,6 +111,65 @@ TEST_F(ClassifierProgram, LinearizesAsItTrainsAndTrainsWhatIsAsked) {
   EXPECT_EQ(Model::open(path("pairs"))->config().labels, (std::vector<std::string>{"x", "y"}));
 }
 
+TEST_F(ClassifierProgram, IsCheckedMeasuredQuantizedAndMerged) {
+  nlohmann::json config = read_json(path("config.json"));
+  config["intermediate_size"] = 64;  // whole groups of 32
+  write_file(path("wide.json"), config.dump());
+  std::vector<std::string> made = pretrain({"--tokens", "32", "-o", path("wide")});
+  made[2] = path("wide.json");
+  ASSERT_EQ(run_train(made).status, 0);
+  const std::vector<std::string> task = {"--task", path("sst2-train.jsonl"), "--epochs", "1", "--threads",
+                                         "1"};
+  const auto tuned = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"finetune", path("wide")});
+    more.insert(more.end(), task.begin(), task.end());
+    const Outcome outcome = run_train(more);
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+  };
+  tuned({"-o", path("whole")});
+  tuned({"--method", "relu", "--set", "group=4", "-o", path("linear")});
+  for (const char* folder : {"whole", "linear"}) {
+    const Outcome checked = run_linnet({"check", path(folder)});
+    EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
+    EXPECT_THAT(checked.out, HasSubstr("causality"));
+    const Outcome measured = run_linnet(
+        {"bench", path(folder), "--prefill-tokens", "8", "--windows", "1", "--json", path("bench.json")});
+    EXPECT_EQ(measured.status, 0) << measured.err;
+    EXPECT_GT(read_json(path("bench.json"))["encode"][0]["sequences_per_second"], 0);
+    const Outcome inspected = run_linnet({"inspect", path(folder)});
+    EXPECT_EQ(inspected.status, 0) << inspected.out;
+    EXPECT_THAT(inspected.out, HasSubstr("LlamaForSequenceClassification"));
+  }
+  const auto answers = [&](const std::string& folder) {
+    const Outcome outcome = run_linnet({"classify", folder, "--task", path("sst2-train.jsonl"), "--json",
+                                        path("scores.json"), "--dtype", "float32"});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    return read_json(path("scores.json"))["scores"]["loss"].get<double>();
+  };
+  const double loss = answers(path("whole"));
+  const Outcome turned = run_linnet({"quantize", path("whole"), "-o", path("int8")});
+  ASSERT_EQ(turned.status, 0) << turned.err;
+  EXPECT_NEAR(answers(path("int8")), loss, 0.05);
+  const auto written = Model::open(path("int8"));
+  EXPECT_TRUE(written->is_quantized());
+  EXPECT_EQ(written->head_tensor("score", "weight")->type, DType::kF32);
+  EXPECT_EQ(read_json(path("int8/config.json"))["quantization_config"]["ignore"], nlohmann::json({"score"}));
+  // A LoRA of the language model, on the classifier as its base.
+  std::vector<std::string> lora = {"finetune", path("wide"), "--train", "lora",   "--lora-rank",
+                                   "2",        "--lr",       "1e-1",    "--data", text(),
+                                   "--tokens", "64",         "--batch", "2",      "--context",
+                                   "16",       "--threads",  "1",       "-o",     path("lora")};
+  ASSERT_EQ(run_train(lora).status, 0);
+  const Outcome merged = run_linnet({"merge", path("lora"), "--base", path("whole"), "-o", path("merged")});
+  ASSERT_EQ(merged.status, 0) << merged.err;
+  EXPECT_NE(answers(path("merged")), loss);
+  expect_refused(
+      {{"quantize", path("whole"), "--valid", text(), "-o", path("out")}, "--valid: given for a classifier"},
+      run_linnet({"quantize", path("whole"), "--valid", text(), "-o", path("out")}));
+  expect_refused({{}, "--contexts: given, and this is a classifier"},
+                 run_linnet({"bench", path("whole"), "--contexts", "8"}));
+}
+
 TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
   ASSERT_EQ(run_train(sst2({"--epochs", "1", "-o", path("done")})).status, 0);
   write_file(path("sst2-odd.jsonl"), R"({"sentence": "a", "label": 7})");

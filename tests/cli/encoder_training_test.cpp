@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "base/file.h"
 #include "base/json.h"
 #include "tests/cli/training_program.h"
@@ -53,6 +55,25 @@ TEST_F(EncoderTraining, LearnsMaskedTokensThenLinearAttentionThenMore) {
   EXPECT_EQ(run_linnet({"embed", path("whole"), "a b", "--pooling", "mean"}).status, 0);
 }
 
+TEST_F(EncoderTraining, PerplexityIsTheLossOfMaskedTokensThatTrainingLowers) {
+  const auto trained = [&](const char* tokens, const char* out) {
+    const Outcome outcome = train({"pretrain", "--config", path("bert.json"), "--tokenizer", path("words")},
+                                  {"--data", text(), "--tokens", tokens, "--lr", "1e-2", "-o", path(out)});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    const Outcome scored =
+        run_linnet({"perplexity", path(out), text(), "--window", "12", "--json", path("score.json")});
+    EXPECT_EQ(scored.status, 0) << scored.err;
+    EXPECT_THAT(scored.out, HasSubstr("masked_nats"));
+    return read_json(path("score.json"));
+  };
+  const nlohmann::json before = trained("0", "fresh"), after = trained("960", "more");
+  EXPECT_LT(after["masked_nats"], before["masked_nats"]);
+  EXPECT_NEAR(before["masked_nats"], std::log(64), 0.2);  // of 64 tokens that look alike
+  EXPECT_NEAR(after["masked_perplexity"], std::exp(after["masked_nats"].get<double>()), 1e-6);
+  EXPECT_EQ(before["masked_tokens"], after["masked_tokens"]);
+  EXPECT_GT(before["texts"], 2);
+}
+
 TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
   const std::vector<std::string> pretrain = {
       "pretrain", "--config", path("bert.json"), "--data", text(), "--tokens", "96", "-o", path("out")};
@@ -68,6 +89,10 @@ TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
   for (const char* file : {"config.json", "model.safetensors"})
     fs::copy_file(golden / file, fs::path(path("headless")) / file);
   fs::copy_file(path("words/vocab.txt"), path("headless/vocab.txt"));
+  ASSERT_EQ(train({"pretrain", "--config", path("bert.json"), "--tokenizer", path("words")},
+                  {"--data", text(), "--tokens", "48", "-o", path("base")})
+                .status,
+            0);
   const BadRow rows[] = {
       {with(pretrain, {"--tokenizer", path("words"), "--valid", valid()}),
        "--valid: given, and bert is an encoder"},
@@ -79,6 +104,11 @@ TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
        "bert is an encoder, which predicts no next token"},
       {{"finetune", path("headless"), "--data", text(), "--tokens", "96", "-o", path("out")},
        "has no head that predicts tokens"},
+      {{"perplexity", path("headless"), text()}, "has no head that predicts tokens"},
+      {{"perplexity", path("base"), text(), "--window", "65"}, "--window: 65, expected 3 to 64 tokens"},
+      {{"perplexity", path("base"), text(), "--stride", "4", "--window", "20"},
+       "--stride: given for bert, an encoder, of which masked tokens are scored"},
+      {{"perplexity", path("base"), text(), "--state-type", "bf16"}, "--state-type: given for bert"},
   };
   for (const BadRow& row : rows) {
     const Outcome outcome = run_linnet(row.arguments);

@@ -8,11 +8,11 @@
 #include <set>
 
 #include "base/error.h"
+#include "evaluate/masked_meter.h"
 #include "format/safetensors.h"
 #include "model/encoder.h"
 #include "model/teacher.h"
 #include "tests/train/random_rows.h"
-#include "train/masking.h"
 #include "train/module.h"
 #include "train/optimizer.h"
 #include "train/weights.h"
@@ -92,6 +92,33 @@ TEST_P(EncoderModule, RowsAndLogitsAreTransformersWhateverPaddingStandsBehind) {
   } else {
     EXPECT_THROW(module.logits(expected), Error);
   }
+}
+
+TEST_P(EncoderModule, TheRuntimesMaskedLossIsTransformers) {
+  const File file(folder());
+  if (!file.has("labels")) return;
+  const auto numbers_of = [&](const char* name) {
+    const at::Tensor ids = file.ids(name).to(at::kInt);
+    return std::vector<int32_t>(ids.data_ptr<int32_t>(), ids.data_ptr<int32_t>() + ids.numel());
+  };
+  MaskedText text{.tokens = numbers_of("masked_ids"), .types = numbers_of("token_type_ids")};
+  const std::vector<int32_t> labels = numbers_of("labels");
+  for (size_t i = 0; i < labels.size(); ++i) {
+    if (labels[i] < 0) continue;
+    text.places.push_back(static_cast<int64_t>(i));
+    text.wanted.push_back(labels[i]);
+  }
+  const auto model = Model::open(folder());
+  if (model->config().token_types < 2) text.types.clear();
+  ThreadPool pool(1);
+  const auto encoder = Encoder::make(model, {}, pool);
+  // Beside another text, whose tokens are asked for too.
+  const std::vector<MaskedText> two{{.tokens = text.wanted, .places = {0}, .wanted = {1}}, text};
+  const std::vector<double> losses = masked_losses(*encoder, model->config().vocabulary, two, pool);
+  ASSERT_EQ(losses.size(), text.places.size() + 1);
+  double mean = 0;
+  for (size_t i = 1; i < losses.size(); ++i) mean += losses[i] / static_cast<double>(text.places.size());
+  EXPECT_NEAR(mean, file.numbers("losses", at::kDouble)[0].item<double>(), 1e-5);
 }
 
 TEST_P(EncoderModule, GradientsAndTenStepsOfAdamWAreTransformers) {

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "tests/train/gradients.h"
+#include "train/attention/branches.h"
 #include "tests/train/random_rows.h"
 #include "train/loss.h"
 #include "train/ops.h"
@@ -78,6 +79,23 @@ TEST(Gradients, OfTapsThatLookAheadAreDifferences) {
       check_attention(json, 9, {}, 2, future);
       check_attention(json, 9, documents, 1, future);
     }
+  }
+}
+
+TEST(Gradients, OfAllTapsAtOnceAreThoseOfOneByOne) {
+  auto generator = at::detail::createCPUGenerator(7);
+  for (const int64_t taps : {1, 6}) {
+    const at::Tensor out = random_tensor({2, 3, 2, 2, 4, 5}, generator),
+                     padded = random_tensor({2, 3, 2 * 4 + taps - 1, 5}, generator),
+                     w = random_tensor({2, 1, 1, 2, 1, taps, 5}, generator);
+    for (const bool at_once : {false, true})
+      check_gradients(
+          [&](const Tensors& in) {
+            return at_once ? convolve_at_once(in[0], in[1], in[2])
+                           : convolve_by_taps(in[0], in[1], in[2], {});
+          },
+          {out, padded, w}, {"out", "padded", "w"}, at_once ? "at once" : "by taps");
+    EXPECT_LT(relative_error(convolve_at_once(out, padded, w), convolve_by_taps(out, padded, w, {})), 1e-12);
   }
 }
 

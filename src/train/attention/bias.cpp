@@ -11,7 +11,7 @@ at::Tensor bias_at(const at::Tensor& bias, const at::Tensor& distances) {
   const int64_t reach = bias.size(1) / 2;
   auto shape = distances.sizes().vec();
   shape.insert(shape.begin(), bias.size(0));
-  return bias.index_select(1, (distances.clamp(-reach, reach) + reach).flatten().to(bias.device()))
+  return bias.index_select(1, (distances.clamp(-reach, reach) + reach).flatten().to(bias.device(), true))
       .view(shape);
 }
 

@@ -31,6 +31,14 @@ at::Tensor mix(const LocalOutput& local, const SummaryRead& read, const at::Tens
 at::Tensor convolve(at::Tensor out, const at::Tensor& v, const at::Tensor& taps, const GroupLayout& layout,
                     int64_t ahead = 0);
 
+/// Both ways in which convolve() does it: out [G, B, groups, R, C, e], w [G, 1, 1, R, 1, K, e] and values
+/// padded [G, B, groups · C + K − 1, e]. `place` [B or 1, groups, C]: in the documents; undefined: there is
+/// one.
+at::Tensor convolve_by_taps(const at::Tensor& out, const at::Tensor& padded, const at::Tensor& w,
+                            const at::Tensor& place);
+/// A dozen operations however many taps: what a GPU waits for in short rows.
+at::Tensor convolve_at_once(const at::Tensor& out, const at::Tensor& padded, const at::Tensor& w);
+
 /// [G, B, groups, R · C, e] -> [B, n, H, e] as `type`.
 at::Tensor restore(const at::Tensor& out, const GroupLayout& layout, int64_t length, int64_t heads,
                    at::ScalarType type);

@@ -144,7 +144,7 @@ at::Tensor first_tokens(const at::Tensor& x, const Blocks& blocks, int64_t sinks
 at::Tensor turned(const at::Tensor& keys, const at::Tensor& by, const Rotation& sinks) {
   const at::Tensor angle =
       by.to(at::kDouble) *
-      at::tensor(at::ArrayRef<double>(sinks.inverse_frequencies), at::kDouble).to(by.device());
+      at::tensor(at::ArrayRef<double>(sinks.inverse_frequencies), at::kDouble).to(by.device(), true);
   const auto type = sum_type(keys.scalar_type());
   return rotate(keys, angle.cos().to(type), angle.sin().to(type));
 }

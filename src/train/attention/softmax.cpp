@@ -170,7 +170,7 @@ at::Tensor biased(const Rows& rows, const Documents& documents, int64_t window, 
   at::Tensor hidden = distance > 0;
   if (window > 0) hidden = hidden.logical_or(distance <= -window);
   if (!documents.one_each()) {
-    const at::Tensor starts = documents.starts_cpu().to(rows.q.device());  // [B, n]
+    const at::Tensor starts = documents.starts_cpu().to(rows.q.device(), true);  // [B, n]
     hidden = hidden.logical_or(place < starts.unsqueeze(-1)).unsqueeze(1);
   }
   const at::Tensor q = rows.q * (1.0 / std::sqrt(static_cast<double>(rows.q.size(3))));

@@ -1,11 +1,13 @@
-#include "train/masking.h"
+#include "evaluate/masking.h"
 
 #include <fmt/format.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "base/random.h"
 
-namespace linnet::train {
+namespace linnet {
 namespace {
 
 constexpr double kChosen = 0.15, kMasked = 0.8, kReplaced = 0.1;
@@ -28,6 +30,16 @@ EncoderTokens EncoderTokens::of(const Tokenizer& tokenizer, const std::string& w
   return special;
 }
 
+void EncoderTokens::require_mask(const std::string& where) const {
+  if (mask < 0) throw Error(where, "has no mask token", "[MASK] or <mask> among its special tokens");
+}
+
+void EncoderTokens::check_window(int64_t tokens, int64_t longest, const std::string& where) {
+  if (tokens < 3 || tokens > longest)
+    throw Error(where, fmt::format("{}", tokens),
+                fmt::format("3 to {} tokens, of which two frame a text", longest));
+}
+
 void frame(std::span<int32_t> tokens, const EncoderTokens& special) {
   if (tokens.empty()) return;
   tokens.back() = special.separator;
@@ -36,8 +48,7 @@ void frame(std::span<int32_t> tokens, const EncoderTokens& special) {
 
 std::vector<int64_t> mask_tokens(std::span<int32_t> tokens, const EncoderTokens& special, uint64_t seed,
                                  int64_t row) {
-  if (special.mask < 0)
-    throw Error("tokenizer", "has no mask token", "[MASK] or <mask> among its special tokens");
+  special.require_mask("tokenizer");
   const uint64_t of_row = static_cast<uint64_t>(row) << 32;
   const auto is_special = [&](int32_t id) { return id == special.first || id == special.separator; };
   std::vector<int64_t> places, open;
@@ -62,4 +73,22 @@ std::vector<int64_t> mask_tokens(std::span<int32_t> tokens, const EncoderTokens&
   return places;
 }
 
-}  // namespace linnet::train
+std::vector<MaskedText> masked_texts(std::span<const int32_t> document, const EncoderTokens& special,
+                                     int64_t window, int64_t first) {
+  std::vector<MaskedText> texts;
+  for (auto left = document; !left.empty();) {
+    const auto piece = left.first(std::min(left.size(), static_cast<size_t>(window) - 2));
+    left = left.subspan(piece.size());
+    MaskedText text;
+    text.tokens.push_back(special.first);
+    text.tokens.insert(text.tokens.end(), piece.begin(), piece.end());
+    text.tokens.push_back(special.separator);
+    const std::vector<int32_t> before = text.tokens;
+    text.places = mask_tokens(text.tokens, special, 0, first + std::ssize(texts));
+    for (const int64_t place : text.places) text.wanted.push_back(before[static_cast<size_t>(place)]);
+    texts.push_back(std::move(text));
+  }
+  return texts;
+}
+
+}  // namespace linnet
