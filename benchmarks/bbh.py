@@ -1,6 +1,6 @@
 """Multi-step reasoning under speculation: BBH's chain-of-thought prompts continued with and without guesses.
 
-bbh.py LINNET PROMPTS TESTS MODEL… [--speculative lookup] [--examples 3] [--tokens 160] [--threads 2] [--jobs 1] [--markdown FILE]
+bbh.py LINNET PROMPTS TESTS MODEL… [--speculative lookup] [--examples 3] [--tokens 160] [--threads 2] [--jobs 1] [--markdown FILE] [--json FILE]
 
 PROMPTS holds a record a task (`task`, `prompt`: three worked examples), TESTS a record an example (`task`, `input`,
 `target`), .jsonl or .jsonl.xz. Every task's examples are asked one after another, so that the worked examples are read
@@ -82,14 +82,15 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="tasks at once; more than one disturb each other's times")
     parser.add_argument("--tasks", help="of these names alone, separated by commas")
     parser.add_argument("--markdown", help="write the tables to this file too")
+    parser.add_argument("--json", help="write each model's rows to this file")
     options = parser.parse_args()
     tasks = prompts_by_task(options)
     if options.tasks: tasks = {name: tasks[name] for name in options.tasks.split(",")}
     head = ("| task | examples | right | tokens | tokens a step | nodes a step | right at depth 1 | times plain | same text |\n"
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    text = ""
+    text, results = "", {}
     for model in options.models:
-        rows = {}
+        rows = results[model] = {}
         with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
             runs = {name: pool.submit(run_task, options, model, prompts, os.path.join(folder, name))
                     for name, prompts in sorted(tasks.items())}
@@ -102,6 +103,8 @@ def main():
         if options.markdown:
             with open(options.markdown, "w", encoding="utf-8") as out: out.write(text)
     print("\n" + text)
+    if options.json:
+        with open(options.json, "w", encoding="utf-8") as out: json.dump(results, out, indent=1)
 
 
 if __name__ == "__main__": main()
