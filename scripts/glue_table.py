@@ -90,16 +90,33 @@ class Job:
         return self.needs is None
 
 
+def bert_frame(ids):
+    return {"type": "BertProcessing", "cls": ["[CLS]", ids["[CLS]"]], "sep": ["[SEP]", ids["[SEP]"]]}
+
+
+def t5_frame(ids):
+    def text(which):
+        return [{"Sequence": {"id": which, "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}]
+    return {"type": "TemplateProcessing", "single": text("A"), "pair": text("A") + text("B"),
+            "special_tokens": {"</s>": {"id": "</s>", "ids": [ids["</s>"]], "tokens": ["</s>"]}}}
+
+
+# What a family's "frame" adds to a decoder's tokenizer, special tokens behind the others' ids and what stands around a text:
+# an encoder's [CLS] and [SEP], with [PAD] and [MASK]; T5's padding, end token and sentinels.
+FRAMES = {"bert": (["[CLS]", "[SEP]", "[PAD]", "[MASK]"], bert_frame),
+          "t5": (["<pad>", "</s>"] + [f"<extra_id_{i}>" for i in range(100)], t5_frame)}
+
+
 def tokenizer_of(args, family, row):
-    """The family's tokenizer; with the "frame" of an encoder: [CLS] before a text, [SEP] behind it, [PAD] and [MASK]."""
-    if not row.get("frame"):
+    if "frame" not in row:
         return row["tokenizer"]
+    names, frame = FRAMES[row["frame"]]
     tokenizer = json.loads((pathlib.Path(row["tokenizer"]) / "tokenizer.json").read_text(encoding="utf-8"))
-    first = len(tokenizer["model"]["vocab"])
-    for place, name in enumerate(("[CLS]", "[SEP]", "[PAD]", "[MASK]")):
-        tokenizer["added_tokens"].append({"id": first + place, "content": name, "single_word": False, "lstrip": False,
+    ids = {name: len(tokenizer["model"]["vocab"]) + place for place, name in enumerate(names)}
+    for name, token in ids.items():
+        tokenizer["added_tokens"].append({"id": token, "content": name, "single_word": False, "lstrip": False,
                                           "rstrip": False, "normalized": False, "special": True})
-    tokenizer["post_processor"] = {"type": "BertProcessing", "cls": ["[CLS]", first], "sep": ["[SEP]", first + 1]}
+    tokenizer["post_processor"] = frame(ids)
     folder = args.out / "models" / (family + "-tokenizer")
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")

@@ -7,8 +7,10 @@ One folder a family, written by transformers' NAMEForSequenceClassification, plu
     input_ids [texts, longest] int64      filled up on the right with the pad token
     lengths [texts] int64
     types [texts, longest] int64          kinds of tokens, where the family has two
+                                          of T5 the end token stands behind each text, and nowhere else
     labels [texts] int64
     logits [texts, labels] float32
+    gradient.NAME                         of the mean cross-entropy of all texts, by the tensor's name in the folder, of T5
     losses [10] float64                   mean cross-entropy of texts 4i … 4i + 3 (modulo texts) before step i of AdamW
 
 metadata: the optimizer's numbers and the versions. Nothing is dropped out.
@@ -23,6 +25,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+END = 2  # of T5's texts
 VOCABULARY, TEXTS, LONGEST, PAD, BATCH, STEPS = 160, 12, 20, 0, 4, 10
 OPTIMIZER = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0}
 LABELS = ["bad", "middling", "good"]
@@ -46,16 +49,21 @@ MODELS = {
     "gpt-neox": lambda: classifier("GPTNeoX", **SIZES, intermediate_size=48, rotary_pct=0.5, bos_token_id=1,
                                    eos_token_id=2, hidden_dropout=0.0, attention_dropout=0.0,
                                    classifier_dropout=0.0),
+    "t5": lambda: classifier("T5", d_model=32, d_kv=10, num_heads=3, d_ff=44, num_layers=2, num_decoder_layers=1,
+                             relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=0.0,
+                             feed_forward_proj="gated-gelu", eos_token_id=END, decoder_start_token_id=PAD),
     "bert": lambda: classifier("Bert", **SIZES, intermediate_size=48, **NO_DROPOUT),
     "roberta": lambda: classifier("Roberta", **SIZES | {"max_position_embeddings": 66}, intermediate_size=48,
                                   type_vocab_size=1, **NO_DROPOUT),
 }
+SEEDS = ["bert", "gpt-neox", "gpt2", "llama", "roberta", "t5"]  # a model's is its place
 # Kinds of tokens: of a text's second half 1.
 TYPED = {"bert"}
+WITH_GRADIENTS = {"t5"}  # of two stacks
 
 
 def make(name, out):
-    torch.manual_seed(sorted(MODELS).index(name))
+    torch.manual_seed(SEEDS.index(name))
     model = MODELS[name]().float()
     folder = out / name
     shutil.rmtree(folder, ignore_errors=True)
@@ -65,6 +73,8 @@ def make(name, out):
     ids = torch.full((TEXTS, LONGEST), model.config.pad_token_id)
     for row, length in enumerate(lengths):
         ids[row, :length] = torch.randint(3, VOCABULARY, (int(length),))
+        if name == "t5":
+            ids[row, length - 1] = END
     mask = (torch.arange(LONGEST)[None, :] < lengths[:, None]).long()
     types = (torch.arange(LONGEST)[None, :] >= lengths[:, None] // 2).long() * mask
     more = (lambda rows: {"token_type_ids": types[rows]}) if name in TYPED else lambda rows: {}
@@ -72,6 +82,10 @@ def make(name, out):
     model.eval()
     with torch.no_grad():
         logits = model(input_ids=ids, attention_mask=mask, **more(slice(None))).logits
+    gradients = {}
+    if name in WITH_GRADIENTS:
+        model(input_ids=ids, attention_mask=mask, labels=labels, **more(slice(None))).loss.backward()
+        gradients = {f"gradient.{key}": value.grad.clone() for key, value in model.named_parameters()}
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZER["learning_rate"],
                                   betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]), eps=OPTIMIZER["epsilon"],
@@ -85,7 +99,7 @@ def make(name, out):
         optimizer.step()
         losses.append(loss.item())
     kinds = {"types": types} if name in TYPED else {}
-    save_file(kinds | {"input_ids": ids, "lengths": lengths, "labels": labels, "logits": logits.float().contiguous(),
+    save_file(kinds | gradients | {"input_ids": ids, "lengths": lengths, "labels": labels, "logits": logits.float().contiguous(),
                "losses": torch.tensor(losses, dtype=torch.float64)}, folder / "golden.safetensors",
               {"optimizer": json.dumps(OPTIMIZER), "transformers": transformers.__version__,
                "torch": torch.__version__})

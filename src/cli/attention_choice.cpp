@@ -85,7 +85,35 @@ Stages stages_of(const CLI::App& app, const AttentionChoice& chosen, int layers,
   return stages;
 }
 
-std::vector<AttentionConfig> attention_of(const Stages& stages, const ModelConfig& config) {
+namespace {
+
+/// The cross-attention that goes with an attention of the stacks: the method itself where it is a summary and
+/// nothing else, else Hedgehog's.
+nlohmann::json cross_of(const nlohmann::json& object) {
+  if (!object.is_object() || !object.contains("method")) return {{"method", "hedgehog"}};
+  const nlohmann::json plain = {{"method", object["method"]}};
+  try {
+    const AttentionConfig config = parse_layer_attention(plain, "cross");
+    if (!config.grows() && config.has_summary() && !config.has_local() && config.taps == 0) return plain;
+  } catch (const Error&) {  // a method of several rows
+  }
+  return {{"method", "hedgehog"}};
+}
+
+/// Of a model with an encoder each of its attentions has an object: where one is given, it is both stacks'.
+Stages of_stacks(Stages stages) {
+  for (auto& [option, object] : stages) {
+    const bool is_given =
+        object.contains("decoder") || object.contains("cross") || object.contains("encoder");
+    if (!is_given) object = {{"decoder", object}, {"cross", cross_of(object)}, {"encoder", object}};
+  }
+  return stages;
+}
+
+}  // namespace
+
+std::vector<AttentionConfig> attention_of(const Stages& given, const ModelConfig& config) {
+  const Stages stages = config.encoder_layers > 0 ? of_stacks(given) : given;
   try {
     return attention_over(config, stages.back().second, stages.back().first);
   } catch (const Error&) {

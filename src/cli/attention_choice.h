@@ -31,7 +31,9 @@ using Stages = std::vector<std::pair<const char*, nlohmann::json>>;
 /// Of --method or --attention (`otherwise`: neither), then of --set.
 Stages stages_of(const CLI::App& app, const AttentionChoice& chosen, int layers,
                  const nlohmann::json& otherwise);
-/// The last one's attention of each layer. Throws Error (where: the option to blame).
+/// The last one's attention of each layer, of all stacks. Of a model with an encoder an object without the
+/// keys of its attentions is both stacks', and cross-attention is the method itself where that is a summary
+/// and nothing else, else Hedgehog's. Throws Error (where: the option to blame).
 std::vector<AttentionConfig> attention_of(const Stages& stages, const ModelConfig& config);
 
 }  // namespace linnet::cli

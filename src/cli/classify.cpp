@@ -96,7 +96,7 @@ ExitStatus classify(const ClassifyOptions& options) {
     throw Error("--task", "given with other files", "labelled files alone: both as --task");
   if (options.files.empty() && !labeled)
     throw Error("FILE", "is missing", "texts, - for standard input, or --task");
-  const auto model = open_any_model(options);
+  const auto model = open_any_model(options, Stacks::kTwo);
   if (!model->config().is_classifier()) Classifier{*model};  // says so before texts are read
   const std::vector<LabeledText> texts = read_all(options);
   TextClassifier classifier(

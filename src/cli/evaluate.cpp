@@ -192,8 +192,9 @@ ExitStatus evaluate(const EvaluateOptions& options) {
                   fmt::format("given for {}, whose worked examples are texts", set.name),
                   "tasks of multiple choice");
   }
-  const auto model = open_any_model(options);
+  const auto model = open_any_model(options, Stacks::kTwo);
   if (model->config().is_classifier()) return evaluate_classifier(options, model);
+  require_one_stack(options, *model);
   if (by_head) Classifier{*model};  // says that it has no head
   Runtime runtime = make_runtime(options, {.slots = LikelihoodReader::kSlots}, model);
   std::optional<ChatTemplate> chat;

@@ -12,6 +12,7 @@
 #include "base/progress.h"
 #include "cli/finetune.h"
 #include "evaluate/classify.h"
+#include "model/teacher.h"
 #include "train/classifier.h"
 #include "train/output.h"
 
@@ -245,7 +246,7 @@ train::RunOptions task_run_options(const FinetuneOptions& options, const train::
       .seed = training.shared.seed};
   run.identity = {{"command", "finetune --task"},
                   {"model", model.weights_hash()},
-                  {"attention", to_json(module.attention())},
+                  {"attention", attention_object(module.config(), module.all_attention())},
                   {"train", options.train},
                   {"lora_rank", options.trainable.lora_rank},
                   {"lora_alpha", options.trainable.lora_alpha},
@@ -267,7 +268,7 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   const JsonResult json(training.shared);
   train::set_threads(training.shared.threads);
   const TaskTexts texts = read_task_texts(options);
-  const auto opened = open_any_model(training.shared);
+  const auto opened = open_any_model(training.shared, Stacks::kTwo);
   const Encoded encoded = encode_texts(options, *opened, texts);
   stop_if_interrupted();
   check_lora(training, options.train, opened->lora().has_value());
@@ -283,6 +284,7 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
     train::Trainable trainable = options.trainable;
     trainable.what = train::parse_train(options.train);
     trainable.seed = training.shared.seed;
+    refuse_lora(*opened, trainable);
     module.set_trainable(trainable);
   }
   train::TrainedClassifier classifier(module, *model, training.shared.seed, /*fresh=*/!goes_on);

@@ -45,29 +45,6 @@ Stages stages_of(const LinearizeOptions& options, int layers, bool spends) {
   return stages;
 }
 
-/// The cross-attention that goes with an attention of the stacks: the method itself where it is a summary and
-/// nothing else, else Hedgehog's.
-nlohmann::json cross_of(const nlohmann::json& object) {
-  if (!object.is_object() || !object.contains("method")) return {{"method", "hedgehog"}};
-  const nlohmann::json plain = {{"method", object["method"]}};
-  try {
-    const AttentionConfig config = parse_layer_attention(plain, "cross");
-    if (!config.grows() && config.has_summary() && !config.has_local() && config.taps == 0) return plain;
-  } catch (const Error&) {  // a method of several rows
-  }
-  return {{"method", "hedgehog"}};
-}
-
-/// Of a model with an encoder each of its attentions has an object: where one is given, it is both stacks'.
-Stages of_stacks(Stages stages) {
-  for (auto& [option, object] : stages) {
-    const bool is_given =
-        object.contains("decoder") || object.contains("cross") || object.contains("encoder");
-    if (!is_given) object = {{"decoder", object}, {"cross", cross_of(object)}, {"encoder", object}};
-  }
-  return stages;
-}
-
 /// Whether changes say how wide a window is, of all layers or of one.
 bool sets_windows(const nlohmann::json& changes) {
   const auto layers = changes.find("layers");
@@ -111,7 +88,7 @@ std::optional<std::vector<AttentionConfig>> chosen_attention(const LinearizeOpti
                  fmt::format("given for {}, whose windows are not bought", model->config().model_type),
                  "--method, --attention or --set");
     const Stages stages = stages_of(options, static_cast<int>(model->config().layers), false);
-    return attention_of(of_stacks(stages), model->config());
+    return attention_of(stages, model->config());
   }
   spending.state = state_of(options, *model);
   const Stages stages = stages_of(options, static_cast<int>(model->config().layers), !spending.state.empty());

@@ -257,13 +257,16 @@ std::shared_ptr<const Model> open_for_rows(const SharedOptions& options) {
   return model;
 }
 
+void require_one_stack(const SharedOptions& options, const Model& model) {
+  if (!model.encoder()) return;
+  throw Error(options.model,
+              fmt::format("{} has an encoder, which this command does not read", model.config().model_type),
+              "a model of a decoder alone");
+}
+
 std::shared_ptr<const Model> open_any_model(const SharedOptions& options, Stacks most) {
   auto model = Model::open(options.model, open_options(options));
-  if (model->encoder() && most == Stacks::kOne)
-    throw Error(
-        options.model,
-        fmt::format("{} has an encoder, which this command does not read", model->config().model_type),
-        "a model of a decoder alone");
+  if (most == Stacks::kOne) require_one_stack(options, *model);
   std::vector<std::string> unused = model->unused_tensors();
   std::erase_if(unused, is_buffer);
   if (!unused.empty())

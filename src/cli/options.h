@@ -110,7 +110,9 @@ enum class Stacks { kOne, kTwo };
 /// Opens MODEL so; one warning where weights in it are not used. Throws Error on one of two stacks where one
 /// is taken.
 std::shared_ptr<const Model> open_any_model(const SharedOptions& options, Stacks most = Stacks::kOne);
-/// The same; refuses a classifier, which has no head over the vocabulary.
+/// What Stacks::kOne asks for.
+void require_one_stack(const SharedOptions& options, const Model& model);
+/// open_any_model(); refuses a classifier, which has no head over the vocabulary.
 std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks most = Stacks::kOne);
 /// One whose rows are measured, with a head over the vocabulary or without: language models, and classifiers
 /// of a stack alone.

@@ -17,7 +17,8 @@
 namespace linnet {
 
 /// What makes tokens of a classifier's texts; `length` as in TextEncoder. Throws Error on an encoder whose
-/// tokenizer sets no special tokens around a text.
+/// tokenizer sets no special tokens around a text, and on a model of two stacks whose tokenizer sets no end
+/// token behind it.
 TextEncoder text_encoder(const Model& model, const Tokenizer& tokenizer, int64_t length);
 
 /// What a text is taken for.

@@ -408,6 +408,8 @@ constexpr Family t5(bool gated) {
   row.cross_v = "layer.1.EncDecAttention.v";
   row.cross_o = "layer.1.EncDecAttention.o";
   row.cross_attention = "layer.1.EncDecAttention.";
+  row.classifier = {ReadRow::kLast, "classification_head.dense", "classification_head.out_proj", true,
+                    "transformer."};
   row.feed_forward_norm = "layer.2.layer_norm";
   row.gate = gated ? "layer.2.DenseReluDense.wi_0" : "";
   row.up = gated ? "layer.2.DenseReluDense.wi_1" : "layer.2.DenseReluDense.wi";

@@ -75,7 +75,8 @@ struct ConfigDefaults {
   double theta = 10000, rotary_part = 1;
 };
 
-/// Of a classifier's final normed rows, the one that its head reads.
+/// Of a classifier's final normed rows, the one that its head reads. A model with an encoder has both stacks
+/// read the text, the decoder shifted by its start token.
 enum class ReadRow { kLast, kFirst };
 
 /// A classifier's head: logits = out(tanh(dense(row))), without `dense` out(row). Modules by their full
@@ -85,6 +86,9 @@ struct ClassifierHead {
   std::string_view dense;          // "": none
   std::string_view out = "score";  // "": the family has no classifiers
   bool biased = false;             // both
+  /// What transformers has before all names but the head's, where that is not Family::prefix: folders with it
+  /// are read too.
+  std::string_view prefix = {};
 };
 
 struct Family {

@@ -255,6 +255,7 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   if (names_a_classifier(fields, family)) {
     config.labels = labels_of(fields);
     config.tied_embeddings = true;  // no head over the vocabulary stands in its folder
+    config.head_scale = 1;
   }
   return config;
 }

@@ -17,10 +17,10 @@
 #include "base/log.h"
 #include "base/memory.h"
 #include "model/cuda_decoder.h"
-#include "model/encoder.h"
 #include "model/forward.h"
 #include "model/slot_file.h"
 #include "model/state_size.h"
+#include "model/whole_sequences.h"
 
 namespace linnet {
 namespace {
@@ -67,11 +67,10 @@ class DecoderOf final : public Decoder {
   void load(int slot, std::span<const std::byte> bytes) override;
 
  private:
-  using Memories = std::vector<std::shared_ptr<const Memory<T>>>;
   struct Slot {
     int64_t length = 0;
     std::vector<std::unique_ptr<State<T>>> layers;
-    Memories memories;  // a layer each; none until a source was read
+    Memories<T> memories;  // none until a source was read
   };
   /// A branch of the last step, for commit.
   struct Stepped {
@@ -89,17 +88,18 @@ class DecoderOf final : public Decoder {
     if (encoder_ && options_.source.empty())
       throw Error(model_->folder().string(), "has an encoder, whose memory is not saved", "a decoder alone");
   }
-  Memories memories_of(std::span<const int32_t> source);
+  /// What the layers remember of a source.
+  Memories<T> read(std::span<const int32_t> source);
 
   std::shared_ptr<const Model> model_;
   Options options_;
   ThreadPool& pool_;
   Forward<T> forward_;
-  std::unique_ptr<Forward<T>> encoder_;  // null: the model has none
+  std::optional<WholeSequences<T>> encoder_;  // none: the model has none
   Info info_;
   int64_t positions_ = 0;  // past the last position that the model knows
   bool warned_ = false;    // of being past them
-  Memories source_;        // of options_.source
+  Memories<T> source_;     // of options_.source
   std::vector<Slot> slots_;
   Activations<T> step_, prefill_;
   std::vector<Stepped> stepped_;
@@ -133,8 +133,7 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
   forward_.tell(options_.profile);
   forward_.tell(options_.inputs);
   if (model_->encoder()) {
-    encoder_ = std::make_unique<Forward<T>>(*model_->encoder(),
-                                            WeightOptions{options.compute, options.weights}, pool, make);
+    encoder_.emplace(model_->encoder(), WeightOptions{options.compute, options.weights}, pool, make);
   }
   positions_ = model_->config().positions;
   int64_t state = 0;
@@ -144,7 +143,7 @@ DecoderOf<T>::DecoderOf(std::shared_ptr<const Model> model, const Options& optio
   for (Slot& slot : slots_) {
     for (const auto& layer : layers()) slot.layers.push_back(layer.attention->make_state());
   }
-  if (encoder_ && !options_.source.empty()) source_ = memories_of(options_.source);
+  if (encoder_ && !options_.source.empty()) source_ = read(options_.source);
   for (Slot& slot : slots_) slot.memories = source_;
   forward_.plan(step_, options_.max_nodes, layers().size());
   forward_.plan_steps(options_.max_nodes);
@@ -166,29 +165,14 @@ template <class T>
 void DecoderOf<T>::read_source(int slot, std::span<const int32_t> tokens) {
   if (!encoder_) return Decoder::read_source(slot, tokens);
   reset(slot);
-  slots_[slot].memories = memories_of(tokens);
+  slots_[slot].memories = read(tokens);
 }
 
 template <class T>
-typename DecoderOf<T>::Memories DecoderOf<T>::memories_of(std::span<const int32_t> tokens) {
-  if (tokens.empty()) throw Error("source", "empty", "a token at least");
-  check_tokens(tokens, 0);
-  const auto rows = static_cast<int64_t>(tokens.size());
-  Activations<T> read;
-  encoder_->plan(read, rows, 1);
-  std::copy(tokens.begin(), tokens.end(), read.tokens.begin());
-  encoder_->run(read, rows, Stage::kPrefill, [&](size_t layer, HeadRows<T> out) {
-    encoder_->weights().layers[layer].attention->encode(encoder_->rows_of(read, layer, 0, rows), out, pool_);
-  });
-  Room<T> encoded, kv;
-  encoded.plan(rows * model_->config().hidden);
-  encoder_->final_rows(read.hidden.data(), rows, encoded.data());
-  Memories memories;
-  for (size_t layer = 0; layer < layers().size(); ++layer) {
-    const Rows<T> cross = forward_.cross_rows(layer, encoded, rows, kv);
-    memories.push_back(layers()[layer].cross->attention->summarize(cross, pool_));
-  }
-  return memories;
+Memories<T> DecoderOf<T>::read(std::span<const int32_t> source) {
+  if (source.empty()) throw Error("source", "empty", "a token at least");
+  const Encoder::Sequence whole{.tokens = source};
+  return memories_of(forward_, encoder_->run({&whole, 1}), pool_);
 }
 
 template <class T>

@@ -42,8 +42,9 @@ class Encoder {
   virtual int64_t longest() const = 0;
 
   /// The rows after the last layer of all tokens, the sequences one after the other: [Σ tokens, hidden].
-  /// Sequences share products alone: none sees another, and there is no padding. Throws Error on a token or
-  /// kind that the model has not, and on a sequence past the positions.
+  /// Sequences share products alone: none sees another, and there is no padding. A model with an encoder
+  /// reads each with both stacks, and the rows are the decoder's, which is given it shifted by its start
+  /// token. Throws Error on a token or kind that the model has not, and on a sequence past the positions.
   virtual void encode(std::span<const Sequence> sequences, std::span<float> out) = 0;
 
   /// Of rows [rows, hidden] that encode() gave, first tokens' mostly: the pooler's [rows, hidden]. Throws

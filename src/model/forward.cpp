@@ -238,11 +238,11 @@ void Forward<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const 
 }
 
 template <class T>
-Rows<T> Forward<T>::cross_rows(size_t layer, const Room<T>& encoded, int64_t rows, Room<T>& room) {
+Rows<T> Forward<T>::cross_rows(size_t layer, std::span<const T> encoded, Room<T>& room) {
   Linear& kv = weights_.layers[layer].cross->kv;
-  const int64_t k_size = kv_heads_ * head_size_, stride = kv.out();
+  const int64_t k_size = kv_heads_ * head_size_, stride = kv.out(), rows = std::ssize(encoded) / hidden_;
   room.plan(rows * stride);
-  product(kv, encoded, hidden_, rows, room, Stage::kPrefill);
+  kv.prefill(encoded.data(), hidden_, rows, room.data(), scratch_, pool_);
   Rows<T> of;
   of.count = rows;
   of.k = {room.data(), head_size_, stride};

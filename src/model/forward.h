@@ -73,8 +73,9 @@ class Forward {
   void run(Activations<T>& a, int64_t rows, Stage stage, Attend&& attend, const Read& read) {
     run_layers(a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)), read);
   }
-  /// Keys and values [rows] of a layer's cross-attention, of an encoder's final rows; they stand in `room`.
-  Rows<T> cross_rows(size_t layer, const Room<T>& encoded, int64_t rows, Room<T>& room);
+  /// Keys and values of a layer's cross-attention, of an encoder's final rows [rows, hidden]; they stand in
+  /// `room`.
+  Rows<T> cross_rows(size_t layer, std::span<const T> encoded, Room<T>& room);
   /// The same in pieces: the rows' residual stream and angles, then a layer after the other.
   void embed(Activations<T>& a, int64_t rows);
   template <class Attend>

@@ -158,10 +158,12 @@ void Model::open_plain(const fs::path& folder) {
     base_.rename_ends(".LayerNorm.gamma", ".LayerNorm.weight");
     base_.rename_ends(".LayerNorm.beta", ".LayerNorm.bias");
   }
-  const std::string embedding(family_->embedding);
-  const bool bare =
-      !has_matrix(base_, std::string(family_->prefix) + embedding) && has_matrix(base_, embedding);
-  prefix_ = bare ? "" : family_->prefix;
+  prefix_ = family_->prefix;
+  for (const std::string_view prefix : {family_->prefix, family_->classifier.prefix, std::string_view()}) {
+    if (!has_matrix(base_, std::string(prefix).append(family_->embedding))) continue;
+    prefix_ = prefix;
+    break;
+  }
   const auto linear = json.find("linear_attention");
   attention_ = attention_over(config_, linear == json.end() ? Json() : *linear, file.string());
 }

@@ -85,6 +85,12 @@ at::Tensor TrainedClassifier::logits(const LabeledTokens& texts, std::span<const
     at::AutoGradMode gradients(at::GradMode::is_enabled() && !module_.parameters().empty());
     Batch batch{.tokens = ids.to(device, kAhead)};
     if (module_.family().is_encoder()) batch.lengths = last + 1;
+    if (module_.family().encoder != nullptr) {  // its decoder reads the text shifted by the start token
+      const at::Tensor start = at::full({count, 1}, module_.config().start, batch.tokens.options());
+      batch.source = batch.tokens;
+      batch.source_lengths = last + 1;
+      batch.tokens = at::cat({start, batch.source.narrow(1, 0, width - 1)}, 1);
+    }
     if (types.defined()) batch.types = types.to(device, kAhead);
     return module_.hidden(batch);
   }();

@@ -229,7 +229,10 @@ at::Tensor run_layer(const at::Tensor& x, const LayerTensors& w, const Attention
   const bool unrotated = attention.feature_position == FeaturePosition::kNone;
   const Rows rows = attention_rows(x, w, pass, unrotated, heads_first(attention));
   at::Tensor y = after_attention(x, attend(rows, w.added, attention, w, pass), w, pass);
-  if (read != nullptr) y = after_cross(y, cross(cross_rows(y, w, pass), {}, w.cross_added, *read), w, pass);
+  if (read != nullptr) {
+    const Rows both = cross_rows(y, w, pass);
+    y = after_cross(y, cross(both, pass.encoded_lengths, w.cross_added, *read), w, pass);
+  }
   return after_feed_forward(x, y, w, pass);
 }
 

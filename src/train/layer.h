@@ -24,8 +24,9 @@ struct Pass {
   std::optional<RotaryTable> rotary;
   const Rotation* sinks;  // null: keys as they stand
   at::ScalarType compute;
-  at::Tensor lengths;       // of an encoder's sequences, as in Batch
-  at::Tensor encoded = {};  // [B, m, hidden] of an encoder, which cross-attention reads
+  at::Tensor lengths;               // of an encoder's sequences, as in Batch
+  at::Tensor encoded = {};          // [B, m, hidden] of an encoder, which cross-attention reads
+  at::Tensor encoded_lengths = {};  // of these rows, as `lengths`
 };
 
 at::Tensor activate(const at::Tensor& x, Activation activation);

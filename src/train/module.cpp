@@ -97,14 +97,18 @@ at::Tensor without_padding(const at::Tensor& rows, const at::Tensor& lengths) {
   return rows.masked_fill((place >= lengths.to(rows.device(), true).unsqueeze(1)).unsqueeze(-1), 0.0);
 }
 
+/// The encoder's part of a batch.
+Batch source_of(const Batch& batch) { return {.tokens = batch.source, .lengths = batch.source_lengths}; }
+
 at::Tensor flat(const at::Tensor& hidden) { return hidden.reshape({-1, hidden.size(-1)}); }
 
 }  // namespace
 
 Pass Module::Impl::with_source(Pass pass, const Batch& batch, bool with_teacher) const {
   if (!encoder) return pass;
-  const Batch source{.tokens = batch.source};
+  const Batch source = source_of(batch);
   pass.encoded = encoder->hidden(source, encoder->pass(source), with_teacher);
+  pass.encoded_lengths = batch.source_lengths;
   return pass;
 }
 
@@ -186,8 +190,9 @@ void add_error(const at::Tensor& wanted, const ParameterMap& added, at::ScalarTy
 at::Tensor Module::Impl::transfer(const Batch& batch, const Pass& given, at::Tensor& loss) const {
   Pass pass = given;
   if (encoder) {
-    const Batch source{.tokens = batch.source};
+    const Batch source = source_of(batch);
     pass.encoded = encoder->transfer(source, encoder->pass(source), loss);
+    pass.encoded_lengths = batch.source_lengths;
   }
   const auto type = sum_type(pass.compute);
   const auto frozen = [](const auto& compute) {
@@ -209,10 +214,11 @@ at::Tensor Module::Impl::transfer(const Batch& batch, const Pass& given, at::Ten
         wanted, own.added, type, [&] { return attend(rows, own.added, attention[i], base, pass); }, loss);
     if (encoder) {
       const Rows read = frozen([&] { return cross_rows(y, base, pass); });
-      const at::Tensor found = frozen([&] { return train::cross(read, {}, {}, cross_teacher[i]); });
+      const at::Tensor found =
+          frozen([&] { return train::cross(read, pass.encoded_lengths, {}, cross_teacher[i]); });
       add_error(
-          found, own.cross_added, type, [&] { return train::cross(read, {}, own.cross_added, cross[i]); },
-          loss);
+          found, own.cross_added, type,
+          [&] { return train::cross(read, pass.encoded_lengths, own.cross_added, cross[i]); }, loss);
       y = frozen([&] { return after_cross(y, found, base, pass); });
     }
     x = frozen([&] { return after_feed_forward(x, y, base, pass); });

@@ -22,10 +22,12 @@ struct Batch {
   at::Tensor documents;  // [rows, length] int32 on the CPU, non-decreasing along a row; undefined: one
                          // document a row, which is faster
   // Of encoders, whose rows are one sequence each:
-  at::Tensor lengths;      // [rows] int64 on the CPU: what stands behind is padding, whose rows mean nothing;
-                           // undefined: all is the sequence
-  at::Tensor types;        // [rows, length] int64: kinds of tokens; undefined: 0
-  at::Tensor source = {};  // [rows, source length] int64: what an encoder reads, where the model has one
+  at::Tensor lengths;  // [rows] int64 on the CPU: what stands behind is padding, whose rows mean nothing;
+                       // undefined: all is the sequence
+  at::Tensor types;    // [rows, length] int64: kinds of tokens; undefined: 0
+  // Where the model has an encoder, what it reads: [rows, source length] int64, and how much of each row is
+  // no padding, as `lengths`.
+  at::Tensor source = {}, source_lengths = {};
 };
 
 enum class Mode {

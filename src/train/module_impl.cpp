@@ -161,17 +161,11 @@ double Module::Impl::deviation_of(std::string_view module) const {
 
 Module::Impl::Unit Module::Impl::unit(int layer, std::string_view module, bool norm) {
   const auto type = norm ? sums() : options.compute;
-  std::string name;
-  if (layer != kNoLayer) {
-    name = prefix(layer) + std::string(module);
-  } else if (is_of_head(*family, module)) {
-    name = module;
-  } else {
-    const std::string with = std::string(family->prefix) + std::string(module);
-    const bool without = model && !has_matrix(model->base_tensors(),
-                                              std::string(family->prefix) + std::string(family->embedding));
-    name = without ? std::string(module) : with;
-  }
+  const auto fresh_name = [&] {
+    if (layer != kNoLayer) return prefix(layer).append(module);
+    return std::string(is_of_head(*family, module) ? "" : family->prefix).append(module);
+  };
+  const std::string name = model ? model->full_module_name(layer, module) : fresh_name();
   Unit made;
   made.weight = {name + ".weight", source(layer, module, "weight", type, !norm), {}, false};
   made.bias = {name + ".bias", source(layer, module, "bias", type, !norm), {}, false};

@@ -190,7 +190,7 @@ void write_classifier(const fs::path& out, const Module& module, const std::vect
   for (const auto& [name, tensor] : merged) changed.tensors.push_back({name, tensor.view()});
   for (const Parameter& parameter : head) changed.add(parameter, at::kFloat);
   install(out, [&](const fs::path& folder) {
-    write_full(folder, base, changed.tensors, module.attention(), shard_bytes, /*replace=*/false, marked);
+    write_full(folder, base, changed.tensors, module.all_attention(), shard_bytes, /*replace=*/false, marked);
   });
 }
 

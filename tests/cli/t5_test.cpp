@@ -135,6 +135,60 @@ TEST_F(T5Program, ALinearFormIsASidecarThatEveryCommandReadsAndMergeMakesAFolder
   }
 }
 
+TEST_F(T5Program, AClassifierIsTrainedUnderEachAttentionAndAskedAsItTrained) {
+  std::string lines;
+  for (int i = 0; i < 12; ++i) {
+    const bool good = i % 2 == 0;
+    lines += nlohmann::json{{"sentence", (good ? "the quick fox " : "the lazy dog ") + std::to_string(i)},
+                            {"label", good ? 1 : 0}}
+                 .dump() +
+             "\n";
+  }
+  fs::create_directories(path("tasks"));
+  write_file(path("tasks/sst2-train.jsonl"), lines);
+  write_file(path("tasks/sst2-validation.jsonl"), lines);
+  const std::vector<std::vector<std::string>> kinds = {
+      {}, {"--method", "relu", "--set", "group=4", "local=softmax", "taps=4"}, {"--method", "flash_local"}};
+  for (const auto& kind : kinds) {
+    fs::remove_all(path("sst2"));
+    std::vector<std::string> all = {"finetune",  path("model"),
+                                    "--task",    path("tasks/sst2-train.jsonl"),
+                                    "--valid",   path("tasks/sst2-validation.jsonl"),
+                                    "--batch",   "4",
+                                    "--lr",      "1e-2",
+                                    "--threads", "1",
+                                    "--dtype",   "float32",
+                                    "--json",    path("trained.json"),
+                                    "-o",        path("sst2")};
+    all.insert(all.end(), kind.begin(), kind.end());
+    const Outcome trained = train(all);
+    ASSERT_EQ(trained.status, 0) << trained.err;
+    const nlohmann::json result = read_json(path("trained.json"))["validation"];
+    EXPECT_EQ(result["acc"], 1);
+    const Outcome scored = run_linnet({"classify", path("sst2"), "--task",
+                                       path("tasks/sst2-validation.jsonl"), "--json", path("scores.json")});
+    ASSERT_EQ(scored.status, 0) << scored.err;
+    const nlohmann::json scores = read_json(path("scores.json"))["scores"];
+    EXPECT_EQ(scores["acc"], result["acc"]);
+    EXPECT_NEAR(scores["loss"], result["loss"], 1e-5);
+    const Outcome evaluated = run_linnet({"evaluate", path("sst2"), "--tasks", "glue_sst2", "--data",
+                                          path("tasks"), "--json", path("task.json")});
+    ASSERT_EQ(evaluated.status, 0) << evaluated.err;
+    EXPECT_EQ(read_json(path("task.json"))["results"]["glue_sst2"]["acc,none"], scores["acc"]);
+  }
+  EXPECT_EQ(read_json(path("sst2/config.json"))["architectures"][0], "T5ForSequenceClassification");
+  const Outcome generated = run_linnet({"generate", path("sst2"), "--prompt", "a"});
+  EXPECT_EQ(generated.status, 2);
+  EXPECT_THAT(generated.err, HasSubstr("is a classifier"));
+  // The head reads the row of the end token that the tokenizer sets behind a text.
+  nlohmann::json config = read_json(path("sst2/config.json"));
+  config["eos_token_id"] = 2;
+  write_file(path("sst2/config.json"), config.dump());
+  const Outcome endless = run_linnet({"classify", path("sst2"), "-"}, {.input = "the lazy dog"});
+  EXPECT_EQ(endless.status, 2);
+  EXPECT_THAT(endless.err, HasSubstr("sets no end token of the model behind a text"));
+}
+
 TEST_F(T5Program, BenchMeasuresBothStacks) {
   const Outcome measured =
       run_linnet({"bench", path("model"), "--contexts", "0,16", "--prefill-tokens", "16", "--windows", "1",

@@ -13,7 +13,9 @@
 #include "format/safetensors.h"
 #include "model/classifier.h"
 #include "model/encoder.h"
+#include "tests/train/random_rows.h"
 #include "train/output.h"
+#include "train/weights.h"
 
 namespace linnet::train {
 namespace {
@@ -65,7 +67,7 @@ std::vector<int64_t> places(int64_t first, int64_t count, int64_t all) {
 
 class ClassifierGolden : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Checkpoints, ClassifierGolden,
-                         testing::Values("llama", "gpt2", "gpt-neox", "bert", "roberta"),
+                         testing::Values("llama", "gpt2", "gpt-neox", "bert", "roberta", "t5"),
                          [](const auto& info) {
                            std::string name = info.param;
                            std::erase(name, '-');
@@ -84,6 +86,18 @@ TEST_P(ClassifierGolden, LogitsAndTenStepsAreTransformers) {
   const at::Tensor logits = classifier.logits(golden.texts, places(0, count, count)).detach().contiguous();
   for (int64_t i = 0; i < logits.numel(); ++i)
     EXPECT_NEAR(logits.data_ptr<float>()[i], golden.logits[i], 1e-5) << i;
+  size_t with_gradient = 0;
+  classifier.loss(golden.texts, places(0, count, count)).div(count).backward();
+  for (const Parameter& parameter : classifier.parameters()) {
+    const auto found = golden.file.tensors().find("gradient." + parameter.name);
+    if (found != golden.file.tensors().end()) {
+      const at::Tensor expected = load_tensor(found->second, at::kCPU, at::kFloat, parameter.name);
+      EXPECT_LT(relative_error(parameter.tensor.grad(), expected), 1e-4) << parameter.name;
+    }
+    with_gradient += found != golden.file.tensors().end() ? 1 : 0;
+    parameter.tensor.mutable_grad() = at::Tensor();
+  }
+  EXPECT_EQ(with_gradient, model->encoder() ? classifier.parameters().size() : 0);
   AdamW optimizer(classifier.parameters(),
                   {golden.optimizer["beta1"], golden.optimizer["beta2"], golden.optimizer["epsilon"], 0.0});
   for (int64_t step = 0; step < std::ssize(golden.losses); ++step) {
