@@ -16,8 +16,9 @@ namespace {
 constexpr int64_t kPair = 2, kVector = 32;  // numbers
 constexpr int64_t kOuts = 48;               // of a panel
 constexpr int64_t kStretch = 2048;          // inputs of a panel, at most: 192 KB
-constexpr int64_t kAhead = 12;      // pairs: of the panel, on its way from the second cache to the first
-constexpr int64_t kFewPanels = 16;  // of a matrix: its rows are cut for threads too
+constexpr int64_t kAhead = 12;        // pairs: of the panel, on its way from the second cache to the first
+constexpr int64_t kTurnAhead = 1024;  // bytes: of a row of weights, on its way from memory
+constexpr int64_t kFewPanels = 16;    // of a matrix: its rows are cut for threads too
 constexpr int kVectors = kOuts / 16, kMostRows = 8;
 
 /// Sixteen rows of sixteen words become sixteen columns.
@@ -91,22 +92,25 @@ using Tile = void (*)(const uint16_t*, int64_t, int64_t, const uint16_t*, int64_
 constexpr Tile kTiles[] = {tile<1>, tile<2>, tile<3>, tile<4>, tile<5>, tile<6>, tile<7>, tile<8>};
 
 /// Inputs [0, count) of `outs` rows of weights, `in` numbers apart, as `panel` [pair of inputs, kOuts, 2].
+/// Sixteen rows at a time: more streams of memory arrive more slowly.
 void turn(const uint16_t* weights, int64_t in, int64_t outs, int64_t count, uint16_t* panel) {
-  for (int64_t i = 0; i < count; i += kVector, panel += kVector * kOuts) {
-    const auto mask =
-        count - i >= kVector ? ~__mmask32{0} : static_cast<__mmask32>((uint64_t{1} << (count - i)) - 1);
-    for (int64_t v = 0; v < kVectors; ++v) {
+  for (int64_t v = 0; v < kVectors; ++v) {
+    uint16_t* to = panel + v * kVector;
+    for (int64_t i = 0; i < count; i += kVector, to += kVector * kOuts) {
+      const auto mask =
+          count - i >= kVector ? ~__mmask32{0} : static_cast<__mmask32>((uint64_t{1} << (count - i)) - 1);
       __m512i rows[16];
       LINNET_UNROLL
       for (int64_t o = 0; o < 16; ++o) {
         const int64_t out = v * 16 + o;
+        _mm_prefetch(reinterpret_cast<const char*>(weights + std::min(out, outs - 1) * in + i) + kTurnAhead,
+                     _MM_HINT_T1);
         rows[o] = _mm512_maskz_loadu_epi16(out < outs ? mask : __mmask32{0},
                                            weights + std::min(out, outs - 1) * in + i);
       }
       transpose(rows);
       LINNET_UNROLL
-      for (int64_t pair = 0; pair < 16; ++pair)
-        _mm512_store_si512(panel + pair * kPair * kOuts + v * kVector, rows[pair]);
+      for (int64_t pair = 0; pair < 16; ++pair) _mm512_store_si512(to + pair * kPair * kOuts, rows[pair]);
     }
   }
 }
