@@ -13,7 +13,9 @@ namespace {
 using kernels::WeightType;
 
 void expect_plain_products() {
-  const struct { int64_t in, out; } kShapes[] = {{1, 1}, {24, 40}, {64, 172}, {172, 600}, {385, 301}};
+  const struct {
+    int64_t in, out;
+  } kShapes[] = {{1, 1}, {24, 40}, {64, 172}, {172, 600}, {385, 301}, {2050, 50}, {66, 790}};
   ThreadPool pool(3);
   for (WeightType stored : {WeightType::kFloat32, WeightType::kBFloat16}) {
     for (WeightType multiply : {WeightType::kFloat32, WeightType::kBFloat16}) {
@@ -30,7 +32,7 @@ void expect_plain_products() {
         const kernels::Weights view{stored, shape.out, shape.in, static_cast<const std::byte*>(data),
                                     nullptr};
         kernels::LargeMatrix matrix(view, multiply, y_stride);
-        for (int64_t rows : {16, 127, 128, 129, 300}) {
+        for (int64_t rows : {1, 16, 127, 128, 129, 300, 515}) {
           auto x = normals(rows * shape.in, 2);
           std::vector<uint16_t> narrow_x(x.size());
           kernels::to_bfloat16(x.data(), x.size(), narrow_x.data());
@@ -48,7 +50,9 @@ void expect_plain_products() {
           std::vector<float> dense;
           for (int64_t r = 0; r < rows; ++r)
             dense.insert(dense.end(), y.begin() + r * y_stride, y.begin() + r * y_stride + shape.out);
-          EXPECT_LT(relative_rms(dense, expected), 1e-6) << shape.in << " to " << shape.out << ", " << rows;
+          // A sum may be one chain over all inputs.
+          EXPECT_LT(relative_rms(dense, expected), shape.in > 1000 ? 2e-6 : 1e-6)
+              << shape.in << " to " << shape.out << ", " << rows;
           for (int64_t r = 0; r < rows; ++r) EXPECT_TRUE(std::isnan(y[r * y_stride + shape.out]));
         }
       }

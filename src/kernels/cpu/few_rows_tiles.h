@@ -68,7 +68,7 @@ struct TilePass {
 /// kOuts × kRows tiles of sums for all inputs.
 template <int kOuts, int kRows, class Tiles>
 void run(Tiles& tiles, const TilePass& at) {
-  constexpr int64_t kLinesAhead = 8;
+  constexpr int64_t kLinesAhead = 16;  // into the second cache: rows 4 KB apart share a set of the first
   const int64_t row_bytes = at.in * 2, whole = at.in / kInputs;
   tiles.template clear<kOuts, kRows>();
   const auto add = [&](const uint16_t* weights, int64_t stride, int64_t step) {
@@ -85,7 +85,7 @@ void run(Tiles& tiles, const TilePass& at) {
   while (left <= 0 && whole > 0) left += whole, ahead += at.outs * row_bytes - whole * 64;
   for (int64_t step = 0; step < whole; ++step) {
     if (at.from_memory) {
-      for (int64_t o = 0; o < at.outs; ++o) __builtin_prefetch(ahead + o * row_bytes);
+      for (int64_t o = 0; o < at.outs; ++o) __builtin_prefetch(ahead + o * row_bytes, 0, 2);
       ahead += 64;
       if (--left == 0) left = whole, ahead += at.outs * row_bytes - whole * 64;
     }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/panel_product.h"
 
 // libgomp's, which oneDNN runs on; clang would offer another runtime's under -fopenmp.
 extern "C" void omp_set_num_threads(int threads);
@@ -79,6 +80,7 @@ struct LargeMatrix::Impl {
   Weights stored;
   int64_t in, y_stride;
   WeightType multiply;
+  bool by_panels = false;         // of panel_product.h, not oneDNN's
   const uint64_t id = next_id();  // no other matrix ever has it
   std::vector<Panel> panels;
   std::map<std::pair<int64_t, int64_t>, Kernel> kernels;  // by rows and outputs
@@ -156,6 +158,9 @@ LargeMatrix::LargeMatrix(const Weights& weights, WeightType multiply, int64_t y_
   impl_->in = in;
   impl_->y_stride = y_stride;
   impl_->multiply = multiply;
+  impl_->by_panels = weights.type == WeightType::kBFloat16 && multiply == WeightType::kBFloat16 &&
+                     in % 2 == 0 && fastest_rows(WeightType::kBFloat16) == RowType::kBFloat16;
+  if (impl_->by_panels) return;
   const int64_t count = std::max<int64_t>(1, (out + kPanel / 2) / kPanel);
   const int64_t width = ((out + count - 1) / count + kAlign - 1) / kAlign * kAlign;
   dnnl::stream stream(engine());
@@ -197,10 +202,14 @@ int64_t LargeMatrix::prepare(int64_t rows) {
 }
 
 int64_t LargeMatrix::pieces(int64_t rows) const {
+  if (impl_->by_panels) return panel_dot::pieces(impl_->stored.out, rows);
   return static_cast<int64_t>(impl_->panels.size()) * ((rows + kRows - 1) / kRows);
 }
 
 void LargeMatrix::piece(int64_t index, const void* x, int64_t rows, float* y) const {
+  if (impl_->by_panels)
+    return panel_dot::piece(index, reinterpret_cast<const uint16_t*>(impl_->stored.data), impl_->in,
+                            impl_->stored.out, static_cast<const uint16_t*>(x), rows, y, impl_->y_stride);
   // Rows change fastest: threads at work at once share a panel.
   const int64_t blocks = (rows + kRows - 1) / kRows;
   const auto& panel = impl_->panels[index / blocks];
