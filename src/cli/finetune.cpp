@@ -48,9 +48,9 @@ ExitStatus finetune(const FinetuneOptions& given) {
     trainable.lora_alpha = model->lora()->alpha;
     trainable.lora_targets = model->lora()->targets;
   }
-  refuse_lora(*model, trainable);
   const train::OutputKind kind = output_kind(*model, trainable.what);
   check_lora(training, options.train, model->lora().has_value());
+  if (kind == train::OutputKind::kFull) check_mergeable(*model, trainable.what);
   check_shard_size(training, kind == train::OutputKind::kFull);
   std::optional<FinetunePairs> pairs;
   if (has_pairs(options)) {

@@ -272,6 +272,7 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   const Encoded encoded = encode_texts(options, *opened, texts);
   stop_if_interrupted();
   check_lora(training, options.train, opened->lora().has_value());
+  if (options.train != "head") check_mergeable(*opened, train::parse_train(options.train));
   const auto model = opened->with_labels(texts.labels, encoded.pad);
   const bool goes_on = opened->config().labels == texts.labels;
   const train::ClassifierRecipe recipe =
@@ -284,7 +285,6 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
     train::Trainable trainable = options.trainable;
     trainable.what = train::parse_train(options.train);
     trainable.seed = training.shared.seed;
-    refuse_lora(*opened, trainable);
     module.set_trainable(trainable);
   }
   train::TrainedClassifier classifier(module, *model, training.shared.seed, /*fresh=*/!goes_on);

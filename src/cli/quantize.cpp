@@ -160,7 +160,11 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   check_usage(options);
   const JsonResult json(options);
   options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
-  const auto model = open_model(options);
+  const auto model = open_model(options, Stacks::kTwo);
+  if (model->encoder())
+    refuse_given(*options.app, {"--valid", "--calibrate"},
+                 fmt::format("given for {}, of which spans are scored", model->config().model_type),
+                 "none: linnet perplexity scores both folders");
   if (model->is_quantized()) throw Error(options.model, "is quantized already", "the model it was made from");
   const auto heads = heads_beside(*model);  // read before anything is written
   if (!options.calibrate.empty()) {

@@ -321,10 +321,12 @@ void check_lora(const TrainingOptions& options, const std::string& train, bool h
                train == "lora" ? "a model without one" : "--train lora too");
 }
 
-void refuse_lora(const Model& model, const train::Trainable& trainable) {
-  if (!model.encoder() || trainable.what != train::Train::kLora) return;
-  throw Error("--train", fmt::format("lora, and {} has an encoder", model.config().model_type),
-              "all, attention or new");
+void check_mergeable(const Model& model, train::Train what) {
+  if (model.is_quantized() && what == train::Train::kLora)
+    throw Error(model.base_folder().string(),
+                "its matrices are in integers, which LoRA cannot be merged into, and what is written is a "
+                "full folder",
+                "--train new, or the model that was quantized");
 }
 
 void check_shard_size(const TrainingOptions& options, bool full) {
