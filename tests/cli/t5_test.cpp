@@ -94,6 +94,30 @@ TEST_F(T5Program, GenerateWritesTheSameTextWithAndWithoutGuessesAndBesideOthers)
   EXPECT_THAT(both.out, HasSubstr(plain.out));
 }
 
+TEST_F(T5Program, ASavedTextGoesOnAndASourceThatIsKeptIsNotReadAgain) {
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"generate",  path("model"), "--temperature", "0",
+                                    "--threads", "1",           "--speculative", "none"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_linnet(all);
+  };
+  const Outcome whole = generate({"--prompt", "the quick brown fox", "--max-new-tokens", "16"});
+  const Outcome first =
+      generate({"--prompt", "the quick brown fox", "--max-new-tokens", "9", "--save-state", path("state")});
+  ASSERT_EQ(first.status, 0) << first.err;
+  const Outcome rest = generate({"--load-state", path("state"), "--prompt", "", "--max-new-tokens", "7"});
+  ASSERT_EQ(rest.status, 0) << rest.err;
+  EXPECT_EQ(first.out + rest.out, whole.out);
+  write_file(path("prompts.txt"),
+             "the quick brown fox\nthe lazy dog\nthe quick brown fox\nthe quick brown fox jumps\n");
+  const Outcome plain = generate({"--prompts", path("prompts.txt"), "--max-new-tokens", "8"});
+  const Outcome cached = generate({"--prompts", path("prompts.txt"), "--max-new-tokens", "8",
+                                   "--prefix-cache", "100000000", "--parallel", "1"});
+  EXPECT_EQ(cached.status, 0) << cached.err;
+  EXPECT_EQ(cached.out, plain.out);
+  EXPECT_THAT(cached.err, HasSubstr("1 hit, 3 misses"));
+}
+
 TEST_F(T5Program, PerplexityIsTheLossOfSpansThatTrainingLowers) {
   const Outcome scored = run_linnet({"perplexity", path("model"), path("text.txt"), "--window", "32",
                                      "--json", path("score.json"), "--threads", "1"});
@@ -358,9 +382,7 @@ TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
       {"bench", model, "--training"},
       {"tune-tree", model, text},
       {"quantize", model, "--valid", text, "-o", path("x")},
-      {"generate", model, "--prompt", "a", "--save-state", path("state")},
       {"generate", model, "--prompt", "a", "--echo", "--logprobs", "1"},
-      {"generate", model, "--prompts", text, "--prefix-cache", "1000"},
       {"perplexity", model, text, "--stride", "4"},
       {"perplexity", model, text, "--window", "1"},
       {"perplexity", model, text, "--window", "5000"},
