@@ -79,6 +79,7 @@ class Memory {
   virtual ~Memory() = default;
   virtual int64_t length() const = 0;  // tokens in it
   virtual size_t bytes() const = 0;    // allocated; does not depend on the length, `softmax` apart
+  virtual std::span<const T> numbers() const = 0;  // all that it holds
 };
 
 /// A sequence and its tree among those of a step.
@@ -129,6 +130,9 @@ class Attention {
   /// made.
   virtual void read_memory(const Memory<T>& memory, const Rows<T>& rows, HeadRows<T> out,
                            ThreadPool& pool) const = 0;
+  /// A memory of `length` tokens whose numbers are taken off the front of the bytes. Throws Error where there
+  /// are fewer.
+  virtual std::unique_ptr<Memory<T>> load_memory(int64_t length, std::span<const std::byte>& in) const = 0;
 };
 
 /// Throws Error where a layer has no summary, and so no cross form.

@@ -129,6 +129,12 @@ class LinearAttention final : public Attention<T> {
     return memory;
   }
 
+  std::unique_ptr<Memory<T>> load_memory(int64_t length, std::span<const std::byte>& in) const override {
+    auto memory = std::make_unique<LinearMemory<T>>(layers_[0], length);
+    read_numbers(in, memory->head(0), std::ssize(memory->numbers()));
+    return memory;
+  }
+
   void read_memory(const Memory<T>& memory, const Rows<T>& given, HeadRows<T> out,
                    ThreadPool& pool) const override {
     thread_local EnteredRows<T> entered;

@@ -29,6 +29,7 @@ class LinearMemory final : public Memory<T> {
 
   int64_t length() const override { return length_; }
   size_t bytes() const override { return static_cast<size_t>(numbers_) * sizeof(T); }
+  std::span<const T> numbers() const override { return {slab_.get(), static_cast<size_t>(numbers_)}; }
   T* head(int64_t kv_head) { return slab_.get() + kv_head * size_; }
   const T* head(int64_t kv_head) const { return slab_.get() + kv_head * size_; }
 

@@ -239,6 +239,9 @@ class SoftmaxAttention final : public Attention<T> {
   std::unique_ptr<Memory<T>> summarize(const Rows<T>& rows, ThreadPool&) const override {
     return remember_softmax<T>(shape_, rows);
   }
+  std::unique_ptr<Memory<T>> load_memory(int64_t length, std::span<const std::byte>& in) const override {
+    return load_softmax<T>(shape_, length, in);
+  }
   void read_memory(const Memory<T>& memory, const Rows<T>& rows, HeadRows<T> out,
                    ThreadPool& pool) const override {
     read_softmax<T>(shape_, memory, rows, 0, cap_, out, pool);

@@ -6,6 +6,7 @@
 
 #include "attention/distance_bias.h"
 #include "attention/rows.h"
+#include "attention/state_bytes.h"
 #include "base/scratch.h"
 #include "kernels/cpu/elementwise.h"
 
@@ -20,14 +21,15 @@ constexpr int64_t kReadersATile = 32;  // queries that read the keys together
 template <class T>
 class SoftmaxMemory final : public Memory<T> {
  public:
-  SoftmaxMemory(const AttentionShape& shape, const Rows<T>& rows)
-      : key_row(padded(rows.count)),
+  SoftmaxMemory(const AttentionShape& shape, int64_t length)
+      : key_row(padded(length)),
         value_row(padded(shape.value_size)),
-        head_(shape.head_size * key_row + rows.count * value_row),
+        head_(shape.head_size * key_row + length * value_row),
         numbers_(head_ * shape.kv_heads),
-        length_(rows.count),
+        length_(length),
         slab_(zeroed<T>(numbers_)),
-        values_(shape.head_size * key_row) {
+        values_(shape.head_size * key_row) {}
+  SoftmaxMemory(const AttentionShape& shape, const Rows<T>& rows) : SoftmaxMemory(shape, rows.count) {
     for (int64_t g = 0; g < shape.kv_heads; ++g) {
       T* keys = slab_.get() + g * head_;
       transpose_rows(rows.k, g, 0, rows.count, shape.head_size, keys, key_row);
@@ -39,6 +41,8 @@ class SoftmaxMemory final : public Memory<T> {
 
   int64_t length() const override { return length_; }
   size_t bytes() const override { return static_cast<size_t>(numbers_) * sizeof(T); }
+  std::span<const T> numbers() const override { return {slab_.get(), static_cast<size_t>(numbers_)}; }
+  T* data() { return slab_.get(); }
   const T* keys(int64_t kv_head) const { return slab_.get() + kv_head * head_; }
   const T* values(int64_t kv_head) const { return keys(kv_head) + values_; }
 
@@ -104,6 +108,15 @@ std::unique_ptr<Memory<T>> remember_softmax(const AttentionShape& shape, const R
 }
 
 template <class T>
+std::unique_ptr<Memory<T>> load_softmax(const AttentionShape& shape, int64_t length,
+                                        std::span<const std::byte>& in) {
+  require_bytes(in, static_cast<size_t>(length));  // before room is made
+  auto memory = std::make_unique<SoftmaxMemory<T>>(shape, length);
+  read_numbers(in, memory->data(), std::ssize(memory->numbers()));
+  return memory;
+}
+
+template <class T>
 void read_softmax(const AttentionShape& shape, const Memory<T>& memory, const Rows<T>& rows, int64_t window,
                   T cap, HeadRows<T> out, ThreadPool& pool) {
   const auto& own = static_cast<const SoftmaxMemory<T>&>(memory);
@@ -122,6 +135,10 @@ void read_softmax(const AttentionShape& shape, const Memory<T>& memory, const Ro
 
 template std::unique_ptr<Memory<float>> remember_softmax(const AttentionShape&, const Rows<float>&);
 template std::unique_ptr<Memory<double>> remember_softmax(const AttentionShape&, const Rows<double>&);
+template std::unique_ptr<Memory<float>> load_softmax(const AttentionShape&, int64_t,
+                                                     std::span<const std::byte>&);
+template std::unique_ptr<Memory<double>> load_softmax(const AttentionShape&, int64_t,
+                                                      std::span<const std::byte>&);
 template void read_softmax(const AttentionShape&, const Memory<float>&, const Rows<float>&, int64_t, float,
                            HeadRows<float>, ThreadPool&);
 template void read_softmax(const AttentionShape&, const Memory<double>&, const Rows<double>&, int64_t, double,

@@ -13,6 +13,11 @@ namespace linnet {
 template <class T>
 std::unique_ptr<Memory<T>> remember_softmax(const AttentionShape& shape, const Rows<T>& rows);
 
+/// As Attention::load_memory().
+template <class T>
+std::unique_ptr<Memory<T>> load_softmax(const AttentionShape& shape, int64_t length,
+                                        std::span<const std::byte>& in);
+
 /// Outputs [heads, rows.count, value_size] of queries that read a memory; 0 where nothing is in it.
 template <class T>
 void read_softmax(const AttentionShape& shape, const Memory<T>& memory, const Rows<T>& rows, int64_t window,

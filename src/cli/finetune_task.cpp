@@ -272,6 +272,7 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   const Encoded encoded = encode_texts(options, *opened, texts);
   stop_if_interrupted();
   check_lora(training, options.train, opened->lora().has_value());
+  if (options.train != "head") check_mergeable(*opened, train::parse_train(options.train));
   const auto model = opened->with_labels(texts.labels, encoded.pad);
   const bool goes_on = opened->config().labels == texts.labels;
   const train::ClassifierRecipe recipe =
@@ -284,7 +285,6 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
     train::Trainable trainable = options.trainable;
     trainable.what = train::parse_train(options.train);
     trainable.seed = training.shared.seed;
-    refuse_lora(*opened, trainable);
     module.set_trainable(trainable);
   }
   train::TrainedClassifier classifier(module, *model, training.shared.seed, /*fresh=*/!goes_on);
@@ -331,14 +331,17 @@ void add_task(CLI::App& app, FinetuneOptions& options) {
       ->type_name("FILE")
       ->group(kGroup);
   comma_list(
-      app.add_option("--text-fields", options.fields.texts, "The field with the text, or two of a pair"))
+      app.add_option(
+          "--text-fields", options.fields.texts,
+          "The field with the text, or two of a pair; without --task, of --data: what T5 reads, and what it "
+          "is to write"))
       ->type_name("NAME,…")
       ->group(kGroup);
   app.add_option("--label-field", options.fields.label, "The field with the label [label]")
       ->type_name("NAME")
       ->check(not_empty())
       ->group(kGroup);
-  app.add_option("--epochs", options.epochs, "Times that each text is read")
+  app.add_option("--epochs", options.epochs, "Times that each text, or pair, is read")
       ->transform(whole(1, 10'000))
       ->group(kGroup)
       ->capture_default_str();

@@ -195,14 +195,9 @@ class GenerateRun {
                  .prefix_cache = static_cast<size_t>(options.prefix_cache),
                  .most = Stacks::kTwo}),
         engine_(writer_.engine()) {
-    if (writer_.model().family().encoder != nullptr) {
-      const std::string why = "given, and the model's encoder reads prompts whole";
-      refuse_given(*options.app, {"--save-state", "--load-state", "--prefix-cache"}, why,
-                   "a model of a decoder alone");
-      if (options.logprobs && options.echo)
-        throw Error("--echo", "given with --logprobs, and the decoder never reads the prompt",
-                    "one of the two");
-    }
+    if (writer_.model().family().encoder != nullptr && options.logprobs && options.echo)
+      throw Error("--echo", "given with --logprobs, and the decoder never reads the prompt",
+                  "one of the two");
     if (options.is_chat())
       wanted_.texts = {template_of(options, writer_.model(), writer_.tokenizer())
                            .render(wanted_.messages, /*answer=*/true)};
@@ -250,7 +245,7 @@ class GenerateRun {
     if (request.typical && request.sampling.temperature == 0)
       throw Error("--accept", "typical, and the likeliest token is always taken", "--temperature above 0");
     request.prompt_logprobs = options_.logprobs && options_.echo;
-    if (options_.load_state) request.prompt = load();
+    if (options_.load_state) load(request);
     const std::vector<int32_t> before = request.prompt;
     // A template writes the special tokens itself, BOS among them; a text that goes on has them.
     const bool special = !options_.raw && !options_.is_chat() && !options_.load_state;
@@ -258,7 +253,9 @@ class GenerateRun {
       const std::string& text = wanted_.texts[options_.prompts ? i : 0];
       request.prompt = before;
       const auto more = writer_.tokenizer().encode(text, special);
-      request.prompt.insert(request.prompt.end(), more.begin(), more.end());
+      // A source stays as it was read; what is given is of the text that goes on.
+      std::vector<int32_t>& to = options_.load_state && starts() ? request.written : request.prompt;
+      to.insert(to.end(), more.begin(), more.end());
       request.sequence = i;
       requests_.push_back(request);
       echoed_.push_back(options_.echo ? text : "");
@@ -267,19 +264,31 @@ class GenerateRun {
       warn("--samples: all the same, as the likeliest token is always taken; --temperature 1 draws them");
   }
 
-  /// Makes the slot hold what --save-state wrote; returns the text's tokens.
-  std::vector<int32_t> load() {
+  bool starts() const { return writer_.decoder().info().start.has_value(); }
+
+  /// Makes the slot hold what --save-state wrote, and the request go on from it.
+  void load(Request& request) {
     const MappedFile file(*options_.load_state);
     Decoder& decoder = writer_.decoder();
-    auto tokens = read_text_state(file.bytes(), *options_.load_state, decoder, 0);
-    engine_.hold(0, std::span(tokens).first(static_cast<size_t>(decoder.length(0))));
-    return tokens;
+    request.prompt = read_text_state(file.bytes(), *options_.load_state, decoder, 0);
+    const auto source = static_cast<size_t>(decoder.source_length(0));
+    const auto needed = static_cast<int64_t>(source) + std::max<int64_t>(starts() ? 1 : 0, decoder.length(0));
+    if (needed > std::ssize(request.prompt))
+      throw Error(*options_.load_state, "fewer tokens than its state has", "a file of --save-state");
+    engine_.hold(0, std::span(request.prompt).first(source + static_cast<size_t>(decoder.length(0))));
+    if (!starts()) return;
+    request.written.assign(request.prompt.begin() + static_cast<std::ptrdiff_t>(source) + 1,
+                           request.prompt.end());
+    request.prompt.resize(source);
   }
 
   /// The text so far with its state; an end token, which has no text, is not of it.
   void save() const {
-    std::vector<int32_t> tokens = requests_.front().prompt;
+    const Request& request = requests_.front();
     const Generation& result = results_.front();
+    std::vector<int32_t> tokens = request.prompt;
+    if (starts()) tokens.push_back(*writer_.decoder().info().start);
+    tokens.insert(tokens.end(), request.written.begin(), request.written.end());
     tokens.insert(tokens.end(), result.tokens.begin(), result.tokens.end());
     if (result.finish == Finish::kEnd && tokens.size() > engine_.held(0).size()) tokens.pop_back();
     AtomicFile target(*options_.save_state);

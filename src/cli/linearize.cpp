@@ -183,7 +183,6 @@ ExitStatus linearize(const LinearizeOptions& options) {
     throw Error(training.shared.model, "is a LoRA",
                 "a model with its own weights: linnet merge writes one to linearize");
   const train::Trainable trainable = trainable_of(options);
-  refuse_lora(*model, trainable);
   const auto chosen = chosen_attention(options, model);
   if (!chosen) {
     note("interrupted; nothing written");

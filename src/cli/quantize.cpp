@@ -160,10 +160,14 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   check_usage(options);
   const JsonResult json(options);
   options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
-  const auto model = open_any_model(options);
+  const auto model = open_for_rows(options);
   if (model->config().is_classifier())
     refuse_given(*options.app, {"--valid", "--calibrate"}, "given for a classifier, which predicts no text",
                  "none: linnet classify --task scores it before and after");
+  if (model->encoder())
+    refuse_given(*options.app, {"--valid", "--calibrate"},
+                 fmt::format("given for {}, of which spans are scored", model->config().model_type),
+                 "none: linnet perplexity scores both folders");
   if (model->is_quantized()) throw Error(options.model, "is quantized already", "the model it was made from");
   const auto heads = heads_beside(*model);  // read before anything is written
   if (!options.calibrate.empty()) {

@@ -45,6 +45,9 @@ struct TrainingRun {
   std::string title;                // of the curves
   std::filesystem::path tokenizer;  // folder or file
   const Model* model = nullptr;     // what is trained on; null: a model from nothing
+  /// Of a model with an encoder: what it learns in place of text, and is scored on; null: --data and --valid.
+  const train::TokenPairs* pairs = nullptr;
+  const train::HeldOut* held_out_pairs = nullptr;
   std::vector<train::Phase> phases;
   std::string attention_option;  // what set the model's attention in this command; empty: nothing
   nlohmann::json identity;       // what makes it another run: the model, the attention, …
@@ -63,8 +66,9 @@ void check_training(const TrainingOptions& options);
 void check_data(const TrainingOptions& options);
 /// Refuses LoRA's numbers where --train is another, or the model has a LoRA already.
 void check_lora(const TrainingOptions& options, const std::string& train, bool has_lora);
-/// Refuses LoRA beside a model with an encoder.
-void refuse_lora(const Model& model, const train::Trainable& trainable);
+/// Refuses a LoRA that would be merged into matrices in integers: into what is written, where that is a full
+/// folder.
+void check_mergeable(const Model& model, train::Train what);
 /// Refuses --shard-size where no full folder is written.
 void check_shard_size(const TrainingOptions& options, bool full);
 /// Tokenises, trains (nothing with --tokens 0), writes, prints. The status is kInterrupted after Ctrl-C.

@@ -58,12 +58,8 @@ void Engine::check(const Request& request) const {
     throw Error("prompt", fmt::format("{}, more than the model has positions", counted(length, "token")),
                 fmt::format("at most {}", info.positions));
   }
-  const char* given = request.prompt_logprobs   ? "log probabilities of a prompt"
-                      : options_.continue_slots ? "a text to be gone on from"
-                      : prefixes_.keeps()       ? "a cache of prompts' beginnings"
-                                                : nullptr;
-  if (info.start && given != nullptr)
-    throw Error("model", fmt::format("has an encoder, which reads prompts whole, and is asked for {}", given),
+  if (info.start && request.prompt_logprobs)
+    throw Error("model", "has an encoder, which reads prompts, and is asked for their log probabilities",
                 "a model of a decoder alone");
   if (length > info.memory) {
     throw Error("prompt", fmt::format("{}, whose state does not fit into memory", counted(length, "token")),
@@ -176,6 +172,10 @@ void Engine::admit() {
 size_t Engine::continue_slot(int slot) {
   const auto held = std::exchange(places_[static_cast<size_t>(slot)].held, {});
   const Request& request = at(slot).request;
+  if (decoder_.info().start) {
+    begin_behind_source(slot, held);
+    return 0;
+  }
   if (options_.continue_slots && !request.prompt_logprobs && held.size() < request.prompt.size() &&
       std::equal(held.begin(), held.end(), request.prompt.begin())) {
     return held.size();
@@ -184,10 +184,41 @@ size_t Engine::continue_slot(int slot) {
   return prefixes_.keeps() && !request.prompt_logprobs ? begin_from_prefix(slot) : 0;
 }
 
+namespace {
+
+/// Under which a cache keeps what was read of a source: no other source begins so.
+std::vector<int32_t> cached_as(std::vector<int32_t> source) {
+  source.push_back(-1);
+  return source;
+}
+
+}  // namespace
+
+/// A source that the slot holds, with what was written behind it, or that stands in the cache is not read
+/// again.
+void Engine::begin_behind_source(int slot, std::span<const int32_t> held) {
+  Sequence& sequence = at(slot);
+  const size_t source = sequence.request.prompt.size();
+  const std::span<const int32_t> all = sequence.tokens;
+  if (options_.continue_slots && held.size() >= source && held.size() < all.size() &&
+      std::ranges::equal(held, all.first(held.size()))) {
+    sequence.held = held.size() - source;
+    return;
+  }
+  decoder_.reset(slot);
+  if (!prefixes_.keeps()) return;
+  std::vector<int32_t> wanted = cached_as(sequence.request.prompt);
+  wanted.push_back(*decoder_.info().start);
+  if (const PrefixCache::Entry* entry = prefixes_.find(wanted); entry && entry->tokens.size() > source) {
+    decoder_.load(slot, entry->state);
+    sequence.held = 0;
+  }
+}
+
 /// Whether another prompt, which is being read, will leave a state in the cache that this one can go on from:
 /// read side by side, both would read what they share.
 bool Engine::waits_for_prefix(const Request& request) {
-  if (!prefixes_.keeps() || request.prompt_logprobs) return false;
+  if (!prefixes_.keeps() || request.prompt_logprobs || decoder_.info().start) return false;
   for (Place& place : places_) {
     if (!place.sequence || !place.sequence->reads_prompt()) continue;
     Sequence& reader = *place.sequence;
@@ -278,14 +309,18 @@ int64_t Engine::read_source(int slot) {
   Sequence& sequence = at(slot);
   const double start = now();
   const std::vector<int32_t>& source = sequence.request.prompt;
-  decoder_.read_source(slot, source);
+  if (!sequence.held) {
+    decoder_.read_source(slot, source);
+    if (prefixes_.keeps()) prefixes_.keep(cached_as(source), decoder_.save(slot));
+    sequence.result.prompt_read += std::ssize(source);
+  }
+  const std::span<const int32_t> rest = sequence.decoded().subspan(sequence.held.value_or(0));
   std::vector<float> logits(static_cast<size_t>(decoder_.info().vocabulary));
-  decoder_.prefill(slot, sequence.decoded(), sequence.decoded().size() - 1, logits);
+  decoder_.prefill(slot, rest, rest.size() - 1, logits);
   const std::span<const float> hidden = decoder_.hidden(0);
   sequence.hidden.assign(hidden.begin(), hidden.end());
   sequence.prefilled = source.size();
   sequence.served = turns_;
-  sequence.result.prompt_read += std::ssize(source);
   sequence.begin(logits);
   sequence.result.prefill_seconds += now() - start;
   return std::ssize(source);
@@ -411,7 +446,8 @@ void Engine::release(int slot) {
   sequence.finish();
   if (sequence.result.error) broken_ = sequence.result.error;
   if (options_.continue_slots)
-    place.held.assign(sequence.tokens.begin(), sequence.tokens.begin() + decoder_.length(slot));
+    place.held.assign(sequence.tokens.begin(),
+                      sequence.tokens.end() - std::ssize(sequence.decoded()) + decoder_.length(slot));
   sequence.result.state_bytes = decoder_.state_bytes(slot);
   speculator_.end(slot);
   results_[sequence.id] = std::move(sequence.result);

@@ -35,7 +35,10 @@ Sequence::Sequence(int64_t of_id, Request asked, OnText on_text, const Decoder::
       stops_(request.stop),
       stop_tokens_(special_stops(request.stop, tokenizer_)) {
   // The prompt goes through the detokenizer too: whether a piece begins with a space depends on it.
-  if (start_) tokens.push_back(*start_);
+  if (start_) {
+    tokens.push_back(*start_);
+    tokens.insert(tokens.end(), request.written.begin(), request.written.end());
+  }
   for (const int32_t token : decoded()) {
     sampler_.observe(token);
     if (token < tokenizer_.vocabulary()) detokenizer_.push(token);

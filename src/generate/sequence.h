@@ -20,6 +20,8 @@ namespace linnet {
 
 struct Request {
   std::vector<int32_t> prompt;  // ids, at least one
+  /// Behind an encoder, which reads the prompt: what was written before, and is gone on from.
+  std::vector<int32_t> written = {};
   Sampling sampling;
   uint64_t seed = 0, sequence = 0;  // with the position they are what numbers are drawn from
   int64_t max_new_tokens = 256;     // 0: the prompt is read, and that is all
@@ -63,8 +65,10 @@ class Sequence {
   std::vector<int32_t> tokens;
   std::vector<float> hidden;  // that the last token was chosen from
   size_t prefilled = 0;       // of the prompt's tokens
-  size_t parts = 0;           // where the prompt parts from another one's; 0: nowhere
-  int64_t served = 0;         // the turn of the engine when it last read a piece of its prompt
+  /// Behind an encoder: tokens of decoded() that the slot holds, its source read; none: nothing is held.
+  std::optional<size_t> held;
+  size_t parts = 0;    // where the prompt parts from another one's; 0: nowhere
+  int64_t served = 0;  // the turn of the engine when it last read a piece of its prompt
 
   bool reads_prompt() const { return !done_ && prefilled < request.prompt.size(); }
   bool done() const { return done_; }

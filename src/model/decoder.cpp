@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "attention/rows.h"
+#include "attention/state_bytes.h"
 #include "base/array.h"
 #include "base/count.h"
 #include "base/error.h"
@@ -49,6 +50,9 @@ class DecoderOf final : public Decoder {
   void reset(int slot) override;
   void read_source(int slot, std::span<const int32_t> tokens) override;
   int64_t length(int slot) const override { return slots_[slot].length; }
+  int64_t source_length(int slot) const override {
+    return slots_[slot].memories.empty() ? 0 : slots_[slot].memories.front()->length();
+  }
   void copy(int from, int to) override;
   size_t state_bytes(int slot) const override;
   Cost cost() const override;
@@ -84,10 +88,8 @@ class DecoderOf final : public Decoder {
   SlotHeader header(int64_t length) const;
   /// Throws Error where the slot has nothing to read, and is to.
   void check_source(const Slot& sequence) const;
-  void check_saved() const {
-    if (encoder_ && options_.source.empty())
-      throw Error(model_->folder().string(), "has an encoder, whose memory is not saved", "a decoder alone");
-  }
+  void save_memories(const Memories<T>& memories, std::vector<std::byte>& bytes) const;
+  Memories<T> load_memories(std::span<const std::byte>& in) const;
   /// What the layers remember of a source.
   Memories<T> read(std::span<const int32_t> source);
 
@@ -333,25 +335,43 @@ template <class T>
 SlotHeader DecoderOf<T>::header(int64_t length) const {
   if (!fingerprint_) fingerprint_ = fingerprint(*model_);
   return {sizeof(T),     arithmetic_of(*model_, options_),
-          *fingerprint_, to_json(model_->attention()).dump(),
+          *fingerprint_, to_json(model_->all_attention()).dump(),
           length,        static_cast<uint32_t>(layers().size())};
+}
+
+/// The source's length, −1 where none was read, then each layer's numbers.
+template <class T>
+void DecoderOf<T>::save_memories(const Memories<T>& memories, std::vector<std::byte>& bytes) const {
+  const int64_t length = memories.empty() ? -1 : memories.front()->length();
+  append_numbers(bytes, &length, 1);
+  for (const auto& memory : memories)
+    append_numbers(bytes, memory->numbers().data(), std::ssize(memory->numbers()));
+}
+
+template <class T>
+Memories<T> DecoderOf<T>::load_memories(std::span<const std::byte>& in) const {
+  int64_t length = 0;
+  read_numbers(in, &length, 1);
+  Memories<T> memories;
+  if (length < 0) return memories;
+  for (const auto& layer : layers()) memories.push_back(layer.cross->attention->load_memory(length, in));
+  return memories;
 }
 
 template <class T>
 std::vector<std::byte> DecoderOf<T>::save(int slot) const {
-  check_saved();
   std::vector<std::byte> bytes;
   write_header(header(slots_[slot].length), bytes);
   for (const auto& layer : slots_[slot].layers) layer->save(bytes);
+  if (encoder_) save_memories(slots_[slot].memories, bytes);
   seal(bytes);
   return bytes;
 }
 
 template <class T>
 void DecoderOf<T>::load(int slot, std::span<const std::byte> bytes) {
-  check_saved();
   const SlotBody body = read_header(bytes, header(0));
-  Slot loaded{body.length, {}, slots_[slot].memories};
+  Slot loaded{body.length, {}, {}};
   std::span<const std::byte> in = body.states;
   for (const auto& layer : layers()) {
     loaded.layers.push_back(layer.attention->make_state());
@@ -359,6 +379,7 @@ void DecoderOf<T>::load(int slot, std::span<const std::byte> bytes) {
     if (loaded.layers.back()->length() != body.length)
       throw Error("state", "layers of different lengths", fmt::format("{} tokens in each", body.length));
   }
+  if (encoder_) loaded.memories = load_memories(in);
   if (!in.empty())
     throw Error("state", fmt::format("{} bytes too many", in.size()), "a state as it was saved");
   slots_[slot] = std::move(loaded);

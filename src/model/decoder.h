@@ -78,6 +78,8 @@ class Decoder {
   /// has none.
   virtual void read_source(int slot, std::span<const int32_t> tokens);
   virtual int64_t length(int slot) const = 0;
+  /// Tokens of what read_source() read; 0: nothing.
+  virtual int64_t source_length(int) const { return 0; }
   /// Makes slot `to` what slot `from` is.
   virtual void copy(int from, int to) = 0;
   /// Bytes allocated for the slot's state (softmax: bytes of the tokens held).
@@ -115,7 +117,7 @@ class Decoder {
   virtual void commit(int branch, std::span<const int32_t> path) = 0;
 
   /// A slot's whole state as bytes (versioned, checked on load), and back. A rejected load leaves it
-  /// untouched. Throws Error of a sequence with a source of its own, whose memory is not saved.
+  /// untouched. What the layers remember of a source is part of it.
   virtual std::vector<std::byte> save(int slot) const = 0;
   virtual void load(int slot, std::span<const std::byte> bytes) = 0;
 };

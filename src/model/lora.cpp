@@ -87,6 +87,15 @@ std::vector<std::string> saved_modules_of(const Fields& fields) {
   return saved;
 }
 
+/// Calls visit(stack, layer, module) on every module of every layer.
+void each_layer_module(const std::vector<const Model*>& stacks, const auto& visit) {
+  for (const Model* stack : stacks) {
+    for (int layer = 0; layer < stack->config().layers; ++layer) {
+      for (const std::string_view module : layer_modules(stack->family())) visit(*stack, layer, module);
+    }
+  }
+}
+
 // The last part of a module's name, as PEFT's target_modules has it: "self_attn.q_proj" is "q_proj".
 std::string target_name(std::string_view module) { return std::string(module.substr(module.rfind('.') + 1)); }
 
@@ -162,26 +171,23 @@ void Model::check_adapter() {
   if (!adapter_) return;
   const auto file = folder_ / "adapter_model.safetensors";
   std::vector<std::string> modules;
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    for (std::string_view module : layer_modules(*family_))
-      modules.push_back(adapter_module(*family_, layer, module));
-  }
+  each_layer_module(stacks(), [&](const Model& stack, int layer, std::string_view module) {
+    modules.push_back(adapter_module(stack.family(), layer, module));
+  });
   lora_numbers_ = lora_numbers(*lora_, modules, (folder_ / "adapter_config.json").string());
   std::set<std::string, std::less<>> known;
   std::set<std::string> targets;
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    for (std::string_view module : layer_modules(*family_)) {
-      const ModuleShape shape = module_shape(*family_, config_, module);
-      const std::string a = lora_name(*family_, layer, module, 'A'),
-                        b = lora_name(*family_, layer, module, 'B');
-      if (shape.in == 0 || (adapter_->find(a) == nullptr && adapter_->find(b) == nullptr)) continue;
-      const int64_t rank = lora_numbers_.at(adapter_module(*family_, layer, module)).rank;
-      require_tensor(*adapter_, a, {rank, shape.in}, file);
-      require_tensor(*adapter_, b, {shape.out, rank}, file);
-      known.insert({a, b});
-      targets.insert(target_name(module));
-    }
-  }
+  each_layer_module(stacks(), [&](const Model& stack, int layer, std::string_view module) {
+    const ModuleShape shape = module_shape(stack.family(), stack.config(), module);
+    const std::string a = lora_name(stack.family(), layer, module, 'A'),
+                      b = lora_name(stack.family(), layer, module, 'B');
+    if (shape.in == 0 || (adapter_->find(a) == nullptr && adapter_->find(b) == nullptr)) return;
+    const int64_t rank = lora_numbers_.at(adapter_module(stack.family(), layer, module)).rank;
+    require_tensor(*adapter_, a, {rank, shape.in}, file);
+    require_tensor(*adapter_, b, {shape.out, rank}, file);
+    known.insert({a, b});
+    targets.insert(target_name(module));
+  });
   take_saved_modules();
   for (const auto& [name, tensor] : adapter_->tensors()) {
     if (!known.contains(name) && !saved_names_.contains(name)) {
@@ -191,16 +197,22 @@ void Model::check_adapter() {
   }
   if (known.empty()) throw Error(file.string(), "no tensors", "lora_A and lora_B of at least one matrix");
   lora_->targets.assign(targets.begin(), targets.end());
+  if (encoder_) set_attention(all_attention());  // the encoder's stack with all of this
+}
+
+std::vector<const Model*> Model::stacks() const {
+  if (!encoder_) return {this};
+  return {this, encoder_.get()};
 }
 
 // PEFT writes a module of modules_to_save under its own name, older versions under NAME.modules_to_save.
 void Model::take_saved_modules() {
   std::set<std::string> modules;
-  const auto take = [&](int layer, std::string_view module) {
+  const auto take = [&](const Model& stack, int layer, std::string_view module) {
     if (module.empty()) return;
-    const std::string name = adapter_module(*family_, layer, module);
-    const std::string own = layer < 0 ? full_name(module) : module_name(layer, module);
-    const ModuleShape shape = module_shape(*family_, config_, module);
+    const std::string name = adapter_module(stack.family(), layer, module);
+    const std::string own = stack.full_module_name(layer, module);
+    const ModuleShape shape = module_shape(stack.family(), stack.config(), module);
     for (const std::string_view part : {"weight", "bias"}) {
       if (part == "bias" && !shape.biased) continue;
       for (const std::string_view between : {".", ".modules_to_save.", ".modules_to_save.default."}) {
@@ -213,11 +225,11 @@ void Model::take_saved_modules() {
       }
     }
   };
-  for (const std::string_view module : outer_modules(*family_)) take(-1, module);
-  for (const std::string_view module : head_modules(*family_)) take(-1, module);
-  for (int layer = 0; layer < config_.layers; ++layer) {
-    for (const std::string_view module : layer_modules(*family_)) take(layer, module);
+  for (const Model* stack : stacks()) {
+    for (const std::string_view module : outer_modules(stack->family())) take(*stack, -1, module);
+    for (const std::string_view module : head_modules(stack->family())) take(*stack, -1, module);
   }
+  each_layer_module(stacks(), take);
   for (const std::string& wanted : lora_->saved) {
     if (std::none_of(modules.begin(), modules.end(),
                      [&](const auto& name) { return name.ends_with(wanted); }))
@@ -250,6 +262,7 @@ void Model::untie_saved() {
   saved_[head] = logits;
   config_.tied_embeddings = false;
   config_.raw["tie_word_embeddings"] = false;
+  if (config_.head_scale != 1) config_.raw["scale_decoder_outputs"] = true;  // as before
 }
 
 std::vector<NamedTensor> Model::saved_modules() const {
@@ -289,22 +302,20 @@ OwnedTensor merge_lora(const TensorView& weight, const LoraPair& lora, const Mod
   return {weight.type, weight.shape, from_float(sum, weight.type)};
 }
 
-std::map<std::string, OwnedTensor> merge_lora(const Model& model) {
+std::map<std::string, OwnedTensor> merge_lora(const Model& whole) {
   std::map<std::string, OwnedTensor> merged;
-  for (int layer = 0; layer < model.config().layers; ++layer) {
-    for (std::string_view module : layer_modules(model.family())) {
-      const auto pair = model.lora_of(layer, module);
-      if (!pair) continue;
-      stop_if_interrupted();
-      const std::string name = model.module_name(layer, module) + ".weight";
-      if (model.quantized(layer, module))
-        throw Error(model.base_folder().string(),
-                    "its matrices are in integers, which LoRA cannot be merged into",
-                    "the base that was quantized");
-      merged.emplace(name, merge_lora(*model.layer_tensor(layer, module, "weight"), *pair,
-                                      module_shape(model.family(), model.config(), module), name));
-    }
-  }
+  each_layer_module(whole.stacks(), [&](const Model& model, int layer, std::string_view module) {
+    const auto pair = model.lora_of(layer, module);
+    if (!pair) return;
+    stop_if_interrupted();
+    const std::string name = model.module_name(layer, module) + ".weight";
+    if (model.quantized(layer, module))
+      throw Error(model.base_folder().string(),
+                  "its matrices are in integers, which LoRA cannot be merged into",
+                  "the base that was quantized");
+    merged.emplace(name, merge_lora(*model.layer_tensor(layer, module, "weight"), *pair,
+                                    module_shape(model.family(), model.config(), module), name));
+  });
   return merged;
 }
 

@@ -81,8 +81,6 @@ std::shared_ptr<const Model> Model::open(const fs::path& folder, const OpenOptio
   model->check_head();
   model->check_optional();
   model->check_added();
-  if (model->encoder_ && model->lora_)
-    throw Error(folder.string(), "a LoRA of a model with an encoder", "a LoRA of a decoder alone");
   model->check_adapter();
   model->set_state(options.state);
   if (options.check_hash) model->check_hash();

@@ -65,6 +65,8 @@ class Model {
   std::vector<AttentionConfig> all_attention() const;
   /// The encoder's stack as a model of its own, of the same files; null: the family has none.
   const std::shared_ptr<const Model>& encoder() const { return encoder_; }
+  /// This, and encoder() where there is one.
+  std::vector<const Model*> stacks() const;
   /// Of a layer, with the type in which states hold keys and values.
   AttentionShape attention_shape() const;
 

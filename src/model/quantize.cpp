@@ -31,11 +31,12 @@ class Writer {
  public:
   Writer(const Model& model, const QuantizeOptions& options, ThreadPool& pool)
       : model_(model), options_(options), pool_(pool) {
-    const Family& family = model.family();
-    for (const std::string_view module : outside()) add(kNoLayer, module);
-    for (int layer = 0; layer < model.config().layers; ++layer) {
-      for (const std::string_view module : layer_modules(family)) {
-        if (module_shape(family, model.config(), module).in > 0) add(layer, module);
+    for (const std::string_view module : outside()) add(model, kNoLayer, module);
+    for (const Model* stack : model.stacks()) {
+      for (int layer = 0; layer < stack->config().layers; ++layer) {
+        for (const std::string_view module : layer_modules(stack->family())) {
+          if (module_shape(stack->family(), stack->config(), module).in > 0) add(*stack, layer, module);
+        }
       }
     }
   }
@@ -47,6 +48,7 @@ class Writer {
 
  private:
   struct Source {
+    const Model* stack;
     int layer;
     std::string_view module;
     std::string name;
@@ -67,7 +69,7 @@ class Writer {
     return layer == kNoLayer || options_.type == WeightType::kInt8 ||
            std::ranges::count(options_.int8, last_part(module)) > 0;
   }
-  void add(int layer, std::string_view module);
+  void add(const Model& stack, int layer, std::string_view module);
   void add_tensor(const std::string& name, DType type, std::vector<int64_t> shape,
                   std::function<std::vector<std::byte>()> make);
   Integers made(size_t index);
@@ -88,11 +90,11 @@ void Writer::add_tensor(const std::string& name, DType type, std::vector<int64_t
   tensors_.push_back({name, {type, std::move(shape), {}}, std::move(make)});
 }
 
-void Writer::add(int layer, std::string_view module) {
-  const ModuleShape shape = module_shape(model_.family(), model_.config(), module);
+void Writer::add(const Model& stack, int layer, std::string_view module) {
+  const ModuleShape shape = module_shape(stack.family(), stack.config(), module);
   const bool int8 = is_int8(layer, module);
-  Source source{layer, module, model_.full_module_name(layer, module), {}, options_.offsets() && !int8,
-                {},    {}};
+  Source source{&stack, layer, module, stack.full_module_name(layer, module), {}, options_.offsets() && !int8,
+                {},     {}};
   source.form.type = int8 ? WeightType::kInt8 : WeightType::kInt4;
   source.form.out = shape.out, source.form.in = shape.in;
   source.form.group = options_.group == 0 ? shape.in : options_.group;
@@ -124,7 +126,7 @@ Integers Writer::made(size_t index) {
   stop_if_interrupted();
   const auto importance = options_.importance.find(source.name);
   Integers integers(source.form, source.offsets);
-  integers.take(merged_matrix_of(model_, source.layer, source.module),
+  integers.take(merged_matrix_of(*source.stack, source.layer, source.module),
                 importance == options_.importance.end() ? std::span<const float>() : importance->second,
                 pool_);
   if (!source.written[0]) source.of_groups[0] = std::move(integers.scales);
@@ -247,7 +249,7 @@ std::vector<QuantizedTensor> write_quantized(const std::filesystem::path& out, c
   Writer writer(model, options, pool);
   std::vector<NamedTensor> changed = writer.tensors();
   for (NamedTensor& added : model.added_tensors()) changed.push_back(std::move(added));
-  write_full(out, model, changed, model.attention(), shard_bytes, /*replace=*/false,
+  write_full(out, model, changed, model.all_attention(), shard_bytes, /*replace=*/false,
              model.added_are_trained(), writer.config());
   return writer.results();
 }

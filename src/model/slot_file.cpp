@@ -110,13 +110,18 @@ std::array<std::byte, 16> fingerprint(const Model& model) {
   for (const auto& [name, tensor] : model.saved_tensors()) add(name, tensor, hash);
   for (int layer = 0; layer < config.layers; ++layer) {
     for (const auto& [name, tensor] : model.linear_parameters(layer)) add(name, tensor, hash);
-    for (std::string_view module :
-         {family.q, family.k, family.v, family.o, family.gate, family.up, family.down}) {
-      const auto lora = module.empty() ? std::nullopt : model.lora_of(layer, module);
+    if (model.encoder())
+      for (const auto& [name, tensor] : model.cross_parameters(layer)) add("cross " + name, tensor, hash);
+    for (const std::string_view module : layer_modules(family)) {
+      const auto lora = model.lora_of(layer, module);
       if (!lora) continue;
       add(model.module_name(layer, module), *lora->a, hash);
       add(fmt::format("{}", lora->scale), *lora->b, hash);
     }
+  }
+  if (model.encoder()) {
+    hash.add(fmt::format("{} {}", config.relative_buckets, config.relative_distance));
+    hash.add(std::span<const std::byte>(fingerprint(*model.encoder())));
   }
   return hash.bytes();
 }

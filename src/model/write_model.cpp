@@ -50,16 +50,16 @@ void copy_tokenizer(const fs::path& from, const fs::path& folder) {
 }
 
 void write_adapter(const fs::path& folder, const LoraAdapter& lora, const BaseReference& base,
-                   bool transposed) {
+                   const Family& family) {
   // In the patterns' own order: the first that matches counts.
   nlohmann::ordered_json config = {{"peft_type", "LORA"},
-                                   {"task_type", "CAUSAL_LM"},
+                                   {"task_type", family.encoder != nullptr ? "SEQ_2_SEQ_LM" : "CAUSAL_LM"},
                                    {"base_model_name_or_path", base.name},
                                    {"r", lora.config.rank},
                                    {"lora_alpha", lora.config.alpha},
                                    {"lora_dropout", 0.0},
                                    {"target_modules", lora.config.targets},
-                                   {"fan_in_fan_out", transposed},
+                                   {"fan_in_fan_out", family.transposed},
                                    {"bias", "none"},
                                    {"inference_mode", true}};
   if (lora.config.rank_stabilized) config["use_rslora"] = true;
@@ -84,14 +84,14 @@ void write_sidecar(const fs::path& out, const std::vector<AttentionConfig>& atte
   write_json(folder.path() / "config.json",
              {{"linear_attention", object}, {"base", base.name}, {"base_hash", base.hash}});
   write_safetensors(folder.path() / "linear_attention.safetensors", tensors, metadata_of(trained));
-  if (lora != nullptr) write_adapter(folder.path(), *lora, base, config.family->transposed);
+  if (lora != nullptr) write_adapter(folder.path(), *lora, base, *config.family);
   folder.commit();
 }
 
 void write_lora(const fs::path& out, const LoraAdapter& lora, const BaseReference& base, const Family& family,
                 bool replace) {
   AtomicFolder folder(out, replace);
-  write_adapter(folder.path(), lora, base, family.transposed);
+  write_adapter(folder.path(), lora, base, family);
   folder.commit();
 }
 

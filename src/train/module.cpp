@@ -47,12 +47,15 @@ std::vector<Module::Lora> Module::loras() const {
   const auto held = [](const Weight& weight) {
     return weight.master.defined() ? weight.master : weight.frozen;
   };
-  for (const Impl::Layer& layer : impl_->layers) {
-    for (int slot = 0; slot < kMatrices; ++slot) {
-      const Impl::Unit& unit = layer.units[static_cast<size_t>(slot)];
-      if (!unit.lora) continue;
-      const ModuleShape shape = module_shape(*impl_->family, impl_->config, module_of(*impl_->family, slot));
-      all.push_back({unit.weight.name, held(unit.lora->a), held(unit.lora->b), unit.lora->scale, shape});
+  for (const Impl* stack = impl_.get(); stack != nullptr; stack = stack->encoder.get()) {
+    for (const Impl::Layer& layer : stack->layers) {
+      for (int slot = 0; slot < kMatrices; ++slot) {
+        const Impl::Unit& unit = layer.units[static_cast<size_t>(slot)];
+        if (!unit.lora) continue;
+        const ModuleShape shape =
+            module_shape(*stack->family, stack->config, module_of(*stack->family, slot));
+        all.push_back({unit.weight.name, held(unit.lora->a), held(unit.lora->b), unit.lora->scale, shape});
+      }
     }
   }
   return all;

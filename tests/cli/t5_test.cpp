@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "format/safetensors.h"
 #include "tests/cli/training_program.h"
 
 namespace linnet {
@@ -23,6 +24,7 @@ class T5Program : public testing::Test {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "the quick brown fox jumps over the lazy dog and runs away. ";
     write_file(path("text.txt"), text);
+    write_file(path("held.txt"), text + "The end of another day, and of a text that nothing learns.");
     nlohmann::json tokenizer = read_json(LINNET_TEST_DATA "/tokenizers/hf/unigram_t5.json");
     for (int i = 0; i < kSentinels; ++i) {
       tokenizer["added_tokens"].push_back({{"id", kPieces + kSentinels - 1 - i},
@@ -37,9 +39,9 @@ class T5Program : public testing::Test {
     const nlohmann::json config = {{"model_type", "t5"},
                                    {"architectures", {"T5ForConditionalGeneration"}},
                                    {"vocab_size", kVocabulary},
-                                   {"d_model", 24},
-                                   {"d_kv", 8},
-                                   {"d_ff", 32},
+                                   {"d_model", 32},
+                                   {"d_kv", 16},
+                                   {"d_ff", 64},
                                    {"num_heads", 2},
                                    {"num_layers", 2},
                                    {"num_decoder_layers", 1},
@@ -92,6 +94,30 @@ TEST_F(T5Program, GenerateWritesTheSameTextWithAndWithoutGuessesAndBesideOthers)
   EXPECT_THAT(both.out, HasSubstr(plain.out));
 }
 
+TEST_F(T5Program, ASavedTextGoesOnAndASourceThatIsKeptIsNotReadAgain) {
+  const auto generate = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"generate",  path("model"), "--temperature", "0",
+                                    "--threads", "1",           "--speculative", "none"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_linnet(all);
+  };
+  const Outcome whole = generate({"--prompt", "the quick brown fox", "--max-new-tokens", "16"});
+  const Outcome first =
+      generate({"--prompt", "the quick brown fox", "--max-new-tokens", "9", "--save-state", path("state")});
+  ASSERT_EQ(first.status, 0) << first.err;
+  const Outcome rest = generate({"--load-state", path("state"), "--prompt", "", "--max-new-tokens", "7"});
+  ASSERT_EQ(rest.status, 0) << rest.err;
+  EXPECT_EQ(first.out + rest.out, whole.out);
+  write_file(path("prompts.txt"),
+             "the quick brown fox\nthe lazy dog\nthe quick brown fox\nthe quick brown fox jumps\n");
+  const Outcome plain = generate({"--prompts", path("prompts.txt"), "--max-new-tokens", "8"});
+  const Outcome cached = generate({"--prompts", path("prompts.txt"), "--max-new-tokens", "8",
+                                   "--prefix-cache", "100000000", "--parallel", "1"});
+  EXPECT_EQ(cached.status, 0) << cached.err;
+  EXPECT_EQ(cached.out, plain.out);
+  EXPECT_THAT(cached.err, HasSubstr("1 hit, 3 misses"));
+}
+
 TEST_F(T5Program, PerplexityIsTheLossOfSpansThatTrainingLowers) {
   const Outcome scored = run_linnet({"perplexity", path("model"), path("text.txt"), "--window", "32",
                                      "--json", path("score.json"), "--threads", "1"});
@@ -132,6 +158,151 @@ TEST_F(T5Program, ALinearFormIsASidecarThatEveryCommandReadsAndMergeMakesAFolder
     EXPECT_EQ(what["state"]["bytes_a_token"], 0);
     const Outcome checked = run_linnet({"check", path(name), "--threads", "1"});
     EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
+  }
+}
+
+TEST_F(T5Program, LearnsToWriteTargetsOfPairsAndIsScoredOnHeldOutOnes) {
+  std::string lines;
+  for (int i = 0; i < 12; ++i)
+    lines += nlohmann::json{{"question", i % 2 == 0 ? "the quick brown fox" : "the lazy dog"},
+                            {"answer", i % 2 == 0 ? "runs away" : "jumps over"}}
+                 .dump() +
+             "\n";
+  write_file(path("pairs.jsonl"), lines);
+  write_file(path("held-out.jsonl"), lines);
+  const auto finetune = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"finetune",      path("model"),
+                                    "--data",        path("pairs.jsonl"),
+                                    "--text-fields", "question,answer",
+                                    "--batch",       "4",
+                                    "--lr",          "1e-2",
+                                    "--threads",     "1",
+                                    "--dtype",       "float32"};
+    all.insert(all.end(), more.begin(), more.end());
+    return train(all);
+  };
+  const Outcome trained = finetune({"--valid", path("held-out.jsonl"), "--epochs", "30", "--json",
+                                    path("pairs.json"), "-o", path("answers")});
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  const nlohmann::json result = read_json(path("pairs.json"));
+  EXPECT_EQ(result["steps"], 90);
+  EXPECT_LT(result["validation_nats_per_token"],
+            0.1 * result["validation_nats_per_token_before"].get<double>());
+  const Outcome written = run_linnet({"generate", path("answers"), "--prompt", "the lazy dog",
+                                      "--temperature", "0", "--max-new-tokens", "12", "--threads", "1"});
+  EXPECT_THAT(written.out, HasSubstr("jumps over")) << written.err;
+  const BadRow refused[] = {
+      {{"--epochs", "1", "--tokens", "64", "-o", path("x")}, "given with --text-fields"},
+      {{"--limit", "2", "-o", path("x")}, "given without --task"},
+      {{"--length", "1", "-o", path("x")}, "expected"},
+      {{"--label-field", "answer", "-o", path("x")}, "given without --task"},
+  };
+  for (const BadRow& row : refused) expect_refused(row, finetune(row.arguments));
+  const std::vector<std::string> one = {"finetune",      path("model"), "--data", path("pairs.jsonl"),
+                                        "--text-fields", "question",    "-o",     path("x")};
+  expect_refused({one, "1 field"}, train(one));
+  EXPECT_FALSE(fs::exists(path("x")));
+}
+
+TEST_F(T5Program, HeldOutTextIsScoredAsPerplexityScoresIt) {
+  ASSERT_EQ(
+      train(
+          {"finetune",  path("model"), "--data",  path("text.txt"), "--valid", path("held.txt"),   "--tokens",
+           "256",       "--batch",     "2",       "--context",      "32",      "--valid-window",   "40",
+           "--threads", "1",           "--dtype", "float32",        "--json",  path("valid.json"), "-o",
+           path("held")})
+          .status,
+      0);
+  const nlohmann::json result = read_json(path("valid.json"));
+  const auto scored = [&](const char* folder) {
+    EXPECT_EQ(run_linnet({"perplexity", path(folder), path("held.txt"), "--window", "40", "--dtype",
+                          "float32", "--json", path("score.json"), "--threads", "1"})
+                  .status,
+              0);
+    return read_json(path("score.json"))["span_nats"].get<double>();
+  };
+  EXPECT_NEAR(scored("model"), result["validation_nats_per_token_before"].get<double>(), 1e-5);
+  EXPECT_NEAR(scored("held"), result["validation_nats_per_token"].get<double>(), 1e-3);  // written in bf16
+}
+
+TEST_F(T5Program, ALoraStandsBesideTheMatricesOfBothStacksAndMergesIntoThem) {
+  const auto tune = [&](const std::string& model, const std::string& out, const std::string& what) {
+    const Outcome made =
+        train({"finetune", path(model), "--data",  path("text.txt"), "--tokens", "1024",      "--batch",
+               "2",        "--context", "32",      "--lr",           "1e-2",     "--threads", "1",
+               "--train",  what,        "--dtype", "float32",        "-o",       path(out)});
+    EXPECT_EQ(made.status, 0) << made.err;
+  };
+  const auto nats = [&](const std::string& model) {
+    const Outcome scored = run_linnet({"perplexity", path(model), path("text.txt"), "--window", "32",
+                                       "--dtype", "float32", "--threads", "1", "--json", path("score.json")});
+    EXPECT_EQ(scored.status, 0) << scored.err;
+    return read_json(path("score.json"))["span_nats"].get<double>();
+  };
+  tune("model", "lora", "lora");
+  EXPECT_EQ(read_json(path("lora/adapter_config.json"))["task_type"], "SEQ_2_SEQ_LM");
+  const auto lora = SafetensorsFile::open(path("lora/adapter_model.safetensors"));
+  for (const char* module :
+       {"encoder.block.1.layer.0.SelfAttention.q", "decoder.block.0.layer.0.SelfAttention.o",
+        "decoder.block.0.layer.1.EncDecAttention.k"})
+    EXPECT_TRUE(lora.tensors().contains(std::string("base_model.model.") + module + ".lora_B.weight"));
+  const double before = nats("model"), tuned = nats("lora");
+  EXPECT_LT(tuned, before - 0.01);
+  ASSERT_EQ(run_linnet({"merge", path("lora"), "-o", path("lora-merged")}).status, 0);
+  EXPECT_NEAR(nats("lora-merged"), tuned, 2e-3);  // in bf16
+  EXPECT_EQ(run_linnet({"inspect", path("lora")}).status, 0);
+  tune("lora", "lora-on", "lora");  // goes on with it
+  EXPECT_LT(nats("lora-on"), tuned);
+  // Of a linear form the new tensors alone, or a LoRA beside them in a sidecar.
+  ASSERT_EQ(linearize("lora-linear", {"--set", "group=8", "--tokens", "512", "--train", "lora"}).status, 0);
+  EXPECT_TRUE(fs::exists(path("lora-linear/adapter_model.safetensors")));
+  tune("lora-linear", "lora-new", "new");
+  EXPECT_LT(nats("lora-new"), nats("lora-linear"));
+}
+
+TEST_F(T5Program, QuantizeTurnsTheMatricesOfBothStacks) {
+  ASSERT_EQ(linearize("to-quantize", {"--set", "group=8", "--tokens", "512"}).status, 0);
+  for (const std::string model : {"model", "to-quantize"}) {
+    std::string text;
+    for (const std::string type : {"int8", "int4"}) {
+      const std::string out = path(model + "-" + type);
+      const Outcome made = run_linnet(
+          {"quantize", path(model), "--weights", type, "-o", out, "--json", path("quantized.json")});
+      ASSERT_EQ(made.status, 0) << made.err;
+      std::string names = read_json(path("quantized.json"))["tensors"].dump();
+      for (const char* part :
+           {"encoder.block.1.layer.1", "decoder.block.0.layer.1.EncDecAttention.k", "shared"})
+        EXPECT_THAT(names, HasSubstr(part));
+      const Outcome written = run_linnet({"generate", out, "--prompt", "the lazy dog", "--temperature", "0",
+                                          "--max-new-tokens", "8", "--threads", "1"});
+      EXPECT_EQ(written.status, 0) << written.err;
+      const auto nats = [&](const std::string& folder) {
+        EXPECT_EQ(run_linnet({"perplexity", folder, path("text.txt"), "--window", "32", "--threads", "1",
+                              "--json", path("score.json")})
+                      .status,
+                  0);
+        return read_json(path("score.json"))["span_nats"].get<double>();
+      };
+      EXPECT_NEAR(nats(out), nats(path(model)), 0.05);
+      // What is integers can be trained beside, and nothing merged into it.
+      const std::vector<std::string> beside = {"finetune",  out,    "--data",    path("text.txt"),
+                                               "--tokens",  "64",   "--batch",   "1",
+                                               "--context", "32",   "--threads", "1",
+                                               "--train",   "lora", "-o",        out + "-lora"};
+      if (model == "model") {
+        const Outcome tuned = train(beside);
+        EXPECT_EQ(tuned.status, 0) << tuned.err;
+      } else {
+        expect_refused({beside, "which LoRA cannot be merged into"}, train(beside));
+      }
+      const std::vector<std::string> task = {"finetune",      out,    "--task",  path("few.jsonl"),
+                                             "--text-fields", "text", "--train", "lora",
+                                             "--threads",     "1",    "-o",      out + "-lora"};
+      write_file(path("few.jsonl"), R"({"text": "the fox", "label": 0}
+{"text": "the dog", "label": 1}
+)");
+      if (model != "model") expect_refused({task, "which LoRA cannot be merged into"}, train(task));
+    }
   }
 }
 
@@ -210,10 +381,8 @@ TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
       {"recall", model, text},
       {"bench", model, "--training"},
       {"tune-tree", model, text},
-      {"quantize", model, "-o", path("quantized")},
-      {"generate", model, "--prompt", "a", "--save-state", path("state")},
+      {"quantize", model, "--valid", text, "-o", path("x")},
       {"generate", model, "--prompt", "a", "--echo", "--logprobs", "1"},
-      {"generate", model, "--prompts", text, "--prefix-cache", "1000"},
       {"perplexity", model, text, "--stride", "4"},
       {"perplexity", model, text, "--window", "1"},
       {"perplexity", model, text, "--window", "5000"},
@@ -221,9 +390,8 @@ TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
       {"linearize", model, "--attention", R"({"cross": {"method": "flash_local"}})", "-o", path("x")},
       {"linearize", model, "--attention", R"({"other": {}, "decoder": {}})", "-o", path("x")},
       {"linearize", model, "--state", "5%", "--data", text, "--tokens", "64", "-o", path("x")},
-      {"linearize", model, "--train", "lora", "--data", text, "--tokens", "64", "-o", path("x")},
-      {"finetune", model, "--train", "lora", "--data", text, "--tokens", "64", "-o", path("x")},
-      {"finetune", model, "--data", text, "--valid", path("config.json"), "--tokens", "64", "-o", path("x")},
+      {"finetune", model, "--data", text, "--valid", path("held.txt"), "--valid-window", "5000", "--tokens",
+       "64", "-o", path("x")},
       {"finetune", model, "--data", text, "--packing", "documents", "--tokens", "64", "-o", path("x")},
       {"finetune", model, "--data", text, "--context", "5000", "--tokens", "5000", "-o", path("x")},
       {"train-heads", model, "--data", text, "--tokens", "64", "-o", path("x")},

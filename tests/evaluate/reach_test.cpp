@@ -35,6 +35,9 @@ class SlowHeads final : public Attention<float> {
   void encode(const Rows<float>&, HeadRows<float>, ThreadPool&) const override {}
   std::unique_ptr<Memory<float>> summarize(const Rows<float>&, ThreadPool&) const override { return nullptr; }
   void read_memory(const Memory<float>&, const Rows<float>&, HeadRows<float>, ThreadPool&) const override {}
+  std::unique_ptr<Memory<float>> load_memory(int64_t, std::span<const std::byte>&) const override {
+    return nullptr;
+  }
 
   void prefill(State<float>&, const Rows<float>& rows, HeadRows<float> out, ThreadPool&) const override {
     for (int head = 0; head < shape_.heads; ++head) {

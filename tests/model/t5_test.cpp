@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "format/safetensors.h"
 #include "model/decoder.h"
+#include "model/teacher.h"
 #include "tests/kernels/numbers.h"
 
 namespace linnet {
@@ -73,6 +74,44 @@ TEST_P(T5Golden, GreedyTextIsTransformers) {
   }
   tokens.erase(tokens.begin());
   EXPECT_EQ(tokens, expected);
+}
+
+TEST_P(T5Golden, ASavedStateGoesOnWithoutItsSource) {
+  const Golden golden(GetParam());
+  ThreadPool pool(1);
+  const nlohmann::json linear = {{"method", "elu1"}, {"local", "softmax"}, {"group", 4}, {"alpha", 0.5}};
+  const nlohmann::json kinds[] = {
+      {}, {{"decoder", linear}, {"cross", {{"method", "elu1"}}}, {"encoder", linear}}};
+  for (const nlohmann::json& kind : kinds) {
+    const auto model = golden.model->with_attention(attention_over(golden.model->config(), kind, "test"));
+    const auto one = Decoder::make(model, {}, pool), other = Decoder::make(model, {}, pool);
+    const std::span<const int32_t> tokens = golden.decoded;
+    const auto size = static_cast<size_t>(one->vocabulary());
+    std::vector<float> expected(size), after(size);
+    const auto empty = one->save(0);
+    one->read_source(0, golden.source);
+    one->prefill(0, tokens.first(9), 9, {});
+    const auto saved = one->save(0);
+    one->prefill(0, tokens.subspan(9, 4), 3, expected);
+    other->load(0, saved);
+    EXPECT_EQ(other->length(0), 9);
+    EXPECT_EQ(other->source_length(0), std::ssize(golden.source));
+    EXPECT_EQ(other->save(0), saved);
+    other->prefill(0, tokens.subspan(9, 4), 3, after);
+    EXPECT_EQ(after, expected);
+    // Bytes that are cut anywhere are refused, and the slot stays as it was; nothing read is a state too.
+    const auto before = other->save(0);
+    for (size_t cut = 0; cut < saved.size(); cut += 97)
+      EXPECT_THROW(other->load(0, std::span(saved).first(cut)), Error) << cut;
+    EXPECT_EQ(other->save(0), before);
+    other->load(0, empty);
+    EXPECT_EQ(other->source_length(0), 0);
+    EXPECT_THROW(other->prefill(0, tokens, 0, expected), Error);
+    // Another attention of any of the three is another model.
+    const auto changed = golden.model->with_attention(
+        attention_over(golden.model->config(), {{"cross", {{"method", "hedgehog"}}}}, "test"));
+    EXPECT_THROW(Decoder::make(kind.is_null() ? changed : golden.model, {}, pool)->load(0, saved), Error);
+  }
 }
 
 TEST(T5, BucketsOfDistancesAreTransformers) {

@@ -18,6 +18,7 @@ using Json = nlohmann::json;
 using testing::HasSubstr;
 
 const std::filesystem::path kModel = LINNET_TEST_DATA "/tokenizers/hf/sentencepiece_bpe.model";  // 700 pieces
+const std::filesystem::path kUnigram = LINNET_TEST_DATA "/tokenizers/hf/sentencepiece_unigram.model";
 
 Json named() { return {{"bos_token", "<s>"}, {"eos_token", "</s>"}, {"unk_token", "<unk>"}}; }
 
@@ -42,6 +43,31 @@ Tokenizer load(const Beside& files) {
 TEST(TokenizerFiles, WithoutThemASentencepieceModelFindsNoSpecialTokensInTexts) {
   const Ids ids = load({}).encode("the </s>");
   EXPECT_EQ(std::ranges::count(ids, 2), 0);
+}
+
+// What transformers 5.24's T5Tokenizer makes of a folder with this spiece.model (500 pieces).
+TEST(TokenizerFiles, OfT5HaveSentinelsBehindTheirPiecesAndSetAnEndToken) {
+  const TemporaryFolder folder;
+  folder.write("spiece.model", MappedFile(kUnigram).text());
+  folder.write("tokenizer_config.json", R"({"tokenizer_class": "T5Tokenizer", "extra_ids": 100})");
+  const Tokenizer tokenizer = Tokenizer::load(folder.path);
+  EXPECT_EQ(tokenizer.vocabulary(), 600);
+  EXPECT_EQ(tokenizer.eos(), 2);
+  const struct {
+    const char* text;
+    Ids ids;
+  } rows[] = {{"The river", {9, 34, 2}},
+              {"The river turns <extra_id_0> past the mill", {9, 34, 48, 599, 166, 4, 41, 2}},
+              {"<extra_id_0>", {599, 2}},
+              {"<extra_id_99><extra_id_1>", {500, 598, 2}}};
+  for (const auto& row : rows) EXPECT_EQ(tokenizer.encode(row.text, /*special=*/true), row.ids) << row.text;
+  EXPECT_EQ(tokenizer.framed(Ids{9, 34}, Ids{48}).tokens, (Ids{9, 34, 2, 48, 2}));
+  EXPECT_EQ(tokenizer.decode(rows[1].ids), "The river turns past the mill");
+  // Another class has none, and another number others.
+  folder.write("tokenizer_config.json", R"({"tokenizer_class": "T5Tokenizer", "extra_ids": 2})");
+  EXPECT_EQ(Tokenizer::load(folder.path).id_of("<extra_id_0>"), 501);
+  folder.write("tokenizer_config.json", R"({"tokenizer_class": "LlamaTokenizer"})");
+  EXPECT_EQ(Tokenizer::load(folder.path).id_of("<extra_id_0>"), std::nullopt);
 }
 
 TEST(TokenizerFiles, NameTheTokensOfASentencepieceModel) {
