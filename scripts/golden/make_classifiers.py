@@ -25,9 +25,11 @@ import torch
 import transformers
 from safetensors.torch import save_file
 
+import ten_steps
+
 END = 2  # of T5's texts
-VOCABULARY, TEXTS, LONGEST, PAD, BATCH, STEPS = 160, 12, 20, 0, 4, 10
-OPTIMIZER = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "weight_decay": 0.0}
+VOCABULARY, TEXTS, LONGEST, PAD, BATCH = 160, 12, 20, 0, 4
+OPTIMIZER = ten_steps.OPTIMIZER | {"beta2": 0.999, "weight_decay": 0.0}
 LABELS = ["bad", "middling", "good"]
 NAMES = {"id2label": dict(enumerate(LABELS)), "label2id": {name: i for i, name in enumerate(LABELS)}}
 COMMON = dict(vocab_size=VOCABULARY, initializer_range=0.15, pad_token_id=PAD, **NAMES)
@@ -87,23 +89,18 @@ def make(name, out):
         model(input_ids=ids, attention_mask=mask, labels=labels, **more(slice(None))).loss.backward()
         gradients = {f"gradient.{key}": value.grad.clone() for key, value in model.named_parameters()}
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=OPTIMIZER["learning_rate"],
-                                  betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]), eps=OPTIMIZER["epsilon"],
-                                  weight_decay=OPTIMIZER["weight_decay"])
-    losses = []
-    for step in range(STEPS):
+
+    def loss_of(step):
         rows = torch.arange(step * BATCH, (step + 1) * BATCH) % TEXTS
-        optimizer.zero_grad()
-        loss = model(input_ids=ids[rows], attention_mask=mask[rows], labels=labels[rows], **more(rows)).loss
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
+        return model(input_ids=ids[rows], attention_mask=mask[rows], labels=labels[rows], **more(rows)).loss
+
+    losses = ten_steps.ten_losses(model.parameters(), loss_of, OPTIMIZER)
     kinds = {"types": types} if name in TYPED else {}
     save_file(kinds | gradients | {"input_ids": ids, "lengths": lengths, "labels": labels, "logits": logits.float().contiguous(),
-               "losses": torch.tensor(losses, dtype=torch.float64)}, folder / "golden.safetensors",
+               "losses": losses}, folder / "golden.safetensors",
               {"optimizer": json.dumps(OPTIMIZER), "transformers": transformers.__version__,
                "torch": torch.__version__})
-    print(name, sum(p.numel() for p in model.parameters()), losses[0], losses[-1])
+    print(name, sum(p.numel() for p in model.parameters()), losses[0].item(), losses[-1].item())
 
 
 if __name__ == "__main__":

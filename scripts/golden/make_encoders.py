@@ -25,7 +25,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from make_hf import OPTIMIZER, randomize
+from make_hf import randomize
+from ten_steps import OPTIMIZER, ten_losses
 
 VOCABULARY, LENGTH, SHORT, MASK = 120, 41, 9, 4
 # Sizes that no vector's length divides.
@@ -66,18 +67,7 @@ def train(model, tensors, folder):
             missing.append(name)
         tensors[f"gradient.{name}"] = parameter.grad.clone()
     model.zero_grad()
-    groups = [{"params": [p for p in model.parameters() if (p.dim() > 1) == decayed],
-               "weight_decay": OPTIMIZER["weight_decay"] * decayed} for decayed in (True, False)]
-    optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER["learning_rate"],
-                                  betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]), eps=OPTIMIZER["epsilon"])
-    losses = []
-    for _ in range(10):
-        loss = loss_of(model, tensors)
-        losses.append(loss.item())
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
+    tensors["losses"] = ten_losses(model.parameters(), lambda _: loss_of(model, tensors))
     return missing
 
 

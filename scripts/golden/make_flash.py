@@ -17,8 +17,9 @@ import shutil
 import torch
 from safetensors.torch import save_file
 
+from ten_steps import OPTIMIZER, ten_losses
+
 VOCABULARY, LENGTH, PROMPT, NEW = 160, 48, 8, 24
-OPTIMIZER = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8, "weight_decay": 0.1}
 
 # Sizes that no vector's length divides.
 FIELDS = dict(architectures=["FlashForCausalLM"], model_type="flash", vocab_size=VOCABULARY, hidden_size=20,
@@ -152,18 +153,7 @@ def make(name, folder):
     model.loss(ids).backward()
     for n, w in model.weights.items():
         tensors[f"gradient.{n}"] = w.grad.float()
-    groups = [{"params": [w for w in model.weights.values() if (w.dim() > 1) == decayed],
-               "weight_decay": OPTIMIZER["weight_decay"] * decayed} for decayed in (True, False)]
-    optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER["learning_rate"], eps=OPTIMIZER["epsilon"],
-                                  betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]))
-    losses = []
-    for _ in range(10):
-        optimizer.zero_grad()
-        loss = model.loss(ids)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
+    losses = tensors["losses"] = ten_losses(model.weights.values(), lambda _: model.loss(ids))
     metadata = {k: repr(v) for k, v in OPTIMIZER.items()} | {"torch": torch.__version__}
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "golden.safetensors", metadata)
     print(f"{name:18s} losses {losses[0]:.4f} … {losses[-1]:.4f}  greedy {text[PROMPT:]}")

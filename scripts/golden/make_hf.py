@@ -24,8 +24,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from ten_steps import OPTIMIZER, ten_losses
+
 VOCABULARY, LENGTH, PROMPT, NEW = 160, 48, 8, 24
-OPTIMIZER = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.95, "epsilon": 1e-8, "weight_decay": 0.1}
 
 
 def llama(**changes):
@@ -146,18 +147,7 @@ def make(name, folder):
         assert stands_as in in_folder, (name, stands_as)
         tensors[f"gradient.{stands_as}"] = parameter.grad.clone()
 
-    groups = [{"params": [p for p in model.parameters() if (p.dim() > 1) == decayed],
-               "weight_decay": OPTIMIZER["weight_decay"] * decayed} for decayed in (True, False)]
-    optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER["learning_rate"], eps=OPTIMIZER["epsilon"],
-                                  betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]))
-    losses = []
-    for _ in range(10):
-        optimizer.zero_grad()
-        loss = loss_of(model, ids)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
+    losses = tensors["losses"] = ten_losses(model.parameters(), lambda _: loss_of(model, ids))
     metadata = {k: repr(v) for k, v in OPTIMIZER.items()}
     metadata |= {"torch": torch.__version__, "transformers": transformers.__version__}
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "golden.safetensors", metadata)

@@ -11,6 +11,9 @@ One folder a model, written by transformers itself, plus golden.safetensors:
     greedy [k] int64                          generate(do_sample=False) after the source, the start token apart
     gradient.NAME                             of the mean loss over the labels, by the tensor's name in the folder
     losses [10] float64                       that loss before each of ten AdamW steps from these weights
+    pair.SIDE.I [..] int64                    three pairs: a source and the labels, of other lengths
+    pair_loss [] float64, pair_gradient.NAME  transformers' own mean loss of the three as one batch, filled up, and its
+                                              gradients of a matrix each of the stacks, of cross-attention and the embedding
 
 metadata: the optimizer's numbers (weight decay on tensors of two and more dimensions only) and the versions.
 """
@@ -24,7 +27,8 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from make_hf import OPTIMIZER, names_in, randomize
+from make_hf import names_in, randomize
+from ten_steps import OPTIMIZER, ten_losses
 
 VOCABULARY, SOURCE, LABELS, NEW = 160, 48, 26, 24
 
@@ -40,9 +44,33 @@ MODELS = {
 }
 
 
+PAIR_GRADIENTS = ("shared.weight", "encoder.block.1.layer.0.SelfAttention.k.weight",
+                  "decoder.block.0.layer.0.SelfAttention.v.weight", "decoder.block.1.layer.1.EncDecAttention.k.weight")
+
+
 def loss_of(model, source, labels):
     logits = model(input_ids=source[None], labels=labels[None], use_cache=False).logits[0]
     return torch.nn.functional.cross_entropy(logits.double(), labels)
+
+
+def pairs_of(model):
+    """Three pairs and transformers' loss of them as one batch."""
+    generator = torch.Generator().manual_seed(1)
+    sides = {side: [torch.randint(3, VOCABULARY, (length,), generator=generator) for length in lengths]
+             for side, lengths in (("source", (31, 48, 7)), ("labels", (9, 3, 14)))}
+    filled = {side: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+              for (side, rows), value in zip(sides.items(), (0, -100))}
+    mask = torch.arange(filled["source"].shape[1])[None] < torch.tensor([len(x) for x in sides["source"]])[:, None]
+    model.zero_grad()
+    loss = model(input_ids=filled["source"], attention_mask=mask.long(), labels=filled["labels"], use_cache=False).loss
+    loss.backward()
+    tensors = {f"pair.{side}.{i}": row for side, rows in sides.items() for i, row in enumerate(rows)}
+    tensors["pair_loss"] = loss.detach().double()
+    for parameter_name, parameter in model.named_parameters():
+        if parameter_name in PAIR_GRADIENTS:
+            tensors[f"pair_gradient.{parameter_name}"] = parameter.grad.clone()
+    model.zero_grad()
+    return tensors
 
 
 def make(name, folder):
@@ -90,18 +118,8 @@ def make(name, folder):
         assert parameter_name in in_folder, (name, parameter_name)
         tensors[f"gradient.{parameter_name}"] = parameter.grad.clone()
 
-    groups = [{"params": [p for p in model.parameters() if (p.dim() > 1) == decayed],
-               "weight_decay": OPTIMIZER["weight_decay"] * decayed} for decayed in (True, False)]
-    optimizer = torch.optim.AdamW(groups, lr=OPTIMIZER["learning_rate"], eps=OPTIMIZER["epsilon"],
-                                  betas=(OPTIMIZER["beta1"], OPTIMIZER["beta2"]))
-    losses = []
-    for _ in range(10):
-        optimizer.zero_grad()
-        loss = loss_of(model, source, labels)
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    tensors["losses"] = torch.tensor(losses, dtype=torch.float64)
+    tensors |= pairs_of(model)
+    losses = tensors["losses"] = ten_losses(model.parameters(), lambda _: loss_of(model, source, labels))
     metadata = {k: repr(v) for k, v in OPTIMIZER.items()}
     metadata |= {"torch": torch.__version__, "transformers": transformers.__version__}
     save_file({k: v.contiguous() for k, v in tensors.items()}, folder / "golden.safetensors", metadata)

@@ -1,5 +1,5 @@
 // linnet finetune: next-token loss on a model as it is, softmax or linear; with --task a classifier
-// (finetune_task.cpp).
+// (finetune_task.cpp), with --text-fields alone pairs (finetune_pairs.cpp).
 #include <fmt/format.h>
 
 #include <memory>
@@ -20,15 +20,22 @@ train::OutputKind output_kind(const Model& model, train::Train what) {
   return linear ? train::OutputKind::kFull : train::OutputKind::kLora;
 }
 
-ExitStatus finetune(const FinetuneOptions& options) {
-  if (!options.task.empty()) return finetune_task(options);
-  const TrainingOptions& training = options.training;
-  refuse_given(*training.shared.app,
-               {"--text-fields", "--label-field", "--epochs", "--length", "--limit", "--metric", "--method",
-                "--attention", "--set"},
+/// Refuses what is for classifiers, or for pairs.
+void check_text_options(const FinetuneOptions& options) {
+  const CLI::App& app = *options.training.shared.app;
+  refuse_given(app, {"--label-field", "--limit", "--metric", "--method", "--attention", "--set"},
                "given without --task", "--task FILE too");
-  if (training.shared.app->count("--tokens") == 0)
+  if (has_pairs(options)) return;
+  refuse_given(app, {"--epochs", "--length"}, "given without --task", "--task FILE too, or --text-fields");
+  if (app.count("--tokens") == 0)
     throw Error("--tokens", "is missing", "how many to train on, or --task FILE for a classifier");
+}
+
+ExitStatus finetune(const FinetuneOptions& given) {
+  if (!given.task.empty()) return finetune_task(given);
+  FinetuneOptions options = given;
+  TrainingOptions& training = options.training;
+  check_text_options(options);
   if (options.train == "head") throw Error("--train", "head without --task", "all, attention, lora or new");
   check_training(training);
   train::set_threads(training.shared.threads);
@@ -45,6 +52,12 @@ ExitStatus finetune(const FinetuneOptions& options) {
   const train::OutputKind kind = output_kind(*model, trainable.what);
   check_lora(training, options.train, model->lora().has_value());
   check_shard_size(training, kind == train::OutputKind::kFull);
+  std::optional<FinetunePairs> pairs;
+  if (has_pairs(options)) {
+    pairs = read_pairs(options, *model);
+    training.numbers.context = pairs->train.longest();
+    training.numbers.tokens = options.epochs * pairs->train.size() * pairs->train.longest();
+  }
   std::vector<train::Phase> phases =
       train::finetune_recipe(numbers_of(training), place_of(training, model->config()), trainable);
   train::Module module(model, module_options(training, model->config(), phases));
@@ -52,6 +65,8 @@ ExitStatus finetune(const FinetuneOptions& options) {
   TrainingRun run{.title = fmt::format("linnet finetune {} --train {}", training.shared.model, options.train),
                   .tokenizer = model->tokenizer_folder(),
                   .model = model.get(),
+                  .pairs = pairs ? &pairs->train : nullptr,
+                  .held_out_pairs = pairs ? pairs->held_out.get() : nullptr,
                   .phases = std::move(phases),
                   .identity = {{"command", "finetune"},
                                {"model", model->weights_hash()},

@@ -331,14 +331,17 @@ void add_task(CLI::App& app, FinetuneOptions& options) {
       ->type_name("FILE")
       ->group(kGroup);
   comma_list(
-      app.add_option("--text-fields", options.fields.texts, "The field with the text, or two of a pair"))
+      app.add_option(
+          "--text-fields", options.fields.texts,
+          "The field with the text, or two of a pair; without --task, of --data: what T5 reads, and what it "
+          "is to write"))
       ->type_name("NAME,…")
       ->group(kGroup);
   app.add_option("--label-field", options.fields.label, "The field with the label [label]")
       ->type_name("NAME")
       ->check(not_empty())
       ->group(kGroup);
-  app.add_option("--epochs", options.epochs, "Times that each text is read")
+  app.add_option("--epochs", options.epochs, "Times that each text, or pair, is read")
       ->transform(whole(1, 10'000))
       ->group(kGroup)
       ->capture_default_str();

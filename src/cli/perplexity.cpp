@@ -91,8 +91,6 @@ ExitStatus report_interrupt(int64_t read) {
   return ExitStatus::kInterrupted;
 }
 
-constexpr int64_t kSpanWindow = 512;  // tokens of T5's rows
-
 /// The loss of spans, of a model with an encoder.
 ExitStatus score_spans(const PerplexityCommandOptions& options, const Runtime& runtime,
                        const Tokenizer& tokenizer, const JsonResult& json) {
@@ -100,7 +98,7 @@ ExitStatus score_spans(const PerplexityCommandOptions& options, const Runtime& r
                fmt::format("given for {}, of which spans are scored", runtime.model->config().model_type),
                "--window alone");
   const Stopwatch watch;
-  SpanMeter meter(*runtime.decoder, *runtime.model, tokenizer, options.window.value_or(kSpanWindow),
+  SpanMeter meter(*runtime.decoder, *runtime.model, tokenizer, options.window.value_or(SpanShape::kWindow),
                   *runtime.pool);
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <numeric>
 #include <optional>
 
 #include "base/count.h"
@@ -17,6 +18,7 @@
 #include "evaluate/perplexity.h"
 #include "train/data.h"
 #include "train/learning.h"
+#include "train/pairs.h"
 
 namespace linnet::cli {
 namespace {
@@ -33,7 +35,7 @@ int32_t start_token(const Tokenizer& tokenizer, const TrainingRun& run) {
 
 struct Prepared {
   train::TokenizedText text;
-  std::optional<train::Validation> validation;
+  std::unique_ptr<train::HeldOut> validation;
   std::optional<train::Learner> learner;
   std::optional<SpanTokens> spans;
   std::optional<EncoderTokens> special;  // of an encoder
@@ -82,11 +84,36 @@ std::optional<SpanTokens> spans_of(const TrainingOptions& options, const Trainin
   if (module.family().encoder == nullptr) return std::nullopt;
   const std::string why =
       fmt::format("given for {}, which learns spans of its rows", module.config().model_type);
-  refuse_given(*options.shared.app, {"--valid"}, why, "none (`linnet perplexity` scores spans of any text)");
   refuse_given(*options.shared.app, {"--packing"}, why, "none: a row is one text");
   SpanTokens tokens = SpanTokens::of(module.config(), tokenizer, run.tokenizer.string());
   for (const train::Phase& phase : run.phases) tokens.check(phase.rows.context, "--context");
   return tokens;
+}
+
+/// What is scored while training: windows of text, of a model with an encoder spans of it.
+std::unique_ptr<train::HeldOut> held_out(const TrainingOptions& options, const Tokenizer& tokenizer,
+                                         int32_t start, const std::optional<SpanTokens>& spans,
+                                         ThreadPool& pool) {
+  if (!spans)
+    return std::make_unique<train::Validation>(options.valid, tokenizer, start, options.valid_window,
+                                               options.valid_bytes, pool, options.shared.texts);
+  const int64_t window =
+      options.shared.app->count("--valid-window") > 0 ? options.valid_window : SpanShape::kWindow;
+  spans->check(window, "--valid-window");
+  train::HeldOutTexts held(options.valid, options.valid_bytes, options.shared.texts);
+  train::TokenPairs pairs = train::span_pairs(held.texts, tokenizer, *spans, window, pool);
+  if (pairs.size() == 0)
+    throw Error("--valid", "no text to take spans from", "documents of 2 tokens and more");
+  return std::make_unique<train::PairValidation>(std::move(pairs), std::move(held.hashes));
+}
+
+/// Pairs stand ready.
+Prepared prepare_pairs(const train::TokenPairs& pairs) {
+  std::vector<int64_t> all(static_cast<size_t>(pairs.size()));
+  std::iota(all.begin(), all.end(), 0);
+  note(fmt::format("{}, {} tokens to write; the longest text of {}", counted(pairs.size(), "pair"),
+                   short_number(static_cast<double>(pairs.to_write(all))), pairs.longest()));
+  return {};
 }
 
 bool is_masked(const std::vector<train::Phase>& phases) {
@@ -96,6 +123,7 @@ bool is_masked(const std::vector<train::Phase>& phases) {
 
 /// Reads and encodes --valid and --data. The pool's threads are gone when libtorch's begin.
 Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const train::Module& module) {
+  if (run.pairs != nullptr) return prepare_pairs(*run.pairs);
   check_data(options);
   const Tokenizer tokenizer = Tokenizer::load(run.tokenizer);
   if (tokenizer.vocabulary() > module.config().vocabulary)
@@ -109,10 +137,7 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   }
   const int32_t start = prepared.special ? prepared.special->separator : start_token(tokenizer, run);
   ThreadPool pool(options.shared.threads);
-  if (!options.valid.empty()) {
-    prepared.validation.emplace(options.valid, tokenizer, start, options.valid_window, options.valid_bytes,
-                                pool, options.shared.texts);
-  }
+  if (!options.valid.empty()) prepared.validation = held_out(options, tokenizer, start, prepared.spans, pool);
   prepared.text = train::tokenize_files(
       options.data, tokenizer, start, pool,
       [&](const Document& document) {
@@ -157,21 +182,24 @@ train::RunOptions run_options(const TrainingOptions& options, const TrainingRun&
   result.identity["seed"] = options.shared.seed;
   result.identity["packing"] = options.packing;
   result.identity["dtype"] = at::toString(module.options().compute);
-  result.identity["data"] = train::hash_of(text);
+  result.identity["data"] = run.pairs != nullptr ? train::hash_of(*run.pairs) : train::hash_of(text);
   return result;
 }
 
-nlohmann::ordered_json result_json(const TrainingOptions& options, const train::RunResult& result) {
+/// `in_nats`: what held-out text was scored in.
+nlohmann::ordered_json result_json(const TrainingOptions& options, const train::RunResult& result,
+                                   bool in_nats) {
   const auto number = [](const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
   };
+  const std::string validation = in_nats ? "validation_nats_per_token" : "validation_bits_per_byte";
   return {{"out", options.out.string()},
           {"steps", result.steps},
           {"tokens", result.tokens},
           {"trained_parameters", result.trained_parameters},
           {"loss", result.loss},
-          {"validation_bits_per_byte_before", number(result.validation_before)},
-          {"validation_bits_per_byte", number(result.validation_after)},
+          {validation + "_before", number(result.validation_before)},
+          {validation, number(result.validation_after)},
           {"acceptance", result.acceptance},
           {"tokens_per_second", result.tokens_per_second},
           {"seconds", result.seconds},
@@ -179,7 +207,7 @@ nlohmann::ordered_json result_json(const TrainingOptions& options, const train::
           {"peak_device_memory_bytes", result.peak_device_memory}};
 }
 
-std::string text_of(const train::RunResult& result) {
+std::string text_of(const train::RunResult& result, bool in_nats) {
   std::string text =
       fmt::format("{} tokens in {}, {}: {} tokens/s; {} parameters trained; loss {:.4f}\n",
                   short_number(static_cast<double>(result.tokens)), counted(result.steps, "step"),
@@ -189,10 +217,10 @@ std::string text_of(const train::RunResult& result) {
   if (!result.acceptance.empty())
     text += fmt::format("held-out text: right at depth 1, 2, …: {:.3f}\n", fmt::join(result.acceptance, " "));
   if (result.validation_before && result.validation_after)
-    text += fmt::format("validation: {:.4f} bits per byte before, {:.4f} after\n", *result.validation_before,
-                        *result.validation_after);
+    text += fmt::format("validation: {:.4f} {} before, {:.4f} after\n", *result.validation_before,
+                        train::unit_of(in_nats), *result.validation_after);
   else if (result.validation_after)
-    text += fmt::format("validation: {:.4f} bits per byte\n", *result.validation_after);
+    text += fmt::format("validation: {:.4f} {}\n", *result.validation_after, train::unit_of(in_nats));
   return text;
 }
 
@@ -329,6 +357,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
   check_floor(options, run.phases);
   const JsonResult json(options.shared);
   train::RunResult result;
+  bool in_nats = false;
   std::optional<NewFolder> untrained;  // training makes its own
   stop_if_interrupted();
   if (options.numbers.tokens > 0) {
@@ -342,10 +371,13 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     train::RunOptions how = run_options(options, run, prepared.text, module);
     how.learner = prepared.learner;
     how.spans = prepared.spans;
+    how.pairs = run.pairs;
     how.special = prepared.special;
-    const bool scored = prepared.validation && !run.learner;
-    result =
-        train::run_phases(module, prepared.text, scored ? &*prepared.validation : nullptr, run.phases, how);
+    const train::HeldOut* validation = run.learner            ? nullptr
+                                       : run.pairs != nullptr ? run.held_out_pairs
+                                                              : prepared.validation.get();
+    in_nats = validation != nullptr && validation->in_nats();
+    result = train::run_phases(module, prepared.text, validation, run.phases, how);
     if (result.interrupted) {
       note(fmt::format("interrupted after step {}; saved in {}; --resume goes on", result.steps,
                        result.checkpoint.string()));
@@ -357,8 +389,8 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
   const KeepWorking keep;
   const std::vector<std::string> lines = write_model(run, result);
   train::remove_checkpoints(options.out);
-  json.write(result_json(options, result));
-  if (options.numbers.tokens > 0) print(text_of(result));
+  json.write(result_json(options, result, in_nats));
+  if (options.numbers.tokens > 0) print(text_of(result, in_nats));
   for (const std::string& line : lines) print(line + "\n");
   return ExitStatus::kDone;
 }

@@ -45,6 +45,9 @@ struct TrainingRun {
   std::string title;                // of the curves
   std::filesystem::path tokenizer;  // folder or file
   const Model* model = nullptr;     // what is trained on; null: a model from nothing
+  /// Of a model with an encoder: what it learns in place of text, and is scored on; null: --data and --valid.
+  const train::TokenPairs* pairs = nullptr;
+  const train::HeldOut* held_out_pairs = nullptr;
   std::vector<train::Phase> phases;
   std::string attention_option;  // what set the model's attention in this command; empty: nothing
   nlohmann::json identity;       // what makes it another run: the model, the attention, …

@@ -42,13 +42,17 @@ SpanShape::SpanShape(int64_t of) : tokens(of) {
   spans = std::clamp<int64_t>(std::llround(static_cast<double>(noise) / kMeanSpan), 1, tokens - noise);
 }
 
-SpanTokens SpanTokens::of(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& where) {
-  SpanTokens tokens;
-  tokens.start = static_cast<int32_t>(config.start);
+int32_t end_token(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& where) {
   if (!tokenizer.eos() && config.eos.empty())
     throw Error(where, "neither the tokenizer nor config.json has an end token",
                 "one, which ends what is written");
-  tokens.end = tokenizer.eos() ? *tokenizer.eos() : static_cast<int32_t>(config.eos.front());
+  return tokenizer.eos() ? *tokenizer.eos() : static_cast<int32_t>(config.eos.front());
+}
+
+SpanTokens SpanTokens::of(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& where) {
+  SpanTokens tokens;
+  tokens.start = static_cast<int32_t>(config.start);
+  tokens.end = end_token(config, tokenizer, where);
   while (const auto id = tokenizer.id_of(fmt::format("<extra_id_{}>", tokens.sentinels.size())))
     tokens.sentinels.push_back(*id);
   if (tokens.sentinels.empty())

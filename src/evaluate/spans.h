@@ -22,12 +22,18 @@ namespace linnet {
 
 /// Of a text of `tokens` ≥ 2: how many are taken, in how many spans.
 struct SpanShape {
+  /// Tokens of held-out text's pieces, where nothing else is said.
+  static constexpr int64_t kWindow = 512;
+
   int64_t tokens = 0, noise = 0, spans = 0;
 
   explicit SpanShape(int64_t tokens);
   int64_t source() const { return tokens - noise + spans + 1; }  // with the end token
   int64_t target() const { return noise + spans + 1; }
 };
+
+/// What ends a text that is written: the tokenizer's, else config.json's. Throws Error where there is none.
+int32_t end_token(const ModelConfig& config, const Tokenizer& tokenizer, const std::string& where);
 
 /// The tokens that it needs.
 struct SpanTokens {

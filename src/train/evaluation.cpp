@@ -21,23 +21,34 @@ size_t hash_of(const Document& document) { return std::hash<std::string>{}(docum
 
 }  // namespace
 
-Validation::Validation(std::span<const std::filesystem::path> files, const Tokenizer& tokenizer,
-                       int32_t start_token, int64_t window, int64_t max_bytes, ThreadPool& pool,
-                       const CorpusOptions& options) {
-  std::vector<std::string> texts;
+HeldOutTexts::HeldOutTexts(std::span<const std::filesystem::path> files, int64_t max_bytes,
+                           const CorpusOptions& options) {
   for (const auto& file : files) {
     int64_t left = max_bytes > 0 ? max_bytes / static_cast<int64_t>(files.size()) : INT64_MAX;
     // All documents are remembered, also those past the limit: none of them may be trained on.
     for_each_document(file, options, [&](Document&& document) {
-      hashes_.insert(hash_of(document));
+      hashes.insert(hash_of(document));
       const std::string_view part = prefix(document.text, static_cast<size_t>(left));
       left -= static_cast<int64_t>(part.size());
-      bytes_ += static_cast<int64_t>(part.size());
+      bytes += static_cast<int64_t>(part.size());
       if (!part.empty()) texts.emplace_back(part);
       return true;
     });
   }
   if (texts.empty()) throw Error("--valid", "no text", "at least one document");
+}
+
+bool is_among(const Document& document, const std::unordered_set<size_t>& hashes) {
+  return hashes.contains(hash_of(document));
+}
+
+Validation::Validation(std::span<const std::filesystem::path> files, const Tokenizer& tokenizer,
+                       int32_t start_token, int64_t window, int64_t max_bytes, ThreadPool& pool,
+                       const CorpusOptions& options) {
+  HeldOutTexts held(files, max_bytes, options);
+  hashes_ = std::move(held.hashes);
+  bytes_ = held.bytes;
+  const std::vector<std::string>& texts = held.texts;
   std::vector<std::vector<int32_t>> ids(texts.size());
   pool.run(texts.size(), [&](size_t i) { ids[i] = tokenizer.encode(texts[i]); });
   for (const auto& document : ids) add(document, start_token, window);
@@ -55,8 +66,6 @@ void Validation::add(std::span<const int32_t> document, int32_t start_token, int
     rows_.push_back(
         {.tokens = {all.begin() + w.first_input, all.begin() + w.end + 1}, .scored = w.end - w.first_scored});
 }
-
-bool Validation::contains(const Document& document) const { return hashes_.contains(hash_of(document)); }
 
 std::optional<double> Validation::bits_per_byte(const Module& module, int64_t rows, Mode mode) const {
   at::NoGradGuard no_gradients;

@@ -14,6 +14,8 @@
 namespace linnet::train {
 namespace {
 
+constexpr const char *kBits = "validation_bits_per_byte", *kNats = "validation_nats_per_token";
+
 LogLine parse_line(const std::string& text, const std::string& where) {
   const nlohmann::json json = parse_json(text, where);
   const auto number = [&](const char* key) {
@@ -29,8 +31,8 @@ LogLine parse_line(const std::string& text, const std::string& where) {
                  .gradient_norm = number("gradient_norm"),
                  .tokens_per_second = number("tokens_per_second"),
                  .seconds = json.at("seconds").get<double>()};
-    if (json.contains("validation_bits_per_byte"))
-      line.validation_bits_per_byte = json.at("validation_bits_per_byte").get<double>();
+    if (json.contains(kBits)) line.validation_bits_per_byte = json.at(kBits).get<double>();
+    if (json.contains(kNats)) line.validation_nats_per_token = json.at(kNats).get<double>();
     return line;
   } catch (const nlohmann::json::exception& error) {
     throw Error(where, error.what(), "a line of a training log");
@@ -38,6 +40,8 @@ LogLine parse_line(const std::string& text, const std::string& where) {
 }
 
 }  // namespace
+
+std::string_view unit_of(bool in_nats) { return in_nats ? "nats per token" : "bits per byte"; }
 
 std::string to_json_line(const LogLine& line) {
   nlohmann::ordered_json json{{"step", line.step},
@@ -48,7 +52,8 @@ std::string to_json_line(const LogLine& line) {
                               {"gradient_norm", line.gradient_norm},
                               {"tokens_per_second", line.tokens_per_second},
                               {"seconds", line.seconds}};
-  if (line.validation_bits_per_byte) json["validation_bits_per_byte"] = *line.validation_bits_per_byte;
+  if (line.validation_bits_per_byte) json[kBits] = *line.validation_bits_per_byte;
+  if (line.validation_nats_per_token) json[kNats] = *line.validation_nats_per_token;
   for (const auto& [name, value] : line.scores) json["validation"][name] = value;
   if (!line.acceptance.empty()) json["acceptance"] = line.acceptance;
   return json.dump() + "\n";
@@ -91,11 +96,12 @@ void TrainingLog::remember(const LogLine& line) {
   rate_.points.push_back({tokens, line.learning_rate});
   norm_.points.push_back({tokens, line.gradient_norm});
   last_loss_ = line.loss;
-  if (line.validation_bits_per_byte) {
-    validation_.points.push_back({tokens, *line.validation_bits_per_byte});
-    if (line.step == 0) first_validation_ = line.validation_bits_per_byte;
-    last_validation_ = line.validation_bits_per_byte;
-  }
+  in_nats_ |= line.validation_nats_per_token.has_value();
+  const auto& score = in_nats_ ? line.validation_nats_per_token : line.validation_bits_per_byte;
+  if (!score) return;
+  validation_.points.push_back({tokens, *score});
+  if (line.step == 0) first_validation_ = score;
+  last_validation_ = score;
 }
 
 void TrainingLog::write(const std::vector<LogLine>& lines) {
@@ -111,7 +117,8 @@ void TrainingLog::write(const std::vector<LogLine>& lines) {
 
 void TrainingLog::plot() const {
   std::vector<Panel> panels = losses_;
-  panels.push_back({.title = "validation, bits per byte", .curves = {validation_}, .dots = true});
+  panels.push_back(
+      {.title = fmt::format("validation, {}", unit_of(in_nats_)), .curves = {validation_}, .dots = true});
   panels.push_back({.title = "learning rate", .curves = {rate_}});
   panels.push_back({.title = "gradient norm before clipping", .curves = {norm_}, .logarithmic = true});
   write_file(folder_ / "training.svg", plot_svg(title_, {.title = "tokens seen"}, panels));

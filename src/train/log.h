@@ -23,12 +23,14 @@ struct LogLine {
   double gradient_norm = 0;  // before clipping
   double tokens_per_second = 0;
   double seconds = 0;  // since the run began, pauses between resumed parts not counted
-  std::optional<double> validation_bits_per_byte;
+  std::optional<double> validation_bits_per_byte, validation_nats_per_token;  // one of the two, or none
   std::vector<std::pair<std::string, double>> scores;  // of a classifier on held-out texts, by name
   std::vector<double> acceptance;  // of draft heads on held-out text, by depth; empty: not measured
 };
 
 std::string to_json_line(const LogLine& line);
+/// What a score of held-out text is in.
+std::string_view unit_of(bool in_nats);
 
 class TrainingLog {
  public:
@@ -40,7 +42,7 @@ class TrainingLog {
   void write(const std::vector<LogLine>& lines);
   /// Writes training.svg anew.
   void plot() const;
-  /// Validation bits per byte before training, and as last written.
+  /// The validation's score before training, and as last written.
   std::optional<double> first_validation() const { return first_validation_; }
   std::optional<double> last_validation() const { return last_validation_; }
   /// Loss of the last step that is logged; 0 where none is.
@@ -56,6 +58,7 @@ class TrainingLog {
   std::vector<Panel> losses_;  // one a phase
   Curve rate_, norm_, validation_;
   std::optional<double> first_validation_, last_validation_;
+  bool in_nats_ = false;  // the validation
   double last_loss_ = 0;
 };
 

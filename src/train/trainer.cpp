@@ -15,7 +15,9 @@
 #include "base/memory.h"
 #include "base/progress.h"
 #include "base/timing.h"
+#include "train/classifier.h"
 #include "train/compat.h"
+#include "train/pairs.h"
 
 namespace linnet::train {
 namespace {
@@ -37,7 +39,7 @@ struct PendingStep {
 
 class Runner {
  public:
-  Runner(Module& module, const TokenizedText& text, const Validation* validation,
+  Runner(Module& module, const TokenizedText& text, const HeldOut* validation,
          const std::vector<Phase>& phases, const RunOptions& options)
       : module_(module),
         text_(text),
@@ -54,12 +56,18 @@ class Runner {
   void enter(size_t phase);
   void step(const Phase& phase);
   RowBatch rows(const Phase& phase, int64_t first, int64_t count);
+  std::vector<int64_t> places_of(int64_t first, int64_t count);
+  double share_of(int64_t first, int64_t count, int64_t step_first, int64_t batch);
   RowBatch without_spans(const at::Tensor& texts, int64_t first) const;
   RowBatch encoder_rows(const Phase& phase, int64_t first, const at::Tensor& ids);
   at::Tensor loss(const Phase& phase, const RowBatch& rows) const;
   void check(const LogLine& line) const;
   void flush();
   void evaluate();
+  void set_validation(LogLine& line) const {
+    const bool in_nats = validation_ != nullptr && validation_->in_nats();
+    (in_nats ? line.validation_nats_per_token : line.validation_bits_per_byte) = result_.validation_after;
+  }
   void checkpoint();
   void write_log(const std::vector<LogLine>& lines, bool last);
   void plot() const;
@@ -67,7 +75,7 @@ class Runner {
 
   Module& module_;
   const TokenizedText& text_;
-  const Validation* validation_;
+  const HeldOut* validation_;
   const std::vector<Phase>& phases_;
   const RunOptions& options_;
   Checkpoints checkpoints_;
@@ -80,9 +88,11 @@ class Runner {
   int64_t phase_begin_ = 0;      // step before the phase's first
   int64_t optimizer_begin_ = 0;  // step before the optimizer's first
   int64_t process_begin_ = 0;    // step before this process's first
-  int64_t first_row_ = 0;        // the phase's first row, counted in rows of its context
-  Stopwatch unsaved_;            // since progress_.seconds was last brought up to date
-  Stopwatch steps_;              // since the last flush, evaluations and checkpoints taken out
+  std::vector<int64_t> order_;   // of pairs, in the epoch
+  int64_t order_epoch_ = -1;
+  int64_t first_row_ = 0;  // the phase's first row, counted in rows of its context
+  Stopwatch unsaved_;      // since progress_.seconds was last brought up to date
+  Stopwatch steps_;        // since the last flush, evaluations and checkpoints taken out
   double trained_seconds_ = 0;
   int64_t trained_tokens_ = 0, tokens_before_ = 0;  // of this process, of earlier ones
   RunResult result_;
@@ -128,17 +138,19 @@ void Runner::open_log(size_t phase) {
   log_ = std::make_unique<TrainingLog>(options_.out, options_.title,
                                        options_.resume ? std::optional(progress_.step) : std::nullopt);
   if (anew && result_.validation_after) {
-    note(fmt::format("validation before training: {:.4f} bits per byte", *result_.validation_after));
+    note(fmt::format("validation before training: {:.4f} {}", *result_.validation_after,
+                     unit_of(validation_->in_nats())));
     constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
-    log_->write({{.step = 0,
-                  .tokens = 0,
-                  .phase = phases_[phase].name,
-                  .loss = kNone,
-                  .learning_rate = kNone,
-                  .gradient_norm = kNone,
-                  .tokens_per_second = kNone,
-                  .seconds = 0,
-                  .validation_bits_per_byte = result_.validation_after}});
+    LogLine line{.step = 0,
+                 .tokens = 0,
+                 .phase = phases_[phase].name,
+                 .loss = kNone,
+                 .learning_rate = kNone,
+                 .gradient_norm = kNone,
+                 .tokens_per_second = kNone,
+                 .seconds = 0};
+    set_validation(line);
+    log_->write({line});
   }
   result_.validation_before = log_->first_validation();
 }
@@ -148,7 +160,7 @@ void Runner::enter(size_t index) {
   int64_t tokens_before = 0;
   for (size_t i = 0; i < index; ++i) tokens_before += phases_[i].schedule.steps * phases_[i].tokens_a_step();
   first_row_ = (tokens_before + phase.rows.context - 1) / phase.rows.context;
-  rows_.try_emplace(phase.rows, text_, phase.rows, options_.seed);
+  if (options_.pairs == nullptr) rows_.try_emplace(phase.rows, text_, phase.rows, options_.seed);
   if (phase.goes_on && optimizer_) return;
   optimizer_begin_ = phase.goes_on ? optimizer_begin_ : phase_begin_;
   if (!options_.learner) module_.set_trainable(phase.trainable);
@@ -159,9 +171,31 @@ void Runner::enter(size_t index) {
     result_.trained_parameters += parameter.tensor.numel();
 }
 
+/// Where the pairs of these rows stand: each epoch in another order.
+std::vector<int64_t> Runner::places_of(int64_t first, int64_t count) {
+  const int64_t pairs = options_.pairs->size();
+  std::vector<int64_t> places;
+  for (int64_t row = first; row < first + count; ++row) {
+    if (row / pairs != order_epoch_) order_ = order_of(pairs, options_.seed, order_epoch_ = row / pairs);
+    places.push_back(order_[static_cast<size_t>(row % pairs)]);
+  }
+  return places;
+}
+
+/// What part of a step's loss some of its rows are: of pairs, by the tokens that are to be written.
+double Runner::share_of(int64_t first, int64_t count, int64_t step_first, int64_t batch) {
+  if (options_.pairs == nullptr || count == batch)
+    return static_cast<double>(count) / static_cast<double>(batch);
+  const auto tokens = [&](int64_t from, int64_t rows) {
+    return static_cast<double>(options_.pairs->to_write(places_of(from, rows)));
+  };
+  return tokens(first, count) / tokens(step_first, batch);
+}
+
 RowBatch Runner::rows(const Phase& phase, int64_t first, int64_t count) {
-  const TokenRows& source = rows_.at(phase.rows);
   const at::Device device = module_.options().device;
+  if (options_.pairs != nullptr) return batch_of(*options_.pairs, places_of(first, count), device);
+  const TokenRows& source = rows_.at(phase.rows);
   const auto host = at::TensorOptions().dtype(at::kInt).pinned_memory(device.is_cuda());
   const int64_t context = phase.rows.context;
   at::Tensor ids = at::empty({count, context + 1}, host);
@@ -236,7 +270,7 @@ at::Tensor Runner::loss(const Phase& phase, const RowBatch& rows) const {
     return module_.next_token_loss(hidden.index_select(0, rows.masked), rows.targets);
   }
   if (phase.objective == Objective::kNextToken)
-    return module_.next_token_loss(module_.hidden(rows.batch), rows.targets);
+    return module_.next_token_loss(module_.hidden(rows.batch), rows.targets, rows.weights);
   return module_.distill_loss(rows.batch);
 }
 
@@ -246,9 +280,9 @@ void Runner::step(const Phase& phase) {
   at::Tensor total;
   for (int64_t done = 0; done < phase.batch; done += phase.micro_batch) {
     const int64_t count = std::min(phase.micro_batch, phase.batch - done);
-    const RowBatch part = rows(phase, first_row_ + index * phase.batch + done, count);
+    const int64_t step_first = first_row_ + index * phase.batch, first = step_first + done;
     const at::Tensor share =
-        loss(phase, part) * (static_cast<double>(count) / static_cast<double>(phase.batch));
+        loss(phase, rows(phase, first, count)) * share_of(first, count, step_first, phase.batch);
     if (share.requires_grad()) share.backward();  // else nothing that is trained had a part in it
     total = total.defined() ? total + share.detach() : share.detach();
   }
@@ -311,7 +345,7 @@ void Runner::flush() {
   const bool last = progress_.step == last_step();
   if (last || (options_.evaluate_every > 0 && progress_.step % options_.evaluate_every == 0)) {
     evaluate();
-    lines.back().validation_bits_per_byte = result_.validation_after;
+    set_validation(lines.back());
     lines.back().acceptance = result_.acceptance;
   }
   write_log(lines, last);
@@ -328,8 +362,7 @@ void Runner::flush() {
 void Runner::evaluate() {
   if (options_.learner && options_.learner->acceptance) result_.acceptance = options_.learner->acceptance();
   if (validation_ == nullptr) return;
-  result_.validation_after =
-      validation_->bits_per_byte(module_, std::max<int64_t>(1, phases_.front().micro_batch));
+  result_.validation_after = validation_->score(module_, std::max<int64_t>(1, phases_.front().micro_batch));
 }
 
 void Runner::checkpoint() {
@@ -402,7 +435,7 @@ RunResult Runner::run() {
 
 }  // namespace
 
-RunResult run_phases(Module& module, const TokenizedText& text, const Validation* validation,
+RunResult run_phases(Module& module, const TokenizedText& text, const HeldOut* validation,
                      const std::vector<Phase>& phases, const RunOptions& options) {
   return Runner(module, text, validation, phases, options).run();
 }

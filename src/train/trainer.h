@@ -27,6 +27,7 @@ struct RowBatch {
   Batch batch;         // [rows, context]
   at::Tensor targets;  // [rows, context] int64: the next tokens of the text, or of what was taken from it; of
                        // masked rows [places]: what stood there
+  at::Tensor weights;  // of the targets' losses, [rows, context]; undefined: their mean
   at::Tensor masked;   // [places] int64, of rows · context; undefined but under Objective::kMasked
 };
 
@@ -52,6 +53,8 @@ struct Phase {
   int64_t tokens_a_step() const { return batch * rows.context; }
 };
 
+struct TokenPairs;  // train/pairs.h
+
 enum class Packing {
   kStream,     // attention sees across the document boundaries inside a row
   kDocuments,  // it starts anew at each
@@ -76,10 +79,11 @@ struct RunOptions {
   Packing packing = Packing::kStream;
   std::optional<EncoderTokens> special;  // of an encoder, whose rows are framed by them
   std::optional<SpanTokens>
-      spans;                       // of a model with an encoder: each row is a text whose spans are taken out
-  std::optional<Learner> learner;  // absent: the module's own loss and parameters
-  nlohmann::json identity;         // what a resumed run must share with the one before
-  std::function<void(int64_t)> on_step;         // called after each step with its number; may be empty
+      spans;  // of a model with an encoder: each row is a text whose spans are taken out
+  const TokenPairs* pairs = nullptr;     // of a model with an encoder: what it learns in place of the text
+  std::optional<Learner> learner;        // absent: the module's own loss and parameters
+  nlohmann::json identity;               // what a resumed run must share with the one before
+  std::function<void(int64_t)> on_step;  // called after each step with its number; may be empty
   std::function<void(const LogLine&)> on_line;  // called with each step's numbers, once known; may be empty
 };
 
@@ -90,7 +94,7 @@ struct RunResult {
   double seconds = 0, tokens_per_second = 0;                  // the rate of this process
   int64_t peak_memory = 0, peak_device_memory = 0;            // bytes; the device's: 0 on a CPU
   double loss = 0;                                            // of the last step
-  std::optional<double> validation_before, validation_after;  // bits per byte
+  std::optional<double> validation_before, validation_after;  // bits per byte, or nats per token
   std::vector<double> acceptance;                             // a learner's, by depth
 };
 
@@ -99,7 +103,7 @@ struct RunResult {
 /// where a loss or gradient norm is not finite (the last checkpoint is from before) or the first gradients of
 /// this process are all 0; status 2 where --resume
 /// finds no checkpoint, a damaged one or another run's.
-RunResult run_phases(Module& module, const TokenizedText& text, const Validation* validation,
+RunResult run_phases(Module& module, const TokenizedText& text, const HeldOut* validation,
                      const std::vector<Phase>& phases, const RunOptions& options);
 
 /// Warns where a float32 product runs far below what the machine can (libtorch without a fast BLAS). CPU

@@ -23,6 +23,7 @@ class T5Program : public testing::Test {
     std::string text;
     for (int i = 0; i < 60; ++i) text += "the quick brown fox jumps over the lazy dog and runs away. ";
     write_file(path("text.txt"), text);
+    write_file(path("held.txt"), text + "The end of another day, and of a text that nothing learns.");
     nlohmann::json tokenizer = read_json(LINNET_TEST_DATA "/tokenizers/hf/unigram_t5.json");
     for (int i = 0; i < kSentinels; ++i) {
       tokenizer["added_tokens"].push_back({{"id", kPieces + kSentinels - 1 - i},
@@ -135,6 +136,70 @@ TEST_F(T5Program, ALinearFormIsASidecarThatEveryCommandReadsAndMergeMakesAFolder
   }
 }
 
+TEST_F(T5Program, LearnsToWriteTargetsOfPairsAndIsScoredOnHeldOutOnes) {
+  std::string lines;
+  for (int i = 0; i < 12; ++i)
+    lines += nlohmann::json{{"question", i % 2 == 0 ? "the quick brown fox" : "the lazy dog"},
+                            {"answer", i % 2 == 0 ? "runs away" : "jumps over"}}
+                 .dump() +
+             "\n";
+  write_file(path("pairs.jsonl"), lines);
+  write_file(path("held-out.jsonl"), lines);
+  const auto finetune = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"finetune",      path("model"),
+                                    "--data",        path("pairs.jsonl"),
+                                    "--text-fields", "question,answer",
+                                    "--batch",       "4",
+                                    "--lr",          "1e-2",
+                                    "--threads",     "1",
+                                    "--dtype",       "float32"};
+    all.insert(all.end(), more.begin(), more.end());
+    return train(all);
+  };
+  const Outcome trained = finetune({"--valid", path("held-out.jsonl"), "--epochs", "30", "--json",
+                                    path("pairs.json"), "-o", path("answers")});
+  ASSERT_EQ(trained.status, 0) << trained.err;
+  const nlohmann::json result = read_json(path("pairs.json"));
+  EXPECT_EQ(result["steps"], 90);
+  EXPECT_LT(result["validation_nats_per_token"],
+            0.1 * result["validation_nats_per_token_before"].get<double>());
+  const Outcome written = run_linnet({"generate", path("answers"), "--prompt", "the lazy dog",
+                                      "--temperature", "0", "--max-new-tokens", "12", "--threads", "1"});
+  EXPECT_THAT(written.out, HasSubstr("jumps over")) << written.err;
+  const BadRow refused[] = {
+      {{"--epochs", "1", "--tokens", "64", "-o", path("x")}, "given with --text-fields"},
+      {{"--limit", "2", "-o", path("x")}, "given without --task"},
+      {{"--length", "1", "-o", path("x")}, "expected"},
+      {{"--label-field", "answer", "-o", path("x")}, "given without --task"},
+  };
+  for (const BadRow& row : refused) expect_refused(row, finetune(row.arguments));
+  const std::vector<std::string> one = {"finetune",      path("model"), "--data", path("pairs.jsonl"),
+                                        "--text-fields", "question",    "-o",     path("x")};
+  expect_refused({one, "1 field"}, train(one));
+  EXPECT_FALSE(fs::exists(path("x")));
+}
+
+TEST_F(T5Program, HeldOutTextIsScoredAsPerplexityScoresIt) {
+  ASSERT_EQ(
+      train(
+          {"finetune",  path("model"), "--data",  path("text.txt"), "--valid", path("held.txt"),   "--tokens",
+           "256",       "--batch",     "2",       "--context",      "32",      "--valid-window",   "40",
+           "--threads", "1",           "--dtype", "float32",        "--json",  path("valid.json"), "-o",
+           path("held")})
+          .status,
+      0);
+  const nlohmann::json result = read_json(path("valid.json"));
+  const auto scored = [&](const char* folder) {
+    EXPECT_EQ(run_linnet({"perplexity", path(folder), path("held.txt"), "--window", "40", "--dtype",
+                          "float32", "--json", path("score.json"), "--threads", "1"})
+                  .status,
+              0);
+    return read_json(path("score.json"))["span_nats"].get<double>();
+  };
+  EXPECT_NEAR(scored("model"), result["validation_nats_per_token_before"].get<double>(), 1e-5);
+  EXPECT_NEAR(scored("held"), result["validation_nats_per_token"].get<double>(), 1e-3);  // written in bf16
+}
+
 TEST_F(T5Program, AClassifierIsTrainedUnderEachAttentionAndAskedAsItTrained) {
   std::string lines;
   for (int i = 0; i < 12; ++i) {
@@ -223,7 +288,8 @@ TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
       {"linearize", model, "--state", "5%", "--data", text, "--tokens", "64", "-o", path("x")},
       {"linearize", model, "--train", "lora", "--data", text, "--tokens", "64", "-o", path("x")},
       {"finetune", model, "--train", "lora", "--data", text, "--tokens", "64", "-o", path("x")},
-      {"finetune", model, "--data", text, "--valid", path("config.json"), "--tokens", "64", "-o", path("x")},
+      {"finetune", model, "--data", text, "--valid", path("held.txt"), "--valid-window", "5000", "--tokens",
+       "64", "-o", path("x")},
       {"finetune", model, "--data", text, "--packing", "documents", "--tokens", "64", "-o", path("x")},
       {"finetune", model, "--data", text, "--context", "5000", "--tokens", "5000", "-o", path("x")},
       {"train-heads", model, "--data", text, "--tokens", "64", "-o", path("x")},

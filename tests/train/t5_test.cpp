@@ -1,5 +1,6 @@
 // A model of an encoder and a decoder in training: transformers' numbers (scripts/golden/make_t5.py), and the
 // runtime's.
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -13,6 +14,7 @@
 #include "tests/train/random_rows.h"
 #include "train/module.h"
 #include "train/optimizer.h"
+#include "train/pairs.h"
 #include "train/weights.h"
 
 namespace linnet::train {
@@ -169,6 +171,65 @@ TEST(T5, EveryStackLearnsToAttendAsItsTeacher) {
     optimizer.step(1e-2);
   }
   EXPECT_LT(last, 0.9 * first);
+}
+
+/// The golden pairs.
+TokenPairs pairs_of(const Folder& folder) {
+  TokenPairs pairs{.start = static_cast<int32_t>(folder.model->config().start)};
+  for (const auto& [side, to] : {std::pair("source", &pairs.sources), std::pair("labels", &pairs.targets)}) {
+    for (int i = 0; i < 3; ++i) {
+      const at::Tensor ids = folder.integers(fmt::format("pair.{}.{}", side, i)).to(at::kInt);
+      to->emplace_back(ids.data_ptr<int32_t>(), ids.data_ptr<int32_t>() + ids.numel());
+    }
+  }
+  return pairs;
+}
+
+TEST_P(T5Training, PairsOfOtherLengthsAreOneBatchAsTransformersFillsItUp) {
+  const Folder folder(GetParam());
+  const TokenPairs pairs = pairs_of(folder);
+  const double expected =
+      load_tensor(folder.file.tensors().find("pair_loss")->second, at::kCPU, at::kDouble, "").item<double>();
+  Module module(folder.model, {});
+  EXPECT_NEAR(PairValidation(pairs).score(module, 2).value(), expected, 1e-5);
+  module.set_trainable({});
+  const RowBatch batch = batch_of(pairs, std::vector<int64_t>{0, 1, 2}, at::kCPU);
+  const at::Tensor loss = module.next_token_loss(module.hidden(batch.batch), batch.targets, batch.weights);
+  EXPECT_NEAR(loss.item<double>(), expected, 1e-5);
+  loss.backward();
+  int seen = 0;
+  for (const Parameter& p : module.parameters()) {
+    const auto found = folder.file.tensors().find("pair_gradient." + p.name);
+    if (found == folder.file.tensors().end()) continue;
+    EXPECT_LT(relative_error(p.tensor.grad(), load_tensor(found->second, at::kCPU, at::kFloat, p.name)), 1e-4)
+        << p.name;
+    ++seen;
+  }
+  EXPECT_EQ(seen, 4);
+}
+
+// A step's loss is the mean over all tokens that are to be written, however many pairs are computed at once.
+TEST_P(T5Training, AStepOfPairsIsTheSameInAnyNumberOfPieces) {
+  const Folder folder(GetParam());
+  const TokenPairs pairs = pairs_of(folder);
+  std::vector<std::vector<double>> losses;
+  for (const int64_t at_once : {3, 2, 1}) {
+    Module module(folder.model, {});
+    Phase phase{.name = "finetune", .batch = 3, .micro_batch = at_once};
+    phase.schedule = {.peak = 1e-2, .steps = 3};
+    phase.rows.context = pairs.longest();
+    RunOptions options{.pairs = &pairs};
+    auto& run = losses.emplace_back();
+    options.on_line = [&](const LogLine& line) { run.push_back(line.loss); };
+    const PairValidation validation(pairs);
+    const RunResult result = run_phases(module, {}, &validation, {phase}, options);
+    EXPECT_NEAR(run.front(), PairValidation(pairs).score(Module(folder.model, {}), 3).value(), 1e-5);
+    EXPECT_LT(result.validation_after.value(), run.front());
+  }
+  for (size_t step = 0; step < 3; ++step) {
+    EXPECT_NEAR(losses[0][step], losses[1][step], 1e-4) << step;
+    EXPECT_NEAR(losses[0][step], losses[2][step], 1e-4) << step;
+  }
 }
 
 TEST(T5, ABatchWithoutASourceIsRefused) {
