@@ -36,8 +36,7 @@ bool is_records(const fs::path& file, const TextFields& fields) {
 /// A line is a text, or two with a tab between them.
 std::vector<LabeledText> read_lines(const fs::path& file) {
   std::vector<LabeledText> texts;
-  for_each_line(file, [&](std::string_view line, size_t number) {
-    if (line.find_first_not_of(" \t\r") == line.npos) return true;
+  for_each_text_line(file, [&](std::string_view line, size_t number) {
     LabeledText text{.texts = {}, .label = {}, .where = fmt::format("{}:{}", file.string(), number)};
     const size_t tab = line.find('\t');
     text.texts.emplace_back(line.substr(0, tab));

@@ -65,8 +65,7 @@ void add_file(const std::filesystem::path& file, const CorpusOptions& options, T
       return true;
     });
   }
-  for_each_line(file, [&](std::string_view line, size_t number) {
-    if (line.ends_with('\r')) line.remove_suffix(1);
+  for_each_text_line(file, [&](std::string_view line, size_t number) {
     texts.add(std::string(line), fmt::format("{}:{}", file.string(), number));
     return true;
   });
@@ -179,7 +178,8 @@ ExitStatus embed(const EmbedCommandOptions& options) {
 void describe_embed(CLI::App& app, Work& work) {
   const auto options = std::make_shared<EmbedCommandOptions>();
   add_model(app, *options);
-  app.add_option("TEXT", options->texts_given, "Texts (default: the lines of --file, else of standard input)")
+  text_itself(app.add_option("TEXT", options->texts_given,
+                             "Texts (default: the lines of --file, else of standard input)"))
       ->type_name("");
   app.add_option("--file", options->files,
                  "Texts: each line of a .txt or .md, each record of a .jsonl or .json, plain or packed (.xz, "

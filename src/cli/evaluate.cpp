@@ -185,6 +185,10 @@ ExitStatus evaluate(const EvaluateOptions& options) {
   const JsonResult json(options);
   check_device(options);
   const bool by_head = std::ranges::any_of(options.tasks, is_by_head);
+  const auto model = open_any_model(options, Stacks::kTwo);
+  if (model->config().is_classifier()) return evaluate_classifier(options, model);
+  require_one_stack(options, *model);
+  if (by_head) Classifier{*model};  // says that it has no head
   std::vector<TaskSet> sets = by_head ? std::vector<TaskSet>() : read_sets(options);
   for (const TaskSet& set : sets) {
     if (options.chat && set.task->writing)
@@ -192,10 +196,6 @@ ExitStatus evaluate(const EvaluateOptions& options) {
                   fmt::format("given for {}, whose worked examples are texts", set.name),
                   "tasks of multiple choice");
   }
-  const auto model = open_any_model(options, Stacks::kTwo);
-  if (model->config().is_classifier()) return evaluate_classifier(options, model);
-  require_one_stack(options, *model);
-  if (by_head) Classifier{*model};  // says that it has no head
   Runtime runtime = make_runtime(options, {.slots = LikelihoodReader::kSlots}, model);
   std::optional<ChatTemplate> chat;
   if (options.chat)

@@ -53,6 +53,7 @@ std::vector<const Task*> chosen_tasks(const EvaluateOptions& options) {
 std::optional<std::vector<Classified>> classify_all(TextClassifier& classifier,
                                                     std::span<const LabeledText> texts,
                                                     const std::string& title) {
+  classifier.check(texts);
   Progress progress(title, "texts", static_cast<double>(texts.size()), 0,
                     Progress::Output::standard_error(kPatience));
   auto taken = classifier.classify(texts, [&](int64_t done) {

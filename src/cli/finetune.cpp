@@ -1,4 +1,4 @@
-// linnet finetune: next-token loss on a model as it is, softmax or linear; with --task a classifier
+// linnet finetune: a model trained on as it is, softmax or linear, by its own loss; with --task a classifier
 // (finetune_task.cpp), with --text-fields alone pairs (finetune_pairs.cpp).
 #include <fmt/format.h>
 
@@ -94,7 +94,7 @@ void describe_finetune(CLI::App& app, Work& work) {
       "new (of a linear model, the new tensors alone); head (of a classifier, its head alone)");
   add_task(app, *options);
   add_training(app, options->training);
-  app.get_option("--tokens")->required(false);
+  app.get_option("--tokens")->required(false)->default_str("");
   app.callback([options, &work] { work = [options] { return finetune(*options); }; });
 }
 

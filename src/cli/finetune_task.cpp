@@ -92,13 +92,7 @@ train::LabeledTokens encode(const std::vector<LabeledText>& texts, const TaskTex
 
 /// The token that fills up a batch for transformers; nothing in Linnet sees it.
 int64_t pad_of(const Model& model, const Tokenizer& tokenizer) {
-  if (const auto pad = model.config().pad) {
-    const int64_t tokens = model.config().vocabulary;
-    if (*pad >= tokens)
-      throw Error((model.folder() / "config.json").string(), fmt::format("\"pad_token_id\" is {}", *pad),
-                  fmt::format("a token of its {}", tokens));
-    return *pad;
-  }
+  if (const auto pad = model.config().pad) return *pad;
   for (const char* name : {"<pad>", "[PAD]", "<|padding|>", "<|pad|>"})
     if (const auto id = tokenizer.special_id_of(name)) return *id;
   if (!model.config().eos.empty()) return model.config().eos.front();
@@ -273,7 +267,7 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   stop_if_interrupted();
   check_lora(training, options.train, opened->lora().has_value());
   if (options.train != "head") check_mergeable(*opened, train::parse_train(options.train));
-  const auto model = opened->with_labels(texts.labels, encoded.pad);
+  const auto model = opened->with_labels(texts.labels, encoded.pad, std::ssize(texts.train.front().texts));
   const bool goes_on = opened->config().labels == texts.labels;
   const train::ClassifierRecipe recipe =
       train::classifier_recipe(numbers_of(training), options.epochs, encoded.train.size());

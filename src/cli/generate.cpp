@@ -94,7 +94,10 @@ std::string prompt_text(const GenerateOptions& options) {
   if (!options.prompt_file && ::isatty(STDIN_FILENO) == 1) {
     throw Error("--prompt", "absent", "--prompt TEXT, --prompt-file FILE or piped standard input");
   }
-  return read_whole(options.prompt_file.value_or("-"));
+  const std::string file = options.prompt_file.value_or("-");
+  std::string text = read_whole(file);
+  require_utf8(text, file == "-" ? "standard input" : file);
+  return text;
 }
 
 /// The messages of --messages, or the prompt as the user's; --system's before them.
@@ -159,10 +162,7 @@ std::vector<std::string> read_prompts(const std::string& file) {
   if (file != "-" && has_records(file, {})) {
     for_each_document(file, {}, [&](Document&& document) { return take(std::move(document.text)); });
   } else {
-    for_each_line(file, [&](std::string_view line, size_t) {
-      if (line.ends_with('\r')) line.remove_suffix(1);
-      return take(std::string(line));
-    });
+    for_each_text_line(file, [&](std::string_view line, size_t) { return take(std::string(line)); });
   }
   if (prompts.empty()) throw Error(file, "no prompts", "one on each line");
   return prompts;

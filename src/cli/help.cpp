@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,6 +41,19 @@ std::string wrapped(std::string_view text) {
   return out;
 }
 
+/// Whether a default lies in the range that --help shows ("1 to 8", "at least 1", "above 0"): where it does
+/// not it stands for something else, which the text says.
+bool is_in(const std::string& range, const std::string& standard) {
+  const size_t at = range.find_first_of("0123456789");
+  double low = 0, value = 0;
+  const auto read = [](std::string_view text, double& to) {
+    return std::from_chars(text.data(), text.data() + text.size(), to).ec == std::errc();
+  };
+  if (at == range.npos || !read(std::string_view(range).substr(at), low) || !read(standard, value))
+    return true;
+  return range.starts_with("above") ? value > low : value >= low;
+}
+
 class Help final : public CLI::Formatter {
  public:
   Help() { column_width(kColumn); }
@@ -54,12 +68,14 @@ class Help final : public CLI::Formatter {
   std::string make_option_desc(const CLI::Option* option) const override {
     std::vector<std::string> parts;
     const std::string type = option->get_type_name();
-    if (const size_t colon = type.find(':'); colon != type.npos) parts.push_back(type.substr(colon + 1));
+    const size_t colon = type.find(':');
+    const std::string range = colon != type.npos ? type.substr(colon + 1) : "";
+    if (!range.empty()) parts.push_back(range);
     std::string standard = option->get_default_str();
     if (standard.size() >= 2 && standard.front() == '[') standard = standard.substr(1, standard.size() - 2);
     if (option->get_required()) {
       parts.emplace_back("required");
-    } else if (!standard.empty()) {
+    } else if (!standard.empty() && is_in(range, standard)) {
       parts.push_back("default " + standard);
     }
     for (const CLI::Option* other : option->get_excludes()) parts.push_back("not with " + other->get_name());

@@ -23,7 +23,7 @@ constexpr Command kCommands[] = {
     {"methods", "the attention methods: what each learns and keeps", describe_methods},
     {"attention", "one attention applied to the tensors of a file", describe_attention, "--form=parallel"},
     {"pretrain", "a model from nothing", nullptr},
-    {"finetune", "next-token loss on a model, softmax or linear; with --task a classifier", nullptr},
+    {"finetune", "a model trained on, softmax or linear: on text, or with --task as a classifier", nullptr},
     {"linearize", "a softmax model with linear attention", nullptr},
     {"compare", "methods, variants and recipes trained alike, as one table", nullptr},
     {"train-heads", "draft heads for a model, which speculation guesses with", nullptr},

@@ -18,6 +18,7 @@ namespace {
 
 constexpr const char* kOutputFile = "output file";
 constexpr const char* kOutputFolder = "output folder";
+constexpr const char* kTextItself = "text";
 int quiet = 0;  // how many QuietOutput live
 
 CLI::Option* marked(CLI::Option* option, const char* mark) {
@@ -47,6 +48,7 @@ std::map<std::filesystem::path, std::string> inputs_of(const CLI::App& command) 
     static const std::set<std::string> kRead = {"--file",    "--task",        "--valid", "--data",
                                                 "--prompts", "--prompt-file", "--grid",  "--config"};
     if (!option->get_positional() && !kRead.contains(option->get_name())) continue;
+    if (is_marked(*option, kTextItself)) continue;
     for (const std::string& name : option->results())
       if (!name.empty()) inputs.emplace(place_of(name), option->get_name());
   }
@@ -71,6 +73,7 @@ void check_not_read(const std::string& option, const std::string& name,
 
 CLI::Option* output_file(CLI::Option* option) { return marked(option, kOutputFile); }
 CLI::Option* output_folder(CLI::Option* option) { return marked(option, kOutputFolder); }
+CLI::Option* text_itself(CLI::Option* option) { return marked(option, kTextItself); }
 
 void check_outputs(const CLI::App& command) {
   const auto inputs = inputs_of(command);

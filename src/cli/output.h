@@ -30,6 +30,8 @@ nlohmann::ordered_json json_of(const Mean& mean);
 /// Says that the option names a file, or a folder, which the command writes; check_outputs() looks at it.
 CLI::Option* output_file(CLI::Option* option);
 CLI::Option* output_folder(CLI::Option* option);
+/// A positional option whose values are texts themselves: no file that this command reads.
+CLI::Option* text_itself(CLI::Option* option);
 
 /// Before any work, so that none is lost: throws Error on an output without a name, on a file that cannot be
 /// written, and on two outputs of one name.

@@ -125,8 +125,6 @@ ExitStatus score_spans(const PerplexityCommandOptions& options, const Runtime& r
   return ExitStatus::kDone;
 }
 
-constexpr int64_t kMaskedWindow = 512;  // tokens of a text in which some are masked
-
 /// The loss of masked tokens, of an encoder.
 ExitStatus score_masked(const PerplexityCommandOptions& options, const std::shared_ptr<const Model>& model,
                         const JsonResult& json) {
@@ -142,7 +140,7 @@ ExitStatus score_masked(const PerplexityCommandOptions& options, const std::shar
       Encoder::make(model, {.compute = compute_type(options.dtype), .weights = weight_type(options)}, pool);
   const Stopwatch watch;
   MaskedMeter meter(*encoder, *model, tokenizer,
-                    options.window.value_or(std::min<int64_t>(kMaskedWindow, encoder->longest())), pool);
+                    options.window.value_or(std::min(MaskedText::kWindow, encoder->longest())), pool);
   const MaskedMeter::Totals& totals = meter.totals();
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;

@@ -10,7 +10,7 @@ constexpr Command kCommands[] = {
      describe_attention_parallel},
     {"bench", "how fast a model trains", describe_bench_training},
     {"pretrain", "a model from nothing", describe_pretrain},
-    {"finetune", "next-token loss on a model, softmax or linear; with --task a classifier",
+    {"finetune", "a model trained on, softmax or linear: on text, or with --task as a classifier",
      describe_finetune},
     {"linearize", "a softmax model with linear attention", describe_linearize},
     {"compare", "methods, variants and recipes trained alike, as one table", describe_compare},

@@ -18,6 +18,7 @@
 #include "evaluate/perplexity.h"
 #include "train/data.h"
 #include "train/learning.h"
+#include "train/masked_validation.h"
 #include "train/pairs.h"
 
 namespace linnet::cli {
@@ -48,9 +49,11 @@ std::vector<train::Phase> phases_of(const TrainingOptions& options, const Traini
   std::vector<train::Phase> phases = run.phases;
   if (!module.family().is_encoder()) return phases;
   const std::string& family = module.config().model_type;
-  if (!options.valid.empty())
-    throw Error("--valid", fmt::format("given, and {} is an encoder, which has no bits per byte", family),
-                "none: training.jsonl has the loss");
+  if (!options.valid.empty() && !run.learner && !module.has_head())
+    throw Error(
+        "--valid",
+        fmt::format("given, and {} has no head that predicts tokens", run.model->base_folder().string()),
+        fmt::format("none, or a {} folder", module.family().architecture));
   if (options.packing == "documents")
     throw Error("--packing", fmt::format("documents, and {} is an encoder", family), "stream");
   for (train::Phase& phase : phases) {
@@ -90,10 +93,24 @@ std::optional<SpanTokens> spans_of(const TrainingOptions& options, const Trainin
   return tokens;
 }
 
-/// What is scored while training: windows of text, of a model with an encoder spans of it.
-std::unique_ptr<train::HeldOut> held_out(const TrainingOptions& options, const Tokenizer& tokenizer,
-                                         int32_t start, const std::optional<SpanTokens>& spans,
+/// Tokens of an encoder's held-out texts at most: as far as its positions reach unless they are asked for.
+int64_t masked_window(const TrainingOptions& options, const train::Module& module) {
+  const int64_t longest = module.config().longest();
+  if (options.shared.app->count("--valid-window") == 0) return std::min(MaskedText::kWindow, longest);
+  EncoderTokens::check_window(options.valid_window, longest, "--valid-window");
+  return options.valid_window;
+}
+
+/// What is scored while training: windows of text, of an encoder masked tokens of it, of a model with an
+/// encoder spans.
+std::unique_ptr<train::HeldOut> held_out(const TrainingOptions& options, const train::Module& module,
+                                         const Tokenizer& tokenizer, int32_t start, const Prepared& prepared,
                                          ThreadPool& pool) {
+  const auto& spans = prepared.spans;
+  if (prepared.special)
+    return std::make_unique<train::MaskedValidation>(
+        train::HeldOutTexts(options.valid, options.valid_bytes, options.shared.texts), tokenizer,
+        *prepared.special, masked_window(options, module), pool);
   if (!spans)
     return std::make_unique<train::Validation>(options.valid, tokenizer, start, options.valid_window,
                                                options.valid_bytes, pool, options.shared.texts);
@@ -133,11 +150,13 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   prepared.spans = spans_of(options, run, module, tokenizer);
   if (module.family().is_encoder()) {
     prepared.special = EncoderTokens::of(tokenizer, run.tokenizer.string());
-    if (is_masked(run.phases)) prepared.special->require_mask(run.tokenizer.string());
+    if (is_masked(run.phases) || !options.valid.empty())
+      prepared.special->require_mask(run.tokenizer.string());
   }
   const int32_t start = prepared.special ? prepared.special->separator : start_token(tokenizer, run);
   ThreadPool pool(options.shared.threads);
-  if (!options.valid.empty()) prepared.validation = held_out(options, tokenizer, start, prepared.spans, pool);
+  if (!options.valid.empty())
+    prepared.validation = held_out(options, module, tokenizer, start, prepared, pool);
   prepared.text = train::tokenize_files(
       options.data, tokenizer, start, pool,
       [&](const Document& document) {

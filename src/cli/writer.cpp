@@ -22,7 +22,9 @@ constexpr int64_t kMostLookup = 1 << 24;  // tokens of --lookup-file, some 130 b
 std::vector<int32_t> texts_of(const SpeculationOptions& options, const Tokenizer& tokenizer) {
   std::vector<int32_t> texts;
   for (const std::string& file : options.lookup_files) {
-    const auto tokens = tokenizer.encode(read_whole(file));
+    const std::string text = read_whole(file);
+    require_utf8(text, file);
+    const auto tokens = tokenizer.encode(text);
     texts.insert(texts.end(), tokens.begin(), tokens.end());
     texts.push_back(-1);  // no token: nothing is looked up across the end of a text
     if (std::ssize(texts) > kMostLookup) {

@@ -37,6 +37,17 @@ TextClassifier::TextClassifier(std::shared_ptr<const Model> model, const Options
       pool_(options.threads),
       encoder_(Encoder::make(model_, {.compute = options.compute}, pool_)) {}
 
+void TextClassifier::check(std::span<const LabeledText> texts) const {
+  const int64_t wanted = model_->config().texts;
+  for (const LabeledText& text : texts) {
+    if (wanted == 0 || std::ssize(text.texts) == wanted) continue;
+    if (wanted == 1)
+      throw Error(text.where, "a pair, and the classifier was trained on single texts", "one text");
+    throw Error(text.where, "a single text, and the classifier was trained on pairs",
+                "two, with a tab between them");
+  }
+}
+
 std::vector<Classified> TextClassifier::classify(std::span<const LabeledText> texts,
                                                  const std::function<bool(int64_t)>& go_on) {
   const bool typed = model_->config().token_types > 1;
@@ -49,6 +60,7 @@ std::vector<Classified> TextClassifier::classify(std::span<const LabeledText> te
     for (size_t next = all.size(); next < texts.size() && (tokens == 0 || tokens < kTokensAtOnce); ++next) {
       read.push_back(tokens_.encode(texts[next]));
       tokens += read.back().tokens.size();
+      long_.see(texts[next].where, std::ssize(read.back().tokens));
     }
     std::vector<Encoder::Sequence> sequences;
     for (const Tokenizer::Framed& text : read)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "evaluate/embed.h"
 #include "evaluate/text_tasks.h"
 #include "model/classifier.h"
 #include "model/encoder.h"
@@ -39,6 +40,8 @@ class TextClassifier {
   /// Throws Error on a model that is no classifier.
   TextClassifier(std::shared_ptr<const Model> model, const Options& options);
 
+  /// Throws Error on a text of one where the classifier was trained on pairs, and the other way round.
+  void check(std::span<const LabeledText> texts) const;
   const std::vector<std::string>& labels() const { return head_.labels(); }
   /// Some thousand tokens at a time; `go_on` hears how many texts are done, after a no the result is what
   /// there is.
@@ -52,6 +55,7 @@ class TextClassifier {
   TextEncoder tokens_;
   ThreadPool pool_;
   std::unique_ptr<Encoder> encoder_;
+  LongTexts long_{"--length"};
 };
 
 }  // namespace linnet

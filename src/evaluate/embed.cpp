@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "format/fields.h"
 
 namespace linnet {
@@ -91,6 +92,14 @@ SentenceConfig SentenceConfig::read(const fs::path& folder) {
   return config;
 }
 
+void LongTexts::see(const std::string& where, int64_t tokens) {
+  constexpr int64_t kLong = 1 << 15;
+  if (said_ || tokens < kLong) return;
+  said_ = true;
+  warn(fmt::format("{}: {}, all of which are read; {} would cut it", where, counted(tokens, "token"),
+                   option_));
+}
+
 Embedder::Embedder(Encoder& encoder, const Model& model, const Tokenizer& tokenizer,
                    const EmbedOptions& options, ThreadPool& pool)
     : encoder_(encoder), tokenizer_(tokenizer), options_(options), pool_(pool) {
@@ -105,7 +114,7 @@ Embedder::Embedder(Encoder& encoder, const Model& model, const Tokenizer& tokeni
 }
 
 std::vector<std::vector<int32_t>> Embedder::tokenize(std::span<const std::string> texts,
-                                                     std::span<const std::string> names) const {
+                                                     std::span<const std::string> names) {
   std::vector<std::vector<int32_t>> ids = tokenizer_.encode_documents(texts, pool_);
   const auto room = options_.longest - static_cast<int64_t>(tokenizer_.framing());
   for (size_t i = 0; i < ids.size(); ++i) {
@@ -115,6 +124,7 @@ std::vector<std::vector<int32_t>> Embedder::tokenize(std::span<const std::string
     if (std::ssize(ids[i]) > room) ids[i].resize(static_cast<size_t>(room));
     ids[i] = tokenizer_.framed(ids[i]).tokens;
     if (ids[i].empty()) throw Error(names[i], "no token", "a text");
+    long_.see(names[i], std::ssize(ids[i]));
   }
   return ids;
 }

@@ -43,6 +43,18 @@ struct EmbedOptions {
   int64_t tokens_at_once = 4096;  // rows that go through the layers together
 };
 
+/// Says once that a text is long, where nothing cuts it and no positions end: all of it is read, which may
+/// take long. `option`: what would cut it.
+class LongTexts {
+ public:
+  explicit LongTexts(std::string option) : option_(std::move(option)) {}
+  void see(const std::string& where, int64_t tokens);
+
+ private:
+  std::string option_;
+  bool said_ = false;
+};
+
 class Embedder {
  public:
   /// Throws Error where the model is an encoder whose tokenizer sets no special tokens around a text.
@@ -58,7 +70,7 @@ class Embedder {
 
  private:
   std::vector<std::vector<int32_t>> tokenize(std::span<const std::string> texts,
-                                             std::span<const std::string> names) const;
+                                             std::span<const std::string> names);
   void pool_rows(std::span<const Encoder::Sequence> sequences, const float* rows, float* out) const;
 
   Encoder& encoder_;
@@ -67,6 +79,7 @@ class Embedder {
   ThreadPool& pool_;
   std::vector<int64_t> tokens_;
   std::vector<float> rows_;
+  LongTexts long_{"--max-length and --truncate"};
 };
 
 }  // namespace linnet

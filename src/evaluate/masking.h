@@ -36,6 +36,8 @@ std::vector<int64_t> mask_tokens(std::span<int32_t> tokens, const EncoderTokens&
 
 /// A text with tokens masked, and what was asked of it.
 struct MaskedText {
+  static constexpr int64_t kWindow = 512;  // tokens at most, unless told, and as far as positions reach
+
   std::vector<int32_t> tokens;  // special ones around
   std::vector<int64_t> places;  // of the masked ones
   std::vector<int32_t> wanted;  // what stood there

@@ -55,7 +55,6 @@ std::string field_text(const json& record, std::string_view field, const std::st
   if (found == record.end()) throw Error(where, fmt::format("no field `{}`", shown), "a record with it");
   if (found->is_string()) return found->get<std::string>();
   if (found->is_number_integer()) return found->dump();
-  if (found->is_boolean()) return found->get<bool>() ? "1" : "0";
   throw Error(where, fmt::format("the field `{}` is {}", shown, found->type_name()),
               "a string or a whole number");
 }
@@ -192,8 +191,8 @@ Tokenizer::Framed TextEncoder::encode(const LabeledText& text) const {
   std::vector<std::vector<int32_t>> parts = parts_of(text);
   size_t own = 0;
   for (const auto& part : parts) own += part.size();
-  if (own == 0) throw Error(text.where, "a text without a token", "words");
   Tokenizer::Framed all = framed(parts);
+  if (all.tokens.empty()) throw Error(text.where, "a text without a token", "words");
   if (length_ > 0 && all.tokens.size() > length_) {
     const size_t added = all.tokens.size() - own, room = length_ > added ? length_ - added : 0;
     if (room < parts.size()) throw Error("--length", fmt::format("{}", length_), "room for a text's tokens");

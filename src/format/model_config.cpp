@@ -218,6 +218,17 @@ std::vector<std::string> labels_of(const Fields& fields) {
   return labels;
 }
 
+/// Special tokens are tokens: an id past the vocabulary would be met, or written, by nobody.
+void check_tokens(const Fields& fields, const std::optional<int64_t>& bos, const std::optional<int64_t>& pad,
+                  const std::vector<int64_t>& eos, int64_t vocabulary) {
+  const auto check = [&](const char* key, int64_t id) {
+    if (id >= vocabulary) fields.refuse(key, fmt::format("a token of its {}", vocabulary));
+  };
+  if (bos) check("bos_token_id", *bos);
+  if (pad) check("pad_token_id", *pad);
+  for (const int64_t id : eos) check("eos_token_id", id);
+}
+
 bool names_a_classifier(const Fields& fields, const Family& family) {
   const Json* names = fields.find("architectures");
   return !family.classifier.out.empty() && names != nullptr && names->is_array() && names->size() == 1 &&
@@ -252,8 +263,10 @@ ModelConfig ModelConfig::parse(const Json& json, const std::string& where) {
   config.pad = fields.optional_integer("pad_token_id", -1, INT32_MAX);
   if (config.pad && *config.pad < 0) config.pad.reset();  // old configs' "none"
   config.eos = fields.integers("eos_token_id", 0, INT32_MAX);
+  check_tokens(fields, config.bos, config.pad, config.eos, config.vocabulary);
   if (names_a_classifier(fields, family)) {
     config.labels = labels_of(fields);
+    config.texts = fields.optional_integer("texts_per_example", 1, 2).value_or(0);
     config.tied_embeddings = true;  // no head over the vocabulary stands in its folder
     config.head_scale = 1;
   }
@@ -271,11 +284,14 @@ ModelConfig ModelConfig::of_encoder() const {
   return config;
 }
 
-GenerationConfig GenerationConfig::read(const std::filesystem::path& folder) {
+GenerationConfig GenerationConfig::read(const std::filesystem::path& folder, int64_t vocabulary) {
   const auto file = folder / "generation_config.json";
   std::error_code error;
   if (!std::filesystem::exists(file, error)) return {};
-  return parse(read_json(file, {.bytes = 1 << 20, .depth = 16}), file.string());
+  const Json json = read_json(file, {.bytes = 1 << 20, .depth = 16});
+  GenerationConfig config = parse(json, file.string());
+  check_tokens(Fields(json, file.string()), config.bos, {}, config.eos, vocabulary);
+  return config;
 }
 
 GenerationConfig GenerationConfig::parse(const Json& json, const std::string& where) {

@@ -63,6 +63,8 @@ struct ModelConfig {
   std::vector<std::string> labels;  // of a classifier, by id; it has no head over the vocabulary
   nlohmann::json raw;               // every field as it stood, `linear_attention` and `base` included
 
+  int64_t texts = 0;  // of a classifier's example: 1, or 2 of a pair; 0: not said, as in others' folders
+
   bool is_classifier() const { return !labels.empty(); }
 
   /// Tokens of the longest sequence that learned positions reach.
@@ -85,7 +87,7 @@ struct GenerationConfig {
 
   static GenerationConfig parse(const nlohmann::json& json, const std::string& where);
   /// An absent file is an empty config.
-  static GenerationConfig read(const std::filesystem::path& folder);
+  static GenerationConfig read(const std::filesystem::path& folder, int64_t vocabulary);
 };
 
 /// The inverse frequencies [head_size/2] (of the rotary part) and the factor on cos and sin, in float64.

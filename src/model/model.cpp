@@ -121,7 +121,8 @@ void Model::set_attention(std::vector<AttentionConfig> all) {
   attention_.assign(all.begin(), all.begin() + layers);
 }
 
-std::shared_ptr<const Model> Model::with_labels(const std::vector<std::string>& labels, int64_t pad) const {
+std::shared_ptr<const Model> Model::with_labels(const std::vector<std::string>& labels, int64_t pad,
+                                                int64_t texts) const {
   if (family_->classifier.out.empty())
     throw Error(folder_.string(), fmt::format("{} has no classifiers", family_->model_type),
                 "another family");
@@ -134,6 +135,7 @@ std::shared_ptr<const Model> Model::with_labels(const std::vector<std::string>& 
     raw["label2id"][labels[id]] = id;
   }
   raw["pad_token_id"] = pad;
+  raw["texts_per_example"] = texts;
   for (const char* key : {"problem_type", "num_labels", "torch_dtype"}) raw.erase(key);
   raw["dtype"] = "float32";  // of what is trained, where a rate is small next to bf16's steps
   auto other = std::shared_ptr<Model>(new Model(*this));
@@ -149,7 +151,7 @@ void Model::open_plain(const fs::path& folder) {
   }
   config_ = ModelConfig::parse(json, file.string());
   family_ = config_.family;
-  generation_ = GenerationConfig::read(folder);
+  generation_ = GenerationConfig::read(folder, config_.vocabulary);
   base_folder_ = tokenizer_folder_ = folder;
   base_ = TensorStore::open_folder(folder);
   if (family_->is_encoder()) {  // as BERT's first folders have them

@@ -51,9 +51,11 @@ class Model {
   std::shared_ptr<const Model> with_attention(std::vector<AttentionConfig> layers) const;
 
   /// The same weights as a classifier's, whose head is not among them, and the config.json of one: without a
-  /// head over the vocabulary, with the labels by id and, for transformers, the token that fills up a batch.
+  /// head over the vocabulary, with the labels by id and, for transformers, the token that fills up a batch;
+  /// `texts`: of an example, 1 or 2 (ModelConfig::texts).
   /// Throws Error where the family has none.
-  std::shared_ptr<const Model> with_labels(const std::vector<std::string>& labels, int64_t pad) const;
+  std::shared_ptr<const Model> with_labels(const std::vector<std::string>& labels, int64_t pad,
+                                           int64_t texts) const;
 
   const ModelConfig& config() const { return config_; }
   const GenerationConfig& generation() const { return generation_; }

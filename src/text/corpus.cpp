@@ -9,6 +9,7 @@
 #include "base/interrupt.h"
 #include "base/json.h"
 #include "text/text_bytes.h"
+#include "text/utf8.h"
 
 namespace linnet {
 namespace {
@@ -165,12 +166,34 @@ void for_each_line(const fs::path& file, const std::function<bool(std::string_vi
   if (!open.empty()) take(open, number);
 }
 
+void require_utf8(std::string_view text, const std::string& where) {
+  if (is_valid_utf8(text)) return;
+  size_t line = 1;
+  for (std::string_view rest = text; !rest.empty(); ++line) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    if (!is_valid_utf8(rest.substr(0, end))) break;
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+  }
+  throw Error(fmt::format("{}:{}", where, line), "bytes that are no UTF-8", "text in UTF-8");
+}
+
+void for_each_text_line(const fs::path& file, const std::function<bool(std::string_view, size_t)>& take) {
+  for_each_line(file, [&](std::string_view line, size_t number) {
+    if (!is_valid_utf8(line))
+      throw Error(fmt::format("{}:{}", name_of(file), number), "bytes that are no UTF-8", "text in UTF-8");
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return take(line, number);
+  });
+}
+
 void for_each_document(const fs::path& file, const CorpusOptions& options,
                        const std::function<bool(Document&&)>& take) {
   const Records records(file, options);
   switch (kind_of(file, options)) {
     case Kind::kText: {
-      take({name_of(file), source_of(file), whole_text(file, options.most, false)});
+      std::string text = whole_text(file, options.most, false);
+      require_utf8(text, name_of(file));
+      take({name_of(file), source_of(file), std::move(text)});
       return;
     }
     case Kind::kLines:

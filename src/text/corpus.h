@@ -34,8 +34,8 @@ bool has_records(const std::filesystem::path& file, const CorpusOptions& options
 
 /// Calls `take` for each document in order; stops early where it returns false. Memory is one record, or the
 /// whole of a .txt, .md or .json. Blank lines are passed over. Throws Error (where: file, or file and record)
-/// on what is no such file: an unknown ending, a damaged archive, more bytes than the options allow, a record
-/// that is no JSON object with the field, a string.
+/// on what is no such file: an unknown ending, a damaged archive, bytes that are no UTF-8, more bytes than
+/// the options allow, a record that is no JSON object with the field, a string.
 void for_each_document(const std::filesystem::path& file, const CorpusOptions& options,
                        const std::function<bool(Document&&)>& take);
 
@@ -44,6 +44,14 @@ void for_each_document(const std::filesystem::path& file, const CorpusOptions& o
 void for_each_line(const std::filesystem::path& file,
                    const std::function<bool(std::string_view, size_t)>& take,
                    size_t most = CorpusOptions().most);
+
+/// Throws Error, at `where` and the line, unless the text is UTF-8.
+void require_utf8(std::string_view text, const std::string& where);
+
+/// Lines of plain text, each of them a text, a blank one too; a carriage return at its end is none of it.
+/// Throws Error as above, and on bytes that are no UTF-8.
+void for_each_text_line(const std::filesystem::path& file,
+                        const std::function<bool(std::string_view, size_t)>& take);
 
 std::vector<Document> read_documents(std::span<const std::filesystem::path> files,
                                      const CorpusOptions& options = {});

@@ -119,6 +119,12 @@ std::optional<fs::path> Checkpoints::newest() const {
   return all.empty() ? std::nullopt : std::optional(all.back());
 }
 
+std::filesystem::path Checkpoints::to_resume() const {
+  const auto saved = newest();
+  if (!saved) throw Error(folder_.string(), "no checkpoint", "one to --resume from");
+  return *saved;
+}
+
 RunProgress Checkpoints::read_progress(const fs::path& folder) const {
   const nlohmann::json manifest = read_manifest(folder);
   check_identity(folder, manifest.at("run"), identity_);

@@ -34,6 +34,8 @@ class Checkpoints {
 
   /// The newest valid one.
   std::optional<std::filesystem::path> newest() const;
+  /// The one that --resume goes on from. Throws Error where there is none.
+  std::filesystem::path to_resume() const;
 
   /// What `folder` was saved at. Throws Error where it is damaged or of another run (naming what differs).
   RunProgress read_progress(const std::filesystem::path& folder) const;

@@ -17,6 +17,7 @@
 #include "format/safetensors.h"
 #include "train/classifier.h"
 #include "train/compat.h"
+#include "train/pending_steps.h"
 #include "train/recipes.h"
 #include "train/tensor_io.h"
 
@@ -45,10 +46,6 @@ class ClassifierRun {
   ClassifierResult run();
 
  private:
-  struct Pending {
-    LogLine line;
-    at::Tensor loss, norm;  // scalars, perhaps still on the device
-  };
   struct Best {
     double value = -std::numeric_limits<double>::infinity();
     int64_t epoch = 0;  // 0: none
@@ -58,9 +55,7 @@ class ClassifierRun {
 
   void begin();
   void step();
-  std::vector<LogLine> take_pending();
   void flush(const Scores& scores);
-  void check(const LogLine& line) const;
   /// Scores the epoch that ends here. False: interrupted.
   bool score(int64_t epoch, Scores& scores);
   void save();
@@ -84,7 +79,7 @@ class ClassifierRun {
   RunProgress progress_;
   std::unique_ptr<TrainingLog> log_;
   std::unique_ptr<Progress> bar_;
-  std::vector<Pending> pending_;
+  PendingSteps pending_;
   std::vector<int64_t> order_;
   int64_t order_epoch_ = -1, process_begin_ = 0, process_tokens_ = 0;
   Stopwatch steps_, unsaved_;
@@ -100,11 +95,10 @@ int64_t ClassifierRun::texts_done() const {
 
 void ClassifierRun::begin() {
   if (options_.resume) {
-    const auto saved = checkpoints_.newest();
-    if (!saved) throw Error((options_.out / "checkpoints").string(), "no checkpoint", "one to --resume from");
-    progress_ = checkpoints_.read_progress(*saved);
-    checkpoints_.load(*saved, optimizer_, progress_.step);
-    result_.run.checkpoint = *saved;
+    const fs::path saved = checkpoints_.to_resume();
+    progress_ = checkpoints_.read_progress(saved);
+    checkpoints_.load(saved, optimizer_, progress_.step);
+    result_.run.checkpoint = saved;
     read_best();
     note(fmt::format("resuming after step {}", progress_.step));
   }
@@ -136,48 +130,24 @@ void ClassifierRun::step() {
   const at::Tensor norm = optimizer_.clip_gradients(recipe_.clip);
   optimizer_.step(rate);
   ++progress_.step;
-  pending_.push_back(
-      {{.step = progress_.step, .tokens = progress_.tokens, .phase = "finetune", .learning_rate = rate},
-       total,
-       norm});
-}
-
-void ClassifierRun::check(const LogLine& line) const {
-  if (std::isfinite(line.loss) && std::isfinite(line.gradient_norm)) return;
-  throw Error(fmt::format("step {}", line.step),
-              fmt::format("training diverged: loss {}, gradient norm {}", line.loss, line.gradient_norm),
-              "finite numbers: try a lower --lr, or --dtype float32", ExitStatus::kFailed);
-}
-
-std::vector<LogLine> ClassifierRun::take_pending() {
-  std::vector<at::Tensor> numbers;
-  for (const Pending& step : pending_) {
-    numbers.push_back(step.loss.to(at::kDouble));
-    numbers.push_back(step.norm.to(at::kDouble));
-  }
-  const at::Tensor values = at::stack(numbers).cpu();
-  step_seconds_ += steps_.restart();
-  progress_.seconds += unsaved_.restart();
-  const double rate = static_cast<double>(progress_.tokens - process_tokens_) / std::max(step_seconds_, 1e-9);
-  std::vector<LogLine> lines;
-  for (size_t i = 0; i < pending_.size(); ++i) {
-    LogLine line = pending_[i].line;
-    line.loss = values.data_ptr<double>()[2 * i];
-    line.gradient_norm = values.data_ptr<double>()[2 * i + 1];
-    line.tokens_per_second = result_.run.tokens_per_second = rate;
-    line.seconds = progress_.seconds;
-    check(line);
-    if (options_.on_line) options_.on_line(line);
-    lines.push_back(line);
-  }
-  pending_.clear();
-  result_.run.loss = lines.back().loss;
-  return lines;
+  pending_.add(
+      {.step = progress_.step, .tokens = progress_.tokens, .phase = "finetune", .learning_rate = rate}, total,
+      norm);
 }
 
 void ClassifierRun::flush(const Scores& scores) {
   if (pending_.empty()) return;
-  std::vector<LogLine> lines = take_pending();
+  std::vector<LogLine> lines = pending_.take(checkpoints_);
+  step_seconds_ += steps_.restart();
+  progress_.seconds += unsaved_.restart();
+  result_.run.loss = lines.back().loss;
+  result_.run.tokens_per_second =
+      static_cast<double>(progress_.tokens - process_tokens_) / std::max(step_seconds_, 1e-9);
+  for (LogLine& line : lines) {
+    line.tokens_per_second = result_.run.tokens_per_second;
+    line.seconds = progress_.seconds;
+    if (options_.on_line) options_.on_line(line);
+  }
   lines.back().scores = scores;
   if (log_) log_->write(lines);
   bar_->update(static_cast<double>(texts_done()), fmt::format("loss {:.4f}", result_.run.loss));

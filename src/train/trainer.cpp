@@ -18,6 +18,7 @@
 #include "train/classifier.h"
 #include "train/compat.h"
 #include "train/pairs.h"
+#include "train/pending_steps.h"
 
 namespace linnet::train {
 namespace {
@@ -30,12 +31,6 @@ void attempt(const std::function<void()>& write) {
     warn(error.what());
   }
 }
-
-/// A step whose numbers may still lie on the device.
-struct PendingStep {
-  LogLine line;
-  at::Tensor loss, norm;  // scalars
-};
 
 class Runner {
  public:
@@ -83,7 +78,7 @@ class Runner {
   std::unique_ptr<TrainingLog> log_;  // null: nothing is written
   std::unique_ptr<AdamW> optimizer_;
   std::unique_ptr<Progress> progress_bar_;
-  std::vector<PendingStep> pending_;
+  PendingSteps pending_;
   RunProgress progress_;
   int64_t phase_begin_ = 0;      // step before the phase's first
   int64_t optimizer_begin_ = 0;  // step before the optimizer's first
@@ -108,8 +103,7 @@ int64_t Runner::last_step() const {
 size_t Runner::begin() {
   std::optional<std::filesystem::path> saved;
   if (options_.resume) {
-    saved = checkpoints_.newest();
-    if (!saved) throw Error((options_.out / "checkpoints").string(), "no checkpoint", "one to --resume from");
+    saved = checkpoints_.to_resume();
     progress_ = checkpoints_.read_progress(*saved);
   }
   size_t phase = 0;
@@ -290,27 +284,15 @@ void Runner::step(const Phase& phase) {
   optimizer_->step(rate);
   ++progress_.step;
   progress_.tokens += phase.tokens_a_step();
-  pending_.push_back({.line = {.step = progress_.step,
-                               .tokens = progress_.tokens,
-                               .phase = phase.name,
-                               .learning_rate = rate},
-                      .loss = total,
-                      .norm = norm});
+  pending_.add(
+      {.step = progress_.step, .tokens = progress_.tokens, .phase = phase.name, .learning_rate = rate}, total,
+      norm);
 }
 
-/// Throws Error where a step's numbers say that training has failed, or that it can have no effect.
+/// Throws Error where a step's numbers say that training can have no effect.
 void Runner::check(const LogLine& line) const {
-  const std::string where = fmt::format("step {}", line.step);
-  if (!std::isfinite(line.loss) || !std::isfinite(line.gradient_norm)) {
-    const auto saved = checkpoints_.newest();
-    throw Error(where,
-                fmt::format("training diverged: loss {}, gradient norm {}", line.loss, line.gradient_norm),
-                fmt::format("finite numbers: try a lower --lr, or --dtype float32{}",
-                            saved ? "; the last checkpoint is " + saved->string() : ""),
-                ExitStatus::kFailed);
-  }
   if (line.step == process_begin_ + 1 && line.gradient_norm == 0)
-    throw Error(where, "nothing can learn: all gradients are 0",
+    throw Error(fmt::format("step {}", line.step), "nothing can learn: all gradients are 0",
                 "longer rows (--context), --packing stream, or more that is trained (--train)",
                 ExitStatus::kFailed);
 }
@@ -318,30 +300,19 @@ void Runner::check(const LogLine& line) const {
 /// Brings the pending steps' numbers from the device, checks them, and writes their lines.
 void Runner::flush() {
   if (pending_.empty()) return;
-  std::vector<at::Tensor> numbers;
-  for (const PendingStep& step : pending_) {
-    numbers.push_back(step.loss.to(at::kDouble));
-    numbers.push_back(step.norm.to(at::kDouble));
-  }
-  const at::Tensor values = at::stack(numbers).cpu();
+  std::vector<LogLine> lines = pending_.take(checkpoints_);
   const double elapsed = std::max(steps_.seconds(), 1e-9);
   const int64_t tokens = progress_.tokens - tokens_before_ - trained_tokens_;
   trained_tokens_ += tokens;
   trained_seconds_ += elapsed;
   progress_.seconds += unsaved_.restart();
-  std::vector<LogLine> lines;
-  for (size_t i = 0; i < pending_.size(); ++i) {
-    LogLine line = pending_[i].line;
-    line.loss = values.data_ptr<double>()[2 * i];
-    line.gradient_norm = values.data_ptr<double>()[2 * i + 1];
+  for (LogLine& line : lines) {
     line.tokens_per_second = static_cast<double>(tokens) / elapsed;
     line.seconds = progress_.seconds;
     check(line);
     if (options_.on_line) options_.on_line(line);
-    lines.push_back(line);
   }
   result_.loss = lines.back().loss;
-  pending_.clear();
   const bool last = progress_.step == last_step();
   if (last || (options_.evaluate_every > 0 && progress_.step % options_.evaluate_every == 0)) {
     evaluate();

@@ -64,7 +64,7 @@ TEST_F(ClassifierProgram, TrainsClassifiesAndScoresAsItTrained) {
                                         folder_.path().string(), "--json", path("task.json")});
   ASSERT_EQ(evaluated.status, 0) << evaluated.err;
   EXPECT_EQ(read_json(path("task.json"))["results"]["glue_sst2"]["acc,none"], scores["acc"]);
-  const Outcome lines = run_linnet({"classify", path("out"), "-"}, {.input = "good 3\nbad\tpair\n"});
+  const Outcome lines = run_linnet({"classify", path("out"), "-"}, {.input = "good 3\nbad pair\n"});
   ASSERT_EQ(lines.status, 0) << lines.err;
   std::istringstream each(lines.out);
   std::string line;
@@ -172,6 +172,15 @@ TEST_F(ClassifierProgram, IsCheckedMeasuredQuantizedAndMerged) {
 
 TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
   ASSERT_EQ(run_train(sst2({"--epochs", "1", "-o", path("done")})).status, 0);
+  const Outcome paired =
+      run_train(finetune({"--task", path("pairs.jsonl"), "--text-fields", "a,b", "--label-field", "kind",
+                          "--epochs", "1", "-o", path("paired")}));
+  ASSERT_EQ(paired.status, 0) << paired.err;
+  EXPECT_EQ(read_json(path("paired/config.json"))["texts_per_example"], 2);
+  write_file(path("blank.txt"), "good\n\nbad\n");
+  write_file(path("pair.txt"), "good\ngood\tbad\n");
+  write_file(path("bytes.txt"), "go\xFFod\n");
+  write_file(path("sst2-true.jsonl"), R"({"sentence": "good", "label": true})");
   write_file(path("sst2-odd.jsonl"), R"({"sentence": "a", "label": 7})");
   const std::string task = path("sst2-train.jsonl"), out = path("out");
   const BadRow trained[] = {
@@ -197,15 +206,28 @@ TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
   const BadRow asked[] = {
       {{"classify", path("base"), task}, "has no classification head"},
       {{"classify", path("done")}, "FILE: is missing"},
-      {{"evaluate", path("done"), "--tasks", "piqa"}, "not there"},
+      {{"evaluate", path("done"), "--tasks", "piqa"}, "piqa by a classifier"},
       {{"evaluate", path("base"), "--tasks", "glue_sst2"}, "has no classification head"},
       {{"evaluate", path("done"), "--tasks", "glue_sst2", "--shots", "1"}, "--shots: given for a classifier"},
       {{"classify", path("done"), "--task", path("sst2-odd.jsonl")}, "the label is \"7\""},
       {{"classify", path("done"), path("empty.txt")}, "no text"},
+      {{"classify", path("done"), path("pair.txt")},
+       "pair.txt:2: a pair, and the classifier was trained on single texts, expected one text"},
+      {{"classify", path("paired"), path("blank.txt")},
+       "blank.txt:1: a single text, and the classifier was trained on pairs, expected two"},
+      {{"classify", path("done"), path("bytes.txt")}, "bytes.txt:1: bytes that are no UTF-8"},
+      {{"classify", path("done"), "--task", path("sst2-true.jsonl")}, "the field `label` is boolean"},
+      {{"check", LINNET_TEST_DATA "/classifiers/t5"}, "is a classifier of two stacks"},
+      {{"bench", LINNET_TEST_DATA "/classifiers/t5"}, "is a classifier of two stacks"},
+      {{"evaluate", path("nowhere"), "--tasks", "piqa"}, "nowhere"},
+      {{"evaluate", path("base"), "--tasks", "piqa", "--data", path("nodata")}, "nodata"},
       {{"generate", path("done"), "--prompt", "a"}, "is a classifier, which has no head over the vocabulary"},
       {{"perplexity", path("done"), text()}, "is a classifier"},
   };
   for (const BadRow& row : asked) expect_refused(row, run_linnet(row.arguments));
+  // A blank line is a text too: answers stand in the lines of what was asked.
+  const Outcome blank = run_linnet({"classify", path("done"), path("blank.txt")});
+  EXPECT_EQ(std::ranges::count(blank.out, '\n'), 3) << blank.err;
 }
 
 }  // namespace

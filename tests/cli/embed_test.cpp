@@ -93,14 +93,28 @@ TEST_F(Embed, PoolsAsItIsToldAndCutsWhatIsTooLong) {
             lines_of(run({"embed", "{i}/encoder", "a b c"}).out)[0]["embedding"]);
 }
 
+TEST_F(Embed, ATextThatIsAFilesNameIsNoInput) {
+  const Outcome first = run({"embed", "{i}/encoder", "ab", "-o", "ab"});
+  ASSERT_EQ(first.status, 0) << first.err;
+  const std::string place = (inputs() / "ab").string();
+  write_file(place, "old");
+  const Outcome again = run({"embed", "{i}/encoder", place, "-o", place, "--truncate"});
+  EXPECT_EQ(again.status, 0) << again.err;
+}
+
 TEST_F(Embed, BadInputIsOneLine) {
+  write_file(inputs() / "bytes.txt", "a\nb\xFF\n");
+  write_file(inputs() / "blank.txt", "a\n\nb\n");
   const char* decoder = "bert is an encoder, which predicts no next token";
   const std::string longer(200, 'a');
   const BadRow rows[] = {
       {{"generate", "{i}/encoder", "--prompt", "a"}, decoder},
       {{"chat", "{i}/encoder"}, decoder},
       {{"serve", "{i}/encoder"}, decoder},
-      {{"perplexity", "{i}/encoder", "{i}/text.txt"}, decoder},
+      {{"perplexity", "{i}/encoder", "{i}/text.txt"}, "encoder: has no head that predicts tokens"},
+      {{"embed", "{i}/encoder", "--file", "{i}/bytes.txt"}, "bytes.txt:2: bytes that are no UTF-8"},
+      {{"embed", "{m}", "--pooling", "mean", "--file", "{i}/blank.txt"},
+       "blank.txt:2: no token, expected a text"},
       {{"recall", "{i}/encoder", "{i}/text.txt"}, decoder},
       {{"reach", "{i}/encoder", "{i}/text.txt"}, decoder},
       {{"embed", "{m}", "a"}, "--pooling: not given, and "},

@@ -74,6 +74,32 @@ TEST_F(EncoderTraining, PerplexityIsTheLossOfMaskedTokensThatTrainingLowers) {
   EXPECT_GT(before["texts"], 2);
 }
 
+TEST_F(EncoderTraining, HeldOutTextIsScoredAsPerplexityScoresIt) {
+  std::string many;
+  for (int i = 0; i < 12; ++i) many += "another story, as short. ";
+  write_file(valid(), many);
+  const std::vector<std::string> held = {
+      "--data", text(),    "--tokens", "192",    "--valid",           valid(), "--valid-window",
+      "20",     "--dtype", "float32",  "--json", path("result.json"), "-o"};
+  const auto trained = [&](std::vector<std::string> arguments, const char* out) {
+    arguments.insert(arguments.end(), held.begin(), held.end());
+    const Outcome outcome = train(arguments, {path(out)});
+    EXPECT_EQ(outcome.status, 0) << outcome.err;
+    EXPECT_THAT(outcome.out, HasSubstr("nats per token before"));
+    const Outcome scored = run_linnet({"perplexity", path(out), valid(), "--window", "20", "--dtype",
+                                       "float32", "--json", path("score.json")});
+    EXPECT_EQ(scored.status, 0) << scored.err;
+    nlohmann::json result = read_json(path("result.json"));
+    EXPECT_NEAR(read_json(path("score.json"))["masked_nats"], result["validation_nats_per_token"], 1e-4);
+    EXPECT_FALSE(result.contains("validation_bits_per_byte"));
+    return result;
+  };
+  const auto base = trained(
+      {"pretrain", "--config", path("bert.json"), "--tokenizer", path("words"), "--lr", "1e-2"}, "base");
+  EXPECT_LT(base["validation_nats_per_token"], base["validation_nats_per_token_before"]);
+  trained({"linearize", path("base"), "--method", "hedgehog", "--set", "group=8"}, "linear");
+}
+
 TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
   const std::vector<std::string> pretrain = {
       "pretrain", "--config", path("bert.json"), "--data", text(), "--tokens", "96", "-o", path("out")};
@@ -94,8 +120,12 @@ TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
                 .status,
             0);
   const BadRow rows[] = {
-      {with(pretrain, {"--tokenizer", path("words"), "--valid", valid()}),
-       "--valid: given, and bert is an encoder"},
+      {with(pretrain, {"--tokenizer", path("words"), "--valid", valid(), "--valid-window", "65"}),
+       "--valid-window: 65, expected 3 to 64 tokens"},
+      {with(pretrain, {"--tokenizer", path("maskless"), "--valid", valid()}), "has no mask token"},
+      {{"linearize", path("headless"), "--data", text(), "--valid", valid(), "--tokens", "96", "--method",
+        "hedgehog", "-o", path("out")},
+       "headless has no head that predicts tokens, expected none"},
       {with(pretrain, {"--tokenizer", path("words"), "--packing", "documents"}),
        "--packing: documents, and bert"},
       {with(pretrain, {"--tokenizer", path("words"), "--context", "3"}), "--context: 3, expected at least 4"},

@@ -40,14 +40,23 @@ std::vector<HelpOption> options_in(const std::string& help) {
 std::vector<NumericOption> numeric_options(const std::string& help) {
   static const std::regex kNumeric("^  (-\\w,)?(--[\\w-]+) (INT|UINT|FLOAT|TOKENS\\S*|BYTES|N) .*");
   static const std::regex kRange("\\(([^()]* to [^(); ]*|at least [^(); ]*|above [^(); ]*)(;[^()]*)?\\)$");
+  static const std::regex kDefault("; default ([0-9.e+-]+)(;[^()]*)?\\)$");
   std::vector<NumericOption> options;
   for (const std::string& text : options_of(help)) {
-    std::smatch option, range;
+    std::smatch option, range, standard;
     if (!std::regex_match(text, option, kNumeric)) continue;
-    options.push_back(
-        {option[2], std::regex_search(text, range, kRange) ? range[1].str() : "", option[3] != "FLOAT"});
+    options.push_back({option[2], std::regex_search(text, range, kRange) ? range[1].str() : "",
+                       option[3] != "FLOAT",
+                       std::regex_search(text, standard, kDefault) ? standard[1].str() : ""});
   }
   return options;
+}
+
+bool is_in_range(const NumericOption& option) {
+  const size_t at = option.range.find_first_of("0123456789");
+  if (option.standard.empty() || at == std::string::npos) return true;
+  const double low = std::stod(option.range.substr(at)), value = std::stod(option.standard);
+  return option.range.starts_with("above") ? value > low : value >= low;
 }
 
 std::vector<std::string> text_options(const std::string& help) {

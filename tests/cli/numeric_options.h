@@ -10,6 +10,7 @@ namespace linnet {
 struct NumericOption {
   std::string name, range;  // "--threads", "0 to 1024"; the range is empty where --help shows none
   bool whole;               // takes no fraction
+  std::string standard;     // the default that --help shows; empty: none
 };
 
 struct HelpOption {
@@ -21,6 +22,8 @@ struct HelpOption {
 std::vector<HelpOption> options_in(const std::string& help);
 std::vector<NumericOption> numeric_options(const std::string& help);
 
+/// Whether the default lies in the range.
+bool is_in_range(const NumericOption& option);
 /// What no option takes, and what lies outside the range.
 std::vector<std::string> bad_values(const NumericOption& option);
 

@@ -22,7 +22,7 @@ const std::vector<std::string> kCommands[] = {{"generate"}, {"chat"},      {"per
                                               {"check"},    {"recall"},    {"import"},
                                               {"bench"},    {"merge"},     {"tokenizer", "train"},
                                               {"methods"},  {"attention"}, {"tokenizer", "encode"},
-                                              {"serve"}};
+                                              {"serve"},    {"classify"},  {"embed"}};
 
 TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
   size_t options = 0;
@@ -32,6 +32,7 @@ TEST_F(Program, RefusesNumbersOutOfRangeAndNamesTheOption) {
     for (const NumericOption& option : numeric_options(help)) {
       ++options;
       ASSERT_NE(option.range, "") << command[0] << " " << option.name << ": --help shows no range";
+      EXPECT_TRUE(is_in_range(option)) << command[0] << " " << option.name << ": default " << option.standard;
       for (const std::string& value : bad_values(option)) {
         std::vector<std::string> arguments(command.begin(), command.end() - 1);
         arguments.push_back(option.name + "=" + value);

@@ -212,6 +212,7 @@ TEST_F(TrainingProgram, RefusesNumbersOutOfRangeAndNamesTheOption) {
   for (const char* command : {"linearize", "finetune", "pretrain", "leak"}) {
     for (const NumericOption& option : numeric_options(run_linnet({command, "--help"}).out)) {
       ASSERT_NE(option.range, "") << command << " " << option.name << ": --help shows no range";
+      EXPECT_TRUE(is_in_range(option)) << command << " " << option.name << ": default " << option.standard;
       if (!seen.insert(option.name).second) continue;
       const std::vector<std::string> values = bad_values(option);
       const std::string& value = values[seen.size() % values.size()];

@@ -52,7 +52,7 @@ TEST_F(TextTaskFiles, TakesLabelsFromTheDataWhereFieldsAreNamed) {
   const auto texts = read_labeled(file("own.jsonl", R"({"t": "a", "l": 10}
 {"t": "b", "l": 9}
 {"t": "c", "l": "x"}
-{"t": "d", "l": true}
+{"t": "d", "l": 1}
 )"),
                                   fields, true);
   EXPECT_EQ(labels_of(nullptr, texts, "own"), (std::vector<std::string>{"1", "9", "10", "x"}));

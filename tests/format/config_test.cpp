@@ -141,6 +141,9 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
        "\"norm_type\" is \"group\", expected scale_norm, rms_norm or layer_norm"},
       {of("phi3", {{"rope_scaling", {{"type", "longrope"}}}}), "rope scaling \"longrope\""},
       {of("phi3", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}), "phi3 with a rope scaling"},
+      {with(llama(), {{"eos_token_id", {1, 1 << 20}}}), "\"eos_token_id\" is [1,1048576], expected a token"},
+      {with(llama(), {{"bos_token_id", 1 << 20}}), "\"bos_token_id\" is 1048576, expected a token"},
+      {with(llama(), {{"pad_token_id", 1 << 20}}), "\"pad_token_id\" is 1048576, expected a token"},
       {with(llama(), {{"eos_token_id", -1}}), "\"eos_token_id\" is -1"},
       {with(llama(), {{"eos_token_id", {1, "2"}}}), "\"eos_token_id\" is [1,\"2\"]"},
       {with_quantization({{"quant_method", nullptr}}), "quantization_config: no \"quant_method\""},
@@ -417,15 +420,17 @@ TEST(Rope, PartialRotaryTurnsTheFirstNumbersOnly) {
 
 TEST(GenerationConfig, AnAbsentFileIsEmptyAndBadFieldsAreNamed) {
   TemporaryFolder folder;
-  EXPECT_TRUE(GenerationConfig::read(folder.path).eos.empty());
+  EXPECT_TRUE(GenerationConfig::read(folder.path, 100).eos.empty());
   folder.write("generation_config.json",
                R"({"eos_token_id": 2, "temperature": 0.7, "top_k": 40, "other": 1})");
-  const GenerationConfig config = GenerationConfig::read(folder.path);
+  const GenerationConfig config = GenerationConfig::read(folder.path, 100);
   EXPECT_EQ(config.eos, std::vector<int64_t>{2});
   EXPECT_EQ(config.temperature, 0.7);
   EXPECT_EQ(config.top_k, 40);
+  EXPECT_THAT(error_of([&] { GenerationConfig::read(folder.path, 2); }),
+              HasSubstr("\"eos_token_id\" is 2, expected a token of its 2"));
   folder.write("generation_config.json", R"({"top_p": 2})");
-  EXPECT_THAT(error_of([&] { GenerationConfig::read(folder.path); }), HasSubstr("\"top_p\" is 2"));
+  EXPECT_THAT(error_of([&] { GenerationConfig::read(folder.path, 100); }), HasSubstr("\"top_p\" is 2"));
 }
 
 }  // namespace

@@ -100,7 +100,7 @@ TEST_F(Corpus, ATextFileIsOneDocument) {
 TEST_F(Corpus, AByteOrderMarkIsNoPartOfAText) {
   EXPECT_EQ(read(file("a.txt", "\xEF\xBB\xBFone"))[0].text, "one");
   EXPECT_EQ(read(file("a.md", "\xEF\xBB\xBF# one"))[0].text, "# one");
-  EXPECT_EQ(read(file("b.txt", "\xEF\xBB"))[0].text, "\xEF\xBB");
+  EXPECT_THAT(message(file("b.txt", "\xEF\xBB")), HasSubstr("b.txt:1: bytes that are no UTF-8"));
   const auto records = read(file("a.jsonl", "\xEF\xBB\xBF{\"text\": \"one\"}\n{\"text\": \"two\"}"));
   ASSERT_EQ(records.size(), 2u);
   EXPECT_EQ(records[0].text, "one");
@@ -275,6 +275,23 @@ TEST_F(Corpus, WhatIsNoListOfRecordsIsAnErrorThatNamesTheRecord) {
   };
   for (const auto& row : rows)
     EXPECT_THAT(message(file("a.json", row.json)), HasSubstr(row.expected)) << row.json;
+}
+
+TEST_F(Corpus, PlainTextIsUtf8OrAnErrorThatNamesTheLine) {
+  EXPECT_THAT(message(file("bad.txt", "one\ntwo \xFF\nthree\n")),
+              HasSubstr("bad.txt:2: bytes that are no UTF-8, expected text in UTF-8"));
+  const fs::path lines = file("lines.txt", "one\r\n\n  three\nfour \xE1\x80\n");
+  std::vector<std::string> taken;
+  try {
+    for_each_text_line(lines, [&](std::string_view line, size_t) {
+      taken.emplace_back(line);
+      return true;
+    });
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(), HasSubstr("lines.txt:4: bytes that are no UTF-8"));
+  }
+  EXPECT_EQ(taken, (std::vector<std::string>{"one", "", "  three"}));
 }
 
 TEST_F(Corpus, AnotherEndingOrAMissingFileIsAnError) {

@@ -196,6 +196,19 @@ TEST_F(ClassifierRunTest, GoesOnAfterCtrlCAsIfNothingHadHappened) {
     EXPECT_TRUE(at::equal(rest.parameters[i], whole.parameters[i])) << i;
 }
 
+TEST_F(ClassifierRunTest, NamesTheLastCheckpointWhereItDiverges) {
+  try {
+    train({.out = out_ / "run", .checkpoint_every = 1, .log_every = 1}, 1e30);
+    ADD_FAILURE() << "it did not";
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("training diverged"), std::string::npos) << message;
+    EXPECT_NE(message.find("the last checkpoint is " + (out_ / "run").string()), std::string::npos)
+        << message;
+    EXPECT_EQ(error.status(), ExitStatus::kFailed);
+  }
+}
+
 TEST_F(ClassifierRunTest, KeepsTheFirstOfTheBestEpochs) {
   const Trained trained = train({.out = out_ / "run"});
   double best = -1;
@@ -211,7 +224,7 @@ TEST_F(ClassifierRunTest, KeepsTheFirstOfTheBestEpochs) {
 
 TEST_F(ClassifierRunTest, WritesAFolderThatIsReadAsItWasTrained) {
   const auto base = Model::open(fs::path(LINNET_TEST_DATA) / "hf" / "llama-mha");  // with a head of its own
-  const auto model = base->with_labels({"no", "yes"}, 2);
+  const auto model = base->with_labels({"no", "yes"}, 2, 1);
   for (const Train what : {Train::kAll, Train::kLora}) {
     Module module(model, {});
     module.set_trainable({.what = what});
