@@ -4,9 +4,10 @@
     scripts/compare_lm_eval.py BIN MODEL DATA [--limit 20] [--shots N] [--tasks piqa,copa,…] [--dtype float64]
 
 BIN: build/release/bin; MODEL: a softmax model's folder; DATA: the folder of task files (docs/evaluate.md). Linnet computes in
-float32 and the harness in float64, its own float32 being off by up to 5e-4 on long answers (--dtype float32 shows it). Says of each task how far apart the requests' log-likelihoods are at most, and whether every score, error and
-argument is the same; exits 1 where one is not (log-likelihoods: 1e-4). Needs lm-eval (0.4.13 was used), torch and
-transformers.
+float32 and the harness in float64, its own float32 being off by up to 5e-4 on long answers (--dtype float32 shows it). Says of each task how far
+apart the requests' log-likelihoods are at most, and whether every score, error and argument is the same; exits 1 where
+one is not (log-likelihoods: 1e-4). Of written answers (bbh_cot_fewshot_TASK) every text is the same, letter for letter.
+Needs lm-eval (0.4.13 was used), torch and transformers.
 """
 import argparse
 import json
@@ -42,10 +43,22 @@ def records(name):
     return [json.loads(line) for line in lzma.open(options.data / (name + ".jsonl.xz"), "rt", encoding="utf-8")]
 
 
+def parts(name):
+    """(task, subject) of a task's name: mmlu_anatomy is ("mmlu", "anatomy")."""
+    for task in ("mmlu", "bbh_cot_fewshot"):
+        if name.startswith(task + "_"):
+            return task, name.removeprefix(task + "_")
+    return name, None
+
+
 def harness():
     tasks = {}
     for name in NAMES:
-        task, subject = ("mmlu", name.removeprefix("mmlu_")) if name.startswith("mmlu_") else (name, None)
+        task, subject = parts(name)
+        if task == "bbh_cot_fewshot":  # its worked examples stand in the harness's configuration
+            scored = [r for r in records("bbh-test") if r["task"] == subject]
+            tasks[name] = make_task(task, scored, 3 if options.shots is None else options.shots, None, subject)
+            continue
         files, pool = FILES[task]
         chosen = lambda rows: [published(task, r) for r in rows if r.get("subject") == subject]  # noqa: E731
         shots = options.shots if options.shots is not None else 5 if task == "mmlu" else 0
@@ -84,6 +97,11 @@ for name in NAMES:
     for mine, other in zip(samples[name], rows):
         if [list(a) for a in other["arguments"]] != mine["arguments"]:
             words.append(f"example {mine['doc_id']}: other arguments")
+        if parts(name)[0] == "bbh_cot_fewshot":
+            count += 1
+            if mine["resps"] != other["resps"]:
+                words.append(f"example {mine['doc_id']}: {mine['resps']}, expected {other['resps']}")
+            continue
         for (a, greedy), (b, other_greedy) in zip(mine["filtered_resps"], other["filtered_resps"]):
             largest, count = max(largest, abs(a - b)), count + 1
             if greedy != other_greedy:

@@ -84,7 +84,7 @@ class Preparer {
     bool biased = false;
     for (std::string_view module : modules) {
       if (module.empty()) continue;
-      Matrix matrix = merged_matrix_of(model_, layer, module);
+      Matrix matrix = merged(layer, module);
       if (!rows.empty()) matrix = with_rows(matrix, rows);
       matrices.push_back(in_compute_type(std::move(matrix), model_.full_module_name(layer, module)));
       const TensorView* view =
@@ -112,6 +112,15 @@ class Preparer {
   static const TensorView& needed(const TensorView* tensor, std::string_view module) {
     if (tensor == nullptr) throw Error(std::string(module), "tensor is missing", "one in the model's files");
     return *tensor;
+  }
+
+  /// With its LoRA, if it has one: in the type of the matrix that it is added to, as `linnet merge` writes
+  /// it, where the weights' own types are computed with.
+  Matrix merged(int layer, std::string_view module) const {
+    Matrix matrix = merged_matrix_of(model_, layer, module);
+    const bool own_type = compute_ == ComputeType::kAuto && !stored_;
+    if (!own_type || layer == kNoLayer || !model_.lora_of(layer, module)) return matrix;
+    return matrix_of(model_, layer, module).type == WeightType::kBFloat16 ? as_bfloat16(matrix) : matrix;
   }
 
   Matrix in_compute_type(Matrix matrix, const std::string& where) const {

@@ -161,6 +161,35 @@ TEST(Speculation, IsNeverMoreThanThreePerCentSlowerHoweverShortTheText) {
   }
 }
 
+// A text that may be long lets its first guesses lose more, in the hope of what they teach: where it ends
+// early after all, that is what it has lost.
+TEST(Speculation, LosesThreePerCentAndElevenTenthsOfAPlainStepAtMostWhereverTheTextEnds) {
+  const auto text = text_after({2, 3, 4}, kTokens + 20);
+  for (const double right : {0.0, 0.1, 0.3, 0.6}) {
+    for (const double says : {0.3, 1.0}) {
+      for (const double takes : {0.0, 0.02, 0.1, 0.5, 3.0}) {
+        for (const double node : {0.0, 0.08, 0.3, 0.6}) {
+          Machine machine{.node = node};
+          Chain drafter(machine, takes, right, says);
+          drafter.text = text;
+          TimedDecoder decoder(machine);
+          Engine engine(
+              decoder, small_tokenizer(), {&drafter},
+              {.max_nodes = 16, .max_depth = 8, .budget = true, .clock = [&] { return machine.seconds; }});
+          engine.add({.prompt = {2, 3, 4}, .max_new_tokens = kTokens});
+          double most = 0;
+          while (engine.step()) {
+            const auto tokens = static_cast<double>(engine.report().tokens);
+            most = std::max(most, machine.undisturbed - 1.03 * tokens);
+          }
+          EXPECT_LE(most, 1.1) << "right " << right << ", says " << says << ", takes " << takes << ", node "
+                               << node;
+        }
+      }
+    }
+  }
+}
+
 // What a drafter costs beside its own time: the weights that it drives out of the caches are read again by
 // the step after it, and by the next.
 TEST(Speculation, CountsWhatDraftingCostsTheStepsAfterIt) {

@@ -179,8 +179,8 @@ TEST(Lora, MergesToWPlusScaledBaInEveryLayout) {
 TEST(Lora, ComputesWhatTheMergedFolderComputes) {
   ThreadPool pool(1);
   const std::vector<int32_t> tokens = {1, 7, 3, 29, 4, 4, 12};
-  const auto logits = [&](const fs::path& folder) {
-    const auto decoder = Decoder::make(Model::open(folder), {.compute = ComputeType::kFloat32}, pool);
+  const auto logits = [&](const fs::path& folder, ComputeType compute = ComputeType::kFloat32) {
+    const auto decoder = Decoder::make(Model::open(folder), {.compute = compute}, pool);
     std::vector<float> out(tokens.size() * 30);
     decoder->prefill(0, tokens, 0, out);
     return out;
@@ -208,6 +208,8 @@ TEST(Lora, ComputesWhatTheMergedFolderComputes) {
       }
       EXPECT_LT(std::sqrt(away / size), type == DType::kF32 ? 1e-5 : 1e-2);
       EXPECT_GT(far, 10 * away);  // the LoRA does something
+      EXPECT_EQ(logits(folder.path / "lora", ComputeType::kAuto),
+                logits(folder.path / "full", ComputeType::kAuto));
     }
   }
 }
