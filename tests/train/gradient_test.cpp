@@ -4,8 +4,8 @@
 #include <set>
 
 #include "tests/train/gradients.h"
-#include "train/attention/branches.h"
 #include "tests/train/random_rows.h"
+#include "train/attention/branches.h"
 #include "train/loss.h"
 #include "train/ops.h"
 

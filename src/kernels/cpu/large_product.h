@@ -1,7 +1,7 @@
 // Matrix products with many rows, for prefill: y = x Wᵀ multiplied in bf16 or float32, summed in float32.
 //
-// Bound by operations. bf16 goes through panel_product.h where AVX512_BF16 is the best that there is, everything
-// else through oneDNN, whose own OpenMP regions are never entered: a product is cut into pieces of
+// Bound by operations. bf16 goes through panel_product.h where AVX512_BF16 is the best that there is,
+// everything else through oneDNN, whose own OpenMP regions are never entered: a product is cut into pieces of
 // 128 rows by about 256 outputs, which our pool's threads take, each running oneDNN on itself alone. So
 // --threads rules, nothing spins beside the decode step, and a panel of weights (K × 256 × 2 bytes) stays in
 // a core's L2 cache. Measured on 2 cores (EPYC, AVX512_BF16, not AMX): 650–880 GFLOP/s in bf16 at K = 384 …
