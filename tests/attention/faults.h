@@ -42,6 +42,9 @@ class PassedOn : public Attention<T> {
                    ThreadPool& pool) const override {
     this->sound_->read_memory(memory, rows, out, pool);
   }
+  std::unique_ptr<Memory<T>> load_memory(int64_t length, std::span<const std::byte>& in) const override {
+    return this->sound_->load_memory(length, in);
+  }
 
  protected:
   std::unique_ptr<Attention<T>> sound_;
