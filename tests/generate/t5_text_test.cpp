@@ -85,14 +85,22 @@ TEST(EngineOnT5, SpeculationAndNeighboursChangeNoToken) {
   }
 }
 
-TEST(EngineOnT5, RefusesWhatNeedsAPromptThatTheDecoderReads) {
+TEST(EngineOnT5, ASourceOutOfTheCacheWritesTheSameText) {
   Request request;
   request.prompt = {5, 6, 7};
+  request.max_new_tokens = 8;
   const auto none = make_no_drafter();
-  EXPECT_THROW(run(t5(), {request}, *none, 1, {.continue_slots = true}), Error);
-  EXPECT_THROW(run(t5(), {request}, *none, 1, {.prefix_cache = 1000}), Error);
+  const auto plain = run(t5(), {request}, *none, 1).front().tokens;
+  for (const Engine::Options& how : {Engine::Options{.prefix_cache = 1 << 20}, {.continue_slots = true}})
+    for (const Generation& result : run(t5(), {request, request}, *none, 1, how))
+      EXPECT_EQ(result.tokens, plain);
+}
+
+TEST(EngineOnT5, RefusesLogProbabilitiesOfAPromptThatTheDecoderDoesNotRead) {
+  Request request;
+  request.prompt = {5, 6, 7};
   request.prompt_logprobs = true;
-  EXPECT_THROW(run(t5(), {request}, *none, 1), Error);
+  EXPECT_THROW(run(t5(), {request}, *make_no_drafter(), 1), Error);
 }
 
 }  // namespace
