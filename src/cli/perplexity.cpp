@@ -91,38 +91,47 @@ ExitStatus report_interrupt(int64_t read) {
   return ExitStatus::kInterrupted;
 }
 
-/// The loss of spans, of a model with an encoder.
-ExitStatus score_spans(const PerplexityCommandOptions& options, const Runtime& runtime,
-                       const Tokenizer& tokenizer, const JsonResult& json) {
-  refuse_given(*options.app, {"--stride", "--score-from", "--score-to", "--far-pairs"},
-               fmt::format("given for {}, of which spans are scored", runtime.model->config().model_type),
-               "--window alone");
+/// Reads all documents through `meter`, a SpanMeter or a MaskedMeter, and reports what it summed: `kind`
+/// names the numbers and `asked` the tokens; `what` was not there, and `wanted`, where no token was asked
+/// for.
+template <class Meter>
+ExitStatus score_texts(const PerplexityCommandOptions& options, const JsonResult& json, Meter& meter,
+                       const std::string& kind, const char* asked, const char* what, const char* wanted) {
   const Stopwatch watch;
-  SpanMeter meter(*runtime.decoder, *runtime.model, tokenizer, options.window.value_or(SpanShape::kWindow),
-                  *runtime.pool);
+  const LossTotals& totals = meter.totals();
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;
-  const SpanMeter::Totals& totals = meter.totals();
   const bool whole = each_document(options, [&](const Document& document, const std::string&) {
     return meter.add(document.text, [&](int64_t more) {
       progress.update(static_cast<double>(read += more),
-                      fmt::format("{:.4f} nats/token", totals.nats_a_token()));
+                      fmt::format("{:.4f} nats/{}", totals.nats_a_token(), asked));
       return !interrupted();
     });
   });
   progress.finish();
   if (!whole) return report_interrupt(read);
-  if (totals.tokens == 0)
-    throw Error("perplexity", "no text to take spans from", "documents of 2 tokens and more");
-  const nlohmann::ordered_json result = {{"span_nats", finite(totals.nats_a_token())},
-                                         {"span_perplexity", finite(std::exp(totals.nats_a_token()))},
-                                         {"span_tokens", totals.tokens},
+  if (totals.tokens == 0) throw Error("perplexity", what, wanted);
+  const nlohmann::ordered_json result = {{kind + "_nats", finite(totals.nats_a_token())},
+                                         {kind + "_perplexity", finite(std::exp(totals.nats_a_token()))},
+                                         {kind + "_tokens", totals.tokens},
                                          {"texts", totals.texts},
                                          {"tokens", totals.text_tokens},
                                          {"seconds", watch.seconds()}};
   json.write(result);
   print(table_of(result));
   return ExitStatus::kDone;
+}
+
+/// The loss of spans, of a model with an encoder.
+ExitStatus score_spans(const PerplexityCommandOptions& options, const Runtime& runtime,
+                       const Tokenizer& tokenizer, const JsonResult& json) {
+  refuse_given(*options.app, {"--stride", "--score-from", "--score-to", "--far-pairs"},
+               fmt::format("given for {}, of which spans are scored", runtime.model->config().model_type),
+               "--window alone");
+  SpanMeter meter(*runtime.decoder, *runtime.model, tokenizer, options.window.value_or(SpanShape::kWindow),
+                  *runtime.pool);
+  return score_texts(options, json, meter, "span", "token", "no text to take spans from",
+                     "documents of 2 tokens and more");
 }
 
 /// The loss of masked tokens, of an encoder.
@@ -138,31 +147,10 @@ ExitStatus score_masked(const PerplexityCommandOptions& options, const std::shar
   ThreadPool pool(options.threads);
   const auto encoder =
       Encoder::make(model, {.compute = compute_type(options.dtype), .weights = weight_type(options)}, pool);
-  const Stopwatch watch;
   MaskedMeter meter(*encoder, *model, tokenizer,
                     options.window.value_or(std::min(MaskedText::kWindow, encoder->longest())), pool);
-  const MaskedMeter::Totals& totals = meter.totals();
-  Progress progress("perplexity", "tokens", 0);
-  int64_t read = 0;
-  const bool whole = each_document(options, [&](const Document& document, const std::string&) {
-    return meter.add(document.text, [&](int64_t more) {
-      progress.update(static_cast<double>(read += more),
-                      fmt::format("{:.4f} nats/masked token", totals.nats_a_token()));
-      return !interrupted();
-    });
-  });
-  progress.finish();
-  if (!whole) return report_interrupt(read);
-  if (totals.tokens == 0) throw Error("perplexity", "no token to mask", "documents that have tokens");
-  const nlohmann::ordered_json result = {{"masked_nats", finite(totals.nats_a_token())},
-                                         {"masked_perplexity", finite(std::exp(totals.nats_a_token()))},
-                                         {"masked_tokens", totals.tokens},
-                                         {"texts", totals.texts},
-                                         {"tokens", totals.text_tokens},
-                                         {"seconds", watch.seconds()}};
-  json.write(result);
-  print(table_of(result));
-  return ExitStatus::kDone;
+  return score_texts(options, json, meter, "masked", "masked token", "no token to mask",
+                     "documents that have tokens");
 }
 
 ExitStatus perplexity(const PerplexityCommandOptions& options) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "evaluate/loss_totals.h"
 #include "evaluate/masking.h"
 #include "model/encoder.h"
 #include "text/tokenizer.h"
@@ -20,14 +21,6 @@ std::vector<double> masked_losses(Encoder& encoder, int64_t vocabulary, std::spa
 
 class MaskedMeter {
  public:
-  struct Totals {
-    double nats = 0;
-    int64_t tokens = 0;  // that were asked for
-    int64_t texts = 0, text_tokens = 0;
-
-    double nats_a_token() const { return nats / static_cast<double>(tokens); }
-  };
-
   /// `encoder` runs `model`. Texts are of at most `window` tokens, special ones among them. Throws Error on a
   /// model without a head, a tokenizer without a mask, and a window that the positions do not reach.
   MaskedMeter(Encoder& encoder, const Model& model, const Tokenizer& tokenizer, int64_t window,
@@ -35,7 +28,7 @@ class MaskedMeter {
 
   /// Adds a document. False: `progress`, which hears how many of its tokens were read, said no.
   bool add(std::string_view text, const std::function<bool(int64_t)>& progress = {});
-  const Totals& totals() const { return totals_; }
+  const LossTotals& totals() const { return totals_; }
 
  private:
   Encoder& encoder_;
@@ -43,7 +36,7 @@ class MaskedMeter {
   EncoderTokens special_;
   int64_t window_, vocabulary_;
   ThreadPool& pool_;
-  Totals totals_;
+  LossTotals totals_;
 };
 
 }  // namespace linnet

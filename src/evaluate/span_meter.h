@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include "base/thread_pool.h"
+#include "evaluate/loss_totals.h"
 #include "evaluate/score.h"
 #include "evaluate/spans.h"
 #include "model/decoder.h"
@@ -16,14 +17,6 @@ namespace linnet {
 
 class SpanMeter {
  public:
-  struct Totals {
-    double nats = 0;
-    int64_t tokens = 0;  // of targets
-    int64_t texts = 0, text_tokens = 0;
-
-    double nats_a_token() const { return nats / static_cast<double>(tokens); }
-  };
-
   /// Documents are cut into texts of `window` ≥ 2 tokens; the rest of one is a text too, unless it is a
   /// single token. `decoder` runs `model`.
   SpanMeter(Decoder& decoder, const Model& model, const Tokenizer& tokenizer, int64_t window,
@@ -31,7 +24,7 @@ class SpanMeter {
 
   /// Adds a document. False: `progress`, which hears how many of its tokens were read, said no.
   bool add(std::string_view text, const std::function<bool(int64_t)>& progress = {});
-  const Totals& totals() const { return totals_; }
+  const LossTotals& totals() const { return totals_; }
 
  private:
   Decoder& decoder_;
@@ -39,7 +32,7 @@ class SpanMeter {
   SpanTokens tokens_;
   int64_t window_;
   Scorer scorer_;
-  Totals totals_;
+  LossTotals totals_;
 };
 
 }  // namespace linnet
