@@ -161,7 +161,7 @@ LargeMatrix::LargeMatrix(const Weights& weights, WeightType multiply, int64_t y_
   impl_->by_panels =
       weights.type == WeightType::kBFloat16 && multiply == WeightType::kBFloat16 && in % 2 == 0 &&
       fastest_rows(WeightType::kBFloat16) == RowType::kBFloat16 &&
-      dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_bf16;  // by AMX oneDNN is quicker
+      dnnl::get_effective_cpu_isa() == dnnl::cpu_isa::avx512_core_bf16;  // with AMX oneDNN has tiles
   if (impl_->by_panels) return;
   const int64_t count = std::max<int64_t>(1, (out + kPanel / 2) / kPanel);
   const int64_t width = ((out + count - 1) / count + kAlign - 1) / kAlign * kAlign;
