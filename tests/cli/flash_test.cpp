@@ -2,14 +2,16 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "base/file.h"
 #include "base/json.h"
 #include "tests/cli/training_program.h"
 
 namespace linnet {
 namespace {
+
+using testing::Contains;
+using testing::FloatNear;
+using testing::Not;
 
 // FLASH is trained with its own attention from the first step on, and so is any family.
 TEST_F(TrainingProgram, PretrainsALinearModelFromNothing) {
@@ -25,7 +27,9 @@ TEST_F(TrainingProgram, PretrainsALinearModelFromNothing) {
     const auto made = Model::open(out);
     EXPECT_EQ(made->attention(), parse_attention(config["linear_attention"], 2 + (from[0] == 'f'), "test"));
     EXPECT_TRUE(made->added_are_trained());
-    EXPECT_GT(std::abs(to_float(made->linear_parameters(0).at("alpha"), "alpha")[0] - 1), 1e-3);
+    // Written in bf16, one alone may have moved by less than half a step of its type.
+    EXPECT_THAT(to_float(made->linear_parameters(0).at("alpha"), "alpha"),
+                Contains(Not(FloatNear(1.0F, 1e-3F))));
     EXPECT_EQ(run_linnet({"perplexity", out, valid()}).status, 0);
     const Outcome tuned =
         run_linnet({"finetune", out, "--train", "all", "--data", text(), "--tokens", "32", "--batch", "2",

@@ -181,13 +181,13 @@ TEST_F(T5Program, LearnsToWriteTargetsOfPairsAndIsScoredOnHeldOutOnes) {
     all.insert(all.end(), more.begin(), more.end());
     return train(all);
   };
-  const Outcome trained = finetune({"--valid", path("held-out.jsonl"), "--epochs", "30", "--json",
+  const Outcome trained = finetune({"--valid", path("held-out.jsonl"), "--epochs", "60", "--json",
                                     path("pairs.json"), "-o", path("answers")});
   ASSERT_EQ(trained.status, 0) << trained.err;
   const nlohmann::json result = read_json(path("pairs.json"));
-  EXPECT_EQ(result["steps"], 90);
+  EXPECT_EQ(result["steps"], 180);
   EXPECT_LT(result["validation_nats_per_token"],
-            0.1 * result["validation_nats_per_token_before"].get<double>());
+            0.02 * result["validation_nats_per_token_before"].get<double>());
   const Outcome written = run_linnet({"generate", path("answers"), "--prompt", "the lazy dog",
                                       "--temperature", "0", "--max-new-tokens", "12", "--threads", "1"});
   EXPECT_THAT(written.out, HasSubstr("jumps over")) << written.err;
