@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cmath>
 #include <filesystem>
 #include <memory>
@@ -88,6 +89,19 @@ std::string table_of(const Json& scores, size_t texts) {
   return line + "\n";
 }
 
+/// Refuses fields that no file has, or that would not be read.
+void check_fields(const ClassifyOptions& options) {
+  const bool labeled = !options.task.empty();
+  if (options.fields.texts.size() > 2)
+    throw Error("--text-fields", fmt::format("{} fields", options.fields.texts.size()), "one or two");
+  if (!labeled) refuse_given(*options.app, {"--label-field"}, "given without --task", "--task FILE too");
+  if (options.fields.texts.empty())
+    refuse_given(*options.app, {"--label-field"}, "given without --text-fields", "--text-fields too");
+  const auto has_fields = [&](const fs::path& file) { return is_records(file, options.fields); };
+  if (!labeled && !std::ranges::any_of(options.files, has_fields))
+    refuse_given(*options.app, {"--text-fields"}, "given, and a line of the files is a text", "a .jsonl");
+}
+
 ExitStatus classify(const ClassifyOptions& options) {
   const JsonResult json(options);
   const bool labeled = !options.task.empty();
@@ -95,6 +109,7 @@ ExitStatus classify(const ClassifyOptions& options) {
     throw Error("--task", "given with other files", "labelled files alone: both as --task");
   if (options.files.empty() && !labeled)
     throw Error("FILE", "is missing", "texts, - for standard input, or --task");
+  check_fields(options);
   const auto model = open_any_model(options, Stacks::kTwo);
   if (!model->config().is_classifier()) Classifier{*model};  // says so before texts are read
   const std::vector<LabeledText> texts = read_all(options);
@@ -128,6 +143,7 @@ ExitStatus classify(const ClassifyOptions& options) {
 
 void describe_classify(CLI::App& app, Work& work) {
   const auto options = std::make_shared<ClassifyOptions>();
+  options->app = &app;
   add_model(app, *options);
   add_dtype(app, *options);
   add_threads(app, *options);

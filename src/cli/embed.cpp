@@ -80,21 +80,20 @@ class Vectors {
   }
 
   void add(std::span<const float> vectors, std::span<const int64_t> tokens) {
-    if (is_array_) {
-      numbers_.insert(numbers_.end(), vectors.begin(), vectors.end());
-      return;
-    }
+    if (is_array_) numbers_.insert(numbers_.end(), vectors.begin(), vectors.end());
     std::string lines;
-    for (size_t i = 0; i < tokens.size(); ++i) {
+    for (size_t i = 0; i < tokens.size(); ++i, ++count_) {
       const auto own = vectors.subspan(i * static_cast<size_t>(size_), static_cast<size_t>(size_));
       for (const float number : own) {
         if (!std::isfinite(number))
           throw Error(fmt::format("text {}", count_), "its vector has a number that is not finite",
                       "finite weights (linnet inspect)", ExitStatus::kFailed);
       }
-      lines += fmt::format("{{\"index\":{},\"tokens\":{},\"embedding\":[{}]}}\n", count_++, tokens[i],
-                           fmt::join(own, ","));
+      if (!is_array_)
+        lines += fmt::format("{{\"index\":{},\"tokens\":{},\"embedding\":[{}]}}\n", count_, tokens[i],
+                             fmt::join(own, ","));
     }
+    if (is_array_) return;
     if (file_) {
       file_->write(lines);
     } else {

@@ -229,7 +229,7 @@ std::string task_report(const Encoded& encoded, const train::ClassifierResult& r
 
 train::RunOptions task_run_options(const FinetuneOptions& options, const train::Module& module,
                                    const Model& model, const train::ClassifierRecipe& recipe,
-                                   const Encoded& encoded) {
+                                   const Encoded& encoded, const std::vector<Metric>& metrics) {
   const TrainingOptions& training = options.training;
   train::RunOptions run{
       .out = training.out,
@@ -248,7 +248,8 @@ train::RunOptions task_run_options(const FinetuneOptions& options, const train::
                   {"seed", training.shared.seed},
                   {"dtype", at::toString(module.options().compute)},
                   {"data", hash_of(encoded.train)},
-                  {"valid", hash_of(encoded.valid)}};
+                  {"valid", hash_of(encoded.valid)},
+                  {"metric", name_of(metrics.front())}};
   run.identity.update(train::identity_of(recipe));
   return run;
 }
@@ -291,7 +292,7 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   const train::ClassifierScores scores{encoded.valid.size() > 0 ? &encoded.valid : nullptr, texts.metrics};
   const train::ClassifierResult result =
       train::train_classifier(module, classifier, encoded.train, scores, recipe,
-                              task_run_options(options, module, *opened, recipe, encoded));
+                              task_run_options(options, module, *opened, recipe, encoded, texts.metrics));
   if (result.run.interrupted) {
     note(fmt::format("interrupted after step {}; saved in {}; --resume goes on", result.run.steps,
                      result.run.checkpoint.string()));

@@ -185,6 +185,14 @@ std::string plan_of(const std::vector<train::Phase>& phases, int64_t asked) {
                      tokens == asked ? "" : fmt::format(" of the {} asked for", asked), list);
 }
 
+/// Of pairs: --epochs times through them is rounded down to whole steps too.
+std::string plan_of_pairs(const train::Phase& phase, int64_t pairs) {
+  const int64_t read = phase.schedule.steps * phase.batch;
+  return fmt::format("training on {}, each {:.3g} times: {} of {}", counted(pairs, "pair"),
+                     static_cast<double>(read) / static_cast<double>(pairs),
+                     counted(phase.schedule.steps, "step"), phase.batch);
+}
+
 train::RunOptions run_options(const TrainingOptions& options, const TrainingRun& run,
                               const train::TokenizedText& text, const train::Module& module) {
   train::RunOptions result{
@@ -387,7 +395,8 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     stop_if_interrupted();
     if (options.packing == "documents" && !run.learner)
       train::check_learning(module, run.phases, run.attention_option, prepared.text.longest_document());
-    note(plan_of(run.phases, options.numbers.tokens));
+    note(run.pairs != nullptr ? plan_of_pairs(run.phases.front(), run.pairs->size())
+                              : plan_of(run.phases, options.numbers.tokens));
     train::warn_of_slow_products(module.options());
     train::RunOptions how = run_options(options, run, prepared.text, module);
     how.learner = prepared.learner;

@@ -17,16 +17,17 @@ TextEncoder text_encoder(const Model& model, const Tokenizer& tokenizer, int64_t
   if (model.family().is_encoder() && tokenizer.framing() < 2)
     throw Error(model.tokenizer_folder().string(), "sets no special tokens around a text",
                 "a first and a separator token, as [CLS] and [SEP]");
+  std::vector<int64_t> ends;
   if (model.encoder()) {
     // transformers finds the row that the head reads by this token.
     const std::vector<int32_t> alone = tokenizer.framed({}).tokens;
-    const std::vector<int64_t>& ends = model.config().eos;
+    ends = model.config().eos;
     if (alone.empty() || std::ranges::count(ends, alone.back()) == 0)
       throw Error(model.tokenizer_folder().string(), "sets no end token of the model behind a text",
                   "one, as </s>, whose id is eos_token_id in config.json");
   }
   const bool learned = model.family().positions == PositionKind::kLearned;
-  return TextEncoder(tokenizer, length, learned ? model.config().longest() : 0);
+  return TextEncoder(tokenizer, length, learned ? model.config().longest() : 0, std::move(ends));
 }
 
 TextClassifier::TextClassifier(std::shared_ptr<const Model> model, const Options& options)

@@ -6,6 +6,7 @@
 #include <cassert>
 #include <cmath>
 
+#include "base/count.h"
 #include "base/error.h"
 #include "base/random.h"
 
@@ -66,7 +67,7 @@ void SpanTokens::check(int64_t tokens, const std::string& where) const {
   const SpanShape shape(tokens);
   if (shape.spans > std::ssize(sentinels))
     throw Error(where, fmt::format("{} tokens, of which {} spans are taken", tokens, shape.spans),
-                fmt::format("fewer: the tokenizer has {} sentinels", sentinels.size()));
+                fmt::format("fewer: the tokenizer has {}", counted(std::ssize(sentinels), "sentinel")));
 }
 
 void corrupt(std::span<const int32_t> text, const SpanTokens& tokens, uint64_t seed, uint64_t index,

@@ -168,10 +168,12 @@ Metric text_metric(std::string_view name, size_t labels, const std::string& wher
   return *found;
 }
 
-TextEncoder::TextEncoder(const Tokenizer& tokenizer, int64_t length, int64_t positions)
+TextEncoder::TextEncoder(const Tokenizer& tokenizer, int64_t length, int64_t positions,
+                         std::vector<int64_t> ends)
     : tokenizer_(tokenizer),
       length_(static_cast<size_t>(length)),
-      positions_(static_cast<size_t>(positions)) {}
+      positions_(static_cast<size_t>(positions)),
+      ends_(std::move(ends)) {}
 
 std::vector<std::vector<int32_t>> TextEncoder::parts_of(const LabeledText& text) const {
   std::vector<std::vector<int32_t>> parts;
@@ -209,6 +211,11 @@ Tokenizer::Framed TextEncoder::encode(const LabeledText& text) const {
     }
     all = framed(parts);
   }
+  if (!ends_.empty() && std::ranges::count(ends_, all.tokens.back()) == 0)
+    throw Error(text.where,
+                fmt::format("a {}, behind which the tokenizer sets no end token of the model",
+                            parts.size() == 1 ? "text" : "pair"),
+                "one, as </s>, whose id is eos_token_id in config.json");
   if (positions_ > 0 && all.tokens.size() > positions_)
     throw Error(text.where, fmt::format("a text of {} tokens", all.tokens.size()),
                 fmt::format("at most {}, the model's positions (--length {} cuts longer ones)", positions_,

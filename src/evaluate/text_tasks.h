@@ -72,10 +72,11 @@ bool is_of_two(Metric metric);
 class TextEncoder {
  public:
   /// `length`: longer ones lose their ends, of two the longer one first, as transformers truncates; 0: none
-  /// does. `positions`: what the model reads at most; 0: any number.
-  TextEncoder(const Tokenizer& tokenizer, int64_t length, int64_t positions);
+  /// does. `positions`: what the model reads at most; 0: any number. `ends`: the tokens one of which has to
+  /// stand behind a text; none: any may.
+  TextEncoder(const Tokenizer& tokenizer, int64_t length, int64_t positions, std::vector<int64_t> ends = {});
 
-  /// Throws Error on a text without a token, and on one longer than the model's positions.
+  /// Throws Error on a text without a token or without its end, and on one longer than the model's positions.
   Tokenizer::Framed encode(const LabeledText& text) const;
   /// Whether encode() cut the text.
   bool cuts(const LabeledText& text) const;
@@ -86,6 +87,7 @@ class TextEncoder {
 
   const Tokenizer& tokenizer_;
   size_t length_, positions_;
+  std::vector<int64_t> ends_;
 };
 
 }  // namespace linnet

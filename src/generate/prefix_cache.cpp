@@ -28,7 +28,7 @@ const PrefixCache::Entry* PrefixCache::find(std::span<const int32_t> tokens) {
     return nullptr;
   }
   ++counts_.hits;
-  counts_.tokens += std::ssize(best->tokens);
+  counts_.tokens += std::ranges::count_if(best->tokens, [](int32_t token) { return token >= 0; });
   entries_.splice(entries_.begin(), entries_, best);
   return &entries_.front();
 }

@@ -14,7 +14,7 @@ namespace linnet {
 class PrefixCache {
  public:
   struct Entry {
-    std::vector<int32_t> tokens;
+    std::vector<int32_t> tokens;   // a negative one is a mark between tokens, and none itself
     std::vector<std::byte> state;  // Decoder::save
   };
   struct Counts {

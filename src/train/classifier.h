@@ -87,7 +87,7 @@ struct ClassifierResult {
   RunResult run;
   int64_t epoch = 0;                                   // whose parameters stand in the module and the head
   std::vector<std::pair<std::string, double>> scores;  // of it; empty: nothing was scored
-  std::vector<std::vector<std::pair<std::string, double>>> epochs;  // of each, this process's
+  std::vector<std::vector<std::pair<std::string, double>>> epochs;  // of each
 };
 
 /// Trains, with a log, checkpoints and --resume as run_phases() does; leaves the best epoch's parameters.

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "base/error.h"
+#include "base/hash.h"
 #include "base/interrupt.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -27,7 +28,18 @@ namespace {
 namespace fs = std::filesystem;
 using Scores = std::vector<std::pair<std::string, double>>;
 
-constexpr const char* kBest = "best.safetensors";  // beside the checkpoints
+constexpr const char* kBest = "best.safetensors";  // beside the checkpoints, with the scores of all epochs
+
+/// Of a best epoch's tensors and all that is said of them.
+std::string hash_of(std::span<const NamedTensor> tensors, std::string_view scores) {
+  Hash hash;
+  hash.add(scores);
+  for (const NamedTensor& one : tensors) {
+    hash.add(one.name);
+    hash.add(one.tensor.bytes);
+  }
+  return hash.text();
+}
 
 class ClassifierRun {
  public:
@@ -58,6 +70,7 @@ class ClassifierRun {
   void flush(const Scores& scores);
   /// Scores the epoch that ends here. False: interrupted.
   bool score(int64_t epoch, Scores& scores);
+  void finish_score();
   void save();
   void save_best() const;
   void read_best();
@@ -149,7 +162,11 @@ void ClassifierRun::flush(const Scores& scores) {
     if (options_.on_line) options_.on_line(line);
   }
   lines.back().scores = scores;
-  if (log_) log_->write(lines);
+  if (log_ && progress_.step == last_step()) {
+    attempt([&] { log_->write(lines); });
+  } else if (log_) {
+    log_->write(lines);
+  }
   bar_->update(static_cast<double>(texts_done()), fmt::format("loss {:.4f}", result_.run.loss));
   steps_.restart();
 }
@@ -175,6 +192,18 @@ bool ClassifierRun::score(int64_t epoch, Scores& scores) {
   return true;
 }
 
+/// Of an epoch whose score Ctrl-C cut off.
+void ClassifierRun::finish_score() {
+  const int64_t done = progress_.step / steps_an_epoch_;
+  if (done == 0 || progress_.step % steps_an_epoch_ != 0 || std::ssize(result_.epochs) == done) return;
+  Scores scores;
+  result_.run.interrupted = !score(done, scores);
+  if (scores.empty() || !log_ || !log_->last() || log_->last()->step != progress_.step) return;
+  LogLine line = *log_->last();
+  line.scores = scores;
+  log_->score_last(line);
+}
+
 void ClassifierRun::save_best() const {
   if (best_.epoch == 0) return;
   std::vector<at::Tensor> held;
@@ -183,10 +212,10 @@ void ClassifierRun::save_best() const {
     held.push_back(for_file(best_.parameters[i], best_.parameters[i].scalar_type()));
     tensors.push_back({optimizer_.parameters()[i].name, view_of(held.back())});
   }
-  nlohmann::ordered_json scores = nlohmann::ordered_json::array();
-  for (const auto& [name, value] : best_.scores) scores.push_back({name, value});
+  const std::string scores = nlohmann::json{{"best", best_.epoch}, {"epochs", result_.epochs}}.dump();
   fs::create_directories(options_.out / "checkpoints");
-  write_safetensors(options_.out / "checkpoints" / kBest, tensors, {{"scores", scores.dump()}});
+  write_safetensors(options_.out / "checkpoints" / kBest, tensors,
+                    {{"hash", hash_of(tensors, scores)}, {"scores", scores}});
 }
 
 void ClassifierRun::read_best() {
@@ -206,18 +235,28 @@ void ClassifierRun::read_best() {
     std::memcpy(copy.data_ptr(), found->second.bytes.data(), found->second.bytes.size());
     best_.parameters.push_back(copy.to(parameter.tensor.device()));
   }
-  const auto scores = saved.metadata().find("scores");
-  if (scores == saved.metadata().end()) throw damaged();
-  const nlohmann::json list = parse_json(scores->second, file.string());
+  const auto said = [&](const char* key) {
+    const auto found = saved.metadata().find(key);
+    if (found == saved.metadata().end()) throw damaged();
+    return found->second;
+  };
+  const std::string scores = said("scores");
+  std::vector<NamedTensor> tensors;
+  for (const Parameter& parameter : optimizer_.parameters())
+    tensors.push_back({parameter.name, saved.tensors().find(parameter.name)->second});
+  if (said("hash") != hash_of(tensors, scores)) throw damaged();
   try {
-    for (const nlohmann::json& one : list)
-      best_.scores.emplace_back(one.at(0).get<std::string>(), one.at(1).get<double>());
-  } catch (const nlohmann::json::exception&) {
+    const nlohmann::json json = parse_json(scores, file.string());
+    json.at("epochs").get_to(result_.epochs);
+    json.at("best").get_to(best_.epoch);
+    best_.scores = result_.epochs.at(static_cast<size_t>(best_.epoch) - 1);
+    best_.value = best_.scores.at(2).second;
+  } catch (const std::exception&) {
     throw damaged();
   }
-  if (best_.scores.size() < 3) throw damaged();
-  best_.epoch = static_cast<int64_t>(best_.scores[0].second);
-  best_.value = best_.scores[2].second;
+  // Of a run that ended between this file and its checkpoint.
+  const auto done = static_cast<size_t>(progress_.step / steps_an_epoch_);
+  if (result_.epochs.size() > done) result_.epochs.resize(done);
 }
 
 void ClassifierRun::save() {
@@ -247,10 +286,8 @@ ClassifierResult ClassifierRun::run() {
   process_tokens_ = progress_.tokens;
   bar_ = std::make_unique<Progress>("finetune", "texts", static_cast<double>(recipe_.epochs * texts_.size()),
                                     static_cast<double>(texts_done()));
+  finish_score();
   Scores scores;
-  // An epoch whose score Ctrl-C cut off.
-  if (progress_.step > 0 && progress_.step % steps_an_epoch_ == 0)
-    result_.run.interrupted = !score(progress_.step / steps_an_epoch_, scores);
   steps_.restart();
   unsaved_.restart();
   while (progress_.step < last_step() && !result_.run.interrupted) {
@@ -265,7 +302,11 @@ ClassifierResult ClassifierRun::run() {
     const bool save_now = log_ && (due(options_.checkpoint_every) || result_.run.interrupted ||
                                    (ends && options_.checkpoint_every > 0) || done == last_step());
     if (ends || save_now || due(options_.log_every)) flush(scores);
-    if (save_now) save();
+    if (save_now && done == last_step()) {
+      attempt([this] { save(); });
+    } else if (save_now) {
+      save();
+    }
   }
   bar_->finish();
   if (!result_.run.interrupted) keep_best();

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/log.h"
 
 namespace linnet::train {
 namespace {
@@ -43,6 +44,10 @@ LogLine parse_line(const std::string& text, const std::string& where) {
 
 std::string_view unit_of(bool in_nats) { return in_nats ? "nats per token" : "bits per byte"; }
 
+std::optional<double> validation_of(const LogLine& line) {
+  return line.validation_nats_per_token ? line.validation_nats_per_token : line.validation_bits_per_byte;
+}
+
 std::string to_json_line(const LogLine& line) {
   nlohmann::ordered_json json{{"step", line.step},
                               {"tokens", line.tokens},
@@ -57,6 +62,14 @@ std::string to_json_line(const LogLine& line) {
   for (const auto& [name, value] : line.scores) json["validation"][name] = value;
   if (!line.acceptance.empty()) json["acceptance"] = line.acceptance;
   return json.dump() + "\n";
+}
+
+void attempt(const std::function<void()>& write) {
+  try {
+    write();
+  } catch (const Error& error) {
+    warn(error.what());
+  }
 }
 
 TrainingLog::TrainingLog(const std::filesystem::path& folder, std::string title,
@@ -80,6 +93,11 @@ TrainingLog::TrainingLog(const std::filesystem::path& folder, std::string title,
     }
   }
   write_file(path, kept);
+  open();
+}
+
+void TrainingLog::open() {
+  const std::filesystem::path path = folder_ / "training.jsonl";
   file_.open(path, std::ios::app);
   if (!file_)
     throw Error(path.string(), fmt::format("cannot write ({})", std::strerror(errno)),
@@ -95,13 +113,16 @@ void TrainingLog::remember(const LogLine& line) {
   losses_.back().curves[0].points.push_back({tokens, line.loss});
   rate_.points.push_back({tokens, line.learning_rate});
   norm_.points.push_back({tokens, line.gradient_norm});
-  last_loss_ = line.loss;
+  last_ = line;
+  remember_score(line);
+}
+
+void TrainingLog::remember_score(const LogLine& line) {
   in_nats_ |= line.validation_nats_per_token.has_value();
-  const auto& score = in_nats_ ? line.validation_nats_per_token : line.validation_bits_per_byte;
+  const std::optional<double> score = validation_of(line);
   if (!score) return;
-  validation_.points.push_back({tokens, *score});
+  validation_.points.push_back({static_cast<double>(line.tokens), *score});
   if (line.step == 0) first_validation_ = score;
-  last_validation_ = score;
 }
 
 void TrainingLog::write(const std::vector<LogLine>& lines) {
@@ -109,6 +130,23 @@ void TrainingLog::write(const std::vector<LogLine>& lines) {
     remember(line);
     file_ << to_json_line(line);
   }
+  flush();
+}
+
+void TrainingLog::score_last(const LogLine& scored) {
+  const std::filesystem::path path = folder_ / "training.jsonl";
+  std::string text = read_whole(path.string());
+  // The newline before the last line, if any.
+  const size_t before = text.size() < 2 ? std::string::npos : text.rfind('\n', text.size() - 2);
+  text.resize(before == std::string::npos ? 0 : before + 1);
+  file_.close();
+  write_file(path, text + to_json_line(scored));
+  open();
+  last_ = scored;
+  remember_score(scored);
+}
+
+void TrainingLog::flush() {
   file_.flush();
   if (!file_)
     throw Error((folder_ / "training.jsonl").string(), fmt::format("cannot write ({})", std::strerror(errno)),

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <optional>
 #include <string>
 #include <utility>
@@ -28,9 +29,14 @@ struct LogLine {
   std::vector<double> acceptance;  // of draft heads on held-out text, by depth; empty: not measured
 };
 
+/// The one of the two that there is.
+std::optional<double> validation_of(const LogLine& line);
 std::string to_json_line(const LogLine& line);
 /// What a score of held-out text is in.
 std::string_view unit_of(bool in_nats);
+
+/// Writes what is not worth losing a trained model for: where that fails, there is a warning.
+void attempt(const std::function<void()>& write);
 
 class TrainingLog {
  public:
@@ -40,26 +46,30 @@ class TrainingLog {
 
   /// Appends and flushes. Throws Error on a full disk.
   void write(const std::vector<LogLine>& lines);
+  /// The step that was logged last; of a resumed run without scores and acceptance. None: no line.
+  const std::optional<LogLine>& last() const { return last_; }
+  /// Puts the last line's scores of held-out text behind it, which Ctrl-C had cut off.
+  void score_last(const LogLine& scored);
   /// Writes training.svg anew.
   void plot() const;
-  /// The validation's score before training, and as last written.
+  /// The validation's score before training.
   std::optional<double> first_validation() const { return first_validation_; }
-  std::optional<double> last_validation() const { return last_validation_; }
-  /// Loss of the last step that is logged; 0 where none is.
-  double last_loss() const { return last_loss_; }
 
  private:
   void remember(const LogLine& line);
+  void remember_score(const LogLine& line);
+  void open();
+  void flush();
 
   std::filesystem::path folder_;
   std::string title_;
   std::ofstream file_;
+  std::optional<LogLine> last_;
   std::vector<std::string> phases_;
   std::vector<Panel> losses_;  // one a phase
   Curve rate_, norm_, validation_;
-  std::optional<double> first_validation_, last_validation_;
+  std::optional<double> first_validation_;
   bool in_nats_ = false;  // the validation
-  double last_loss_ = 0;
 };
 
 }  // namespace linnet::train

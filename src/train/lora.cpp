@@ -33,8 +33,9 @@ bool is_target(std::string_view module, const std::vector<std::string>& targets)
 void check_targets(const Family& family, const std::vector<std::string>& targets) {
   std::vector<std::string_view> known;
   for (int slot = 0; slot < kMatrices; ++slot) {
-    const std::string_view module = module_of(family, slot);
-    if (!module.empty()) known.push_back(last_part(module));
+    const std::string_view module = last_part(module_of(family, slot));
+    if (!module.empty() && std::find(known.begin(), known.end(), module) == known.end())
+      known.push_back(module);
   }
   for (const std::string& target : targets) {
     if (std::find(known.begin(), known.end(), target) == known.end()) {

@@ -23,15 +23,6 @@
 namespace linnet::train {
 namespace {
 
-/// Writes what is not worth losing a trained model for: where that fails, there is a warning.
-void attempt(const std::function<void()>& write) {
-  try {
-    write();
-  } catch (const Error& error) {
-    warn(error.what());
-  }
-}
-
 class Runner {
  public:
   Runner(Module& module, const TokenizedText& text, const HeldOut* validation,
@@ -59,6 +50,8 @@ class Runner {
   void check(const LogLine& line) const;
   void flush();
   void evaluate();
+  bool evaluates(int64_t step) const;
+  void finish_evaluation();
   void set_validation(LogLine& line) const {
     const bool in_nats = validation_ != nullptr && validation_->in_nats();
     (in_nats ? line.validation_nats_per_token : line.validation_bits_per_byte) = result_.validation_after;
@@ -314,7 +307,7 @@ void Runner::flush() {
   }
   result_.loss = lines.back().loss;
   const bool last = progress_.step == last_step();
-  if (last || (options_.evaluate_every > 0 && progress_.step % options_.evaluate_every == 0)) {
+  if (evaluates(progress_.step)) {
     evaluate();
     set_validation(lines.back());
     lines.back().acceptance = result_.acceptance;
@@ -328,6 +321,22 @@ void Runner::flush() {
                   : result_.validation_after ? fmt::format(", validation {:.4f}", *result_.validation_after)
                                              : ""));
   steps_.restart();
+}
+
+bool Runner::evaluates(int64_t step) const {
+  return step == last_step() || (options_.evaluate_every > 0 && step % options_.evaluate_every == 0);
+}
+
+/// The score that Ctrl-C cut off after the step that a resumed run goes on from.
+void Runner::finish_evaluation() {
+  if (!log_ || validation_ == nullptr || !log_->last()) return;
+  LogLine line = *log_->last();
+  if (line.step != progress_.step || !evaluates(line.step) || validation_of(line)) return;
+  evaluate();
+  result_.interrupted = interrupted();
+  if (!result_.validation_after) return;
+  set_validation(line);
+  log_->score_last(line);
 }
 
 void Runner::evaluate() {
@@ -363,6 +372,7 @@ RunResult Runner::run() {
   int64_t total_tokens = 0;
   for (const Phase& phase : phases_) total_tokens += phase.schedule.steps * phase.tokens_a_step();
   open_log(index);
+  if (options_.resume) finish_evaluation();
   std::optional<KeepWorking> keep;
   if (log_) keep.emplace();  // from now on there is something to keep
   steps_.restart();
@@ -377,9 +387,10 @@ RunResult Runner::run() {
       const int64_t done = progress_.step;
       if (options_.on_step) options_.on_step(done);
       const auto due = [done](int64_t every) { return every > 0 && done % every == 0; };
-      result_.interrupted = interrupted() && done < last;
+      if (done == phase_end || due(options_.log_every) || due(options_.evaluate_every)) flush();
+      result_.interrupted = interrupted() && done < last;  // in the evaluation, too
       const bool save = log_ && (due(options_.checkpoint_every) || result_.interrupted || done == last);
-      if (save || done == phase_end || due(options_.log_every) || due(options_.evaluate_every)) flush();
+      if (save) flush();
       if (save && done == last) {
         attempt([this] { checkpoint(); });
       } else if (save) {
@@ -397,8 +408,10 @@ RunResult Runner::run() {
   result_.seconds = progress_.seconds;
   if (trained_seconds_ > 0)
     result_.tokens_per_second = static_cast<double>(trained_tokens_) / trained_seconds_;
-  if (trained_tokens_ == 0 && log_) result_.loss = log_->last_loss();
-  if (!result_.validation_after && log_) result_.validation_after = log_->last_validation();
+  if (log_ && log_->last()) {  // of a run whose last step was an earlier process's
+    if (trained_tokens_ == 0) result_.loss = log_->last()->loss;
+    if (!result_.validation_after) result_.validation_after = validation_of(*log_->last());
+  }
   result_.peak_memory = peak_memory();
   result_.peak_device_memory = compat::peak_device_memory(module_.options().device);
   return result_;

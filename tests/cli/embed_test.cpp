@@ -2,11 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <sstream>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "format/safetensors.h"
 #include "tests/cli/program.h"
 
 namespace linnet {
@@ -91,6 +93,36 @@ TEST_F(Embed, PoolsAsItIsToldAndCutsWhatIsTooLong) {
   EXPECT_EQ(lines_of(cut.out)[0]["tokens"], 5);
   EXPECT_EQ(lines_of(cut.out)[0]["embedding"],
             lines_of(run({"embed", "{i}/encoder", "a b c"}).out)[0]["embedding"]);
+}
+
+TEST_F(Embed, NumbersThatAreNoneAreNeverWritten) {
+  const fs::path folder = inputs() / "huge";
+  fs::create_directories(folder);
+  for (const auto& entry : fs::directory_iterator(inputs() / "encoder"))
+    if (entry.is_regular_file()) fs::copy(entry.path(), folder / entry.path().filename());
+  const TensorStore store = TensorStore::open_folder(inputs() / "encoder");
+  const std::vector<std::string> scaled = {"embeddings.LayerNorm.weight",
+                                           "encoder.layer.0.attention.self.query.weight",
+                                           "encoder.layer.0.attention.self.key.weight"};
+  std::vector<std::vector<std::byte>> bytes;  // huge, and yet numbers: the scores overflow
+  bytes.reserve(store.tensors().size());
+  std::vector<NamedTensor> tensors;
+  for (const auto& [name, tensor] : store.tensors()) {
+    NamedTensor one{name, tensor};
+    if (std::ranges::any_of(scaled, [&](const std::string& end) { return name.ends_with(end); })) {
+      bytes.push_back(
+          from_float(std::vector<float>(static_cast<size_t>(tensor.numbers()), 1e18F), tensor.type));
+      one.tensor.bytes = bytes.back();
+    }
+    tensors.push_back(one);
+  }
+  write_safetensors(folder / "model.safetensors", tensors);
+  for (const char* file : {"v.npy", "v.jsonl"}) {
+    const Outcome outcome = run({"embed", "{i}/huge", "c", "--pooling", "mean", "-o", file});
+    EXPECT_EQ(outcome.status, 1) << file;
+    EXPECT_THAT(outcome.err, HasSubstr("text 0: its vector has a number that is not finite")) << file;
+    EXPECT_TRUE(outcome.files.empty()) << file;
+  }
 }
 
 TEST_F(Embed, ATextThatIsAFilesNameIsNoInput) {

@@ -101,7 +101,8 @@ TEST_F(T5Program, ASavedTextGoesOnAndASourceThatIsKeptIsNotReadAgain) {
     all.insert(all.end(), more.begin(), more.end());
     return run_linnet(all);
   };
-  const Outcome whole = generate({"--prompt", "the quick brown fox", "--max-new-tokens", "16"});
+  const Outcome whole =
+      generate({"--prompt", "the quick brown fox", "--max-new-tokens", "16", "--json", path("whole.json")});
   const Outcome first =
       generate({"--prompt", "the quick brown fox", "--max-new-tokens", "9", "--save-state", path("state")});
   ASSERT_EQ(first.status, 0) << first.err;
@@ -115,7 +116,8 @@ TEST_F(T5Program, ASavedTextGoesOnAndASourceThatIsKeptIsNotReadAgain) {
                                    "--prefix-cache", "100000000", "--parallel", "1"});
   EXPECT_EQ(cached.status, 0) << cached.err;
   EXPECT_EQ(cached.out, plain.out);
-  EXPECT_THAT(cached.err, HasSubstr("1 hit, 3 misses"));
+  const int source = read_json(path("whole.json"))["prompt_tokens"];
+  EXPECT_THAT(cached.err, HasSubstr("1 hit, 3 misses, " + std::to_string(source) + " tokens not read again"));
 }
 
 TEST_F(T5Program, PerplexityIsTheLossOfSpansThatTrainingLowers) {
@@ -201,6 +203,10 @@ TEST_F(T5Program, LearnsToWriteTargetsOfPairsAndIsScoredOnHeldOutOnes) {
   const std::vector<std::string> one = {"finetune",      path("model"), "--data", path("pairs.jsonl"),
                                         "--text-fields", "question",    "-o",     path("x")};
   expect_refused({one, "1 field"}, train(one));
+  std::vector<std::string> other = one;
+  other[5] = "question,answer";
+  other.insert(other.end(), {"--train", "lora", "--lora-targets", "wrong"});
+  expect_refused({other, "\"wrong\", expected one of q, k, v, o, wi_0, wi_1, wo\n"}, train(other));
   EXPECT_FALSE(fs::exists(path("x")));
 }
 
@@ -351,7 +357,15 @@ TEST_F(T5Program, AClassifierIsTrainedUnderEachAttentionAndAskedAsItTrained) {
   const Outcome generated = run_linnet({"generate", path("sst2"), "--prompt", "a"});
   EXPECT_EQ(generated.status, 2);
   EXPECT_THAT(generated.err, HasSubstr("is a classifier"));
-  // The head reads the row of the end token that the tokenizer sets behind a text.
+  // The head reads the row of the end token that the tokenizer sets behind a text; this one sets none behind
+  // a pair.
+  write_file(path("two.jsonl"), R"({"a": "the fox", "b": "the dog", "label": "x"}
+{"a": "the dog", "b": "the fox", "label": "y"}
+)");
+  const std::vector<std::string> pairs = {
+      "finetune",  path("model"), "--task", path("two.jsonl"), "--text-fields", "a,b",
+      "--threads", "1",           "-o",     path("x")};
+  expect_refused({pairs, "two.jsonl:1: a pair, behind which the tokenizer sets no end token"}, train(pairs));
   nlohmann::json config = read_json(path("sst2/config.json"));
   config["eos_token_id"] = 2;
   write_file(path("sst2/config.json"), config.dump());

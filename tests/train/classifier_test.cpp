@@ -6,8 +6,11 @@
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 #include "base/error.h"
+#include "base/file.h"
+#include "base/interrupt.h"
 #include "base/json.h"
 #include "base/remove_folder.h"
 #include "format/safetensors.h"
@@ -192,8 +195,52 @@ TEST_F(ClassifierRunTest, GoesOnAfterCtrlCAsIfNothingHadHappened) {
   EXPECT_EQ(losses, whole.losses);
   EXPECT_EQ(rest.result.epoch, whole.result.epoch);
   EXPECT_EQ(rest.result.scores, whole.result.scores);
+  EXPECT_EQ(rest.result.epochs, whole.result.epochs);  // those of the cut run too
   for (size_t i = 0; i < whole.parameters.size(); ++i)
     EXPECT_TRUE(at::equal(rest.parameters[i], whole.parameters[i])) << i;
+}
+
+TEST_F(ClassifierRunTest, ScoresAnEpochThatCtrlCCutOffAndLogsIt) {
+  const Trained whole = train({.out = out_ / "whole", .seed = 3});
+  RunOptions options{.out = out_ / "cut", .seed = 3};
+  options.on_step = [](int64_t step) {
+    if (step == 8) ::raise(SIGINT);  // an epoch's last: its score is cut off
+  };
+  EXPECT_TRUE(train(options).result.run.interrupted);
+  options.resume = true;
+  options.on_step = {};
+  const Trained rest = train(options);
+  EXPECT_EQ(rest.result.epochs, whole.result.epochs);
+  const auto scores_of = [](const fs::path& run) {
+    std::vector<std::string> lines;
+    std::ifstream file(run / "training.jsonl");
+    for (std::string line; std::getline(file, line);)
+      lines.push_back(nlohmann::json::parse(line).value("validation", nlohmann::json()).dump());
+    return lines;
+  };
+  EXPECT_EQ(scores_of(out_ / "cut"), scores_of(out_ / "whole"));
+}
+
+TEST_F(ClassifierRunTest, RefusesABestEpochThatIsNotAsItWasWritten) {
+  RunOptions options{.out = out_ / "cut", .seed = 3};
+  options.on_step = [](int64_t step) {
+    if (step == 9) ::raise(SIGINT);
+  };
+  train(options);
+  catch_interrupts();  // a new process knows nothing of the signal
+  const fs::path best = out_ / "cut" / "checkpoints" / "best.safetensors";
+  std::string bytes = read_whole(best.string());
+  bytes[bytes.size() - 1] ^= 1;  // of a weight
+  write_file(best, bytes);
+  options.resume = true;
+  options.on_step = {};
+  try {
+    train(options);
+    ADD_FAILURE() << "it was taken";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("not the best epoch of this run"), std::string::npos)
+        << error.what();
+  }
 }
 
 TEST_F(ClassifierRunTest, NamesTheLastCheckpointWhereItDiverges) {

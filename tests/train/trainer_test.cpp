@@ -171,6 +171,56 @@ TEST_F(TrainerTest, CtrlCSavesAndTheResumedRunContinuesTheSameLosses) {
   EXPECT_EQ(logged(), whole);
 }
 
+/// What is held out is the weights' own sum: another number after every step. One of the scores is cut off by
+/// Ctrl-C.
+class SumOfWeights final : public HeldOut {
+ public:
+  mutable int cut_off = -1;  // which, counted down
+  std::optional<double> score(const Module& module, int64_t) const override {
+    if (cut_off-- == 0) ::raise(SIGINT);
+    if (interrupted()) return std::nullopt;
+    double sum = 0;
+    for (const Parameter& parameter : module.parameters())
+      sum += parameter.tensor.sum(at::kDouble).item<double>();
+    return sum;
+  }
+  bool in_nats() const override { return true; }
+};
+
+TEST_F(TrainerTest, AScoreThatCtrlCCutOffIsOfTheSameWeightsOnceTheRunGoesOn) {
+  const auto all = phases(16 * 64);
+  const SumOfWeights held_out;
+  const auto score = [&](const RunOptions& options) {
+    Module module = linear_module();
+    return run_phases(module, random_text(900), &held_out, all, options);
+  };
+  const auto scores = [&] {
+    std::map<int64_t, double> result;
+    std::ifstream file(out_ / "training.jsonl");
+    for (std::string line; std::getline(file, line);) {
+      const auto json = nlohmann::json::parse(line);
+      if (json.contains("validation_nats_per_token"))
+        result[json.at("step")] = json.at("validation_nats_per_token");
+    }
+    return result;
+  };
+  RunOptions every = options();
+  every.evaluate_every = 3;
+  const RunResult whole = score(every);
+  const auto of_whole = scores();
+  for (const int at : {2, static_cast<int>(of_whole.size()) - 1}) {  // the first is of step 0
+    reset();
+    held_out.cut_off = at;
+    const RunResult part = score(every);
+    EXPECT_EQ(part.validation_after, std::nullopt) << at;  // and not the one before
+    catch_interrupts();
+    RunOptions rest = every;
+    rest.resume = true;
+    EXPECT_EQ(score(rest).validation_after, whole.validation_after) << at;
+    EXPECT_EQ(scores(), of_whole) << at;
+  }
+}
+
 TEST_F(TrainerTest, TheNewestTwoCheckpointsAreKept) {
   run(options(), phases(16 * 64));
   std::vector<std::string> names;
