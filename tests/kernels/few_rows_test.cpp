@@ -194,6 +194,45 @@ TEST_P(FewRows, ARowHasTheSameBitsAloneAndBesideOthersAndInAnyCut) {
   }
 }
 
+TEST_P(FewRows, SumIntegersExactlyWithinAGroupAndGroupsInTheirOrder) {
+  constexpr int64_t kGroup = 32;
+  for (const Types& types : every_types()) {
+    if (types.rows != RowType::kInt8) continue;
+    for (const Shape& shape : kShapes) {
+      if (!types.can_be(shape)) continue;
+      const int64_t rows = 7, groups = shape.in / kGroup, each = types.group_of(shape) / kGroup;
+      const RandomWeights weights(shape, types);
+      const auto x = random_rows(types.rows, rows * shape.in, 6);
+      std::vector<float> expected;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t o = 0; o < shape.out; ++o) {
+          float sum = 0;
+          for (int64_t g = 0; g < groups; ++g) {
+            const size_t of = static_cast<size_t>(1 + o * (groups / each) + g / each);
+            const float scale = bfloat16_to_float(weights.scales[of]);
+            const float offset = types.offsets ? bfloat16_to_float(weights.offsets[of]) : 0;
+            const int64_t first = r * shape.in + g * kGroup;
+            const float unit = std::abs(x[first + 7]) / 127;  // each group's largest
+            int products = 0, numbers = 0;
+            for (int64_t i = 0; i < kGroup; ++i) {
+              const int number = static_cast<int>(x[first + i] / unit);
+              const double weight = weights.wide[o * shape.in + g * kGroup + i];
+              products +=
+                  number * (scale == 0 ? 0 : static_cast<int>(std::nearbyint((weight - offset) / scale)));
+              numbers += number;
+            }
+            sum = std::fma(static_cast<float>(products), scale * unit, sum);
+            if (types.offsets) sum = std::fma(offset, unit * static_cast<float>(numbers), sum);
+          }
+          expected.push_back(sum);
+        }
+      }
+      EXPECT_EQ(bits(product(weights, shape, x, rows, 0, shape.out)), bits(expected))
+          << types.text() << ", " << shape.in << " to " << shape.out;
+    }
+  }
+}
+
 TEST_P(FewRows, WriteNothingOutsideTheirRange) {
   const Shape shape{96, 21};
   for (const Types& types : every_types()) {

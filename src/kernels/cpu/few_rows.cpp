@@ -26,9 +26,6 @@ int64_t block_size() { return static_cast<int64_t>(2 * hn::Lanes(Float())); }
 
 int64_t padded_size(int64_t in) { return (in + block_size() - 1) / block_size() * block_size(); }
 
-// Whether what AVX-512 machines may have beside it can be used.
-bool avx512() { return HWY_TARGET <= HWY_AVX3; }
-
 void prepare(WeightType type, const float* x, int64_t x_stride, int64_t rows, int64_t in, float* prepared) {
   const int64_t block = block_size(), half = block / 2, padded = padded_size(in), whole = in / block * block;
   for (int64_t r = 0; r < rows; ++r, x += x_stride, prepared += padded) {
@@ -167,15 +164,15 @@ HWY_AFTER_NAMESPACE();
 namespace linnet::kernels {
 
 HWY_EXPORT(padded_size);
-HWY_EXPORT(avx512);
 HWY_EXPORT(prepare);
 HWY_EXPORT(product);
 
 RowType fastest_rows(WeightType weights) {
-  if (!HWY_DYNAMIC_DISPATCH(avx512)()) return RowType::kFloat32;
+  if (row_of(weights).integer && integer_dot::on_this_machine()) return RowType::kInt8;
+  // What AVX-512 machines may have beside it.
+  if (!avx512_in_use()) return RowType::kFloat32;
   if (weights == WeightType::kBFloat16 && tiles_in_use()) return RowType::kBFloat16Tiles;
   if (weights == WeightType::kBFloat16 && bfloat16_dot::on_this_machine()) return RowType::kBFloat16;
-  if (row_of(weights).integer && integer_dot::on_this_machine()) return RowType::kInt8;
   return RowType::kFloat32;
 }
 

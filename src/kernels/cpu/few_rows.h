@@ -24,7 +24,7 @@ enum class RowType {
 };
 
 /// What rows are rounded to where they may be: as the instruction set in use multiplies these weights fastest
-/// (bf16 by AMX or AVX512_BF16, integers by AVX512_VNNI, else float32).
+/// (bf16 by AMX or AVX512_BF16, integers by AVX512_VNNI or AVX2, else float32).
 RowType fastest_rows(WeightType weights);
 
 /// Number of floats that prepare_rows takes for one row of `in` numbers.
@@ -66,7 +66,7 @@ void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, co
 
 namespace integer_dot {
 
-// The same for integers by AVX512_VNNI (few_rows_integer.cpp).
+// The same for integers by AVX512_VNNI or AVX2, whichever is in use: the same bits (few_rows_integer.cpp).
 bool on_this_machine();
 int64_t prepared_size(int64_t in);
 void prepare(WeightType weights, const float* x, int64_t x_stride, int64_t begin, int64_t end, int64_t rows,

@@ -29,6 +29,12 @@ std::atomic<bool>& tiles() {
   return in_use;
 }
 
+/// The best target in use: the lowest number of all.
+int64_t best() {
+  const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
+  return targets & -targets;
+}
+
 void use(int64_t targets, bool with_tiles) {
   tiles() = with_tiles;
   hwy::SetSupportedTargetsForTest(targets);
@@ -59,5 +65,9 @@ void use_instruction_set(std::string_view name) {
 }
 
 bool tiles_in_use() { return tiles(); }
+
+bool avx2_in_use() { return best() <= HWY_AVX2; }
+
+bool avx512_in_use() { return best() <= HWY_AVX3; }
 
 }  // namespace linnet::kernels

@@ -20,4 +20,8 @@ void use_instruction_set(std::string_view name);
 /// Whether products of bf16 may use AMX's tiles.
 bool tiles_in_use();
 
+/// Whether kernels may use AVX2, or AVX-512.
+bool avx2_in_use();
+bool avx512_in_use();
+
 }  // namespace linnet::kernels
