@@ -266,8 +266,8 @@ TEST_F(T5Program, QuantizeTurnsTheMatricesOfBothStacks) {
     std::string text;
     for (const std::string type : {"int8", "int4"}) {
       const std::string out = path(model + "-" + type);
-      const Outcome made = run_linnet(
-          {"quantize", path(model), "--weights", type, "-o", out, "--json", path("quantized.json")});
+      const Outcome made = run_linnet({"quantize", path(model), "--weights", type, "-o", out, "--valid",
+                                       path("text.txt"), "--window", "32", "--json", path("quantized.json")});
       ASSERT_EQ(made.status, 0) << made.err;
       std::string names = read_json(path("quantized.json"))["tensors"].dump();
       for (const char* part :
@@ -283,6 +283,9 @@ TEST_F(T5Program, QuantizeTurnsTheMatricesOfBothStacks) {
                   0);
         return read_json(path("score.json"))["span_nats"].get<double>();
       };
+      const nlohmann::json said = read_json(path("quantized.json"));
+      EXPECT_EQ(said["span_nats"], nats(out));
+      EXPECT_EQ(said["span_nats_before"], nats(path(model)));
       EXPECT_NEAR(nats(out), nats(path(model)), 0.05);
       // What is integers can be trained beside, and nothing merged into it.
       const std::vector<std::string> beside = {"finetune",  out,    "--data",    path("text.txt"),
@@ -381,7 +384,7 @@ TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
       {"recall", model, text},
       {"bench", model, "--training"},
       {"tune-tree", model, text},
-      {"quantize", model, "--valid", text, "-o", path("x")},
+      {"quantize", model, "--weights", "int4", "--calibrate", text, "-o", path("x")},
       {"generate", model, "--prompt", "a", "--echo", "--logprobs", "1"},
       {"perplexity", model, text, "--stride", "4"},
       {"perplexity", model, text, "--window", "1"},
