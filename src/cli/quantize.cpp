@@ -208,7 +208,7 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   check_usage(options);
   const JsonResult json(options);
   options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
-  const auto model = open_for_rows(options);
+  const auto model = open_any_model(options, Stacks::kTwo);
   if (model->config().is_classifier())
     refuse_given(*options.app, {"--valid", "--calibrate"}, "given for a classifier, which predicts no text",
                  "none: linnet classify --task scores it before and after");

@@ -349,11 +349,52 @@ TEST_F(T5Program, AClassifierIsTrainedUnderEachAttentionAndAskedAsItTrained) {
                                           path("tasks"), "--json", path("task.json")});
     ASSERT_EQ(evaluated.status, 0) << evaluated.err;
     EXPECT_EQ(read_json(path("task.json"))["results"]["glue_sst2"]["acc,none"], scores["acc"]);
+    const Outcome checked = run_linnet({"check", path("sst2"), "--tokens", "40"});
+    EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
+    EXPECT_THAT(checked.out, HasSubstr("sight"));
+    const Outcome measured = run_linnet(
+        {"bench", path("sst2"), "--prefill-tokens", "8", "--windows", "1", "--json", path("bench.json")});
+    EXPECT_EQ(measured.status, 0) << measured.err;
+    const nlohmann::json row = read_json(path("bench.json"))["encode"][0];
+    EXPECT_GT(row["sequences_per_second"], 0);
+    EXPECT_EQ(row.contains("speedup"), !kind.empty());
+    // Its matrices turned, its head as it was.
+    fs::remove_all(path("sst2-int8"));
+    const Outcome turned = run_linnet({"quantize", path("sst2"), "-o", path("sst2-int8")});
+    ASSERT_EQ(turned.status, 0) << turned.err;
+    const auto loss = [&](const char* folder) {
+      const Outcome outcome =
+          run_linnet({"classify", path(folder), "--task", path("tasks/sst2-validation.jsonl"), "--json",
+                      path("turned.json"), "--dtype", "float32"});
+      EXPECT_EQ(outcome.status, 0) << outcome.err;
+      return read_json(path("turned.json"))["scores"]["loss"].get<double>();
+    };
+    EXPECT_NEAR(loss("sst2-int8"), loss("sst2"), 0.05);
+    EXPECT_NE(loss("sst2-int8"), loss("sst2"));
+    EXPECT_EQ(read_json(path("sst2-int8/config.json"))["quantization_config"]["ignore"],
+              nlohmann::json({"classification_head.dense", "classification_head.out_proj"}));
+    // A LoRA of the language model, on the classifier as its base.
+    if (!kind.empty()) continue;
+    ASSERT_EQ(train({"finetune", path("model"), "--data", path("text.txt"), "--tokens", "512", "--batch", "2",
+                     "--context", "32", "--lr", "1e-1", "--threads", "1", "--train", "lora", "-o",
+                     path("sst2-lora")})
+                  .status,
+              0);
+    const Outcome merged =
+        run_linnet({"merge", path("sst2-lora"), "--base", path("sst2"), "-o", path("sst2-merged")});
+    ASSERT_EQ(merged.status, 0) << merged.err;
+    EXPECT_NE(loss("sst2-merged"), loss("sst2"));
   }
   EXPECT_EQ(read_json(path("sst2/config.json"))["architectures"][0], "T5ForSequenceClassification");
   const Outcome generated = run_linnet({"generate", path("sst2"), "--prompt", "a"});
   EXPECT_EQ(generated.status, 2);
   EXPECT_THAT(generated.err, HasSubstr("is a classifier"));
+  const BadRow rows[] = {
+      {{"quantize", path("sst2"), "--valid", path("text.txt"), "-o", path("x")},
+       "--valid: given for a classifier"},
+      {{"bench", path("sst2"), "--source", "8"}, "--source: given, and this is a classifier"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run_linnet(row.arguments));
   // The head reads the row of the end token that the tokenizer sets behind a text.
   nlohmann::json config = read_json(path("sst2/config.json"));
   config["eos_token_id"] = 2;
