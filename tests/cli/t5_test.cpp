@@ -198,9 +198,96 @@ TEST_F(T5Program, LearnsToWriteTargetsOfPairsAndIsScoredOnHeldOutOnes) {
       {{"--label-field", "answer", "-o", path("x")}, "given without --task"},
   };
   for (const BadRow& row : refused) expect_refused(row, finetune(row.arguments));
-  const std::vector<std::string> one = {"finetune",      path("model"), "--data", path("pairs.jsonl"),
-                                        "--text-fields", "question",    "-o",     path("x")};
-  expect_refused({one, "1 field"}, train(one));
+  const std::vector<std::string> three = {"finetune",      path("model"), "--data", path("pairs.jsonl"),
+                                          "--text-fields", "a,b,c",       "-o",     path("x")};
+  expect_refused({three, "3 fields"}, train(three));
+  EXPECT_FALSE(fs::exists(path("x")));
+}
+
+nlohmann::json message(const char* role, const nlohmann::json& content) {
+  return {{"role", role}, {"content", content}};
+}
+
+TEST_F(T5Program, LearnsTheAnswersOfChatsAsGenerateAsksThem) {
+  const auto chat = [](const std::vector<nlohmann::json>& messages) {
+    return nlohmann::json{{"messages", messages}}.dump() + "\n";
+  };
+  std::string lines;
+  for (int i = 0; i < 6; ++i)
+    lines +=
+        chat({message("system", "the fox"), message("user", i % 2 == 0 ? "the quick brown" : "the lazy dog"),
+              message("assistant", i % 2 == 0 ? "runs away" : "jumps over"), message("user", "and the dog"),
+              message("assistant", "the lazy dog")});
+  write_file(path("chats.jsonl"), lines);
+  write_file(path("held-chats.jsonl"), lines);
+  fs::copy(path("model"), path("chat-model"));
+  const auto finetune = [&](const std::string& model, const std::string& data,
+                            std::vector<std::string> more) {
+    std::vector<std::string> all = {"finetune", path(model), "--data",    path(data), "--text-fields",
+                                    "messages", "--batch",   "4",         "--lr",     "1e-2",
+                                    "--dtype",  "float32",   "--threads", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return train(all);
+  };
+  // Without a template a conversation is its messages, a line each; with one what the template makes of it.
+  write_file(path("chat-model/chat_template.jinja"),
+             "{% for message in messages %}{{ message.role }} {{ message.content }} {% endfor %}"
+             "{% if add_generation_prompt %}over{% endif %}");
+  for (const std::string model : {"model", "chat-model"}) {
+    const Outcome trained = finetune(model, "chats.jsonl",
+                                     {"--valid", path("held-chats.jsonl"), "--epochs", "30", "--json",
+                                      path("chats.json"), "-o", path(model + "-answers")});
+    ASSERT_EQ(trained.status, 0) << trained.err;
+    EXPECT_THAT(trained.err, HasSubstr("12 pairs, "));
+    const nlohmann::json result = read_json(path("chats.json"));
+    EXPECT_LT(result["validation_nats_per_token"],
+              0.1 * result["validation_nats_per_token_before"].get<double>());
+    const auto answered = [&](std::vector<std::string> asked) {
+      for (const char* one : {"--temperature", "0", "--max-new-tokens", "12", "--threads", "1"})
+        asked.push_back(one);
+      asked.insert(asked.begin(), {"generate", path(model + "-answers")});
+      const Outcome written = run_linnet(asked);
+      EXPECT_EQ(written.status, 0) << written.err;
+      return written.out;
+    };
+    write_file(path("asked.json"),
+               nlohmann::json{message("system", "the fox"), message("user", "the lazy dog")}.dump());
+    EXPECT_THAT(model == "model" ? answered({"--prompt", "the fox\nthe lazy dog"})
+                                 : answered({"--messages", path("asked.json")}),
+                HasSubstr("jumps over"));
+  }
+  // Of a long conversation the end counts: two that end alike within --length are one.
+  const std::string far = "the quick brown fox jumps over the lazy dog and runs away ";
+  for (const char* begin : {"the fox ", "the dog "})
+    write_file(path(std::string(begin, 7).substr(4) + ".jsonl"),
+               chat({message("user", begin + far + far + far), message("assistant", "runs away")}));
+  const auto nats = [&](const std::string& data, const char* length) {
+    const Outcome scored = finetune("model-answers", "chats.jsonl",
+                                    {"--valid", path(data), "--epochs", "1", "--length", length, "--json",
+                                     path("scored.json"), "-o", path("scored")});
+    EXPECT_EQ(scored.status, 0) << scored.err;
+    fs::remove_all(path("scored"));
+    return read_json(path("scored.json"))["validation_nats_per_token_before"].get<double>();
+  };
+  EXPECT_EQ(nats("fox.jsonl", "16"), nats("dog.jsonl", "16"));
+  EXPECT_NE(nats("fox.jsonl", "256"), nats("dog.jsonl", "256"));
+  const std::pair<std::string, const char*> refused[] = {
+      {nlohmann::json{{"messages", "hello"}}.dump(), "no list of messages in `messages`"},
+      {nlohmann::json{{"question", "a"}}.dump(), "no list of messages in `messages`"},
+      {chat({}), "no message"},
+      {chat({message("user", "a")}), "no answer, expected a message of the role assistant"},
+      {chat({message("assistant", "a")}), "an answer that nothing stands before"},
+      {chat({message("user", "a"), message("assistant", "")}), "nothing to write"},
+      {chat({message("user", nlohmann::json::array({"a"})), message("assistant", "b")}),
+       "a message whose content is no text"},
+      {"[1]", "no list of messages"},
+      {"", "no record"},
+  };
+  for (const auto& [line, error] : refused) {
+    write_file(path("bad.jsonl"), line);
+    const Outcome outcome = finetune("model", "bad.jsonl", {"-o", path("x")});
+    expect_refused({{line}, error}, outcome);
+  }
   EXPECT_FALSE(fs::exists(path("x")));
 }
 
