@@ -70,6 +70,11 @@ def rope(**fields):
     return {"rope_theta": 10000.0} | fields
 
 
+def longrope(**fields):
+    """Factors for four frequencies: of 8 numbers of a head of 12."""
+    return rope(rope_type="longrope", short_factor=[1.0, 1.1, 1.25, 1.5], long_factor=[1.05, 1.5, 3.0, 8.0], **fields)
+
+
 MODELS = {
     "llama-mha": lambda: llama(),
     "llama-gqa-tied": lambda: llama(num_key_value_heads=2, tie_word_embeddings=True),
@@ -94,6 +99,12 @@ MODELS = {
     "qwen3-window": lambda: decoder("Qwen3", num_key_value_heads=3, head_dim=14, tie_word_embeddings=True,
                                     use_sliding_window=True, sliding_window=7, max_window_layers=1),
     "phi3": lambda: decoder("Phi3", num_key_value_heads=1, partial_rotary_factor=0.5, sliding_window=9),
+    # transformers takes the long factors of a text that is longer than the original positions, the prompt too.
+    "phi3-longrope": lambda: decoder("Phi3", num_key_value_heads=1, partial_rotary_factor=0.67,
+                                     original_max_position_embeddings=PROMPT - 1, rope_parameters=longrope()),
+    "phi3-longrope-short": lambda: decoder("Phi3", num_key_value_heads=1, partial_rotary_factor=0.67,
+                                           original_max_position_embeddings=64,
+                                           rope_parameters=longrope(factor=4.0)),
     "olmo2": lambda: decoder("Olmo2", num_key_value_heads=1),
     "gpt-neox": lambda: decoder("GPTNeoX", rotary_pct=0.5, use_parallel_residual=True),
     "gpt-neox-sequential": lambda: decoder("GPTNeoX", rotary_pct=1.0, use_parallel_residual=False,
@@ -167,11 +178,14 @@ def rewrite(name, folder):
         config = json.loads((folder / "config.json").read_text())
         del config["layer_types"]  # max_window_layers says the same
         (folder / "config.json").write_text(json.dumps(config, indent=2))
-    if name == "llama-old-spelling":
+    if name in ("llama-old-spelling", "phi3-longrope-short"):
         config = json.loads((folder / "config.json").read_text())
         parameters = config.pop("rope_parameters")
-        config["rope_theta"] = parameters["rope_theta"]
-        config["rope_scaling"] = {"type": parameters["rope_type"], "factor": parameters["factor"]}
+        config["rope_theta"] = parameters.pop("rope_theta")
+        # Phi-3's stand beside it, as they do in the config that transformers 5 writes.
+        for key in ("partial_rotary_factor", "original_max_position_embeddings"):
+            assert parameters.pop(key, None) == config.get(key)
+        config["rope_scaling"] = {"type": parameters.pop("rope_type")} | parameters
         config["torch_dtype"] = config.pop("dtype", "float32")
         (folder / "config.json").write_text(json.dumps(config, indent=2))
     if name == "gpt2-without-prefix":

@@ -376,14 +376,16 @@ void check_given(const BenchOptions& options) {
 std::shared_ptr<const Model> model_at(const BenchOptions& options, const std::string& name, bool is_config) {
   SharedOptions folder = options;
   folder.model = name;
-  return is_config ? Model::random(name, options.seed, state_type(options)) : open_for_rows(folder);
+  return is_config ? Model::random(name, options.seed, state_type(options))
+                   : open_any_model(folder, Stacks::kTwo);
 }
 
 /// The table of an encoder or a classifier, which decode nothing: whole sequences per second.
 ExitStatus bench_encoder(const BenchOptions& options, const std::shared_ptr<const Model>& model,
                          ThreadPool& pool, const JsonResult& json) {
   refuse_given(*options.app,
-               {"--contexts", "--window-tokens", "--rows", "--sequences", "--profile", "--plot", "--beside"},
+               {"--contexts", "--source", "--window-tokens", "--rows", "--sequences", "--profile", "--plot",
+                "--beside"},
                fmt::format("given, and {}, which decodes nothing",
                            model->config().is_classifier()
                                ? "this is a classifier"

@@ -54,7 +54,8 @@ nlohmann::ordered_json measure_encoder(const std::shared_ptr<const Model>& model
   const auto own = Encoder::make(model, options, pool);
   const std::vector<AttentionConfig> teacher = teacher_attention(model->config());
   std::unique_ptr<Encoder> softmax;
-  if (model->attention() != teacher) softmax = Encoder::make(model->with_attention(teacher), options, pool);
+  if (model->all_attention() != teacher)
+    softmax = Encoder::make(model->with_attention(teacher), options, pool);
   nlohmann::ordered_json rows = nlohmann::ordered_json::array();
   for (const int64_t length : lengths_of(how, own->longest())) {
     const std::vector<int32_t> tokens = random_tokens(length, model->config().vocabulary, how.seed);

@@ -25,7 +25,7 @@ ExitStatus check(const CheckCommandOptions& options) {
   check_device(options);
   const JsonResult json(options);
   CheckOptions how = {compute_type(options.dtype), options.tokens, options.seed};
-  const auto model = open_for_rows(options);
+  const auto model = open_any_model(options, Stacks::kTwo);
   ThreadPool pool(options.threads);
   Progress progress("check", "tokens", 0, 0, Progress::Output::standard_error(kPatience));
   int64_t read = 0;

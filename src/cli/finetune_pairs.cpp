@@ -1,31 +1,109 @@
-// linnet finetune --text-fields SOURCE,TARGET: a model of an encoder and a decoder on pairs of texts.
+// linnet finetune --text-fields SOURCE,TARGET, or MESSAGES: a model of an encoder and a decoder on pairs of
+// texts, or on the answers of conversations.
 #include <fmt/format.h>
 
 #include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/count.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/finetune.h"
+#include "evaluate/task_records.h"
+#include "text/chat_template.h"
 
 namespace linnet::cli {
 namespace {
 
+using Messages = nlohmann::ordered_json;  // a list of them, or one
+
+struct Pair {
+  std::string source, target, where;
+  bool of_chat = false, laid_out = false;  // by a chat template, which writes the special tokens itself
+};
+
+/// Records of two fields: what is read, and what is to be written.
+std::vector<Pair> read_fields(const std::filesystem::path& file, const TextFields& fields) {
+  std::vector<Pair> pairs;
+  for (LabeledText& text : read_labeled(file, fields, /*labeled=*/false))
+    pairs.push_back({std::move(text.texts[0]), std::move(text.texts[1]), std::move(text.where)});
+  return pairs;
+}
+
+/// What a message says.
+std::string content_of(const Messages& message, const std::string& where) {
+  if (!message.contains("content") || !message["content"].is_string())
+    throw Error(where, "a message whose content is no text", "a string");
+  return message["content"].get<std::string>();
+}
+
+/// The messages before an answer, as `generate` would give them to the encoder: laid out by the model's
+/// template, or, where it has none, a line each.
+Pair pair_of(const Messages& before, std::string answer, const std::optional<ChatTemplate>& layout,
+             const std::string& where) {
+  Pair pair{{}, std::move(answer), where, /*of_chat=*/true, layout.has_value()};
+  if (layout) {
+    pair.source = layout->render(before, /*answer=*/true);
+    return pair;
+  }
+  for (const Messages& message : before)
+    pair.source += (pair.source.empty() ? "" : "\n") + content_of(message, where);
+  return pair;
+}
+
+/// Records of one field, a conversation: each of its answers is to be written.
+std::vector<Pair> read_chats(const std::filesystem::path& file, const std::string& field,
+                             const std::optional<ChatTemplate>& layout) {
+  std::vector<Pair> pairs;
+  for_each_task_record(file, [&](const nlohmann::json& record, const std::string& where) {
+    const std::string name = fmt::format("`{}`", printable(field, 60));
+    if (!record.is_object() || !record.contains(field) || !record[field].is_array())
+      throw Error(where, "no list of messages in " + name,
+                  "one, or two names in --text-fields: what is read, and what is to be written");
+    const Messages messages = read_messages(record[field].dump(), where + ": " + name);
+    Messages before = Messages::array();
+    const size_t known = pairs.size();
+    for (const Messages& message : messages) {
+      if (message["role"] == "assistant") {
+        if (before.empty()) throw Error(where, "an answer that nothing stands before", "a message first");
+        pairs.push_back(pair_of(before, content_of(message, where), layout, where));
+      }
+      before.push_back(message);
+    }
+    if (pairs.size() == known) throw Error(where, "no answer", "a message of the role assistant");
+  });
+  if (pairs.empty()) throw Error(file.string(), "no record", "one a line");
+  return pairs;
+}
+
+/// The last tokens of a conversation, the special ones kept.
+std::vector<int32_t> end_of_chat(const Pair& pair, const Tokenizer& tokenizer, int64_t length) {
+  std::vector<int32_t> ids = tokenizer.encode(pair.source);
+  if (ids.empty()) throw Error(pair.where, "a conversation without a token", "words");
+  const int64_t room = length - (pair.laid_out ? 0 : static_cast<int64_t>(tokenizer.framing()));
+  if (room < 1) throw Error("--length", fmt::format("{}", length), "room for a text's tokens");
+  if (std::ssize(ids) > room) ids.erase(ids.begin(), ids.end() - room);
+  return pair.laid_out ? ids : tokenizer.framed(ids).tokens;
+}
+
 /// Each source as `generate` gives it to the encoder, each target with the end token behind it; longer ones
 /// are cut, the special tokens kept.
-train::TokenPairs encode(const std::vector<LabeledText>& texts, const Tokenizer& tokenizer,
-                         const Model& model, int64_t length, ThreadPool& pool) {
+train::TokenPairs encode(const std::vector<Pair>& texts, const Tokenizer& tokenizer, const Model& model,
+                         int64_t length, ThreadPool& pool) {
   const int32_t end = end_token(model.config(), tokenizer, model.tokenizer_folder().string());
   train::TokenPairs pairs{.sources = std::vector<std::vector<int32_t>>(texts.size()),
                           .targets = std::vector<std::vector<int32_t>>(texts.size()),
                           .start = static_cast<int32_t>(model.config().start)};
   const TextEncoder sources(tokenizer, length, 0);
   pool.run(texts.size(), [&](size_t i) {
+    const Pair& text = texts[i];
     pairs.sources[i] =
-        sources.encode({.texts = {texts[i].texts[0]}, .label = {}, .where = texts[i].where}).tokens;
+        text.of_chat ? end_of_chat(text, tokenizer, length)
+                     : sources.encode({.texts = {text.source}, .label = {}, .where = text.where}).tokens;
     std::vector<int32_t>& target = pairs.targets[i];
-    target = tokenizer.encode(texts[i].texts[1]);
-    if (target.empty()) throw Error(texts[i].where, "nothing to write", "words in the second field");
+    target = tokenizer.encode(text.target);
+    if (target.empty()) throw Error(text.where, "nothing to write", "words to learn");
     target.resize(std::min(target.size(), static_cast<size_t>(length) - 1));
     target.push_back(end);
   });
@@ -44,21 +122,24 @@ FinetunePairs read_pairs(const FinetuneOptions& options, const Model& model) {
     throw Error("--text-fields",
                 fmt::format("given without --task, and {} has no encoder", model.config().model_type),
                 "--task FILE too, or a model of an encoder and a decoder (T5)");
-  if (options.fields.texts.size() != 2)
-    throw Error("--text-fields", fmt::format("{}", counted(std::ssize(options.fields.texts), "field")),
-                "two: what is read, and what is to be written");
+  const std::vector<std::string>& fields = options.fields.texts;
+  if (fields.size() > 2)
+    throw Error("--text-fields", counted(std::ssize(fields), "field"),
+                "two: what is read, and what is to be written; or one of messages");
   refuse_given(
       *training.shared.app,
       {"--tokens", "--context", "--field", "--packing", "--repeats", "--valid-bytes", "--valid-window"},
       "given with --text-fields", "--epochs and --length");
   check_data(training);
   const Tokenizer tokenizer = Tokenizer::load(model.tokenizer_folder());
+  const auto layout = ChatTemplate::find(model.tokenizer_folder(), tokenizer);
   ThreadPool pool(training.shared.threads);
   const auto read = [&](const std::vector<std::filesystem::path>& files) {
-    std::vector<LabeledText> texts;
+    std::vector<Pair> texts;
     for (const auto& file : files)
-      for (LabeledText& text : read_labeled(file, options.fields, /*labeled=*/false))
-        texts.push_back(std::move(text));
+      for (Pair& pair :
+           fields.size() == 2 ? read_fields(file, options.fields) : read_chats(file, fields.front(), layout))
+        texts.push_back(std::move(pair));
     return encode(texts, tokenizer, model, options.length, pool);
   };
   FinetunePairs pairs{.train = read(training.data)};

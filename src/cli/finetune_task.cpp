@@ -329,7 +329,7 @@ void add_task(CLI::App& app, FinetuneOptions& options) {
       app.add_option(
           "--text-fields", options.fields.texts,
           "The field with the text, or two of a pair; without --task, of --data: what T5 reads, and what it "
-          "is to write"))
+          "is to write, or one with messages"))
       ->type_name("NAME,…")
       ->group(kGroup);
   app.add_option("--label-field", options.fields.label, "The field with the label [label]")

@@ -185,6 +185,8 @@ Json inspect(const Model& model) {
               {"new", new_of(model)},
               {"unused_tensors", model.unused_tensors()},
               {"problems", problems_of(model)}};
+  if (config.rope.scaling == RopeScaling::kLongRope)
+    out["rope_factors"] = config.rope.long_factors ? "long" : "short";
   if (config.score_cap > 0) out["score_cap"] = config.score_cap;
   if (config.logit_cap > 0) out["logit_cap"] = config.logit_cap;
   if (const Json layers = without_positions(config); !layers.empty())
@@ -279,11 +281,14 @@ std::string description(const Json& out) {
                                         out["tied_embeddings"].get<bool>() && !out.contains("labels")
                                             ? ", head tied to the embedding"
                                             : ""));
-  rows +=
-      row("positions", out["positions"].dump() +
-                           (out.contains("layers_without_positions")
-                                ? fmt::format(", none in layers {}", out["layers_without_positions"].dump())
-                                : ""));
+  rows += row("positions",
+              out["positions"].dump() +
+                  (out.contains("layers_without_positions")
+                       ? fmt::format(", none in layers {}", out["layers_without_positions"].dump())
+                       : "") +
+                  (out.contains("rope_factors")
+                       ? fmt::format(", longrope's {} factors", out["rope_factors"].get<std::string>())
+                       : ""));
   for (const auto& [key, what] : {std::pair("score_cap", "scores"), std::pair("logit_cap", "logits")})
     if (out.contains(key))
       rows += row("cap", fmt::format("{} x are {}·tanh(x / {})", what, out[key].dump(), out[key].dump()));

@@ -249,14 +249,6 @@ std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks mos
   return model;
 }
 
-std::shared_ptr<const Model> open_for_rows(const SharedOptions& options) {
-  auto model = open_any_model(options, Stacks::kTwo);
-  if (model->config().is_classifier() && model->encoder())
-    throw Error(options.model, "is a classifier of two stacks",
-                "one of a stack alone; linnet classify --task");
-  return model;
-}
-
 void require_one_stack(const SharedOptions& options, const Model& model) {
   if (!model.encoder()) return;
   throw Error(options.model,

@@ -114,9 +114,6 @@ std::shared_ptr<const Model> open_any_model(const SharedOptions& options, Stacks
 void require_one_stack(const SharedOptions& options, const Model& model);
 /// open_any_model(); refuses a classifier, which has no head over the vocabulary.
 std::shared_ptr<const Model> open_model(const SharedOptions& options, Stacks most = Stacks::kOne);
-/// One whose rows are measured, with a head over the vocabulary or without: language models, and classifiers
-/// of a stack alone.
-std::shared_ptr<const Model> open_for_rows(const SharedOptions& options);
 
 /// What --state-type asks for, else as --dtype; empty: as the weights.
 std::optional<StateType> state_type(const SharedOptions& options);

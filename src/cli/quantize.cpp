@@ -14,7 +14,9 @@
 #include "cli/commands.h"
 #include "cli/options.h"
 #include "cli/output.h"
+#include "evaluate/masked_meter.h"
 #include "evaluate/perplexity.h"
+#include "evaluate/span_meter.h"
 #include "model/draft_heads.h"
 #include "model/write_model.h"
 #include "text/corpus.h"
@@ -29,8 +31,17 @@ struct QuantizeCommandOptions : SharedOptions {
   QuantizeOptions how;
   std::vector<std::filesystem::path> valid, calibrate;
   int64_t calibrate_tokens = 16384;
-  int64_t window = 1024;
+  std::optional<int64_t> window;
   int64_t shard_bytes = kShardBytes;
+};
+
+constexpr int64_t kWindow = 1024;  // of decoders, unless told
+
+/// How well a model predicts texts, in the number that `linnet perplexity` gives of its kind.
+struct Score {
+  const char* key;    // in the result
+  const char* words;  // for people
+  double number;
 };
 
 /// What matrices that belong together lost.
@@ -87,7 +98,7 @@ std::optional<InputMoments> moments_of(const QuantizeCommandOptions& options) {
     for_each_document(file, options.texts, [&](Document&& document) {
       const std::vector<int32_t> ids = tokenizer.encode(document.text);
       for (int64_t at = 0; at < std::ssize(ids) && wanted(read);) {
-        const int64_t end = std::min(at + options.window - 1, std::ssize(ids));
+        const int64_t end = std::min(at + options.window.value_or(kWindow) - 1, std::ssize(ids));
         std::vector<int32_t> window = {first};
         window.insert(window.end(), ids.begin() + at, ids.begin() + end);
         runtime.decoder->reset(0);
@@ -105,30 +116,67 @@ std::optional<InputMoments> moments_of(const QuantizeCommandOptions& options) {
   return inputs;
 }
 
-/// Bits per byte of the texts; nothing where Ctrl-C came.
-std::optional<double> bits_per_byte(const QuantizeCommandOptions& options, const std::string& folder) {
-  SharedOptions shared = options;
-  shared.model = folder;
-  if (folder == options.out) shared.base.clear();
-  const Runtime runtime = open_runtime(shared);
-  const Tokenizer tokenizer = Tokenizer::load(runtime.model->tokenizer_folder());
-  PerplexityMeter meter(*runtime.decoder, *runtime.model, tokenizer, {.window = options.window},
-                        *runtime.pool);
+/// Calls add(document, where, go_on) on the texts; false where Ctrl-C came.
+template <class Add>
+bool read_texts(const QuantizeCommandOptions& options, const Add& add) {
   Progress progress("perplexity", "tokens", 0);
   int64_t read = 0;
+  const auto go_on = [&](int64_t more) {
+    progress.update(static_cast<double>(read += more));
+    return !interrupted();
+  };
   for (const std::filesystem::path& file : options.valid) {
     for_each_document(file, options.texts, [&](Document&& document) {
-      return meter.add(document.text, fmt::format("{} ({})", file.string(), document.id), [&](int64_t more) {
-        progress.update(static_cast<double>(read += more));
-        return !interrupted();
-      });
+      return add(document.text, fmt::format("{} ({})", file.string(), document.id), go_on);
     });
   }
   progress.finish();
-  if (interrupted()) return std::nullopt;
-  if (meter.totals().tokens == 0)
-    throw Error("--valid", "no token to score", "documents that have tokens to score");
-  return meter.totals().bits_per_byte();
+  return !interrupted();
+}
+
+void require_tokens(int64_t scored) {
+  if (scored == 0) throw Error("--valid", "no token to score", "documents that have tokens to score");
+}
+
+/// Through a meter of losses, a MaskedMeter or a SpanMeter.
+template <class Meter>
+std::optional<Score> losses_of(const QuantizeCommandOptions& options, Meter meter, Score kind) {
+  if (!read_texts(options,
+                  [&](const auto& text, const auto&, const auto& go_on) { return meter.add(text, go_on); }))
+    return std::nullopt;
+  require_tokens(meter.totals().tokens);
+  kind.number = meter.totals().nats_a_token();
+  return kind;
+}
+
+/// What the texts cost a folder's model; nothing where Ctrl-C came.
+std::optional<Score> score_of(const QuantizeCommandOptions& options, const std::string& folder) {
+  SharedOptions shared = options;
+  shared.model = folder;
+  if (folder == options.out) shared.base.clear();
+  const auto model = open_model(shared, Stacks::kTwo);
+  const Tokenizer tokenizer = Tokenizer::load(model->tokenizer_folder());
+  if (model->family().is_encoder()) {
+    ThreadPool pool(options.threads);
+    const auto encoder = Encoder::make(model, {.compute = compute_type(options.dtype)}, pool);
+    const int64_t window = options.window.value_or(std::min(MaskedText::kWindow, encoder->longest()));
+    return losses_of(options, MaskedMeter(*encoder, *model, tokenizer, window, pool),
+                     {"masked_nats", "nats per masked token", 0});
+  }
+  const Runtime runtime = make_runtime(shared, {}, model);
+  if (model->encoder())
+    return losses_of(options,
+                     SpanMeter(*runtime.decoder, *model, tokenizer,
+                               options.window.value_or(SpanShape::kWindow), *runtime.pool),
+                     {"span_nats", "nats per token of spans", 0});
+  PerplexityMeter meter(*runtime.decoder, *model, tokenizer, {.window = options.window.value_or(kWindow)},
+                        *runtime.pool);
+  if (!read_texts(options, [&](const auto& text, const auto& where, const auto& go_on) {
+        return meter.add(text, where, go_on);
+      }))
+    return std::nullopt;
+  require_tokens(meter.totals().tokens);
+  return Score{"bits_per_byte", "bits per byte", meter.totals().bits_per_byte()};
 }
 
 ExitStatus interrupted_saying(const std::string& what) {
@@ -160,14 +208,14 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   check_usage(options);
   const JsonResult json(options);
   options.how.group = options.group == "row" ? 0 : std::stoi(options.group);
-  const auto model = open_for_rows(options);
+  const auto model = open_any_model(options, Stacks::kTwo);
   if (model->config().is_classifier())
     refuse_given(*options.app, {"--valid", "--calibrate"}, "given for a classifier, which predicts no text",
                  "none: linnet classify --task scores it before and after");
-  if (model->encoder())
-    refuse_given(*options.app, {"--valid", "--calibrate"},
-                 fmt::format("given for {}, of which spans are scored", model->config().model_type),
-                 "none: linnet perplexity scores both folders");
+  if (model->encoder() || model->family().is_encoder())
+    refuse_given(*options.app, {"--calibrate"},
+                 fmt::format("given for {}, which has an encoder", model->config().model_type),
+                 "a model of a decoder alone");
   if (model->is_quantized()) throw Error(options.model, "is quantized already", "the model it was made from");
   const auto heads = heads_beside(*model);  // read before anything is written
   if (!options.calibrate.empty()) {
@@ -175,8 +223,8 @@ ExitStatus quantize(QuantizeCommandOptions options) {
     if (!inputs) return interrupted_saying("nothing written");
     options.how.importance = importance_of(*model, *inputs);
   }
-  std::optional<double> before;
-  if (!options.valid.empty() && !(before = bits_per_byte(options, options.model)))
+  std::optional<Score> before;
+  if (!options.valid.empty() && !(before = score_of(options, options.model)))
     return interrupted_saying("nothing written");
   std::optional<Progress> progress;
   options.how.report = [&](double done, double total) {
@@ -210,12 +258,12 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   print(fmt::format("{:<28} {:>10.5f}  {:.5f} {}\n", "all", all.relative_error(), all.worst->relative_error,
                     all.worst->name));
   if (before) {
-    const auto after = bits_per_byte(options, options.out);
+    const auto after = score_of(options, options.out);
     if (!after) return interrupted_saying(fmt::format("wrote {}, which is not scored", options.out));
-    result["bits_per_byte"] = *after;
-    result["bits_per_byte_before"] = *before;
-    print(fmt::format("bits per byte {:.4f}, before {:.4f} ({:+.2f}%)\n", *after, *before,
-                      100 * (*after / *before - 1)));
+    result[after->key] = after->number;
+    result[std::string(after->key) + "_before"] = before->number;
+    print(fmt::format("{} {:.4f}, before {:.4f} ({:+.2f}%)\n", after->words, after->number, before->number,
+                      100 * (after->number / before->number - 1)));
   }
   json.write(result);
   note(fmt::format("wrote {}: {} parameters in {:.2f} bits each", options.out, parameters,
@@ -247,14 +295,19 @@ void describe_quantize(CLI::App& app, Work& work) {
       app.add_option("--int8", options->how.int8,
                      "Beside int4, matrices of every layer that become int8, such as down_proj,v_proj"))
       ->type_name("NAMES");
-  add_texts(app, "--valid", options->valid, "Texts on which bits per byte are measured before and after");
+  add_texts(app, "--valid", options->valid,
+            "Texts that are predicted before and after, in the number that perplexity gives");
   add_texts(app, "--calibrate", options->calibrate,
             "Texts to see which inputs are large, so that int4 errs where they are small");
   app.add_option("--calibrate-tokens", options->calibrate_tokens, "Tokens of --calibrate that are read")
       ->transform(count(1))
       ->type_name("TOKENS");
   add_field(app, *options);
-  app.add_option("--window", options->window, "Most tokens of --valid and --calibrate that are read at once")
+  app.add_option(
+         "--window", options->window,
+         fmt::format("Most tokens of --valid and --calibrate that are read at once (default: {}; of T5 and "
+                     "of encoders {})",
+                     kWindow, MaskedText::kWindow))
       ->transform(count(2))
       ->type_name("TOKENS");
   add_dtype(app, *options);

@@ -81,8 +81,9 @@ std::vector<CheckResult> check_encoder(std::shared_ptr<const Model> model, const
   const std::span own(beside.data() + std::ssize(other) * size, rows.size());
   add({"neighbours", "a sequence alone and between two others", relative_error(own, rows), tolerance,
        "relative rms"});
-  const bool causal = !model->family().is_encoder();
-  if (causal || sees_all(model->attention())) {
+  const bool reads_source = model->encoder() != nullptr,  // all of it, whatever its attention
+      causal = !model->family().is_encoder() && !reads_source;
+  if (causal || reads_source || sees_all(model->attention())) {
     begin(causal ? "causality" : "sight", tokens);
     std::vector<int32_t> changed = ids;
     changed.back() = static_cast<int32_t>((ids.back() + 1) % vocabulary);

@@ -68,7 +68,7 @@ std::vector<CheckResult> check_model(std::shared_ptr<const Model> model, const C
                                      const std::function<void(const CheckResult&)>& report) {
   if (model->family().is_encoder() || model->config().is_classifier()) {
     double most = tolerance_of(options.compute);
-    for (const AttentionConfig& layer : model->attention())
+    for (const AttentionConfig& layer : model->all_attention())
       most = std::max(most, tolerance_of(options.compute, layer));
     return check_encoder(std::move(model), options, most, pool, report);
   }

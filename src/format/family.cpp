@@ -47,9 +47,9 @@ void read_gemma2(const Fields& fields, ModelConfig& config) {
 }
 
 void read_phi3(const Fields& fields, ModelConfig& config) {
-  // Its class takes even "yarn" for longrope, under which keys of old tokens change with the length.
-  if (config.rope.scaling != RopeScaling::kNone)
-    throw Error(fields.where(), "phi3 with a rope scaling", "none (longrope is not computed)");
+  // Its class takes even "yarn" for longrope.
+  if (config.rope.scaling != RopeScaling::kNone && config.rope.scaling != RopeScaling::kLongRope)
+    throw Error(fields.where(), "phi3 with another rope scaling", "longrope, or none");
 }
 
 void read_gpt_neox(const Fields& fields, ModelConfig& config) {
@@ -218,7 +218,7 @@ constexpr Family smollm3() {
 
 constexpr Family phi3() {
   Family row = llama_like("phi3", "Phi3ForCausalLM");
-  row.defaults.positions = 4096;
+  row.defaults.positions = row.defaults.original_positions = 4096;
   row.defaults.epsilon = 1e-5;
   row.windows = {Sliding::kEvery, 0};
   row.read_more = read_phi3;

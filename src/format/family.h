@@ -73,6 +73,7 @@ struct ConfigDefaults {
   int64_t kv_heads = 0;   // 0: as many as heads
   int64_t head_size = 0;  // 0: hidden / heads
   double theta = 10000, rotary_part = 1;
+  int64_t original_positions = 0;  // of a rope scaling; 0: as rope_parameters say, else the positions
 };
 
 /// Of a classifier's final normed rows, the one that its head reads. A model with an encoder has both stacks

@@ -185,9 +185,8 @@ void read_biases(const Fields& fields, const Family& family, ModelConfig& config
 }
 
 void read_rotary(const Fields& fields, const Family& family, ModelConfig& config) {
-  config.rope = parse_rope(fields, config.positions, family);
-  const auto rotary =
-      static_cast<int64_t>(static_cast<double>(config.head_size) * config.rope.partial_rotary_factor);
+  config.rope = parse_rope(fields, config, family);
+  const int64_t rotary = rotary_numbers(config, config.rope);
   if (rotary < 2 || rotary % 2 != 0)
     throw Error(fields.where(), fmt::format("{} rotary numbers a head", rotary), "an even number");
 }

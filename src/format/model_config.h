@@ -15,18 +15,21 @@ namespace linnet {
 
 enum class Activation { kSilu, kGeluTanh, kGelu, kRelu };
 
-enum class RopeScaling { kNone, kLinear, kLlama3, kYarn };
+enum class RopeScaling { kNone, kLinear, kLlama3, kYarn, kLongRope };
 
 struct RopeConfig {
   double theta = 10000.0;
   RopeScaling scaling = RopeScaling::kNone;
-  double factor = 1.0;                                   // linear, llama3, yarn
+  double factor = 1.0;                                   // linear, llama3, yarn, longrope
   double low_freq_factor = 1.0, high_freq_factor = 4.0;  // llama3
   double beta_fast = 32.0, beta_slow = 1.0;              // yarn
-  std::optional<double> attention_factor;        // yarn: multiplies cos and sin; absent: 0.1 ln(factor) + 1
+  // yarn, longrope: multiplies cos and sin; absent: 0.1 ln(factor) + 1, √(1 + ln factor / ln original)
+  std::optional<double> attention_factor;
   std::optional<double> mscale, mscale_all_dim;  // yarn
   bool truncate = true;                          // yarn
-  int64_t original_positions = 0;                // llama3, yarn
+  int64_t original_positions = 0;                // llama3, yarn, longrope
+  std::vector<double> divisors;                  // longrope: of each pair's frequency
+  bool long_factors = false;                     // longrope: whether they are its long ones
   double partial_rotary_factor = 1.0;
 };
 

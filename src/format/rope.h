@@ -6,9 +6,12 @@
 
 namespace linnet {
 
-/// Reads rope_parameters, or rope_theta (as the family calls it) and rope_scaling. `positions` is
-/// max_position_embeddings.
+/// How many of a head's numbers are rotated.
+int64_t rotary_numbers(const ModelConfig& config, const RopeConfig& rope);
+
+/// Reads rope_parameters, or rope_theta (as the family calls it) and rope_scaling. Of `sizes` it reads the
+/// positions and the heads' size.
 /// Throws Error on a scaling that is not computed (by name) or a number out of range.
-RopeConfig parse_rope(const Fields& config, int64_t positions, const Family& family);
+RopeConfig parse_rope(const Fields& config, const ModelConfig& sizes, const Family& family);
 
 }  // namespace linnet

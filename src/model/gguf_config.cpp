@@ -86,6 +86,7 @@ Json rope_scaling(const Metadata& metadata) {
     const double factor = metadata.number("rope.scale_linear").value_or(1);  // as files before 2024 say it
     return factor == 1 ? Json() : Json{{"rope_type", "linear"}, {"factor", factor}};
   }
+  if (type == "longrope") metadata.refuse("rope.scaling.type", type, "none, linear or yarn");
   Json scaling = {{"rope_type", type}};
   const double factor = metadata.number("rope.scaling.factor").value_or(1);
   scaling["factor"] = factor;

@@ -54,6 +54,16 @@ ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 
 ChatTemplate ChatTemplate::load(const std::filesystem::path& folder, const Tokenizer& tokenizer,
                                 const std::filesystem::path& file) {
+  auto made = find(folder, tokenizer, file);
+  if (!made)
+    throw Error(folder.string(), "no chat template here",
+                "one in tokenizer_config.json or chat_template.jinja, or --template FILE");
+  return std::move(*made);
+}
+
+std::optional<ChatTemplate> ChatTemplate::find(const std::filesystem::path& folder,
+                                               const Tokenizer& tokenizer,
+                                               const std::filesystem::path& file) {
   const auto own = folder / "chat_template.jinja";
   const std::filesystem::path chosen = file.empty() && std::filesystem::exists(own) ? own : file;
   std::optional<ChatTemplate> made;
@@ -66,16 +76,13 @@ ChatTemplate ChatTemplate::load(const std::filesystem::path& folder, const Token
   if (!made) {
     const JsonView field = JsonView(configs.back(), (folder / kConfig).string())["chat_template"];
     const auto source = template_of(field);
-    if (!source) {
-      throw Error(folder.string(), "no chat template here",
-                  "one in tokenizer_config.json or chat_template.jinja, or --template FILE");
-    }
+    if (!source) return std::nullopt;
     made.emplace(*source, field.where());
   }
   if (const auto bos = tokenizer.bos()) made->set("bos_token", tokenizer.text_of(*bos));
   if (const auto eos = tokenizer.eos()) made->set("eos_token", tokenizer.text_of(*eos));
   for (const nlohmann::json& config : configs) set_names(*made, JsonView(config, folder.string()));
-  return std::move(*made);
+  return made;
 }
 
 std::string ChatTemplate::render(const nlohmann::ordered_json& messages, bool answer,

@@ -28,6 +28,9 @@ class ChatTemplate {
   /// tokenizer are names that it may use.
   static ChatTemplate load(const std::filesystem::path& folder, const Tokenizer& tokenizer,
                            const std::filesystem::path& file = {});
+  /// The same; nothing where there is none.
+  static std::optional<ChatTemplate> find(const std::filesystem::path& folder, const Tokenizer& tokenizer,
+                                          const std::filesystem::path& file = {});
 
   /// A name that the template may use, such as bos_token.
   void set(const std::string& name, const std::string& text) { names_[name] = text; }

@@ -224,8 +224,6 @@ TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
        "blank.txt:1: a single text, and the classifier was trained on pairs, expected two"},
       {{"classify", path("done"), path("bytes.txt")}, "bytes.txt:1: bytes that are no UTF-8"},
       {{"classify", path("done"), "--task", path("sst2-true.jsonl")}, "the field `label` is boolean"},
-      {{"check", LINNET_TEST_DATA "/classifiers/t5"}, "is a classifier of two stacks"},
-      {{"bench", LINNET_TEST_DATA "/classifiers/t5"}, "is a classifier of two stacks"},
       {{"evaluate", path("nowhere"), "--tasks", "piqa"}, "nowhere"},
       {{"evaluate", path("base"), "--tasks", "piqa", "--data", path("nodata")}, "nodata"},
       {{"generate", path("done"), "--prompt", "a"}, "is a classifier, which has no head over the vocabulary"},

@@ -74,6 +74,45 @@ TEST_F(EncoderTraining, PerplexityIsTheLossOfMaskedTokensThatTrainingLowers) {
   EXPECT_GT(before["texts"], 2);
 }
 
+TEST_F(EncoderTraining, QuantizeSaysWhatMaskedTokensCostBeforeAndAfter) {
+  nlohmann::json config = read_json(path("bert.json"));
+  config.update({{"hidden_size", 32}, {"intermediate_size", 64}});  // whole groups of 32
+  write_file(path("wide.json"), config.dump());
+  const Outcome made = train({"pretrain", "--config", path("wide.json"), "--tokenizer", path("words")},
+                             {"--data", text(), "--tokens", "480", "--lr", "1e-2", "-o", path("wide")});
+  ASSERT_EQ(made.status, 0) << made.err;
+  for (const std::vector<std::string>& window : {std::vector<std::string>{"--window", "12"}, {}}) {
+    const auto with = [&](std::vector<std::string> arguments) {
+      arguments.insert(arguments.end(), window.begin(), window.end());
+      const Outcome outcome = run_linnet(arguments);
+      EXPECT_EQ(outcome.status, 0) << outcome.err;
+      return outcome;
+    };
+    fs::remove_all(path("int4"));
+    const Outcome turned = with({"quantize", path("wide"), "--weights", "int4", "--valid", text(), "--json",
+                                 path("turned.json"), "-o", path("int4")});
+    EXPECT_THAT(turned.out, HasSubstr("nats per masked token"));
+    const nlohmann::json result = read_json(path("turned.json"));
+    const auto nats = [&](const char* folder) {
+      with({"perplexity", path(folder), text(), "--json", path("score.json")});
+      return read_json(path("score.json"))["masked_nats"];
+    };
+    EXPECT_EQ(result["masked_nats_before"], nats("wide"));
+    EXPECT_EQ(result["masked_nats"], nats("int4"));
+    EXPECT_NE(result["masked_nats"], result["masked_nats_before"]);
+  }
+  const std::string bare = LINNET_TEST_DATA "/encoders/bert-bare", out = path("out");
+  const BadRow rows[] = {
+      {{"quantize", path("wide"), "--weights", "int4", "--calibrate", text(), "-o", out},
+       "--calibrate: given for bert, which has an encoder"},
+      {{"quantize", path("wide"), "--valid", text(), "--window", "100", "-o", out},
+       "--window: 100, expected 3 to 64"},
+      {{"quantize", bare, "--valid", text(), "-o", out}, "no tokenizer here"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run_linnet(row.arguments));
+  EXPECT_FALSE(fs::exists(out));
+}
+
 TEST_F(EncoderTraining, HeldOutTextIsScoredAsPerplexityScoresIt) {
   std::string many;
   for (int i = 0; i < 12; ++i) many += "another story, as short. ";

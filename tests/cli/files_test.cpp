@@ -64,12 +64,14 @@ TEST_F(Program, InspectsAModel) {
   EXPECT_THAT(json["problems"], IsEmpty());
 }
 
-TEST_F(Program, InspectNamesCapsAndLayersWithoutPositions) {
+TEST_F(Program, InspectNamesCapsFactorsAndLayersWithoutPositions) {
   const auto inspect = [](const char* name) {
     return run({"inspect", std::string(LINNET_TEST_DATA) + "/hf/" + name}).out;
   };
   EXPECT_THAT(inspect("gemma2"), AllOf(HasSubstr("scores x are "), HasSubstr("logits x are ")));
   EXPECT_THAT(inspect("smollm3"), HasSubstr(", none in layers ["));
+  EXPECT_THAT(inspect("phi3-longrope"), HasSubstr("64, longrope's long factors"));
+  EXPECT_THAT(inspect("phi3-longrope-short"), HasSubstr("64, longrope's short factors"));
   EXPECT_THAT(inspect("llama-mha"), AllOf(Not(HasSubstr("none in layers")), Not(HasSubstr("tanh"))));
 }
 

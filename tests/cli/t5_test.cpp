@@ -189,7 +189,7 @@ TEST_F(T5Program, LearnsToWriteTargetsOfPairsAndIsScoredOnHeldOutOnes) {
   const nlohmann::json result = read_json(path("pairs.json"));
   EXPECT_EQ(result["steps"], 180);
   EXPECT_LT(result["validation_nats_per_token"],
-            0.02 * result["validation_nats_per_token_before"].get<double>());
+            0.01 * result["validation_nats_per_token_before"].get<double>());
   const Outcome written = run_linnet({"generate", path("answers"), "--prompt", "the lazy dog",
                                       "--temperature", "0", "--max-new-tokens", "12", "--threads", "1"});
   EXPECT_THAT(written.out, HasSubstr("jumps over")) << written.err;
@@ -200,13 +200,100 @@ TEST_F(T5Program, LearnsToWriteTargetsOfPairsAndIsScoredOnHeldOutOnes) {
       {{"--label-field", "answer", "-o", path("x")}, "given without --task"},
   };
   for (const BadRow& row : refused) expect_refused(row, finetune(row.arguments));
-  const std::vector<std::string> one = {"finetune",      path("model"), "--data", path("pairs.jsonl"),
-                                        "--text-fields", "question",    "-o",     path("x")};
-  expect_refused({one, "1 field"}, train(one));
-  std::vector<std::string> other = one;
+  const std::vector<std::string> three = {"finetune",      path("model"), "--data", path("pairs.jsonl"),
+                                          "--text-fields", "a,b,c",       "-o",     path("x")};
+  expect_refused({three, "3 fields"}, train(three));
+  std::vector<std::string> other = three;
   other[5] = "question,answer";
   other.insert(other.end(), {"--train", "lora", "--lora-targets", "wrong"});
   expect_refused({other, "\"wrong\", expected one of q, k, v, o, wi_0, wi_1, wo\n"}, train(other));
+  EXPECT_FALSE(fs::exists(path("x")));
+}
+
+nlohmann::json message(const char* role, const nlohmann::json& content) {
+  return {{"role", role}, {"content", content}};
+}
+
+TEST_F(T5Program, LearnsTheAnswersOfChatsAsGenerateAsksThem) {
+  const auto chat = [](const std::vector<nlohmann::json>& messages) {
+    return nlohmann::json{{"messages", messages}}.dump() + "\n";
+  };
+  std::string lines;
+  for (int i = 0; i < 6; ++i)
+    lines +=
+        chat({message("system", "the fox"), message("user", i % 2 == 0 ? "the quick brown" : "the lazy dog"),
+              message("assistant", i % 2 == 0 ? "runs away" : "jumps over"), message("user", "and the dog"),
+              message("assistant", "the lazy dog")});
+  write_file(path("chats.jsonl"), lines);
+  write_file(path("held-chats.jsonl"), lines);
+  fs::copy(path("model"), path("chat-model"));
+  const auto finetune = [&](const std::string& model, const std::string& data,
+                            std::vector<std::string> more) {
+    std::vector<std::string> all = {"finetune", path(model), "--data",    path(data), "--text-fields",
+                                    "messages", "--batch",   "4",         "--lr",     "1e-2",
+                                    "--dtype",  "float32",   "--threads", "1"};
+    all.insert(all.end(), more.begin(), more.end());
+    return train(all);
+  };
+  // Without a template a conversation is its messages, a line each; with one what the template makes of it.
+  write_file(path("chat-model/chat_template.jinja"),
+             "{% for message in messages %}{{ message.role }} {{ message.content }} {% endfor %}"
+             "{% if add_generation_prompt %}over{% endif %}");
+  for (const std::string model : {"model", "chat-model"}) {
+    const Outcome trained = finetune(model, "chats.jsonl",
+                                     {"--valid", path("held-chats.jsonl"), "--epochs", "60", "--json",
+                                      path("chats.json"), "-o", path(model + "-answers")});
+    ASSERT_EQ(trained.status, 0) << trained.err;
+    EXPECT_THAT(trained.err, HasSubstr("12 pairs, "));
+    const nlohmann::json result = read_json(path("chats.json"));
+    EXPECT_LT(result["validation_nats_per_token"],
+              0.01 * result["validation_nats_per_token_before"].get<double>());
+    const auto answered = [&](std::vector<std::string> asked) {
+      for (const char* one : {"--temperature", "0", "--max-new-tokens", "12", "--threads", "1"})
+        asked.push_back(one);
+      asked.insert(asked.begin(), {"generate", path(model + "-answers")});
+      const Outcome written = run_linnet(asked);
+      EXPECT_EQ(written.status, 0) << written.err;
+      return written.out;
+    };
+    write_file(path("asked.json"),
+               nlohmann::json{message("system", "the fox"), message("user", "the lazy dog")}.dump());
+    EXPECT_THAT(model == "model" ? answered({"--prompt", "the fox\nthe lazy dog"})
+                                 : answered({"--messages", path("asked.json")}),
+                HasSubstr("jumps over"));
+  }
+  // Of a long conversation the end counts: two that end alike within --length are one.
+  const std::string far = "the quick brown fox jumps over the lazy dog and runs away ";
+  for (const char* begin : {"the fox ", "the dog "})
+    write_file(path(std::string(begin, 7).substr(4) + ".jsonl"),
+               chat({message("user", begin + far + far + far), message("assistant", "runs away")}));
+  const auto nats = [&](const std::string& data, const char* length) {
+    const Outcome scored = finetune("model-answers", "chats.jsonl",
+                                    {"--valid", path(data), "--epochs", "1", "--length", length, "--json",
+                                     path("scored.json"), "-o", path("scored")});
+    EXPECT_EQ(scored.status, 0) << scored.err;
+    fs::remove_all(path("scored"));
+    return read_json(path("scored.json"))["validation_nats_per_token_before"].get<double>();
+  };
+  EXPECT_EQ(nats("fox.jsonl", "16"), nats("dog.jsonl", "16"));
+  EXPECT_NE(nats("fox.jsonl", "256"), nats("dog.jsonl", "256"));
+  const std::pair<std::string, const char*> refused[] = {
+      {nlohmann::json{{"messages", "hello"}}.dump(), "no list of messages in `messages`"},
+      {nlohmann::json{{"question", "a"}}.dump(), "no list of messages in `messages`"},
+      {chat({}), "no message"},
+      {chat({message("user", "a")}), "no answer, expected a message of the role assistant"},
+      {chat({message("assistant", "a")}), "an answer that nothing stands before"},
+      {chat({message("user", "a"), message("assistant", "")}), "nothing to write"},
+      {chat({message("user", nlohmann::json::array({"a"})), message("assistant", "b")}),
+       "a message whose content is no text"},
+      {"[1]", "no list of messages"},
+      {"", "no record"},
+  };
+  for (const auto& [line, error] : refused) {
+    write_file(path("bad.jsonl"), line);
+    const Outcome outcome = finetune("model", "bad.jsonl", {"-o", path("x")});
+    expect_refused({{line}, error}, outcome);
+  }
   EXPECT_FALSE(fs::exists(path("x")));
 }
 
@@ -272,8 +359,8 @@ TEST_F(T5Program, QuantizeTurnsTheMatricesOfBothStacks) {
     std::string text;
     for (const std::string type : {"int8", "int4"}) {
       const std::string out = path(model + "-" + type);
-      const Outcome made = run_linnet(
-          {"quantize", path(model), "--weights", type, "-o", out, "--json", path("quantized.json")});
+      const Outcome made = run_linnet({"quantize", path(model), "--weights", type, "-o", out, "--valid",
+                                       path("text.txt"), "--window", "32", "--json", path("quantized.json")});
       ASSERT_EQ(made.status, 0) << made.err;
       std::string names = read_json(path("quantized.json"))["tensors"].dump();
       for (const char* part :
@@ -289,6 +376,9 @@ TEST_F(T5Program, QuantizeTurnsTheMatricesOfBothStacks) {
                   0);
         return read_json(path("score.json"))["span_nats"].get<double>();
       };
+      const nlohmann::json said = read_json(path("quantized.json"));
+      EXPECT_EQ(said["span_nats"], nats(out));
+      EXPECT_EQ(said["span_nats_before"], nats(path(model)));
       EXPECT_NEAR(nats(out), nats(path(model)), 0.05);
       // What is integers can be trained beside, and nothing merged into it.
       const std::vector<std::string> beside = {"finetune",  out,    "--data",    path("text.txt"),
@@ -352,11 +442,52 @@ TEST_F(T5Program, AClassifierIsTrainedUnderEachAttentionAndAskedAsItTrained) {
                                           path("tasks"), "--json", path("task.json")});
     ASSERT_EQ(evaluated.status, 0) << evaluated.err;
     EXPECT_EQ(read_json(path("task.json"))["results"]["glue_sst2"]["acc,none"], scores["acc"]);
+    const Outcome checked = run_linnet({"check", path("sst2"), "--tokens", "40"});
+    EXPECT_EQ(checked.status, 0) << checked.out << checked.err;
+    EXPECT_THAT(checked.out, HasSubstr("sight"));
+    const Outcome measured = run_linnet(
+        {"bench", path("sst2"), "--prefill-tokens", "8", "--windows", "1", "--json", path("bench.json")});
+    EXPECT_EQ(measured.status, 0) << measured.err;
+    const nlohmann::json row = read_json(path("bench.json"))["encode"][0];
+    EXPECT_GT(row["sequences_per_second"], 0);
+    EXPECT_EQ(row.contains("speedup"), !kind.empty());
+    // Its matrices turned, its head as it was.
+    fs::remove_all(path("sst2-int8"));
+    const Outcome turned = run_linnet({"quantize", path("sst2"), "-o", path("sst2-int8")});
+    ASSERT_EQ(turned.status, 0) << turned.err;
+    const auto loss = [&](const char* folder) {
+      const Outcome outcome =
+          run_linnet({"classify", path(folder), "--task", path("tasks/sst2-validation.jsonl"), "--json",
+                      path("turned.json"), "--dtype", "float32"});
+      EXPECT_EQ(outcome.status, 0) << outcome.err;
+      return read_json(path("turned.json"))["scores"]["loss"].get<double>();
+    };
+    EXPECT_NEAR(loss("sst2-int8"), loss("sst2"), 0.05);
+    EXPECT_NE(loss("sst2-int8"), loss("sst2"));
+    EXPECT_EQ(read_json(path("sst2-int8/config.json"))["quantization_config"]["ignore"],
+              nlohmann::json({"classification_head.dense", "classification_head.out_proj"}));
+    // A LoRA of the language model, on the classifier as its base.
+    if (!kind.empty()) continue;
+    ASSERT_EQ(train({"finetune", path("model"), "--data", path("text.txt"), "--tokens", "512", "--batch", "2",
+                     "--context", "32", "--lr", "1e-1", "--threads", "1", "--train", "lora", "-o",
+                     path("sst2-lora")})
+                  .status,
+              0);
+    const Outcome merged =
+        run_linnet({"merge", path("sst2-lora"), "--base", path("sst2"), "-o", path("sst2-merged")});
+    ASSERT_EQ(merged.status, 0) << merged.err;
+    EXPECT_NE(loss("sst2-merged"), loss("sst2"));
   }
   EXPECT_EQ(read_json(path("sst2/config.json"))["architectures"][0], "T5ForSequenceClassification");
   const Outcome generated = run_linnet({"generate", path("sst2"), "--prompt", "a"});
   EXPECT_EQ(generated.status, 2);
   EXPECT_THAT(generated.err, HasSubstr("is a classifier"));
+  const BadRow rows[] = {
+      {{"quantize", path("sst2"), "--valid", path("text.txt"), "-o", path("x")},
+       "--valid: given for a classifier"},
+      {{"bench", path("sst2"), "--source", "8"}, "--source: given, and this is a classifier"},
+  };
+  for (const BadRow& row : rows) expect_refused(row, run_linnet(row.arguments));
   // The head reads the row of the end token that the tokenizer sets behind a text; this one sets none behind
   // a pair.
   write_file(path("two.jsonl"), R"({"a": "the fox", "b": "the dog", "label": "x"}
@@ -395,7 +526,7 @@ TEST_F(T5Program, WhatACommandDoesNotDoIsOneLine) {
       {"recall", model, text},
       {"bench", model, "--training"},
       {"tune-tree", model, text},
-      {"quantize", model, "--valid", text, "-o", path("x")},
+      {"quantize", model, "--weights", "int4", "--calibrate", text, "-o", path("x")},
       {"generate", model, "--prompt", "a", "--echo", "--logprobs", "1"},
       {"perplexity", model, text, "--stride", "4"},
       {"perplexity", model, text, "--window", "1"},

@@ -40,6 +40,15 @@ Json of(const char* model_type, const Json& change = Json::object()) {
   return with(with(llama(), {{"model_type", model_type}}), change);
 }
 
+/// A scaling of llama()'s four frequencies.
+Json longrope(const Json& change = Json::object()) {
+  return with({{"rope_type", "longrope"},
+               {"short_factor", {1, 2, 3, 4}},
+               {"long_factor", {2, 3, 4, 5}},
+               {"original_max_position_embeddings", 128}},
+              change);
+}
+
 /// `sliding_window` null, which is not the same as absent.
 Json without_window(Json config, const Json& change = Json::object()) {
   config["sliding_window"] = nullptr;
@@ -98,7 +107,20 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
       {with(llama(), {{"rope_parameters", {{"rope_theta", 0}}}}), "rope_parameters: \"rope_theta\" is 0"},
       {with(llama(), {{"rope_scaling", "linear"}}), "rope_scaling: not a JSON object"},
       {with(llama(), {{"rope_scaling", {{"type", "dynamic"}, {"factor", 2.0}}}}), "rope scaling \"dynamic\""},
-      {with(llama(), {{"rope_parameters", {{"rope_type", "longrope"}}}}), "rope scaling \"longrope\""},
+      {with(llama(), {{"rope_parameters", {{"rope_type", "longrope"}}}}),
+       "no \"short_factor\", expected an array of 4 numbers above 0"},
+      {with(llama(), {{"rope_parameters", longrope({{"long_factor", {1, 2, 3}}})}}),
+       "rope_parameters: \"long_factor\" is [1,2,3], expected an array of 4 numbers above 0"},
+      {with(llama(), {{"rope_parameters", longrope({{"short_factor", {1, 2, 0, 3}}})}}), "is [1,2,0,3]"},
+      {with(llama(), {{"rope_parameters", longrope({{"short_factor", {1, 2, "3", 4}}})}}),
+       "is [1,2,\"3\",4]"},
+      {with(llama(), {{"rope_parameters", longrope({{"short_factor", {1, 2, 3, 4, "5"}}})}}),
+       "is [1,2,3,4,\"5\"]"},
+      {with(llama(), {{"rope_parameters", longrope({{"short_factor", 2}})}}), "\"short_factor\" is 2"},
+      {with(llama(), {{"rope_parameters", longrope({{"original_max_position_embeddings", 1}})}}),
+       "\"original_max_position_embeddings\" is 1, expected 2 positions or more"},
+      {with(llama(), {{"rope_parameters", longrope({{"attention_factor", 0}})}}),
+       "\"attention_factor\" is 0"},
       {with(llama(), {{"rope_scaling", {{"type", "mrope"}}}}), "\"type\" is \"mrope\""},
       {with(llama(), {{"rope_scaling", {{"factor", 2.0}}}}), "no \"rope_type\""},
       {with(llama(), {{"rope_scaling", {{"type", "linear"}}}}), "no \"factor\""},
@@ -139,8 +161,8 @@ TEST(Config, RefusesEveryBrokenFieldByItsName) {
        "no \"intermediate_size\", expected the size of values"},
       {of("flash", {{"num_attention_heads", 1}, {"num_key_value_heads", 1}, {"norm_type", "group"}}),
        "\"norm_type\" is \"group\", expected scale_norm, rms_norm or layer_norm"},
-      {of("phi3", {{"rope_scaling", {{"type", "longrope"}}}}), "rope scaling \"longrope\""},
-      {of("phi3", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}), "phi3 with a rope scaling"},
+      {of("phi3", {{"rope_scaling", {{"type", "longrope"}}}}), "no \"short_factor\""},
+      {of("phi3", {{"rope_scaling", {{"type", "yarn"}, {"factor", 4.0}}}}), "phi3 with another rope scaling"},
       {with(llama(), {{"eos_token_id", {1, 1 << 20}}}), "\"eos_token_id\" is [1,1048576], expected a token"},
       {with(llama(), {{"bos_token_id", 1 << 20}}), "\"bos_token_id\" is 1048576, expected a token"},
       {with(llama(), {{"pad_token_id", 1 << 20}}), "\"pad_token_id\" is 1048576, expected a token"},
@@ -412,6 +434,38 @@ TEST(Rope, YarnInterpolatesSlowPairsAndScalesTheAngles) {
   EXPECT_EQ(factor({{"attention_factor", 1.25}}), 1.25);
   EXPECT_EQ(factor({{"mscale", 1.0}, {"mscale_all_dim", 1.0}}), 1.0);
   EXPECT_NEAR(factor({{"factor", nullptr}}), 0.1 * std::log(512.0 / 128) + 1, 1e-15);
+}
+
+TEST(Rope, LongRopeHasOneSetOfFactorsByThePositionsThatTheModelIsFor) {
+  const auto plain = rope_frequencies(parse(llama())).inverse;
+  const auto of_llama = [&](const Json& fields) {
+    return rope_frequencies(parse(with(llama(), {{"rope_parameters", longrope(fields)}})));
+  };
+  const RopeFrequencies longer = of_llama(Json::object()),
+                        shorter = of_llama({{"original_max_position_embeddings", 512}});
+  for (size_t i = 0; i < 4; ++i) {
+    EXPECT_EQ(longer.inverse[i], plain[i] / static_cast<double>(i + 2));
+    EXPECT_EQ(shorter.inverse[i], plain[i] / static_cast<double>(i + 1));
+  }
+  // 512 positions, of which 128 were trained.
+  EXPECT_NEAR(longer.factor, std::sqrt(1 + std::log(4.0) / std::log(128.0)), 1e-15);
+  EXPECT_EQ(shorter.factor, 1);
+  EXPECT_NEAR(of_llama({{"factor", 32}}).factor, std::sqrt(1 + std::log(32.0) / std::log(128.0)), 1e-15);
+  EXPECT_EQ(of_llama({{"factor", 0.5}}).factor, 1);
+  EXPECT_EQ(of_llama({{"attention_factor", 1.25}}).factor, 1.25);
+  // What stands beside the scaling is before what stands in it, and Phi-3's class has 4096 of its own.
+  const auto is_long = [&](const std::string& family, const Json& fields) {
+    Json scaling = longrope();
+    scaling.erase("rope_type");
+    scaling["type"] = "su";  // as the first folders say it
+    return parse(with(with(llama(), {{"model_type", family}, {"rope_scaling", scaling}}), fields))
+        .rope.long_factors;
+  };
+  EXPECT_TRUE(is_long("llama", Json::object()));
+  EXPECT_FALSE(is_long("llama", {{"original_max_position_embeddings", 512}}));
+  EXPECT_FALSE(is_long("phi3", Json::object()));
+  EXPECT_TRUE(is_long("phi3", {{"max_position_embeddings", 8192}}));
+  EXPECT_TRUE(is_long("phi3", {{"original_max_position_embeddings", 128}}));
 }
 
 TEST(Rope, PartialRotaryTurnsTheFirstNumbersOnly) {

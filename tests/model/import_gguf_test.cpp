@@ -277,7 +277,7 @@ TEST(ImportGguf, RefusesWhatIsNoModelItKnowsWithTheReason) {
       {with(pair("llama.attention.sliding_window", uint32_t{8})), "\"llama.attention.sliding_window\" is 8"},
       {with(pair("llama.attention.value_length", uint32_t{2})), "value_length\" is 2, expected 4"},
       {with(pair("llama.attention.key_length", uint32_t{8})), "rope.dimension_count\" is 4, expected 8"},
-      {with(pair("llama.rope.scaling.type", "longrope")), "rope scaling \"longrope\""},
+      {with(pair("llama.rope.scaling.type", "longrope")), "rope.scaling.type\" is longrope, expected none"},
       {with(pair("llama.rope.scaling.type", "linear"), pair("llama.rope.scaling.factor", -1.0f)), "factor"},
       {with(pair("split.count", uint32_t{3})), "one of 3 parts of a model"},
       {file_of([](GgufWriter& w) { add_bpe(w, "viking"); }),

@@ -397,9 +397,10 @@ INSTANTIATE_TEST_SUITE_P(HuggingFace, GoldenLosses,
                          testing::Values("llama-mha", "llama-gqa-tied", "llama-biases", "llama-rope-linear",
                                          "llama-rope-llama3", "llama-rope-yarn", "llama-sharded",
                                          "llama-old-spelling", "mistral-window", "qwen2-window",
-                                         "qwen2-layer-types", "qwen3", "qwen3-window", "phi3", "olmo2",
-                                         "gpt-neox", "gpt-neox-sequential", "gemma", "gemma2", "smollm3",
-                                         "gpt2", "gpt2-without-prefix", "flash-softmax", "flash-quadratic",
+                                         "qwen2-layer-types", "qwen3", "qwen3-window", "phi3",
+                                         "phi3-longrope", "phi3-longrope-short", "olmo2", "gpt-neox",
+                                         "gpt-neox-sequential", "gemma", "gemma2", "smollm3", "gpt2",
+                                         "gpt2-without-prefix", "flash-softmax", "flash-quadratic",
                                          "flash-mixed", "flash-augmented"),
                          [](const auto& info) {
                            std::string name = info.param;
