@@ -50,7 +50,7 @@ std::vector<std::string> golden_folders() {
   return names;
 }
 
-TEST(HuggingFaceGoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 26u); }
+TEST(HuggingFaceGoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 28u); }
 
 class HuggingFaceGolden : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Checkpoints, HuggingFaceGolden, testing::ValuesIn(golden_folders()),
