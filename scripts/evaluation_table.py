@@ -4,7 +4,7 @@
     scripts/evaluation_table.py OUT [--models base,linear,windows] [--label linear="linear, 5%"]
 
 Errors are one standard error: of scores the samples' own, of MMLU pooled over subjects as the harness does, of differences
-those of the differences, each example held to itself (the arithmetic of scripts/compare_samples.py). What is missing is
+those of the differences, each example held to itself. What is missing is
 left empty, and counted at the end.
 """
 import argparse
@@ -14,19 +14,14 @@ import math
 import os
 import re
 
+from compare_samples import mean_and_error
+
 COLUMNS = [("piqa", "PIQA", "acc"), ("copa", "COPA", "acc"), ("arc_challenge", "ARC-C", "acc_norm"),
            ("arc_easy", "ARC-E", "acc"), ("hellaswag", "HellaSwag", "acc_norm"), ("winogrande", "WinoGrande", "acc"),
            ("ag_news", "AG News", "acc"), ("mmlu", "MMLU", "acc")]
 SHOTS = (0, 1, 2, 5)
 BBH_SHOTS = (0, 1, 2, 3)
 STRETCHES = ["2K-4K", "4K-8K", "8K-16K", "24K-32K", "56K-64K", "120K-128K", "248K-256K", "504K-512K", "1016K-1024K"]
-
-
-def mean_and_error(values):
-    mean = sum(values) / len(values)
-    if len(values) < 2:
-        return mean, 0.0
-    return mean, math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
 def pooled_error(groups):
