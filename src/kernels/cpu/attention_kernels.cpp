@@ -144,7 +144,14 @@ HWY_INLINE Vector<T> largest_of(const T* x, int64_t count, T least) {
     const auto tail = hn::FirstN(d, static_cast<size_t>(count - whole));
     most = hn::Max(most, hn::IfThenElse(tail, hn::LoadU(d, x + whole), lowest));
   }
+#if HWY_TARGET == HWY_EMU128
+  // Highway 1.0 begins from the least finite number here, which minus infinity is below.
+  T numbers[HWY_MAX_BYTES / sizeof(T)];
+  hn::StoreU(most, d, numbers);
+  return hn::Set(d, *std::max_element(numbers, numbers + lanes));
+#else
   return hn::MaxOfLanes(d, most);
+#endif
 }
 
 template <class T>

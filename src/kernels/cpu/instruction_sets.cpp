@@ -25,7 +25,7 @@ constexpr std::string_view kTiles = "AMX";
 bool have_tiles() { return (all_targets() & (HWY_AVX3 | HWY_AVX3_DL)) != 0 && tile_dot::on_this_machine(); }
 
 std::atomic<bool>& tiles() {
-  static std::atomic<bool> in_use = false;
+  static std::atomic<bool> in_use = have_tiles();
   return in_use;
 }
 
@@ -53,7 +53,7 @@ std::vector<std::string> instruction_sets() {
 }
 
 void use_instruction_set(std::string_view name) {
-  if (name.empty() || (name == kTiles && have_tiles())) return use(all_targets(), name == kTiles);
+  if (name.empty() || (name == kTiles && have_tiles())) return use(all_targets(), have_tiles());
   for (int64_t rest = all_targets(); rest != 0; rest &= rest - 1) {
     if (name != hwy::TargetName(rest & -rest)) continue;
     limit_large_products(name);

@@ -17,7 +17,7 @@ std::vector<std::string> instruction_sets();
 /// one of instruction_sets().
 void use_instruction_set(std::string_view name);
 
-/// Whether products of bf16 may use AMX's tiles.
+/// Whether products of bf16 use AMX's tiles: where there are any, unless a lesser set was asked for.
 bool tiles_in_use();
 
 /// Whether kernels may use AVX2, or AVX-512.
