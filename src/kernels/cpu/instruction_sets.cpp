@@ -29,16 +29,24 @@ std::atomic<bool>& tiles() {
   return in_use;
 }
 
-/// The best target in use: the lowest number of all.
-int64_t best() {
-  const int64_t targets = hwy::SupportedTargets() & HWY_TARGETS;
-  return targets & -targets;
+/// The targets in use. Kernels ask for each product, and hwy::SupportedTargets asks the processor each time,
+/// which in a virtual machine takes tens of microseconds.
+std::atomic<int64_t>& targets() {
+  static std::atomic<int64_t> in_use = all_targets();
+  return in_use;
 }
 
-void use(int64_t targets, bool with_tiles) {
+/// The best target in use: the lowest number of all.
+int64_t best() {
+  const int64_t all = targets().load(std::memory_order_relaxed);
+  return all & -all;
+}
+
+void use(int64_t chosen, bool with_tiles) {
   tiles() = with_tiles;
-  hwy::SetSupportedTargetsForTest(targets);
-  hwy::GetChosenTarget().Update(targets);
+  targets() = chosen;
+  hwy::SetSupportedTargetsForTest(chosen);
+  hwy::GetChosenTarget().Update(chosen);
 }
 
 }  // namespace
