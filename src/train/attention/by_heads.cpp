@@ -3,13 +3,17 @@
 #include <ATen/Parallel.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <type_traits>
+#include <vector>
 
 #include "attention/method.h"
 #include "kernels/cpu/attention_kernels.h"
 #include "kernels/cpu/head_attention.h"
 #include "train/attention/bias.h"
+#include "train/attention/local.h"
 #include "train/attention/parallel.h"
 #include "train/compat.h"
 #include "train/ops.h"
@@ -192,9 +196,7 @@ bool goes_by_heads(const Rows& rows, const Documents& documents, const Parameter
                    const AttentionConfig& config, const Rotation* sinks) {
   const Method& method = *config.method;
   if (!rows.v.is_cpu() || config.local != LocalWeight::kSoftmax || !config.has_summary()) return false;
-  const GroupLayout& layout = documents.groups(config.group);
-  const bool turned = config.sinks > 0 && sinks != nullptr && !sinks->inverse_frequencies.empty() &&
-                      layout.groups * layout.size > sinks->trained_positions;
+  const bool turned = config.sinks > 0 && sinks != nullptr && turns(documents.groups(config.group), *sinks);
   return method.summary == SummaryKind::kFeatures && method.division == Division::kSum && !method.gain &&
          method.mix == Mix::kConvex && !method.unit_rows && config.denominator == Denominator::kSeparate &&
          config.taps == 0 && config.future_taps == 0 && config.kept.most() == 0 && config.score_cap == 0 &&
