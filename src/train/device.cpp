@@ -12,6 +12,10 @@
 #include "base/timing.h"
 #include "train/module.h"
 
+// Of OpenBLAS, which runs libtorch's float32 products in threads of its own: as many as there are processors,
+// whatever libtorch was told. Null where another library does.
+extern "C" void openblas_set_num_threads(int threads) __attribute__((weak));
+
 namespace linnet::train {
 
 at::Device parse_device(const std::string& name) {
@@ -58,6 +62,7 @@ Train parse_train(std::string_view name) {
 int set_threads(int threads) {
   if (threads < 1) threads = available_processors();
   at::set_num_threads(threads);
+  if (openblas_set_num_threads != nullptr) openblas_set_num_threads(threads);
   return threads;
 }
 

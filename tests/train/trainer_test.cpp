@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 #include "base/remove_folder.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -14,6 +15,9 @@
 #include "base/random.h"
 #include "format/safetensors.h"
 #include "train/recipes.h"
+
+// Null where products run in another library.
+extern "C" int openblas_get_num_threads() __attribute__((weak));
 
 namespace linnet::train {
 namespace {
@@ -407,6 +411,17 @@ INSTANTIATE_TEST_SUITE_P(HuggingFace, GoldenLosses,
                            std::replace(name.begin(), name.end(), '-', '_');
                            return name;
                          });
+
+TEST(Threads, OfProductsAreAsManyAsAreAskedFor) {
+  if (openblas_get_num_threads == nullptr) GTEST_SKIP() << "no OpenBLAS";
+  const int before = at::get_num_threads();
+  for (const int threads : {1, 2}) {
+    set_threads(threads);
+    EXPECT_EQ(at::get_num_threads(), threads);
+    EXPECT_EQ(openblas_get_num_threads(), threads);
+  }
+  set_threads(before);
+}
 
 }  // namespace
 }  // namespace linnet::train

@@ -49,8 +49,8 @@ HWY_INLINE Vector<double> load(Tag<double> d, const BFloat16* x) {
 }
 
 template <int rows, int vectors, class T, class B>
-HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c, int64_t c_row,
-                     bool accumulate) {
+HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, int64_t a_step, const B* b, int64_t b_row, T* c,
+                     int64_t c_row, bool accumulate) {
   const Tag<T> d;
   const int64_t lanes = hn::Lanes(d);
   Vector<T> sums[rows][vectors];
@@ -59,7 +59,7 @@ HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const B* b, int64_t b
       sums[i][j] = accumulate ? hn::LoadU(d, c + i * c_row + j * lanes) : hn::Zero(d);
     }
   }
-  for (int64_t step = 0; step < k; ++step, ++a, b += b_row) {
+  for (int64_t step = 0; step < k; ++step, a += a_step, b += b_row) {
     Vector<T> columns[vectors];
     for (int j = 0; j < vectors; ++j) columns[j] = load(d, b + j * lanes);
     for (int i = 0; i < rows; ++i) {
@@ -74,36 +74,36 @@ HWY_INLINE void tile(int64_t k, const T* a, int64_t a_row, const B* b, int64_t b
 
 // All rows of a panel of `vectors` vectors: the panel of b stays in the first cache.
 template <int vectors, class T, class B>
-HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
-                        int64_t c_row, bool accumulate) {
+HWY_NOINLINE void panel(int64_t m, int64_t k, const T* a, int64_t a_row, int64_t a_step, const B* b,
+                        int64_t b_row, T* c, int64_t c_row, bool accumulate) {
   int64_t i = 0;
   for (; i + 6 <= m; i += 6) {
-    tile<6, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
+    tile<6, vectors>(k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row, accumulate);
   }
   if (i + 4 <= m) {
-    tile<4, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
+    tile<4, vectors>(k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row, accumulate);
     i += 4;
   }
   for (; i + 2 <= m; i += 2) {
-    tile<2, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
+    tile<2, vectors>(k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row, accumulate);
   }
-  if (i < m) tile<1, vectors>(k, a + i * a_row, a_row, b, b_row, c + i * c_row, c_row, accumulate);
+  if (i < m) tile<1, vectors>(k, a + i * a_row, a_row, a_step, b, b_row, c + i * c_row, c_row, accumulate);
 }
 
 template <class T, class B>
-void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
-            int64_t c_row, bool accumulate) {
+void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_step, const B* b,
+            int64_t b_row, T* c, int64_t c_row, bool accumulate) {
   const int64_t lanes = hn::Lanes(Tag<T>());
   int64_t j = 0;
   if (m == 1) {  // one row: more columns at once, to hide the latency of the sums
     for (; j + 2 * kWide * lanes <= n; j += 2 * kWide * lanes) {
-      tile<1, 2 * kWide>(k, a, a_row, b + j, b_row, c + j, c_row, accumulate);
+      tile<1, 2 * kWide>(k, a, a_row, a_step, b + j, b_row, c + j, c_row, accumulate);
     }
   }
   for (; j + kWide * lanes <= n; j += kWide * lanes) {
-    panel<kWide>(m, k, a, a_row, b + j, b_row, c + j, c_row, accumulate);
+    panel<kWide>(m, k, a, a_row, a_step, b + j, b_row, c + j, c_row, accumulate);
   }
-  for (; j < n; j += lanes) panel<1>(m, k, a, a_row, b + j, b_row, c + j, c_row, accumulate);
+  for (; j < n; j += lanes) panel<1>(m, k, a, a_row, a_step, b + j, b_row, c + j, c_row, accumulate);
 }
 
 template <int vectors, class T>
@@ -186,6 +186,41 @@ T exponentials(T* x, int64_t count) {
   }
   for (; i < padded(count); i += lanes) hn::StoreU(hn::Zero(d), d, x + i);
   return hn::GetLane(hn::SumOfLanes(d, sums));
+}
+
+template <class T>
+T weights_gradient(T* weights, T* gradients, int64_t count, T sum, T share, T scale) {
+  const Tag<T> d;
+  const int64_t lanes = hn::Lanes(d), whole = count / lanes * lanes;
+  const auto tail = hn::FirstN(d, static_cast<size_t>(count - whole));
+  auto sums = hn::Zero(d);
+  for (int64_t i = 0; i < whole; i += lanes)
+    sums = hn::MulAdd(hn::LoadU(d, weights + i), hn::LoadU(d, gradients + i), sums);
+  if (whole < count) {
+    const auto product = hn::Mul(hn::LoadU(d, weights + whole), hn::LoadU(d, gradients + whole));
+    sums = hn::Add(sums, hn::IfThenElseZero(tail, product));
+  }
+  const T mean = hn::GetLane(hn::SumOfLanes(d, sums)) / sum;
+  const auto less = hn::Set(d, mean), of_weights = hn::Set(d, share / sum), of_scores = hn::Set(d, scale);
+  int64_t i = 0;
+  for (; i < whole; i += lanes) {
+    const auto weight = hn::Mul(hn::LoadU(d, weights + i), of_weights);
+    const auto away = hn::Mul(hn::Sub(hn::LoadU(d, gradients + i), less), of_scores);
+    hn::StoreU(weight, d, weights + i);
+    hn::StoreU(hn::Mul(weight, away), d, gradients + i);
+  }
+  if (whole < count) {
+    const auto weight = hn::IfThenElseZero(tail, hn::Mul(hn::LoadU(d, weights + i), of_weights));
+    const auto away = hn::Mul(hn::Sub(hn::LoadU(d, gradients + i), less), of_scores);
+    hn::StoreU(weight, d, weights + i);
+    hn::StoreU(hn::IfThenElseZero(tail, hn::Mul(weight, away)), d, gradients + i);
+    i += lanes;
+  }
+  for (; i < padded(count); i += lanes) {
+    hn::StoreU(hn::Zero(d), d, weights + i);
+    hn::StoreU(hn::Zero(d), d, gradients + i);
+  }
+  return mean;
 }
 
 template <class T>
@@ -360,17 +395,9 @@ void elu1_of(int64_t n, const T* x, T* y) {
 
 template <class T>
 constexpr AttentionKernels<T> table() {
-  return {add_weighted<T>,
-          exponentials<T>,
-          scaled_to_largest<T>,
-          sum_of<T>,
-          dot_of<T>,
-          hedgehog_of_rows<T>,
-          hedgehog_of_columns<T>,
-          favor_of_rows<T>,
-          favor_of_columns<T>,
-          relu_of<T>,
-          elu_of<T>,
+  return {add_weighted<T>,  exponentials<T>,     weights_gradient<T>, scaled_to_largest<T>,
+          sum_of<T>,        dot_of<T>,           hedgehog_of_rows<T>, hedgehog_of_columns<T>,
+          favor_of_rows<T>, favor_of_columns<T>, relu_of<T>,          elu_of<T>,
           elu1_of<T>};
 }
 const AttentionKernels<float>* table_f32() {
@@ -425,7 +452,14 @@ template <class T, class B>
 void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
             int64_t c_row, bool accumulate) {
   assert(n == padded(n));
-  held(T(), B()).matmul(m, n, k, a, a_row, b, b_row, c, c_row, accumulate);
+  held(T(), B()).matmul(m, n, k, a, a_row, 1, b, b_row, c, c_row, accumulate);
+}
+
+template <class T>
+void matmul_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row,
+                       T* c, int64_t c_row, bool accumulate) {
+  assert(n == padded(n));
+  held(T(), T()).matmul(m, n, k, a, 1, a_row, b, b_row, c, c_row, accumulate);
 }
 
 template <class T>
@@ -439,6 +473,12 @@ template <class T>
 T exponentiate(T* x, int64_t count) {
   assert(count > 0);
   return best(T()).exponentiate(x, count);
+}
+
+template <class T>
+T softmax_gradient(T* weights, T* gradients, int64_t count, T sum, T share, T scale) {
+  assert(count > 0);
+  return best(T()).softmax_gradient(weights, gradients, count, sum, share, scale);
 }
 
 template <class T>
@@ -511,12 +551,18 @@ template void matmul(int64_t, int64_t, int64_t, const float*, int64_t, const BFl
                      int64_t, bool);
 template void matmul(int64_t, int64_t, int64_t, const double*, int64_t, const BFloat16*, int64_t, double*,
                      int64_t, bool);
+template void matmul_transposed(int64_t, int64_t, int64_t, const float*, int64_t, const float*, int64_t,
+                                float*, int64_t, bool);
+template void matmul_transposed(int64_t, int64_t, int64_t, const double*, int64_t, const double*, int64_t,
+                                double*, int64_t, bool);
 template void add_weighted_rows<float>(const float*, const int32_t*, int64_t, const float*, int64_t, int64_t,
                                        float*);
 template void add_weighted_rows<double>(const double*, const int32_t*, int64_t, const double*, int64_t,
                                         int64_t, double*);
 template float exponentiate<float>(float*, int64_t);
 template double exponentiate<double>(double*, int64_t);
+template float softmax_gradient<float>(float*, float*, int64_t, float, float, float);
+template double softmax_gradient<double>(double*, double*, int64_t, double, double, double);
 template float scale_to_largest<float>(float*, const float*, int64_t, float);
 template double scale_to_largest<double>(double*, const double*, int64_t, double);
 template float sum<float>(const float*, int64_t);

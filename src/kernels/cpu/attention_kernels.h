@@ -22,6 +22,11 @@ template <class T, class B>
 void matmul(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
             int64_t c_row, bool accumulate);
 
+/// c[i, j] (+)= Σ_k a[k * a_row + i] · b[k * b_row + j]: matmul of a turned round.
+template <class T>
+void matmul_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const T* b, int64_t b_row,
+                       T* c, int64_t c_row, bool accumulate);
+
 /// out[j] += Σ_i weights[i] · rows[indices[i] * row + j] for j < n, in order of i: matmul's bits. n is
 /// padded.
 template <class T>
@@ -31,6 +36,13 @@ void add_weighted_rows(const T* weights, const int32_t* indices, int64_t count, 
 /// x[i] = exp(x[i] − max x) for i < count, 0 from there to padded(count); returns the sum. count > 0.
 template <class T>
 T exponentiate(T* x, int64_t count);
+
+/// Of weights w = exponentiate(scores), whose sum is `sum`, and of gradients g with respect to share · w /
+/// sum, taken as if share were 1: returns ḡ = Σ w g / sum, and makes of the weights share · w / sum and of
+/// the gradients those with respect to the scores times `scale`, share · w / sum · (g − ḡ) · scale. Both are
+/// readable to padded(count) and 0 from count to there after. count > 0.
+template <class T>
+T softmax_gradient(T* weights, T* gradients, int64_t count, T sum, T share, T scale);
 
 /// x[i] *= exp(exponents[i] − m) for i < count, m being the largest of them and `least`; returns m. Both are
 /// readable to padded(count), and x may hold anything from count on.

@@ -9,8 +9,9 @@ namespace linnet::kernels {
 /// Those that read keys and values as a state holds them, in type B.
 template <class T, class B>
 struct HeldKernels {
-  void (*matmul)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, const B* b, int64_t b_row, T* c,
-                 int64_t c_row, bool accumulate);
+  /// a[i * a_row + k * a_step].
+  void (*matmul)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_step, const B* b,
+                 int64_t b_row, T* c, int64_t c_row, bool accumulate);
   void (*column_squares)(int64_t rows, int64_t n, const B* a, int64_t a_row, T* out);
 };
 
@@ -20,6 +21,7 @@ struct AttentionKernels {
   void (*add_weighted_rows)(const T* weights, const int32_t* indices, int64_t count, const T* rows,
                             int64_t row, int64_t n, T* out);
   T (*exponentiate)(T* x, int64_t count);
+  T (*softmax_gradient)(T* weights, T* gradients, int64_t count, T sum, T share, T scale);
   T (*scale_to_largest)(T* x, const T* exponents, int64_t count, T least);
   T (*sum)(const T* x, int64_t count);
   T (*dot)(const T* a, const T* b, int64_t count);

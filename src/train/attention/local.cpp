@@ -24,11 +24,6 @@ constexpr int64_t kMostScores = int64_t{1} << 28;
 /// Places of sinks in a window: a multiple of 8 keeps rows of scores aligned for the matrix units.
 int64_t sink_places(const AttentionConfig& config) { return (config.sinks + 7) / 8 * 8; }
 
-/// Whether sinks are turned for a layout's groups at all.
-bool turns(const GroupLayout& layout, const Rotation& sinks) {
-  return !sinks.inverse_frequencies.empty() && layout.groups * layout.size > sinks.trained_positions;
-}
-
 /// Groups that are scored together, against all keys that any of them sees: what they share is not copied for
 /// each. A block is small beside `keys` tokens that its groups see, so that little is scored that none of
 /// them does.
@@ -319,6 +314,10 @@ Scored score_blocks(const Tensors& in, const Blocks& blocks, const KeptTokens& k
 }
 
 }  // namespace
+
+bool turns(const GroupLayout& layout, const Rotation& sinks) {
+  return !sinks.inverse_frequencies.empty() && layout.groups * layout.size > sinks.trained_positions;
+}
 
 LocalOutput local_branch(const LocalRows& rows, const GroupLayout& layout, const AttentionConfig& config,
                          const Rotation* sinks, const at::Tensor& gain, bool parts,

@@ -24,6 +24,9 @@ struct LocalOutput {
       denominator;  // [G, B, groups, R · C, 1]; undefined unless asked for: the numerator is the output
 };
 
+/// Whether kept keys are turned for any of a layout's groups.
+bool turns(const GroupLayout& layout, const Rotation& sinks);
+
 /// `gain` [H, e] of ReLA, undefined: 1. If `parts`, returns softmax's numerator and denominator apart, both
 /// after the maximum is taken out, for a denominator shared with the summary. `surprises` (summary.h) of the
 /// groups that are folded, undefined where no token is kept. `bias` (bias.h) that scores take in; undefined:

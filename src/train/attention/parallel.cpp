@@ -7,6 +7,7 @@
 #include "attention/method.h"
 #include "train/attention/bias.h"
 #include "train/attention/branches.h"
+#include "train/attention/by_heads.h"
 #include "train/attention/fused.h"
 #include "train/attention/local.h"
 #include "train/attention/softmax.h"
@@ -192,6 +193,8 @@ bool heads_first(const AttentionConfig& config) { return !config.grows(); }
 
 at::Tensor parallel(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                     const AttentionConfig& config, const Rotation* sinks) {
+  if (goes_by_heads(rows, documents, parameters, config, sinks))
+    return attend_by_heads(rows, documents, parameters, config);
   const int64_t kv_heads = rows.k.size(1);
   const std::vector<BudgetClass> classes = budget_classes(config, static_cast<int>(kv_heads));
   if (classes.size() == 1) return of_equal_heads(rows, documents, parameters, classes[0].config, sinks);
