@@ -2,11 +2,11 @@
 
 compare_llama_cpp.py LINNET LLAMA_BENCH [--quick] [--shapes small,large] [--config config.json] [--types bf16,q8_0,q4_0]
                      [--contexts 0,1024,8192] [--rows 1,4,8,16,32,64] [--prefill 8,64,512,2048] [--rounds 3] [--threads 2]
-                     [--json FILE] [--markdown FILE]
+                     [--files FOLDER] [--json FILE] [--markdown FILE]
 
 LINNET is build/release/bin/linnet, LLAMA_BENCH a llama-bench built on this machine (cmake -DGGML_NATIVE=ON). Nothing
 is fetched: both programs get random weights in a shape, Linnet in memory (`linnet bench --config`), llama.cpp in GGUF
-files that this script writes to a temporary folder (1.1B: 4.0 GB in all). small is the shipped model's shape, large
+files that this script writes to a temporary folder (1.1B: 4.0 GB in all), or once to --files, where the next run finds them. small is the shipped model's shape, large
 1.1B parameters in TinyLlama's; --config takes another. Both programs run on --threads threads, llama.cpp with flash
 attention and without, the better of both counting. Several rows at once are a tree's step in Linnet, with every row's
 logits, and a prompt of as many tokens in llama.cpp. --quick: one round, the long contexts and prefills of the small
@@ -139,12 +139,16 @@ def compare_shape(options, name, config, table):
     with tempfile.TemporaryDirectory() as folder:
         config_file = os.path.join(folder, "config.json")
         json.dump(config, open(config_file, "w"))
-        for kind in options.types: write_gguf(os.path.join(folder, kind + ".gguf"), config, kind)
+        files = {kind: os.path.join(options.files or folder, f"{os.path.basename(name)}-{kind}.gguf") for kind in options.types}
+        for kind, path in files.items():
+            if os.path.exists(path): continue
+            write_gguf(path + ".part", config, kind)
+            os.replace(path + ".part", path)
         seen = {}  # (type, cell, program) to figures
         for round_number in range(options.rounds):
             for kind in options.types:
                 begin = time.time()
-                results = {"llama.cpp": run_llama(options, cells, os.path.join(folder, kind + ".gguf")),
+                results = {"llama.cpp": run_llama(options, cells, files[kind]),
                            "linnet": run_linnet(options, cells, config_file, ours[kind])}
                 for program, figures in results.items():
                     for cell, figure in figures.items(): seen.setdefault((kind, cell, program), []).append(figure)
@@ -177,7 +181,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("linnet"), parser.add_argument("llama_bench")
     parser.add_argument("--quick", action="store_true"), parser.add_argument("--config")
-    parser.add_argument("--json"), parser.add_argument("--markdown")
+    parser.add_argument("--files"), parser.add_argument("--json"), parser.add_argument("--markdown")
     parser.add_argument("--shapes", default="small,large", type=lambda text: text.split(","))
     parser.add_argument("--types", default="bf16,q8_0,q4_0", type=lambda text: text.split(","))
     for name, default in (("contexts", "0,1024,8192"), ("rows", "1,4,8,16,32,64"), ("prefill", "8,64,512,2048")):

@@ -119,7 +119,7 @@ void Linear::step(const double* x, int64_t x_stride, int64_t rows, double* y, Pr
 int64_t Linear::large_rows() const {
   switch (row_type_) {
     case RowType::kFloat32:  // bf16 weights would be widened and turned for each product
-      return matrices_.front().type == WeightType::kBFloat16 ? 33 : 16;
+      return matrices_.front().type == WeightType::kBFloat16 ? 257 : 16;
     case RowType::kBFloat16:
     case RowType::kBFloat16Tiles:
       return 65;

@@ -7,6 +7,7 @@
 
 #include "kernels/cpu/few_rows_tiles.h"
 #include "kernels/cpu/instruction_sets.h"
+#include "kernels/cpu/row_groups.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/few_rows.cpp"
@@ -26,28 +27,61 @@ int64_t block_size() { return static_cast<int64_t>(2 * hn::Lanes(Float())); }
 
 int64_t padded_size(int64_t in) { return (in + block_size() - 1) / block_size() * block_size(); }
 
-void prepare(WeightType type, const float* x, int64_t x_stride, int64_t rows, int64_t in, float* prepared) {
-  const int64_t block = block_size(), half = block / 2, padded = padded_size(in), whole = in / block * block;
-  for (int64_t r = 0; r < rows; ++r, x += x_stride, prepared += padded) {
-    if (type != WeightType::kBFloat16) {
-      std::copy_n(x, in, prepared);
-      std::fill(prepared + in, prepared + padded, 0.0f);
-      continue;
-    }
-    for (int64_t b = 0; b < whole; b += block) {
-      for (int64_t i = 0; i < half; ++i) {
-        prepared[b + i] = x[b + 2 * i];
-        prepared[b + half + i] = x[b + 2 * i + 1];
+/// Several rows: kMostOuts × kMostRows numbers live in registers (32 with AVX-512, else 16), of each one of
+/// its two sums: the first of all their blocks, then the second, so that a load of a row meets as many
+/// weights as registers allow. A group of rows stays in the first cache for a stretch of inputs while a panel
+/// of outputs passes, whose weights stay in the second from group to group.
+#if HWY_TARGET <= HWY_AVX3
+constexpr int kMostOuts = 4, kMostRows = 6;
+#elif HWY_TARGET <= HWY_AVX2
+constexpr int kMostOuts = 3, kMostRows = 4;
+#else
+constexpr int kMostOuts = 2, kMostRows = 4;
+#endif
+constexpr int64_t kStretch = 1024;          // inputs
+constexpr int64_t kPanelBytes = 128 << 10;  // of weights
+constexpr int64_t kMostPanel = 24;          // outputs of a panel, a multiple of kMostOuts
+constexpr int64_t kTileSums = 2 * kMostOuts * kMostRows * HWY_MAX_BYTES / 4;
+
+Groups groups_of(int64_t rows) { return {rows, (rows + kMostRows - 1) / kMostRows}; }
+
+/// A group of rows: [2 halves, blocks, rows of the group, lanes].
+void prepare(WeightType type, const float* x, int64_t x_stride, int64_t begin, int64_t end, int64_t rows,
+             int64_t in, float* prepared) {
+  const int64_t block = block_size(), lanes = block / 2, padded = padded_size(in);
+  const Groups groups = groups_of(rows);
+  for (int64_t r = begin; r < end; ++r) {
+    const int64_t g = groups.of_row(r), first = groups.begin(g), size = groups.begin(g + 1) - first;
+    const float* from = x + r * x_stride;
+    float* to = prepared + first * padded + (r - first) * lanes;
+    const int64_t second = padded / 2 * size;
+    for (int64_t b = 0; b < padded; b += block, to += size * lanes) {
+      for (int64_t i = 0; i < lanes; ++i) {
+        const bool turn = type == WeightType::kBFloat16;  // even inputs before odd ones
+        const int64_t one = b + (turn ? 2 * i : i), two = b + (turn ? 2 * i + 1 : lanes + i);
+        to[i] = one < in ? from[one] : 0.0f;
+        to[second + i] = two < in ? from[two] : 0.0f;
       }
-    }
-    for (int64_t i = 0; i < padded - whole; ++i) {  // the last, broken block
-      const int64_t from = whole + (i < half ? 2 * i : 2 * (i - half) + 1);
-      prepared[whole + i] = from < in ? x[from] : 0.0f;
     }
   }
 }
 
-// One block of one weight row as the two vectors that meet the prepared row's.
+// One half of a block of one weight row, as it meets the prepared row's.
+template <int kHalf>
+HWY_INLINE Vector load_half(const float* weights) {
+  const Float d;
+  return hn::LoadU(d, weights + kHalf * hn::Lanes(d));
+}
+
+template <int kHalf>
+HWY_INLINE Vector load_half(const uint16_t* weights) {
+  const Word words;
+  const auto both = hn::LoadU(words, reinterpret_cast<const uint32_t*>(weights));
+  // Two shifts for the odd numbers: a mask would take a register from the tile's sums.
+  return hn::BitCast(Float(), hn::ShiftLeft<16>(kHalf == 0 ? both : hn::ShiftRight<16>(both)));
+}
+
+// Both of them.
 struct Pair {
   Vector first, second;
 };
@@ -66,72 +100,155 @@ HWY_INLINE Pair load(const uint16_t* weights) {
           hn::BitCast(d, hn::And(both, hn::Set(words, 0xFFFF0000u)))};
 }
 
-// kOuts × kRows numbers, two sums each, live in registers: 32 of them with AVX-512, else 16.
-#if HWY_TARGET <= HWY_AVX3
-constexpr int kMostOuts = 4, kMostRows = 3;
-#else
-constexpr int kMostOuts = 2, kMostRows = 2;
-#endif
 constexpr int64_t kAhead = 4096;  // bytes: into the page that comes next
 
-template <int kOuts, int kRows, class Weight>
-HWY_INLINE void tile(const Weight* weights, int64_t in, const float* prepared, int64_t padded, float* y,
-                     int64_t y_stride) {
+/// A row of weights past its whole blocks as a block of its own: zeros behind it.
+template <class Weight>
+HWY_INLINE void last_block(const Weight* weights, int64_t in, int64_t whole, Weight* to) {
+  std::memset(to, 0, block_size() * sizeof(Weight));
+  std::memcpy(to, weights + whole, (in - whole) * sizeof(Weight));
+}
+
+/// One row by one output.
+template <class Weight>
+HWY_INLINE float number(const Weight* weights, int64_t in, const float* x) {
   const Float d;
-  const int64_t lanes = hn::Lanes(d), block = 2 * lanes;
-  Vector first[kOuts][kRows], second[kOuts][kRows];
-  for (int o = 0; o < kOuts; ++o) {
-    for (int r = 0; r < kRows; ++r) first[o][r] = second[o][r] = hn::Zero(d);
-  }
-  const auto add = [&](const Weight* from, int64_t stride, const float* x) HWY_ATTR {
-    for (int o = 0; o < kOuts; ++o) {
-      const Pair w = load(from + o * stride);
-      for (int r = 0; r < kRows; ++r) {
-        first[o][r] = hn::MulAdd(w.first, hn::LoadU(d, x + r * padded), first[o][r]);
-        second[o][r] = hn::MulAdd(w.second, hn::LoadU(d, x + r * padded + lanes), second[o][r]);
-      }
-    }
+  const int64_t block = block_size(), whole = in / block * block, half = padded_size(in) / 2;
+  Vector first = hn::Zero(d), second = hn::Zero(d);
+  const auto add = [&](const Weight* from, const float* row) HWY_ATTR {
+    const Pair w = load(from);
+    first = hn::MulAdd(w.first, hn::LoadU(d, row), first);
+    second = hn::MulAdd(w.second, hn::LoadU(d, row + half), second);
   };
-  const int64_t whole = in / block * block;
   for (int64_t i = 0; i < whole; i += block) {
-    if (kRows == 1) hwy::Prefetch(reinterpret_cast<const std::byte*>(weights + i) + kAhead);
-    add(weights + i, in, prepared + i);
+    hwy::Prefetch(reinterpret_cast<const std::byte*>(weights + i) + kAhead);
+    add(weights + i, x + i / 2);
   }
   if (whole < in) {
-    Weight last[kOuts * HWY_MAX_BYTES / 2] = {};  // [kOuts, block], zeros past the row's end
-    for (int o = 0; o < kOuts; ++o)
-      std::memcpy(last + o * block, weights + o * in + whole, (in - whole) * sizeof(Weight));
-    add(last, block, prepared + whole);
+    Weight last[HWY_MAX_BYTES / 2];
+    last_block(weights, in, whole, last);
+    add(last, x + whole / 2);
   }
+  return hn::GetLane(hn::SumOfLanes(d, hn::Add(first, second)));
+}
+
+/// Adds `blocks` blocks to one of the two sums of kOuts × kRows numbers.
+template <int kHalf, bool kAsk, int kOuts, int kRows, class Weight>
+HWY_INLINE void add_half(const Weight* weights, int64_t stride, const float* x, int64_t blocks, bool start,
+                         float* sums) {
+  const Float d;
+  const int64_t lanes = hn::Lanes(d), block = 2 * lanes;
+  Vector sum[kOuts][kRows];
   for (int o = 0; o < kOuts; ++o) {
     for (int r = 0; r < kRows; ++r)
-      y[r * y_stride + o] = hn::GetLane(hn::SumOfLanes(d, hn::Add(first[o][r], second[o][r])));
+      sum[o][r] = start ? hn::Zero(d) : hn::LoadU(d, sums + (o * kRows + r) * lanes);
+  }
+  for (int64_t i = 0; i < blocks; ++i, weights += block, x += kRows * lanes) {
+    Vector w[kOuts];
+    for (int o = 0; o < kOuts; ++o) {
+      if (kAsk) hwy::Prefetch(weights + (o + kOuts) * stride);
+      w[o] = load_half<kHalf>(weights + o * stride);
+    }
+    for (int r = 0; r < kRows; ++r) {
+      const Vector row = hn::LoadU(d, x + r * lanes);
+      for (int o = 0; o < kOuts; ++o) sum[o][r] = hn::MulAdd(w[o], row, sum[o][r]);
+    }
+  }
+  for (int o = 0; o < kOuts; ++o) {
+    for (int r = 0; r < kRows; ++r) hn::StoreU(sum[o][r], d, sums + (o * kRows + r) * lanes);
   }
 }
 
-template <int kOuts, class Weight>
-HWY_INLINE void all_rows(const Weight* weights, int64_t in, const float* prepared, int64_t rows, float* y,
-                         int64_t y_stride) {
-  const int64_t padded = padded_size(in);
-  int64_t r = 0;
-  for (; r + kMostRows <= rows; r += kMostRows)
-    tile<kOuts, kMostRows>(weights, in, prepared + r * padded, padded, y + r * y_stride, y_stride);
-  if (kMostRows > 2 && rows - r == 2) {
-    tile<kOuts, 2>(weights, in, prepared + r * padded, padded, y + r * y_stride, y_stride);
-  } else if (r < rows) {
-    tile<kOuts, 1>(weights, in, prepared + r * padded, padded, y + r * y_stride, y_stride);
+/// Inputs [from, to) of kOuts × kRows numbers; with the last of them, the numbers.
+template <bool kAsk, int kOuts, int kRows, class Weight>
+HWY_INLINE void add_stretch(const Weight* weights, int64_t in, int64_t from, int64_t to, const float* x,
+                            float* sums, float* y, int64_t y_stride) {
+  const Float d;
+  const int64_t lanes = hn::Lanes(d), block = 2 * lanes, blocks = (to - from) / block;
+  const int64_t half = padded_size(in) / 2 * kRows;
+  float* const second = sums + kOuts * kRows * lanes;
+  const float* at = x + from / 2 * kRows;
+  add_half<0, kAsk, kOuts, kRows>(weights + from, in, at, blocks, from == 0, sums);
+  add_half<1, false, kOuts, kRows>(weights + from, in, at + half, blocks, from == 0, second);
+  if (to < in) return;
+  const int64_t whole = from + blocks * block;
+  if (whole < in) {
+    Weight last[kOuts * HWY_MAX_BYTES / 2];  // [kOuts, block]
+    for (int o = 0; o < kOuts; ++o) last_block(weights + o * in, in, whole, last + o * block);
+    at = x + whole / 2 * kRows;
+    add_half<0, false, kOuts, kRows>(last, block, at, 1, false, sums);
+    add_half<1, false, kOuts, kRows>(last, block, at + half, 1, false, second);
+  }
+  for (int o = 0; o < kOuts; ++o) {
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t at = (o * kRows + r) * lanes;
+      y[r * y_stride + o] =
+          hn::GetLane(hn::SumOfLanes(d, hn::Add(hn::LoadU(d, sums + at), hn::LoadU(d, second + at))));
+    }
+  }
+}
+
+/// A panel of `outs` outputs by a group of kRows rows.
+template <bool kAsk, int kRows, class Weight>
+HWY_INLINE void group(const Weight* weights, int64_t outs, int64_t in, const float* x, float* y,
+                      int64_t y_stride) {
+  HWY_ALIGN float sums[kMostPanel / kMostOuts * kTileSums];
+  const int64_t whole = outs / kMostOuts * kMostOuts;
+  for (int64_t from = 0; from < in; from += kStretch) {
+    const int64_t to = std::min(from + kStretch, in);
+    for (int64_t o = 0; o < whole; o += kMostOuts)
+      add_stretch<kAsk, kMostOuts, kRows>(weights + o * in, in, from, to, x, sums + o / kMostOuts * kTileSums,
+                                          y + o, y_stride);
+  }
+  // Outputs that fill no tile.
+  for (int64_t o = whole; o < outs; ++o) {
+    for (int64_t from = 0; from < in; from += kStretch)
+      add_stretch<false, 1, kRows>(weights + o * in, in, from, std::min(from + kStretch, in), x, sums, y + o,
+                                   y_stride);
+  }
+}
+
+/// A panel by all rows, groups of nearly one size.
+template <bool kAsk, class Weight>
+HWY_NOINLINE void group_of(int64_t size, const Weight* weights, int64_t outs, int64_t in, const float* x,
+                           float* y, int64_t y_stride) {
+  switch (size) {
+#if HWY_TARGET <= HWY_AVX3
+    case 6:
+      return group<kAsk, 6>(weights, outs, in, x, y, y_stride);
+    case 5:
+      return group<kAsk, 5>(weights, outs, in, x, y, y_stride);
+#endif
+    case 4:
+      return group<kAsk, 4>(weights, outs, in, x, y, y_stride);
+    case 3:
+      return group<kAsk, 3>(weights, outs, in, x, y, y_stride);
+    case 2:
+      return group<kAsk, 2>(weights, outs, in, x, y, y_stride);
+    default:
+      return group<kAsk, 1>(weights, outs, in, x, y, y_stride);
   }
 }
 
 template <class Weight>
 void range(const Weight* weights, int64_t in, int64_t begin, int64_t end, const float* prepared, int64_t rows,
            float* y, int64_t y_stride) {
-  int64_t o = begin;
-  if (rows > 1) {
-    for (; o + kMostOuts <= end; o += kMostOuts)
-      all_rows<kMostOuts>(weights + o * in, in, prepared, rows, y + o, y_stride);
+  if (rows == 1) {
+    for (int64_t o = begin; o < end; ++o) y[o] = number(weights + o * in, in, prepared);
+    return;
   }
-  for (; o < end; ++o) all_rows<1>(weights + o * in, in, prepared, rows, y + o, y_stride);
+  const int64_t padded = padded_size(in);
+  const int64_t fit = kPanelBytes / (in * static_cast<int64_t>(sizeof(Weight))) / kMostOuts * kMostOuts;
+  const int64_t panel = std::clamp<int64_t>(fit, kMostOuts, kMostPanel);
+  const Groups groups = groups_of(rows);
+  for (int64_t o = begin; o < end; o += panel) {
+    const int64_t outs = std::min(panel, end - o);
+    for (int64_t g = 0; g < groups.count; ++g) {
+      const int64_t r = groups.begin(g), size = groups.begin(g + 1) - r;
+      const auto of = g == 0 ? group_of<true, Weight> : group_of<false, Weight>;
+      of(size, weights + o * in, outs, in, prepared + r * padded, y + r * y_stride + o, y_stride);
+    }
+  }
 }
 
 // Integers as float32, a row after the other: the plain way, where nothing multiplies them as they are.
@@ -141,7 +258,7 @@ void widened_range(const Weights& weights, int64_t begin, int64_t end, const flo
   row.resize(std::max(row.size(), static_cast<size_t>(weights.in)));
   for (int64_t o = begin; o < end; ++o) {
     read_row(weights, o, row.data());
-    all_rows<1>(row.data(), weights.in, prepared, rows, y + o, y_stride);
+    range(row.data(), weights.in, 0, 1, prepared, rows, y + o, y_stride);
   }
 }
 
@@ -203,7 +320,7 @@ void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_st
       break;
   }
   HWY_DYNAMIC_DISPATCH(prepare)
-  (weights, x + begin * x_stride, x_stride, end - begin, in, prepared + begin * prepared_size(type, in));
+  (weights, x, x_stride, begin, end, rows, in, prepared);
 }
 
 void few_rows_product(const Weights& weights, RowType row_type, int64_t begin, int64_t end,

@@ -32,7 +32,8 @@ int64_t prepared_size(RowType rows, int64_t in);
 
 /// Lays rows [begin, end) of x [rows, in] (row r at x + r * x_stride) out as the product of all of them reads
 /// them: padded with zeros to whole blocks, interleaved with the rows that meet a weight together and, as
-/// float32 for bf16 weights, with each block's even inputs before its odd ones.
+/// float32, first what goes into their first sums, then what goes into the second (of bf16 weights the even
+/// inputs, then the odd ones).
 /// `prepared` holds rows * prepared_size(type, in) floats.
 void prepare_rows(WeightType weights, RowType type, const float* x, int64_t x_stride, int64_t begin,
                   int64_t end, int64_t rows, int64_t in, float* prepared);
