@@ -510,6 +510,9 @@ void describe_bench(CLI::App& app, Work& work) {
   add_weights(app, *options);
   add_state_type(app, *options);
   app.get_option("MODEL")->required(false);
+  app.get_option("--dtype")->description(
+      "Arithmetic: auto (the weights' own type; with --training as `linnet finetune`), float32, bfloat16 or "
+      "float64 (slow)");
   app.add_option("--config", options->config,
                  "A config.json in place of MODEL: its shape with random weights, which are not written")
       ->type_name("FILE");

@@ -64,11 +64,11 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
       "training    {:.0f} tokens/s, {} of {} of {} tokens, {} at once; 6 operations a parameter "
       "and token: {:.0f}% of the matrix rate\n"
       "memory      {}\n",
-      at::toString(how.compute), machine * 1e-12, result.tokens_per_second, counted(steps, "step"),
+      train::compute_name(how.compute), machine * 1e-12, result.tokens_per_second, counted(steps, "step"),
       counted(phase.batch, "row"), phase.rows.context, phase.micro_batch, fraction * 100, memory_of(result)));
   json.write({{"model", shared.model},
               {"device", shared.device},
-              {"dtype", at::toString(how.compute)},
+              {"dtype", train::compute_name(how.compute)},
               {"parameters", parameters},
               {"batch", phase.batch},
               {"micro_batch", phase.micro_batch},

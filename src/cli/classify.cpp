@@ -34,11 +34,14 @@ bool is_records(const fs::path& file, const TextFields& fields) {
   return name.find(".jsonl") != name.npos || name.find(".json") != name.npos;
 }
 
-/// A line is a text, or two with a tab between them.
+/// A line is a text, or two with a tab between them: with more nobody knows where the second begins.
 std::vector<LabeledText> read_lines(const fs::path& file) {
   std::vector<LabeledText> texts;
   for_each_text_line(file, [&](std::string_view line, size_t number) {
     LabeledText text{.texts = {}, .label = {}, .where = fmt::format("{}:{}", file.string(), number)};
+    const auto tabs = std::ranges::count(line, '\t');
+    if (tabs > 1)
+      throw Error(text.where, fmt::format("{} tabs", tabs), "none, or one between the two texts of a pair");
     const size_t tab = line.find('\t');
     text.texts.emplace_back(line.substr(0, tab));
     if (tab != line.npos) text.texts.emplace_back(line.substr(tab + 1));
@@ -62,7 +65,8 @@ std::vector<LabeledText> read_all(const ClassifyOptions& options) {
 
 Json line_of(const Classified& one, const std::vector<std::string>& labels) {
   Json probabilities = Json::object();
-  for (size_t id = 0; id < labels.size(); ++id) probabilities[labels[id]] = one.probabilities[id];
+  for (size_t id = 0; id < labels.size(); ++id)
+    probabilities[labels[id]] = std::exp(one.log_probabilities[id]);
   return {{"label", labels[one.label]}, {"probabilities", probabilities}};
 }
 
@@ -73,7 +77,7 @@ Json scores_of(const std::vector<LabeledText>& texts, const std::vector<Classifi
   for (size_t i = 0; i < texts.size(); ++i) {
     const size_t right = label_id(texts[i], labels);
     answers.push_back({right, taken[i].label, taken[i].label});
-    loss -= std::log(taken[i].probabilities[right]) / static_cast<double>(texts.size());
+    loss -= taken[i].log_probabilities[right] / static_cast<double>(texts.size());
   }
   ThreadPool alone(1);
   Json scores = {{"loss", loss}};

@@ -261,6 +261,22 @@ std::string compare_description(const Json& comparison) {
   return text;
 }
 
+/// Cells by the type that they were trained in, where they differ: what one machine chose and another did
+/// not.
+std::string mixed_arithmetic(const Json& cells) {
+  std::map<std::string, int64_t> types;
+  for (const Json& cell : cells) {
+    const auto training = cell.find("training");
+    if (training == cell.end() || !training->contains("dtype")) continue;
+    ++types[(*training)["dtype"].get<std::string>()];
+  }
+  if (types.size() < 2) return {};
+  std::string list;
+  for (const auto& [type, count] : types)
+    list += fmt::format("{}{} in {}", list.empty() ? "" : ", ", counted(count, "cell"), type);
+  return fmt::format("Trained in different arithmetic: {} (\"options\": {{\"dtype\": …}} sets one).", list);
+}
+
 std::string compare_notes(const Json& comparison, const char* begin, const char* end) {
   std::string text;
   const auto say = [&](const std::string& line) { text += begin + line + end; };
@@ -270,6 +286,7 @@ std::string compare_notes(const Json& comparison, const char* begin, const char*
   for (const Json& failure : comparison["failed"])
     say(fmt::format("{} failed: {}", failure["cell"].get<std::string>(),
                     failure["error"].get<std::string>()));
+  if (const std::string mixed = mixed_arithmetic(comparison["cells"]); !mixed.empty()) say(mixed);
   for (const Json& left : comparison["about"].value("left_out", Json::array()))
     say(fmt::format("{} is left out: {}.", left[0].get<std::string>(), left[1].get<std::string>()));
   return text;

@@ -29,7 +29,7 @@ struct EmbedCommandOptions : SharedOptions {
   std::string pooling, out;
   std::optional<bool> normalize;
   std::optional<int64_t> longest;
-  bool truncate = false;
+  bool truncate = false, alone = false;
 };
 
 /// Texts to embed, some hundred at a time.
@@ -137,10 +137,12 @@ EmbedOptions options_of(const EmbedCommandOptions& options, const Model& model) 
                             model.tokenizer_folder().string()),
                 "mean, first or last");
   }
-  return {.pooling = said.pooling ? *said.pooling : parse_pooling(options.pooling),
-          .normalize = options.normalize.value_or(said.normalized),
-          .truncate = options.truncate,
-          .longest = options.longest.value_or(said.longest.value_or(INT64_MAX))};
+  EmbedOptions how = {.pooling = said.pooling ? *said.pooling : parse_pooling(options.pooling),
+                      .normalize = options.normalize.value_or(said.normalized),
+                      .truncate = options.truncate,
+                      .longest = options.longest.value_or(said.longest.value_or(INT64_MAX))};
+  if (options.alone) how.tokens_at_once = 1;
+  return how;
 }
 
 ExitStatus embed(const EmbedCommandOptions& options) {
@@ -200,6 +202,10 @@ void describe_embed(CLI::App& app, Work& work) {
       ->transform(count(1))
       ->type_name("TOKENS");
   app.add_flag("--truncate", options->truncate, "Leave out what is past that; else such a text is an error");
+  app.add_flag(
+      "--alone", options->alone,
+      "Read each text by itself, which takes longer: its vector is the same to the bit whatever other "
+      "texts there are");
   output_file(app.add_option("--output,-o", options->out,
                              "Write to this file: .npy is an array [texts, size] of float32, another name "
                              "JSON lines (default: JSON lines on standard output)"))

@@ -119,12 +119,11 @@ std::vector<Row> rows_of(const Json& result) {
 std::string reading_line(const Json& result) {
   const Json& reading = result["reading"];
   const auto read = reading["tokens"].get<int64_t>(), alone = reading["tokens_alone"].get<int64_t>();
-  return fmt::format(
-      "{} requests, {} tokens read of {} in them ({:.1f} times "
-      "fewer), {:.1f} s",
-      reading["requests"].get<int64_t>(), read, alone,
-      static_cast<double>(alone) / static_cast<double>(std::max<int64_t>(read, 1)),
-      reading["seconds"].get<double>());
+  const double fewer = static_cast<double>(alone) / static_cast<double>(std::max<int64_t>(read, 1));
+  return fmt::format("{} requests, {} tokens read{}{}, {:.1f} s", reading["requests"].get<int64_t>(), read,
+                     read == alone ? "" : fmt::format(" of {} in them", alone),
+                     fewer < 1.05 ? "" : fmt::format(" ({:.1f} times fewer)", fewer),
+                     reading["seconds"].get<double>());
 }
 
 std::string escaped(std::string_view text) {

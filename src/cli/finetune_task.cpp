@@ -192,12 +192,14 @@ nlohmann::ordered_json scores_json(const std::vector<std::pair<std::string, doub
 }
 
 nlohmann::ordered_json task_result(const FinetuneOptions& options, const TaskTexts& texts,
-                                   const Encoded& encoded, const train::ClassifierResult& result) {
+                                   const Encoded& encoded, const train::Module& module,
+                                   const train::ClassifierResult& result) {
   nlohmann::ordered_json epochs = nlohmann::ordered_json::array();
   for (const auto& scores : result.epochs) epochs.push_back(scores_json(scores));
   return {
       {"out", options.training.out.string()},
       {"task", texts.task == nullptr ? nlohmann::ordered_json() : nlohmann::ordered_json(texts.task->name)},
+      {"dtype", train::compute_name(module.options().compute)},
       {"labels", texts.labels},
       {"texts", encoded.train.size()},
       {"held_out", encoded.valid.size()},
@@ -286,8 +288,9 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
   note(encoded.said);
   if (opened->config().is_classifier() && !goes_on)
     note("the model's labels are others: it gets a fresh head");
-  note(fmt::format("training on {} for {}: {} of {}", counted(encoded.train.size(), "text"),
-                   counted(recipe.epochs, "epoch"), counted(recipe.schedule.steps, "step"), recipe.batch));
+  note(fmt::format("training on {} for {} in {}: {} of {}", counted(encoded.train.size(), "text"),
+                   counted(recipe.epochs, "epoch"), arithmetic_of(training, module),
+                   counted(recipe.schedule.steps, "step"), recipe.batch));
   train::warn_of_slow_products(module.options());
   const train::ClassifierScores scores{encoded.valid.size() > 0 ? &encoded.valid : nullptr, texts.metrics};
   const train::ClassifierResult result =
@@ -310,7 +313,7 @@ ExitStatus finetune_task(const FinetuneOptions& options) {
                 {}, error.status());
   }
   train::remove_checkpoints(training.out);
-  json.write(task_result(options, texts, encoded, result));
+  json.write(task_result(options, texts, encoded, module, result));
   print(task_report(encoded, result));
   print(fmt::format("wrote {}\n", training.out.string()));
   return ExitStatus::kDone;

@@ -1,6 +1,12 @@
 // A Hugging Face folder from a GGUF file.
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
 #include "base/log.h"
 #include "base/progress.h"
 #include "cli/commands.h"
@@ -12,12 +18,29 @@
 namespace linnet::cli {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct ImportOptions : SharedOptions {
   std::string file, out;
   int64_t shard_bytes = kShardBytes;
 };
 
+/// Refuses a folder, by what it is instead of a file.
+void refuse_folder(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_directory(path, error)) return;
+  if (fs::exists(path / "config.json", error))
+    throw Error(path.string(), "is a model folder already", "no import: every command takes it as MODEL");
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(path, error))
+    if (entry.path().extension() == ".gguf") files.push_back(entry.path().string());
+  std::sort(files.begin(), files.end());
+  throw Error(path.string(), "is a folder",
+              files.empty() ? "a GGUF file" : "a GGUF file, such as " + printable(files.front(), 300));
+}
+
 void import(const ImportOptions& options) {
+  refuse_folder(options.file);
   check_new_folder(options.out);
   const JsonResult json(options);
   const GgufFile file = GgufFile::open(options.file);

@@ -97,17 +97,23 @@ void add_speculation(CLI::App& app, SpeculationOptions& options) {
 void check_speculation(const SpeculationOptions& options) {
   if (options.accept == "typical" && options.verify)
     throw Error("--verify", "given with --accept typical, which writes another text", "one of the two");
-  const auto needs = [&](const char* drafter, std::initializer_list<const char*> names) {
-    if (options.asks(drafter)) return;
-    refuse_given(*options.app, names, fmt::format("given without --speculative {}", drafter),
-                 fmt::format("--speculative {} too", drafter));
+  const bool chosen = options.app->count("--speculative") > 0;
+  /// `drafter` is who could use them; null: whoever guesses.
+  const auto refuse = [&](const char* drafter, std::initializer_list<const char*> names) {
+    const std::string one = drafter == nullptr ? "" : fmt::format(" {}", drafter);
+    const std::string expected = drafter == nullptr ? "lookup, heads, draft or auto" : drafter;
+    if (chosen) {
+      refuse_given(*options.app, names, fmt::format("given with --speculative {}", options.drafter),
+                   fmt::format("--speculative {}", expected));
+    } else {
+      refuse_given(*options.app, names, fmt::format("given without --speculative{}", one),
+                   fmt::format("--speculative {} too", expected));
+    }
   };
-  if (!options.speculates())
-    refuse_given(*options.app, {"--tree", "--accept", "--every-guess", "--report", "--verify"},
-                 "given without --speculative", "--speculative lookup too");
-  needs("lookup", {"--lookup-file"});
-  needs("heads", {"--heads"});
-  needs("draft", {"--draft-model"});
+  if (!options.speculates()) refuse(nullptr, {"--tree", "--accept", "--every-guess", "--report", "--verify"});
+  if (!options.asks("lookup")) refuse("lookup", {"--lookup-file"});
+  if (!options.asks("heads")) refuse("heads", {"--heads"});
+  if (!options.asks("draft")) refuse("draft", {"--draft-model"});
   if (options.drafter == "draft" && options.draft_model.empty())
     throw Error("--draft-model", "not given", "the folder of a smaller model");
 }

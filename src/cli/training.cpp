@@ -173,7 +173,7 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
 }
 
 /// What will be trained: --tokens is split over the phases and rounded down to whole steps, at least one.
-std::string plan_of(const std::vector<train::Phase>& phases, int64_t asked) {
+std::string plan_of(const std::vector<train::Phase>& phases, int64_t asked, const std::string& arithmetic) {
   int64_t tokens = 0;
   std::string list;
   for (const train::Phase& phase : phases) {
@@ -181,15 +181,15 @@ std::string plan_of(const std::vector<train::Phase>& phases, int64_t asked) {
     list += fmt::format("{}{}, {} of {} × {} tokens", list.empty() ? "" : "; ", phase.name,
                         counted(phase.schedule.steps, "step"), phase.batch, phase.rows.context);
   }
-  return fmt::format("training on {}{}: {}", counted(tokens, "token"),
-                     tokens == asked ? "" : fmt::format(" of the {} asked for", asked), list);
+  return fmt::format("training on {}{} in {}: {}", counted(tokens, "token"),
+                     tokens == asked ? "" : fmt::format(" of the {} asked for", asked), arithmetic, list);
 }
 
 /// Of pairs: --epochs times through them is rounded down to whole steps too.
-std::string plan_of_pairs(const train::Phase& phase, int64_t pairs) {
+std::string plan_of_pairs(const train::Phase& phase, int64_t pairs, const std::string& arithmetic) {
   const int64_t read = phase.schedule.steps * phase.batch;
-  return fmt::format("training on {}, each {:.3g} times: {} of {}", counted(pairs, "pair"),
-                     static_cast<double>(read) / static_cast<double>(pairs),
+  return fmt::format("training on {}, each {:.3g} times, in {}: {} of {}", counted(pairs, "pair"),
+                     static_cast<double>(read) / static_cast<double>(pairs), arithmetic,
                      counted(phase.schedule.steps, "step"), phase.batch);
 }
 
@@ -214,13 +214,14 @@ train::RunOptions run_options(const TrainingOptions& options, const TrainingRun&
 }
 
 /// `in_nats`: what held-out text was scored in.
-nlohmann::ordered_json result_json(const TrainingOptions& options, const train::RunResult& result,
-                                   bool in_nats) {
+nlohmann::ordered_json result_json(const TrainingOptions& options, const train::Module& module,
+                                   const train::RunResult& result, bool in_nats) {
   const auto number = [](const std::optional<double>& value) {
     return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
   };
   const std::string validation = in_nats ? "validation_nats_per_token" : "validation_bits_per_byte";
   return {{"out", options.out.string()},
+          {"dtype", train::compute_name(module.options().compute)},
           {"steps", result.steps},
           {"tokens", result.tokens},
           {"trained_parameters", result.trained_parameters},
@@ -395,8 +396,9 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
     stop_if_interrupted();
     if (options.packing == "documents" && !run.learner)
       train::check_learning(module, run.phases, run.attention_option, prepared.text.longest_document());
-    note(run.pairs != nullptr ? plan_of_pairs(run.phases.front(), run.pairs->size())
-                              : plan_of(run.phases, options.numbers.tokens));
+    const std::string arithmetic = arithmetic_of(options, module);
+    note(run.pairs != nullptr ? plan_of_pairs(run.phases.front(), run.pairs->size(), arithmetic)
+                              : plan_of(run.phases, options.numbers.tokens, arithmetic));
     train::warn_of_slow_products(module.options());
     train::RunOptions how = run_options(options, run, prepared.text, module);
     how.learner = prepared.learner;
@@ -419,7 +421,7 @@ ExitStatus run_training(const TrainingOptions& options, train::Module& module, c
   const KeepWorking keep;
   const std::vector<std::string> lines = write_model(run, result);
   train::remove_checkpoints(options.out);
-  json.write(result_json(options, result, in_nats));
+  json.write(result_json(options, module, result, in_nats));
   if (options.numbers.tokens > 0) print(text_of(result, in_nats));
   for (const std::string& line : lines) print(line + "\n");
   return ExitStatus::kDone;

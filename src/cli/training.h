@@ -81,7 +81,17 @@ int64_t count_parameters(const train::Module& module);
 /// "peak 812 MB", and what the device held where there is one.
 std::string memory_of(const train::RunResult& result);
 
-/// The module's place and type from --device, --dtype (auto: bfloat16) and --activation-checkpointing.
+/// What --dtype auto is in training, as help has it.
+constexpr const char* kTrainingDtype =
+    "Arithmetic: auto, float32, bfloat16 or float64. auto: bfloat16 on a GPU and on a processor that "
+    "multiplies it (AVX512_BF16, AMX), else float32; with --resume the type that the run began with. Weights "
+    "that are trained, and AdamW's moments, are float32";
+
+/// The type in which `module` is trained, as --dtype spells it, and why auto chose one where that may
+/// surprise.
+std::string arithmetic_of(const TrainingOptions& options, const train::Module& module);
+
+/// The module's place and type from --device, --dtype and --activation-checkpointing.
 train::Module::Options module_options(const TrainingOptions& options);
 /// The same; where nothing was said of checkpointing, by what the phases would keep on a CPU, with a note.
 train::Module::Options module_options(const TrainingOptions& options, const ModelConfig& config,

@@ -43,6 +43,19 @@ void add_numbers(CLI::App& app, TrainingOptions& options) {
   add_number(app, "--clip", numbers.clip, "Largest L2 norm of the gradients; 0 is no limit", 0, 1e9);
 }
 
+/// A run that goes on, on another machine perhaps, keeps the type that it began with: under auto what the
+/// checkpoint says, and of another --dtype the checkpoint says that it is another run's.
+at::ScalarType compute_of(const TrainingOptions& options, const at::Device& device) {
+  if (options.shared.dtype != "auto") return train::parse_compute(options.shared.dtype);
+  if (options.resume) {
+    const nlohmann::json run = train::identity_of_run(options.out);
+    const std::string began = run.value("dtype", std::string());
+    for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble})
+      if (began == at::toString(type)) return type;
+  }
+  return train::fastest_compute(device);
+}
+
 }  // namespace
 
 void add_training(CLI::App& app, TrainingOptions& options) {
@@ -85,9 +98,7 @@ void add_training(CLI::App& app, TrainingOptions& options) {
                  "row), per 1024 tokens: they teach far recall")
       ->check(from_to(0, 8));
   add_device(app, options.shared);
-  app.add_option("--dtype", options.shared.dtype,
-                 "Arithmetic: auto (bfloat16), float32, bfloat16 or float64; weights that are trained, and "
-                 "AdamW's moments, are float32");
+  app.add_option("--dtype", options.shared.dtype, kTrainingDtype);
   add_threads(app, options.shared);
   add_seed(app, options.shared);
   add_json(app, options.shared);
@@ -113,10 +124,18 @@ void add_trainable(CLI::App& app, std::string& train, train::Trainable& trainabl
       ->type_name("NAME");
 }
 
+std::string arithmetic_of(const TrainingOptions& options, const train::Module& module) {
+  const at::ScalarType type = module.options().compute;
+  const std::string name(train::compute_name(type));
+  if (options.shared.dtype != "auto") return name;
+  if (type != train::fastest_compute(module.options().device)) return name + " (as the run began)";
+  return type == at::kBFloat16 ? name : name + " (this processor does not multiply bfloat16)";
+}
+
 train::Module::Options module_options(const TrainingOptions& options) {
-  const std::string& dtype = options.shared.dtype;
-  return {.device = train::parse_device(options.shared.device),
-          .compute = train::parse_compute(dtype == "auto" ? "bfloat16" : dtype),
+  const at::Device device = train::parse_device(options.shared.device);
+  return {.device = device,
+          .compute = compute_of(options, device),
           .checkpointing = options.activation_checkpointing.value_or(false)};
 }
 

@@ -72,10 +72,10 @@ std::vector<Classified> TextClassifier::classify(std::span<const LabeledText> te
     size_t first = 0;
     for (const Tokenizer::Framed& text : read) {
       const size_t row = head_.row() == ReadRow::kFirst ? first : first + text.tokens.size() - 1;
-      Classified one{0, head_.probabilities(std::span(rows).subspan(row * size, size)),
+      Classified one{0, head_.log_probabilities(std::span(rows).subspan(row * size, size)),
                      std::ssize(text.tokens)};
-      one.label =
-          static_cast<size_t>(std::ranges::max_element(one.probabilities) - one.probabilities.begin());
+      one.label = static_cast<size_t>(std::ranges::max_element(one.log_probabilities) -
+                                      one.log_probabilities.begin());
       all.push_back(std::move(one));
       first += text.tokens.size();
     }

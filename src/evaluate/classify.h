@@ -24,9 +24,9 @@ TextEncoder text_encoder(const Model& model, const Tokenizer& tokenizer, int64_t
 
 /// What a text is taken for.
 struct Classified {
-  size_t label = 0;                   // the likeliest
-  std::vector<double> probabilities;  // of each label
-  int64_t tokens = 0;                 // that were read
+  size_t label = 0;                       // the likeliest
+  std::vector<double> log_probabilities;  // natural, of each label
+  int64_t tokens = 0;                     // that were read
 };
 
 class TextClassifier {

@@ -45,12 +45,12 @@ std::vector<double> Classifier::logits(std::span<const float> row) const {
   return out_.of(x);
 }
 
-std::vector<double> Classifier::probabilities(std::span<const float> row) const {
+std::vector<double> Classifier::log_probabilities(std::span<const float> row) const {
   std::vector<double> numbers = logits(row);
   const double largest = *std::ranges::max_element(numbers);
   double sum = 0;
-  for (double& number : numbers) sum += number = std::exp(number - largest);
-  for (double& number : numbers) number /= sum;
+  for (const double number : numbers) sum += std::exp(number - largest);
+  for (double& number : numbers) number -= largest + std::log(sum);
   if (!std::isfinite(sum))
     throw Error("logits", "the model's output is not a finite number",
                 "finite logits (check the weights with `linnet inspect`)", ExitStatus::kFailed);

@@ -17,8 +17,9 @@ class Classifier {
 
   const std::vector<std::string>& labels() const { return labels_; }
   ReadRow row() const { return row_; }
-  /// Probabilities of the labels, of a row [hidden].
-  std::vector<double> probabilities(std::span<const float> row) const;
+  /// Natural logarithms of the labels' probabilities, of a row [hidden]: a probability may be less than a
+  /// number can be, and its logarithm is none the less known.
+  std::vector<double> log_probabilities(std::span<const float> row) const;
   std::vector<double> logits(std::span<const float> row) const;
 
  private:

@@ -37,6 +37,36 @@ fs::path beside(const fs::path& folder, const std::string& name) {
   return named_folder(folder).parent_path() / name;
 }
 
+/// The value of `key` in what begins a README.md between two lines of `---`, as model cards do; empty where
+/// it is not there.
+std::string_view card_value(std::string_view card, std::string_view key) {
+  constexpr std::string_view kFence = "---\n";
+  if (!card.starts_with(kFence)) return {};
+  card.remove_prefix(kFence.size());
+  while (!card.empty() && !card.starts_with(kFence)) {
+    std::string_view line = card.substr(0, card.find('\n'));
+    card.remove_prefix(std::min(line.size() + 1, card.size()));
+    if (!line.starts_with(key) || !line.substr(key.size()).starts_with(": ")) continue;
+    line.remove_prefix(key.size() + 2);
+    return line;
+  }
+  return {};
+}
+
+/// What is expected where the base of a sidecar or LoRA in `folder` is missing: its README.md may say where
+/// from.
+std::string wanted_base(const fs::path& folder) {
+  constexpr const char* kElse = "or --base to say where it is";
+  try {
+    const MappedFile card(folder / "README.md");
+    const std::string_view from = card_value(card.text(), "base_from");
+    if (!from.empty())
+      return fmt::format("it, from {} as its README.md says, {}", printable(from, 120), kElse);
+  } catch (const Error&) {  // without one nobody says
+  }
+  return fmt::format("it, {}", kElse);
+}
+
 fs::path base_of_sidecar(const fs::path& folder, const Fields& fields, const Model::OpenOptions& options) {
   const std::string name = fields.string("base");
   if (!is_plain_name(name)) fields.refuse("base", "the plain name of a folder beside the sidecar");
@@ -44,7 +74,7 @@ fs::path base_of_sidecar(const fs::path& folder, const Fields& fields, const Mod
   fs::path base = beside(folder, name);
   std::error_code error;
   if (!fs::is_directory(base, error)) {
-    throw Error(base.string(), "the sidecar's base is not there", "it, or --base to say where it is");
+    throw Error(base.string(), "the sidecar's base is not there", wanted_base(folder));
   }
   return base;
 }
@@ -205,7 +235,7 @@ void Model::open_lora(const OpenOptions& options) {
   if (!fs::is_directory(base, error)) {
     throw Error(file.string(),
                 fmt::format("the base \"{}\" is no folder here", printable(base.string(), 200)),
-                "--base to say where it is");
+                wanted_base(folder_));
   }
   open_plain(base);
   is_sidecar_ = true;

@@ -125,6 +125,8 @@ std::filesystem::path Checkpoints::to_resume() const {
   return *saved;
 }
 
+nlohmann::json Checkpoints::read_identity(const fs::path& folder) { return read_manifest(folder).at("run"); }
+
 RunProgress Checkpoints::read_progress(const fs::path& folder) const {
   const nlohmann::json manifest = read_manifest(folder);
   check_identity(folder, manifest.at("run"), identity_);

@@ -37,6 +37,8 @@ class Checkpoints {
   /// The one that --resume goes on from. Throws Error where there is none.
   std::filesystem::path to_resume() const;
 
+  /// Of the run that saved `folder`. Throws Error where it is damaged.
+  static nlohmann::json read_identity(const std::filesystem::path& folder);
   /// What `folder` was saved at. Throws Error where it is damaged or of another run (naming what differs).
   RunProgress read_progress(const std::filesystem::path& folder) const;
   /// Fills the optimizer's parameters and moments. Throws Error, with nothing changed, where the tensors are

@@ -324,7 +324,7 @@ ClassifierRecipe classifier_recipe(const Hyperparameters& numbers, int64_t epoch
   ClassifierRecipe recipe;
   recipe.epochs = epochs;
   recipe.batch = numbers.batch.value_or(recipe.batch);
-  recipe.micro_batch = std::min(recipe.batch, numbers.micro_batch.value_or(recipe.batch));
+  recipe.micro_batch = rows_at_once(numbers, recipe.batch, recipe.batch);
   recipe.adamw = {.beta1 = numbers.beta1.value_or(recipe.adamw.beta1),
                   .beta2 = numbers.beta2.value_or(recipe.adamw.beta2),
                   .epsilon = numbers.epsilon.value_or(recipe.adamw.epsilon),

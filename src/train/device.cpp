@@ -10,6 +10,7 @@
 #include "base/nearest.h"
 #include "base/processors.h"
 #include "base/timing.h"
+#include "kernels/cpu/large_product.h"
 #include "train/module.h"
 
 // Of OpenBLAS, which runs libtorch's float32 products in threads of its own: as many as there are processors,
@@ -17,6 +18,12 @@
 extern "C" void openblas_set_num_threads(int threads) __attribute__((weak));
 
 namespace linnet::train {
+namespace {
+
+constexpr std::array<std::pair<std::string_view, at::ScalarType>, 3> kComputeTypes{
+    {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float64", at::kDouble}}};
+
+}  // namespace
 
 at::Device parse_device(const std::string& name) {
   if (name == "cpu") return at::kCPU;
@@ -40,12 +47,25 @@ at::Device parse_device(const std::string& name) {
 }
 
 at::ScalarType parse_compute(const std::string& name) {
-  constexpr std::array<std::pair<std::string_view, at::ScalarType>, 3> kTypes{
-      {{"float32", at::kFloat}, {"bfloat16", at::kBFloat16}, {"float64", at::kDouble}}};
-  for (const auto& [known, type] : kTypes) {
+  for (const auto& [known, type] : kComputeTypes) {
     if (name == known) return type;
   }
   throw Error("--dtype", fmt::format("\"{}\"", printable(name)), "float32, bfloat16 or float64");
+}
+
+std::string_view compute_name(at::ScalarType compute) {
+  for (const auto& [name, type] : kComputeTypes) {
+    if (type == compute) return name;
+  }
+  return at::toString(compute);
+}
+
+at::ScalarType fastest_compute(const at::Device& device, bool processor_multiplies_bfloat16) {
+  return device.is_cpu() && !processor_multiplies_bfloat16 ? at::kFloat : at::kBFloat16;
+}
+
+at::ScalarType fastest_compute(const at::Device& device) {
+  return fastest_compute(device, kernels::fast_bfloat16());
 }
 
 Train parse_train(std::string_view name) {

@@ -156,6 +156,13 @@ class Module {
 at::Device parse_device(const std::string& name);
 /// "float32", "bfloat16", "float64"; throws Error on another.
 at::ScalarType parse_compute(const std::string& name);
+/// The same the other way round.
+std::string_view compute_name(at::ScalarType compute);
+/// bf16 on a GPU and on a processor that multiplies it, else float32: without such instructions every product
+/// of bf16 is one of float32 with its numbers turned there and back, at a ninth of float32's speed
+/// (docs/training.md).
+at::ScalarType fastest_compute(const at::Device& device, bool processor_multiplies_bfloat16);
+at::ScalarType fastest_compute(const at::Device& device);  // on this processor
 /// Threads of all CPU operations (libtorch's default is 1 on some machines); < 1: one a processor. Returns
 /// how many.
 int set_threads(int threads);

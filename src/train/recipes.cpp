@@ -24,7 +24,7 @@ Phase phase_of(std::string name, const Hyperparameters& numbers, const Place& pl
                                                                     : shape.context);
   phase.batch = numbers.batch.value_or(shape.batch);
   const int64_t at_once = (place.cuda ? kCudaTokensAtOnce : kCpuTokensAtOnce) / phase.rows.context;
-  phase.micro_batch = std::clamp<int64_t>(numbers.micro_batch.value_or(at_once), 1, phase.batch);
+  phase.micro_batch = rows_at_once(numbers, phase.batch, at_once);
   phase.adamw = {.beta1 = numbers.beta1.value_or(0.9),
                  .beta2 = numbers.beta2.value_or(0.95),
                  .epsilon = numbers.epsilon.value_or(1e-8),
@@ -57,6 +57,14 @@ Phase on_long_rows(Phase phase, const Hyperparameters& numbers, int64_t longest)
 Shape linearize_shape(const Place& place) { return place.cuda ? Shape{48, 1024} : Shape{4, 512}; }
 
 }  // namespace
+
+int64_t rows_at_once(const Hyperparameters& numbers, int64_t batch, int64_t otherwise) {
+  if (numbers.micro_batch && *numbers.micro_batch > batch)
+    throw Error("--micro-batch",
+                fmt::format("{} rows at once of the {} of a step", *numbers.micro_batch, batch),
+                fmt::format("at most {}, or a larger --batch", batch));
+  return numbers.micro_batch.value_or(std::clamp<int64_t>(otherwise, 1, batch));
+}
 
 std::vector<Phase> pretrain_recipe(const Hyperparameters& numbers, const Place& place) {
   Phase phase = phase_of("pretrain", numbers, place, {.batch = 96, .context = 1024}, 0.1);

@@ -34,6 +34,10 @@ struct Place {
   int64_t positions = 0;  // the model's longest context; 0: unlimited
 };
 
+/// --micro-batch, else `otherwise` as far as a step has so many. Throws Error where the first is more rows
+/// than a step's `batch`.
+int64_t rows_at_once(const Hyperparameters& numbers, int64_t batch, int64_t otherwise);
+
 /// One phase of next-token loss on all parameters: AdamW (0.9, 0.95), weight decay 0.1, lr 1.5e-3 cosine to
 /// 10%, 200 steps of warm-up, clip 1, 96 rows of 1024 tokens. Where asked for, the last `long_share` of the
 /// tokens come in as many tokens per step but long rows, of long documents, under the same decay.

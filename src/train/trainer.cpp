@@ -445,6 +445,12 @@ void warn_of_slow_products(const Module::Options& options) {
         rate / 1e9));
 }
 
+nlohmann::json identity_of_run(const std::filesystem::path& out) {
+  const Checkpoints checkpoints(out / "checkpoints", {});
+  const auto newest = checkpoints.newest();
+  return newest ? Checkpoints::read_identity(*newest) : nlohmann::json::object();
+}
+
 void remove_checkpoints(const std::filesystem::path& out) {
   Checkpoints(out / "checkpoints", {}).remove_all();
 }

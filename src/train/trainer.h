@@ -110,6 +110,10 @@ RunResult run_phases(Module& module, const TokenizedText& text, const HeldOut* v
 /// only.
 void warn_of_slow_products(const Module::Options& options);
 
+/// RunOptions::identity of the run whose checkpoints stand in `out`; empty where none do. Throws Error where
+/// the newest is damaged.
+nlohmann::json identity_of_run(const std::filesystem::path& out);
+
 /// Removes a finished run's checkpoints.
 void remove_checkpoints(const std::filesystem::path& out);
 

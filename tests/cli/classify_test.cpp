@@ -2,10 +2,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <sstream>
 
 #include "base/file.h"
 #include "base/json.h"
+#include "format/safetensors.h"
 #include "tests/cli/training_program.h"
 
 namespace linnet {
@@ -170,6 +172,38 @@ TEST_F(ClassifierProgram, IsCheckedMeasuredQuantizedAndMerged) {
                  run_linnet({"bench", path("whole"), "--contexts", "8"}));
 }
 
+TEST_F(ClassifierProgram, ScoresAnswersThatAreAllButCertainlyWrong) {
+  ASSERT_EQ(run_train(sst2({"--epochs", "1", "-o", path("out")})).status, 0);
+  const fs::path weights = path("out/model.safetensors");
+  {
+    const SafetensorsFile file = SafetensorsFile::open(weights);
+    std::vector<float> score;
+    std::vector<NamedTensor> tensors;
+    for (const auto& [name, tensor] : file.tensors()) tensors.push_back({name, tensor});
+    for (NamedTensor& one : tensors) {
+      if (one.name != "score.weight") continue;
+      ASSERT_EQ(one.tensor.type, DType::kF32);
+      score.resize(one.tensor.bytes.size() / sizeof(float));
+      std::memcpy(score.data(), one.tensor.bytes.data(), one.tensor.bytes.size());
+      for (float& number : score) number *= 1e6F;
+      one.tensor.bytes = std::as_bytes(std::span(score));
+    }
+    ASSERT_FALSE(score.empty());
+    write_safetensors(weights, tensors);
+  }
+  // One of the two is wrong, by more than the smallest number above 0 says.
+  write_file(path("sst2-both.jsonl"), R"({"sentence": "good 1", "label": 0}
+{"sentence": "good 1", "label": 1}
+)");
+  const Outcome scored =
+      run_linnet({"classify", path("out"), "--task", path("sst2-both.jsonl"), "--json", path("scores.json")});
+  ASSERT_EQ(scored.status, 0) << scored.err;
+  EXPECT_THAT(scored.out, testing::Not(HasSubstr("inf")));
+  const nlohmann::json loss = read_json(path("scores.json"))["scores"]["loss"];
+  ASSERT_TRUE(loss.is_number()) << loss;
+  EXPECT_GT(loss, 400);
+}
+
 TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
   ASSERT_EQ(run_train(sst2({"--epochs", "1", "-o", path("done")})).status, 0);
   const Outcome paired =
@@ -179,6 +213,7 @@ TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
   EXPECT_EQ(read_json(path("paired/config.json"))["texts_per_example"], 2);
   write_file(path("blank.txt"), "good\n\nbad\n");
   write_file(path("pair.txt"), "good\ngood\tbad\n");
+  write_file(path("tabs.txt"), "good\tbad\ngood\tbad\tworse\n");
   write_file(path("bytes.txt"), "go\xFFod\n");
   write_file(path("sst2-true.jsonl"), R"({"sentence": "good", "label": true})");
   write_file(path("sst2-odd.jsonl"), R"({"sentence": "a", "label": 7})");
@@ -196,6 +231,8 @@ TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
       {finetune({"--task", task, "--set", "group=4", "-o", out}), "given without --method or --attention"},
       {finetune({"--task", task, "--train", "new", "-o", out}), "nothing to train"},
       {finetune({"--task", task, "--lr", "0", "-o", out}), "expected"},
+      {finetune({"--task", task, "--micro-batch", "5", "-o", out}),
+       "--micro-batch: 5 rows at once of the 4 of a step, expected at most 4, or a larger --batch"},
       {finetune({"--tokens", "5", "--data", text(), "--epochs", "2", "-o", out}),
        "--epochs: given without --task"},
       {finetune({"--data", text(), "-o", out}), "--tokens: is missing"},
@@ -222,6 +259,8 @@ TEST_F(ClassifierProgram, RefusesWhatItCannotLearnFromOrAnswer) {
        "pair.txt:2: a pair, and the classifier was trained on single texts, expected one text"},
       {{"classify", path("paired"), path("blank.txt")},
        "blank.txt:1: a single text, and the classifier was trained on pairs, expected two"},
+      {{"classify", path("paired"), path("tabs.txt")},
+       "tabs.txt:2: 2 tabs, expected none, or one between the two texts of a pair"},
       {{"classify", path("done"), path("bytes.txt")}, "bytes.txt:1: bytes that are no UTF-8"},
       {{"classify", path("done"), "--task", path("sst2-true.jsonl")}, "the field `label` is boolean"},
       {{"evaluate", path("nowhere"), "--tasks", "piqa"}, "nowhere"},

@@ -167,6 +167,20 @@ TEST_F(CompareProgram, JoinsSharesAndSeedsInOneTable) {
   EXPECT_EQ(read_json(path("out/compare.json"))["rows"][2]["seeds"], (nlohmann::json{0, 1}));
 }
 
+TEST_F(CompareProgram, SaysWhereCellsWereTrainedInDifferentArithmetic) {
+  grid();
+  const Outcome alike = compare();
+  ASSERT_EQ(alike.status, 0) << alike.err;
+  EXPECT_THAT(alike.out, Not(HasSubstr("different arithmetic")));
+  // As a machine leaves it whose --dtype auto is another.
+  nlohmann::json other = cell(kCells[1]);
+  EXPECT_EQ(other["training"]["dtype"], "float32");
+  other["training"]["dtype"] = "bfloat16";
+  write_file(fs::path(path("out")) / "cells" / (kCells[1] + ".json"), other.dump());
+  EXPECT_THAT(compare({"--table"}).out,
+              HasSubstr("- Trained in different arithmetic: 1 cell in bfloat16, 1 cell in float32"));
+}
+
 TEST_F(CompareProgram, LeavesACellToTheProcessThatIsAtIt) {
   grid({{"methods", {"relu"}}});
   fs::create_directories(path("out/work"));

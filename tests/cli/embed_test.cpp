@@ -57,6 +57,23 @@ class Embed : public Program {
   }
 };
 
+TEST_F(Embed, AloneATextsVectorIsTheSameBesideAnyOthers) {
+  std::string longer;
+  for (int i = 0; i < 20; ++i) longer += "abc ";
+  for (const std::string dtype : {"float32", "bfloat16"}) {
+    const auto embed = [&](const std::vector<std::string>& texts) {
+      std::vector<std::string> arguments = {"embed", "{i}/encoder", "--dtype", dtype, "--alone"};
+      arguments.insert(arguments.end(), texts.begin(), texts.end());
+      const Outcome outcome = run(arguments);
+      EXPECT_EQ(outcome.status, 0) << outcome.err;
+      return lines_of(outcome.out);
+    };
+    const auto one = embed({"ab ba"}), among = embed({longer, "ab ba", longer});
+    ASSERT_EQ(among.size(), 3u);
+    EXPECT_EQ(among[1]["embedding"], one[0]["embedding"]) << dtype;
+  }
+}
+
 TEST_F(Embed, GivesEachTextAVectorAsLinesAndAsAnArrayTheSame) {
   const Outcome said = run({"embed", "{i}/encoder", "ab ba", "c"});
   ASSERT_EQ(said.status, 0) << said.err;

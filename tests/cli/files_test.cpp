@@ -152,8 +152,10 @@ TEST_F(Program, MergesASidecarWithItsDraftHeads) {
       run({"generate", "{i}/headed", "-p", "a story", "-n", "40", "--ignore-eos", "--report"});
   EXPECT_EQ(unsaid.status, 0) << unsaid.err;
   EXPECT_THAT(unsaid.err, HasSubstr("auto: "));
-  EXPECT_THAT(run({"generate", "{i}/headed", "-p", "a", "--speculative", "none", "--report"}).err,
-              HasSubstr("--report: given without --speculative"));
+  EXPECT_THAT(
+      run({"generate", "{i}/headed", "-p", "a", "--speculative", "none", "--report"}).err,
+      HasSubstr("--report: given with --speculative none, expected --speculative lookup, heads, draft or "
+                "auto"));
   ASSERT_EQ(run({"tune-tree", "{i}/sidecar", "--speculative", "heads", "--tokens", "16"}).status, 0);
   EXPECT_EQ(run({"generate", "{i}/sidecar", "-p", "a", "-n", "5", "--speculative", "heads", "--tree",
                  "{i}/sidecar/heads/tree.json"})
@@ -366,11 +368,16 @@ TEST_F(Program, ImportsAGgufFileThatThenGenerates) {
   EXPECT_EQ(answer.status, 0) << answer.err;
 
   write_file(input("short.gguf"), std::string_view(bytes).substr(0, bytes.size() - 1));
+  for (const char* folder : {"ggufs", "none"}) fs::create_directory(input(folder));
+  for (const char* file : {"ggufs/b.gguf", "ggufs/a.gguf"}) write_file(input(file), bytes);
   const BadRow rows[] = {
       {{"import", "{i}/short.gguf", "-o", "{i}/new"}, "from offset"},
       {{"import", "{i}/tiny.gguf", "-o", "{i}/imported"}, "already exists"},
       {{"import", "{m}/config.json", "-o", "{i}/new"}, "not a GGUF file"},
-      {{"import", "{m}", "-o", "{i}/new"}, "not a regular file"},
+      {{"import", "{m}", "-o", "{i}/new"}, "is a model folder already, expected no import: every command"},
+      {{"import", "{i}/ggufs", "-o", "{i}/new"}, "ggufs: is a folder, expected a GGUF file, such as "},
+      {{"import", "{i}/ggufs", "-o", "{i}/new"}, "/ggufs/a.gguf"},
+      {{"import", "{i}/none", "-o", "{i}/new"}, "none: is a folder, expected a GGUF file\n"},
       {{"import", "{i}/absent.gguf", "-o", "{i}/new"}, "cannot open"},
       {{"import", "{i}/tiny.gguf"}, "--out"},
   };

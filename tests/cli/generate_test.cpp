@@ -96,7 +96,8 @@ TEST_F(Program, SpeculationWritesThePlainTextAndSaysWhatItWasWorth) {
       {{"--verify"}, "--verify: given without --speculative, expected"},
       {{"--every-guess"}, "--every-guess: given without --speculative, expected"},
       {{"--lookup-file=x"}, "--lookup-file: given without --speculative lookup, expected"},
-      {{"--heads=x", "--speculative", "lookup"}, "--heads: given without --speculative heads, expected"},
+      {{"--heads=x", "--speculative", "lookup"},
+       "--heads: given with --speculative lookup, expected --speculative heads"},
       {{"--draft-model=x"}, "--draft-model: given without --speculative draft, expected"},
       {{"--speculative", "draft"}, "--draft-model: not given, expected the folder of a smaller model"},
       {{"--speculative", "heads"}, "heads: holds no config.json, expected a folder of draft heads"}};

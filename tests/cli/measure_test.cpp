@@ -16,6 +16,7 @@ namespace linnet {
 namespace {
 
 namespace fs = std::filesystem;
+using testing::ContainsRegex;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
@@ -127,6 +128,11 @@ TEST_F(Program, EvaluatesTasksAlikeHoweverTheirRequestsAreRead) {
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.status, 0) << outcome.err;
     EXPECT_THAT(outcome.out, HasSubstr("acc_norm"));
+    // Alone every token is read, and there is nothing to say of fewer.
+    const bool is_alone = arguments.back() == "--alone";
+    EXPECT_THAT(outcome.out,
+                ContainsRegex(is_alone ? "[0-9] tokens read, [0-9.]+ s\n"
+                                       : "[0-9] tokens read of [0-9]+ in them \\([1-9.]+ times fewer\\)"));
     return outcome.files;
   };
   for (const std::vector<std::string>& model :

@@ -52,9 +52,10 @@ class T5Program : public testing::Test {
                                    {"eos_token_id", 1},
                                    {"decoder_start_token_id", 0}};
     write_file(path("config.json"), config.dump());
-    const Outcome made = train({"pretrain", "--config", path("config.json"), "--tokenizer",
-                                path("tokenizer.json"), "--data", path("text.txt"), "--tokens", "512",
-                                "--batch", "2", "--context", "32", "--threads", "1", "-o", path("model")});
+    const Outcome made =
+        train({"pretrain", "--config", path("config.json"), "--tokenizer", path("tokenizer.json"), "--data",
+               path("text.txt"), "--tokens", "512", "--batch", "2", "--context", "32", "--threads", "1",
+               "--dtype", "float32", "-o", path("model")});
     ASSERT_EQ(made.status, 0) << made.err;
   }
   static void TearDownTestSuite() { delete folder_; }
@@ -319,10 +320,11 @@ TEST_F(T5Program, HeldOutTextIsScoredAsPerplexityScoresIt) {
 }
 
 TEST_F(T5Program, ALoraStandsBesideTheMatricesOfBothStacksAndMergesIntoThem) {
-  const auto tune = [&](const std::string& model, const std::string& out, const std::string& what) {
+  const auto tune = [&](const std::string& model, const std::string& out, const std::string& what,
+                        const std::string& rate = "1e-2") {
     const Outcome made =
         train({"finetune", path(model), "--data",  path("text.txt"), "--tokens", "1024",      "--batch",
-               "2",        "--context", "32",      "--lr",           "1e-2",     "--threads", "1",
+               "2",        "--context", "32",      "--lr",           rate,       "--threads", "1",
                "--train",  what,        "--dtype", "float32",        "-o",       path(out)});
     EXPECT_EQ(made.status, 0) << made.err;
   };
@@ -344,7 +346,7 @@ TEST_F(T5Program, ALoraStandsBesideTheMatricesOfBothStacksAndMergesIntoThem) {
   ASSERT_EQ(run_linnet({"merge", path("lora"), "-o", path("lora-merged")}).status, 0);
   EXPECT_NEAR(nats("lora-merged"), tuned, 2e-3);  // in bf16
   EXPECT_EQ(run_linnet({"inspect", path("lora")}).status, 0);
-  tune("lora", "lora-on", "lora");  // goes on with it
+  tune("lora", "lora-on", "lora", "2e-3");  // goes on with it
   EXPECT_LT(nats("lora-on"), tuned);
   // Of a linear form the new tensors alone, or a LoRA beside them in a sidecar.
   ASSERT_EQ(linearize("lora-linear", {"--set", "group=8", "--tokens", "512", "--train", "lora"}).status, 0);

@@ -50,6 +50,8 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {{"pretrain", "--config", path("config.json"), "--tokenizer", path("bpe"), "--data", text(), "--tokens",
         "64", "-o", "out", "--batch", "0"},
        "--batch: 0, expected 1 to"},
+      {with({"--tokens", "64", "-o", "out", "--micro-batch", "3"}),
+       "--micro-batch: 3 rows at once of the 2 of a step, expected at most 2, or a larger --batch"},
       {with({"--tokens", "64", "-o", "out", "--packing", "steam"}), "did you mean stream?"},
       {with({"--tokens", "64", "-o", "out", "--schedule", "cosin"}), "--schedule"},
       {with({"--tokens", "64", "-o", "out", "--dtype", "int8"}), "--dtype"},

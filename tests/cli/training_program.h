@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "cli/reach_run.h"
 #include "cli/train_commands.h"
+#include "kernels/cpu/large_product.h"
 #include "model/model.h"
 #include "tests/cli/run.h"
 
@@ -40,6 +41,11 @@ class TrainingProgram : public testing::Test {
   std::string path(const char* name) const { return (folder_.path() / name).string(); }
   std::string text() const { return path("text.txt"); }
   std::string valid() const { return path("valid.txt"); }
+
+  /// What --dtype auto is on this machine, as a run says it.
+  static std::string automatic() {
+    return kernels::fast_bfloat16() ? "bfloat16" : "float32 (this processor does not multiply bfloat16)";
+  }
 
   /// `linnet pretrain` of a tiny model, with more options.
   std::vector<std::string> pretrain(const std::vector<std::string>& more) const {

@@ -324,14 +324,32 @@ TEST_F(TrainingProgram, CallsNewTensorsNewUntilTheyWereTrained) {
   }
 }
 
+TEST_F(TrainingProgram, TrainsInTheTypeThatTheProcessorMultiplies) {
+  const auto type_of = [&](const std::vector<std::string>& more, const std::string& said) {
+    std::vector<std::string> arguments = pretrain({"--tokens", "32", "-o", "out", "--json", "out.json"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const Outcome outcome = run_linnet(arguments);
+    EXPECT_THAT(outcome.err, HasSubstr("training on 32 tokens in " + said + ": "));
+    return parse_json(outcome.files.at("out.json"), "out.json")["dtype"].get<std::string>();
+  };
+  const std::string chosen = type_of({}, automatic());
+  EXPECT_EQ(chosen, automatic().substr(0, automatic().find(' ')));
+  EXPECT_EQ(type_of({"--dtype", "bfloat16"}, "bfloat16"), "bfloat16");
+  EXPECT_EQ(type_of({"--dtype", "float32"}, "float32"), "float32");
+  const Outcome bench = run_linnet({"bench", model(), "--training", "--steps", "1", "--batch", "2",
+                                    "--context", "16", "--threads", "1", "--json", "bench.json"});
+  ASSERT_EQ(bench.status, 0) << bench.err;
+  EXPECT_EQ(parse_json(bench.files.at("bench.json"), "bench.json")["dtype"], chosen);
+}
+
 TEST_F(TrainingProgram, SaysWhatItWillTrainAndSkipsTransferWhereNothingLearns) {
   ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
   const Outcome outcome = run_linnet({"linearize", path("plain"), "--method", "elu1", "--train", "lora",
                                       "--data", text(), "--tokens", "0.1K", "--context", "16", "--batch", "2",
                                       "--threads", "1", "-o", path("out")});
   EXPECT_EQ(outcome.status, 0) << outcome.err;
-  EXPECT_THAT(outcome.err,
-              HasSubstr("training on 96 tokens of the 100 asked for: distill, 3 steps of 2 × 16 tokens"));
+  EXPECT_THAT(outcome.err, HasSubstr("training on 96 tokens of the 100 asked for in " + automatic() +
+                                     ": distill, 3 steps of 2 × 16 tokens"));
   EXPECT_EQ(kind_of(path("out")), "sidecar with LoRA elu1");
 }
 
@@ -388,26 +406,60 @@ TEST_F(TrainingProgram, SaysSoOnAFullDisk) {
   for (const auto& [name, bytes] : untrained.files) EXPECT_EQ(name, "out");
 }
 
-TEST_F(TrainingProgram, KeepsWhatItTrainedWhereItsLastWriteFails) {
-  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
-  ASSERT_EQ(run_linnet({"linearize", path("plain"), "--set", "group=2", "sinks=1", "--tokens", "0", "-o",
-                        path("side")})
-                .status,
-            0);
-  ASSERT_EQ(run_linnet({"merge", path("side"), "-o", path("linear")}).status, 0);
-  const auto train = [&](const char* out, bool resume, RunOptions run = {}) {
+/// Trains a linear model's new tensors: a checkpoint of them has room where the whole model has none.
+class StoppedProgram : public TrainingProgram {
+ protected:
+  void SetUp() override {
+    ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("plain")})).status, 0);
+    ASSERT_EQ(run_linnet({"linearize", path("plain"), "--set", "group=2", "sinks=1", "--tokens", "0", "-o",
+                          path("side")})
+                  .status,
+              0);
+    ASSERT_EQ(run_linnet({"merge", path("side"), "-o", path("linear")}).status, 0);
+  }
+  Outcome train(const char* out, const std::vector<std::string>& more = {},
+                const RunOptions& run = {}) const {
     std::vector<std::string> arguments = {
         "finetune",  path("linear"), "--train", "new", "--data",    text(), "--tokens", "64",
         "--context", "16",           "--batch", "2",   "--threads", "1",    "-o",       path(out)};
-    if (resume) arguments.push_back("--resume");
+    arguments.insert(arguments.end(), more.begin(), more.end());
     return run_linnet(arguments, run);
-  };
-  const auto model_of = [&](const char* out) {
+  }
+  /// Ends after the last step, with a checkpoint and no model.
+  Outcome stop(const char* out, const std::vector<std::string>& more = {}) const {
+    return train(out, more, {.full_disk = true, .room = model_of("linear").size() - 1});
+  }
+  std::string model_of(const char* out) const {
     return std::string(MappedFile(path(out) + "/model.safetensors").text());
-  };
-  ASSERT_EQ(train("whole", false).status, 0);
-  // The checkpoint, of the new tensors alone, has room where the model has none.
-  const Outcome full = train("out", false, {.full_disk = true, .room = model_of("whole").size() - 1});
+  }
+};
+
+TEST_F(StoppedProgram, GoesOnInTheTypeThatItBeganWith) {
+  // One of the two is not what this machine would choose.
+  for (const std::string type : {"float32", "bfloat16"}) {
+    const std::string name = "stopped-" + type, whole = "whole-" + type;
+    const Outcome full = stop(name.c_str(), {"--dtype", type});
+    EXPECT_EQ(full.status, 2) << full.err;
+    EXPECT_THAT(full.err, HasSubstr(" in " + type + ": finetune, "));
+    const std::string other = type == "float32" ? "bfloat16" : "float32";
+    const Outcome changed = train(name.c_str(), {"--resume", "--dtype", other});
+    EXPECT_EQ(changed.status, 2);
+    EXPECT_THAT(changed.err, HasSubstr("is of another run: dtype was "));
+    const Outcome resumed = train(name.c_str(), {"--resume"});
+    ASSERT_EQ(resumed.status, 0) << resumed.err;
+    EXPECT_THAT(
+        resumed.err,
+        HasSubstr(" in " + (automatic().starts_with(type) ? automatic() : type + " (as the run began)") +
+                  ": finetune, "));
+    ASSERT_EQ(train(whole.c_str(), {"--dtype", type}).status, 0);
+    EXPECT_EQ(model_of(name.c_str()), model_of(whole.c_str()));
+  }
+  EXPECT_NE(model_of("whole-float32"), model_of("whole-bfloat16"));
+}
+
+TEST_F(StoppedProgram, KeepsWhatItTrainedWhereItsLastWriteFails) {
+  ASSERT_EQ(train("whole").status, 0);
+  const Outcome full = stop("out");
   EXPECT_EQ(full.status, 2);
   EXPECT_THAT(full.err, HasSubstr("cannot write"));
   EXPECT_THAT(full.err, HasSubstr("what was trained is kept in " + path("out/checkpoints/step-00000002")));
@@ -416,7 +468,7 @@ TEST_F(TrainingProgram, KeepsWhatItTrainedWhereItsLastWriteFails) {
   EXPECT_FALSE(fs::exists(path("out/model.safetensors")));
   // What appeared in the folder meanwhile is not overwritten.
   write_file(path("out/config.json"), "mine");
-  const Outcome taken = train("out", true);
+  const Outcome taken = train("out", {"--resume"});
   EXPECT_EQ(taken.status, 2);
   EXPECT_THAT(taken.err, HasSubstr("out/config.json: is there already"));
   EXPECT_THAT(taken.err, HasSubstr("what was trained is kept in"));
@@ -425,7 +477,7 @@ TEST_F(TrainingProgram, KeepsWhatItTrainedWhereItsLastWriteFails) {
   fs::remove(path("out/config.json"));
 
   const std::string log(MappedFile(path("out/training.jsonl")).text());
-  const Outcome resumed = train("out", true);
+  const Outcome resumed = train("out", {"--resume"});
   EXPECT_EQ(resumed.status, 0) << resumed.err;
   EXPECT_EQ(MappedFile(path("out/training.jsonl")).text(), log);  // nothing was trained again
   EXPECT_EQ(model_of("out"), model_of("whole"));
@@ -503,7 +555,7 @@ TEST_F(TrainingProgram, BenchMeasuresTrainingAndWritesItsResultAlone) {
   ASSERT_EQ(out.files.size(), 1u);
   const auto result = nlohmann::json::parse(out.files.at("out.json"));
   const auto number = [&](const char* key) { return result.at(key).get<double>(); };
-  EXPECT_EQ(result.at("dtype"), "Float");
+  EXPECT_EQ(result.at("dtype"), "float32");
   EXPECT_GT(number("training_tokens_per_second"), 0);
   EXPECT_GT(number("peak_memory_bytes"), 1e6);
   EXPECT_GT(number("kept_memory_bytes"), 0);  // freed tensors stay for the next

@@ -251,6 +251,30 @@ TEST(Sidecar, OpensFromWithinItselfAndWithTheBaseElsewhere) {
   EXPECT_NO_THROW(Model::open(sidecar, {.base = linear.folder.path / "elsewhere"}));
 }
 
+TEST(Sidecar, SaysWhereItsMissingBaseIsFromIfItsCardDoes) {
+  const Linearized linear;
+  const fs::path sidecar = linear.write();
+  fs::rename(linear.base, linear.folder.path / "elsewhere");
+  const struct {
+    const char* card;
+    const char* expected;
+  } rows[] = {
+      {"---\nlicense: apache-2.0\nbase_from: scripts/fetch it\n---\n# A model\n",
+       "expected it, from scripts/fetch it as its README.md says, or --base"},
+      {"---\nbase_from: a\033[1mb\n---\n", "expected it, from a\\x1b[1mb as its"},
+      {"---\nbase_from: x", "from x as"},
+      {"---\nlicense: mit\n---\nbase_from: later\n", "expected it, or --base"},
+      {"# A model\nbase_from: nowhere\n", "expected it, or --base"},
+      {"---\nbase_from:\n---\n", "expected it, or --base"},
+      {"---\nbase_from_more: x\n---\n", "expected it, or --base"},
+      {"", "expected it, or --base"},
+  };
+  for (const auto& row : rows) {
+    write_file(sidecar / "README.md", row.card);
+    EXPECT_THAT(open_error(sidecar), HasSubstr(row.expected)) << row.card;
+  }
+}
+
 TEST(Sidecar, RefusesEveryBrokenFieldAndTensorByItsName) {
   constexpr const char* kAlpha = "model.layers.1.self_attn.linear_attention.alpha";
   const struct {

@@ -47,6 +47,15 @@ at::Tensor integers_of(const SafetensorsFile& file, const std::string& name) {
   return x;
 }
 
+TEST(ComputeType, IsBFloat16WhereTheDeviceMultipliesIt) {
+  const at::Device gpu(at::kCUDA, 0);
+  for (const bool processor : {false, true}) EXPECT_EQ(fastest_compute(gpu, processor), at::kBFloat16);
+  EXPECT_EQ(fastest_compute(at::kCPU, true), at::kBFloat16);
+  EXPECT_EQ(fastest_compute(at::kCPU, false), at::kFloat);
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble})
+    EXPECT_EQ(parse_compute(std::string(compute_name(type))), type);
+}
+
 TEST(GoldenFolders, AreAllHere) { EXPECT_EQ(golden_folders().size(), 28u); }
 
 class Golden : public testing::TestWithParam<fs::path> {};

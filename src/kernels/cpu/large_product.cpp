@@ -62,8 +62,10 @@ void limit_large_products(std::string_view instruction_set) {
 }
 
 bool fast_bfloat16() {
-  const auto isa = dnnl::get_effective_cpu_isa();
-  return isa == dnnl::cpu_isa::avx512_core_bf16 || isa == dnnl::cpu_isa::avx512_core_amx;
+  // oneDNN's names are sets of bits, each step's with those of the steps before: later versions have steps
+  // past these two.
+  constexpr auto kBits = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (static_cast<unsigned>(dnnl::get_effective_cpu_isa()) & kBits) == kBits;
 }
 
 struct LargeMatrix::Impl {
