@@ -44,7 +44,11 @@ Pair pair_of(const Messages& before, std::string answer, const std::optional<Cha
              const std::string& where) {
   Pair pair{{}, std::move(answer), where, /*of_chat=*/true, layout.has_value()};
   if (layout) {
-    pair.source = layout->render(before, /*answer=*/true);
+    try {
+      pair.source = layout->render(before, /*answer=*/true);
+    } catch (const Error& error) {  // which names the template's line alone
+      throw Error(where, error.what(), {}, error.status());
+    }
     return pair;
   }
   for (const Messages& message : before)
