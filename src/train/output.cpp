@@ -136,6 +136,7 @@ void write_pretrained(const fs::path& out, const Module& module, const nlohmann:
   const bool linear = !attention.is_null();
   if (linear) written["linear_attention"] = std::move(attention);
   written.erase("dtype");
+  written.erase("quantization_config");  // of the model whose shape this is
   written["torch_dtype"] = "bfloat16";
   install(out, [&](const fs::path& folder) {
     write_folder(folder, written, held.tensors, tokenizer, shard_bytes, /*replace=*/false,
