@@ -394,6 +394,14 @@ TEST_F(TrainingProgram, GoesOnAfterCtrlCAndStartsAnewWhereNothingWasSaved) {
   fs::create_directory(path("out"));
   write_file(path("out/training.jsonl"), "");
   EXPECT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("out")})).status, 0);
+  // Nor is what one that was killed while it wrote its first checkpoint, or its model, leaves.
+  const char* left[] = {"killed/checkpoints/step-00000002", "killed/.model.unfinished.1.0.tmp"};
+  for (const char* folder : left) fs::create_directories(path(folder));
+  write_file(path("killed/checkpoints/best.safetensors"), "");
+  expect_refused({{"killed"}, "killed/checkpoints: no checkpoint, expected one to --resume from; without"},
+                 run_linnet(pretrain({"--tokens", "64", "-o", path("killed"), "--resume"})));
+  EXPECT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("killed")})).status, 0);
+  for (const char* folder : left) EXPECT_FALSE(fs::exists(path(folder)));
 }
 
 TEST_F(TrainingProgram, SaysSoOnAFullDisk) {
