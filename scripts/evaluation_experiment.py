@@ -22,6 +22,8 @@ import subprocess
 import sys
 import time
 
+from whole_files import at_least, whole, whole_lines
+
 MAIN, SIDE = 0, 1   # two queues: what makes up the bulk, and the long runs, which may have a share of the cores from the start
 K = 1024
 HELD_OUT = ("books-test books-valid textbooks-test textbooks-valid technical-test technical-valid "
@@ -205,7 +207,8 @@ class Runner:
         return os.path.join(self.args.out, "tmp" if temporary else job.group, f"{job.group + '.' if temporary else ''}{job.name}.{ending}")
 
     def done(self, job):
-        return os.path.exists(self.path(job, "json"))
+        return whole(self.path(job, "json")) is not None and (
+            not job.samples or whole_lines(self.path(job, "samples.jsonl")) is not None)
 
     def seconds(self, job):
         """Wall seconds that the job is expected to take."""
@@ -334,11 +337,15 @@ class Runner:
                 del self.factors[job.kind]
 
 
+def held_out(folder):
+    return [os.path.join(folder, name + ".jsonl.xz") for name in HELD_OUT]
+
+
 def write_long_text(folder, out):
     """Everything held out, documents joined by blank lines, books first."""
     texts = []
-    for name in HELD_OUT:
-        with lzma.open(os.path.join(folder, name + ".jsonl.xz"), "rt", encoding="utf-8") as lines:
+    for path in held_out(folder):
+        with lzma.open(path, "rt", encoding="utf-8") as lines:
             texts += [json.loads(line)["text"] for line in lines]
     with open(out + ".part", "w", encoding="utf-8") as file:
         file.write("\n\n".join(texts))
@@ -361,37 +368,41 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin", default="build/release/bin/linnet", help="the program linnet")
     parser.add_argument("--out", required=True)
-    parser.add_argument("--cores", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--cores", type=at_least(1), required=True)
+    parser.add_argument("--seconds", type=at_least(0, float), required=True)
     parser.add_argument("--tasks", required=True, help="folder of the tasks' files")
     parser.add_argument("--texts", required=True, help="folder of the held-out texts")
     parser.add_argument("--long", help="the long text (default: made of TEXTS, as OUT/long.txt)")
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FOLDER[:BASE]")
     parser.add_argument("--models-later", action="store_true", help="wait for models whose config.json is not there yet")
     parser.add_argument("--only", type=lambda s: tuple(s.split(",")), help="groups: written,likelihood,long,recall")
-    parser.add_argument("--side", type=float, default=0.25, help="share of the cores that long and recall may have from the start")
-    parser.add_argument("--mmlu-parts", type=int, default=6, help="jobs that MMLU's subjects are dealt to")
-    parser.add_argument("--trial", type=int, default=1, help="divides limits and lengths: a rehearsal")
+    parser.add_argument("--side", type=at_least(0, float), default=0.25, help="share of the cores that long and recall may have from the start")
+    parser.add_argument("--mmlu-parts", type=at_least(1), default=6, help="jobs that MMLU's subjects are dealt to")
+    parser.add_argument("--trial", type=at_least(1), default=1, help="divides limits and lengths: a rehearsal")
     parser.add_argument("--plan", action="store_true", help="print the jobs and what they are expected to cost, run nothing")
     args = parser.parse_args()
     args.books = os.path.join(args.texts, "books-test.jsonl.xz")
-    os.makedirs(args.out, exist_ok=True)
-    if not args.long:
-        args.long = os.path.join(args.out, "long.txt")
-        if not os.path.exists(args.long):
-            write_long_text(args.texts, args.long)
     if args.only and set(args.only) - set(GROUPS):
         sys.exit(f"evaluation_experiment: --only {','.join(args.only)}: expected some of {','.join(GROUPS)}")
-    needed = [args.bin, args.tasks, args.books, args.long]
-    for path in needed:
+    for path in [args.tasks, args.books] + ([args.long] if args.long else held_out(args.texts)):
         if not os.path.exists(path):
             sys.exit(f"evaluation_experiment: {path}: not there")
+    if not os.path.isfile(args.bin) or not os.access(args.bin, os.X_OK):
+        sys.exit(f"evaluation_experiment: --bin {args.bin}: no program there")
     models = [Model(text) for text in args.model]
     if len({m.name for m in models}) != len(models):
         sys.exit("evaluation_experiment: two models of one name")
     for model in models:
         if not model.ready() and not args.models_later:
             sys.exit(f"evaluation_experiment: {model.folder}: no config.json there (nor of its base); --models-later waits for it")
+    try:
+        os.makedirs(args.out, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"evaluation_experiment: --out {args.out}: {error.strerror}")
+    if not args.long:
+        args.long = os.path.join(args.out, "long.txt")
+        if not os.path.exists(args.long):
+            write_long_text(args.texts, args.long)
     wanted = args.only or GROUPS
     jobs = []
     if "written" in wanted:

@@ -9,12 +9,13 @@ left empty, and counted at the end.
 """
 import argparse
 import glob
-import json
 import math
 import os
 import re
+import sys
 
 from compare_samples import mean_and_error
+from whole_files import whole, whole_lines
 
 COLUMNS = [("piqa", "PIQA", "acc"), ("copa", "COPA", "acc"), ("arc_challenge", "ARC-C", "acc_norm"),
            ("arc_easy", "ARC-E", "acc"), ("hellaswag", "HellaSwag", "acc_norm"), ("winogrande", "WinoGrande", "acc"),
@@ -39,26 +40,24 @@ class Folder:
         self.missing = []
 
     def json(self, group, name, quiet=False):
-        try:
-            with open(os.path.join(self.path, group, name + ".json"), encoding="utf-8") as f:
-                return json.load(f)
-        except FileNotFoundError:
-            if not quiet:
-                self.missing.append(f"{group}/{name}")
-            return None
+        found = whole(os.path.join(self.path, group, name + ".json"))
+        if found is None and not quiet:
+            self.missing.append(f"{group}/{name}")
+        return found
 
     def run(self, group, name):
         return self.json(group, name + ".run", quiet=True)
 
     def samples(self, group, pattern):
-        """All lines of the files that match."""
-        lines = []
+        """The lines of each file that matches, by its job's name."""
+        found = {}
         for path in sorted(glob.glob(os.path.join(self.path, group, pattern + ".samples.jsonl"))):
+            job = path.removesuffix(".samples.jsonl")
+            lines = whole_lines(path)
             # A job's samples count once its result is there.
-            if os.path.exists(path.removesuffix(".samples.jsonl") + ".json"):
-                with open(path, encoding="utf-8") as f:
-                    lines += [json.loads(line) for line in f]
-        return lines
+            if lines is not None and whole(job + ".json") is not None:
+                found[os.path.basename(job)] = lines
+        return found
 
     def models(self):
         names = set()
@@ -70,18 +69,18 @@ class Folder:
     def likelihood(self, task, metric, shots, model):
         """{(task or subject, example): score}, the whole task's or nothing (MMLU: all subjects' parts)."""
         pattern = f"mmlu-*.{shots}.{model}" if task == "mmlu" else f"{task}.{shots}.{model}"
-        have = [p for p in glob.glob(os.path.join(self.path, "likelihood", pattern + ".json"))]
+        have = self.samples("likelihood", pattern)
         # A part's name says of how many it is one: mmlu-0of6.
-        parts = int(re.match(r"mmlu-\d+of(\d+)", os.path.basename(have[0])).group(1)) if task == "mmlu" and have else 1
+        parts = int(re.match(r"mmlu-\d+of(\d+)", next(iter(have))).group(1)) if task == "mmlu" and have else 1
         if len(have) < parts:
             self.missing.append(f"likelihood/{pattern} ({len(have)} of {parts})")
             return {}
-        return {(s["task"], s["doc_id"]): s[metric] for s in self.samples("likelihood", pattern)}
+        return {(s["task"], s["doc_id"]): s[metric] for lines in have.values() for s in lines}
 
     def written(self, shots, model):
         """{(task, example): (right, came to an answer, text)}"""
         return {(s["task"], s["doc_id"]): (s["exact_match"], float(s["filtered_resps"][0] != "[invalid]"), s["resps"][0][0])
-                for s in self.samples("written", f"*.{shots}.{model}")}
+                for lines in self.samples("written", f"*.{shots}.{model}").values() for s in lines}
 
 
 def row(cells):
@@ -288,6 +287,11 @@ def main():
     parser.add_argument("--models", help="their order (default: base, linear ones, windows)")
     parser.add_argument("--label", action="append", default=[], metavar="NAME=WORDS")
     args = parser.parse_args()
+    if not os.path.isdir(args.out):
+        sys.exit(f"evaluation_table: {args.out}: no such folder")
+    for text in args.label:
+        if "=" not in text:
+            sys.exit(f"evaluation_table: --label {text}: expected NAME=WORDS")
     folder = Folder(args.out)
     models = args.models.split(",") if args.models else folder.models()
     labels = {"base": "softmax base", **dict(text.split("=", 1) for text in args.label)}

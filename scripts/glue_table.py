@@ -20,6 +20,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import shutil
 import statistics
 import subprocess
@@ -27,6 +28,12 @@ import sys
 import tempfile
 import threading
 import time
+
+from whole_files import at_least, whole
+
+
+def seeds(text):
+    return [int(seed) for seed in text.split(",")]
 
 
 def arguments():
@@ -37,12 +44,12 @@ def arguments():
     parser.add_argument("--texts", type=pathlib.Path, help="folder of the texts to pretrain on")
     parser.add_argument("--program", default="build/release/bin/linnet", help="linnet or linnet-train")
     parser.add_argument("--gpus", default="", help="0,1,…; none: the CPU")
-    parser.add_argument("--each", type=int, default=1, help="processes on each GPU, or on the CPU")
-    parser.add_argument("--threads", type=int, default=1, help="of each process")
+    parser.add_argument("--each", type=at_least(1), default=1, help="processes on each GPU, or on the CPU")
+    parser.add_argument("--threads", type=at_least(1), default=1, help="of each process")
     parser.add_argument("--mps", action="store_true", help="the processes on a GPU compute at the same time")
     parser.add_argument("--families", default="", help="NAME,… in this order; default: the config's")
     parser.add_argument("--folder", action="append", default=[], metavar="NAME=PATH", help="where a family's model lies")
-    parser.add_argument("--seeds", default="", help="0,1,… instead of the config's")
+    parser.add_argument("--seeds", type=seeds, default=[], help="0,1,… instead of the config's")
     parser.add_argument("--rates", default="", help="2e-5,… in this order, instead of the config's")
     parser.add_argument("--deadline", type=float, default=math.inf, help="seconds from now")
     parser.add_argument("--only", default="", help="cells whose names hold this")
@@ -74,7 +81,9 @@ def files_of(args, task, row):
         held = round(row["held_out"] * len(lines))
         train.parent.mkdir(parents=True, exist_ok=True)
         train.write_text("".join(lines[held:]), encoding="utf-8")
-        valid.write_text("".join(lines[:held]), encoding="utf-8")
+        half = valid.with_suffix(".half")
+        half.write_text("".join(lines[:held]), encoding="utf-8")
+        half.rename(valid)  # which says that both are whole
     return [[str(train)], [str(valid)]]
 
 
@@ -84,7 +93,7 @@ class Job:
         self.log = work.parent / (name + ".log")
 
     def done(self):
-        return self.result.exists()
+        return whole(self.result) is not None
 
     def is_model(self):
         return self.needs is None
@@ -147,7 +156,7 @@ def chosen(args, config):
         known = {run["lr"]: run for run in runs}
         runs = [known.get(lr, {"lr": lr, "seeds": runs[0]["seeds"]}) for lr in args.rates.split(",")]
     if args.seeds:
-        runs = [run | {"seeds": [int(seed) for seed in args.seeds.split(",")]} for run in runs]
+        runs = [run | {"seeds": args.seeds} for run in runs]
     config["runs"] = runs
     return config
 
@@ -359,10 +368,14 @@ def row_of(names, values, seeds):
 def read_cells(args, config):
     cells = {}
     for file in sorted((args.out / "cells").glob("*.json")):
-        family, method, variant, task, lr, seed = file.stem.split(".")
+        result = whole(file)
+        named = re.fullmatch(r"([^.]*)\.([^.]*)\.([^.]*)\.([^.]*)\.(.*)\.(\d+)", file.stem)
+        if result is None or named is None:
+            continue
+        family, method, variant, task, lr, seed = named.groups()
         row = config["tasks"].get(task)
         if row is not None:
-            value = json.loads(file.read_text())["validation"][row["metric"]]
+            value = result["validation"][row["metric"]]
             cells.setdefault((family, lr), {}).setdefault((method, variant), {}).setdefault(task, {})[seed] = value
     return cells
 
@@ -395,8 +408,13 @@ def table(args, config):
 def main():
     args = arguments()
     deadline = time.monotonic() + args.deadline
-    config = json.loads(args.config.read_text())
-    args.out.mkdir(parents=True, exist_ok=True)
+    config = whole(args.config)
+    if config is None:
+        sys.exit(f"glue_table: --config {args.config}: no file with an object of JSON")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        sys.exit(f"glue_table: {args.out}: {error.strerror}")
     if args.table:
         return table(args, config)
     jobs = all_jobs(args, chosen(args, config))
@@ -404,6 +422,8 @@ def main():
         for job in jobs:
             print(job.name + ":", args.program, *job.command)
         return
+    if shutil.which(args.program) is None:
+        sys.exit(f"glue_table: --program {args.program}: no program there")
     with Sharing(args.mps) as sharing:
         runner = Runner(args, deadline, jobs, sharing)
         runner.run()

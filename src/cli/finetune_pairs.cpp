@@ -2,6 +2,7 @@
 // texts, or on the answers of conversations.
 #include <fmt/format.h>
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -17,6 +18,9 @@ namespace linnet::cli {
 namespace {
 
 using Messages = nlohmann::ordered_json;  // a list of them, or one
+
+/// Of sources that are held as text: a long conversation stands before each of its answers anew.
+constexpr size_t kBytesAtOnce = 64 << 20;
 
 struct Pair {
   std::string source, target, where;
@@ -44,7 +48,11 @@ Pair pair_of(const Messages& before, std::string answer, const std::optional<Cha
              const std::string& where) {
   Pair pair{{}, std::move(answer), where, /*of_chat=*/true, layout.has_value()};
   if (layout) {
-    pair.source = layout->render(before, /*answer=*/true);
+    try {
+      pair.source = layout->render(before, /*answer=*/true);
+    } catch (const Error& error) {  // which names the template's line alone
+      throw Error(where, error.what(), {}, error.status());
+    }
     return pair;
   }
   for (const Messages& message : before)
@@ -52,10 +60,10 @@ Pair pair_of(const Messages& before, std::string answer, const std::optional<Cha
   return pair;
 }
 
-/// Records of one field, a conversation: each of its answers is to be written.
-std::vector<Pair> read_chats(const std::filesystem::path& file, const std::string& field,
-                             const std::optional<ChatTemplate>& layout) {
-  std::vector<Pair> pairs;
+/// Records of one field, a conversation: each of its answers is to be written, and is what `take` is given.
+void read_chats(const std::filesystem::path& file, const std::string& field,
+                const std::optional<ChatTemplate>& layout, const std::function<void(Pair)>& take) {
+  int64_t taken = 0;
   for_each_task_record(file, [&](const nlohmann::json& record, const std::string& where) {
     const std::string name = fmt::format("`{}`", printable(field, 60));
     if (!record.is_object() || !record.contains(field) || !record[field].is_array())
@@ -63,18 +71,18 @@ std::vector<Pair> read_chats(const std::filesystem::path& file, const std::strin
                   "one, or two names in --text-fields: what is read, and what is to be written");
     const Messages messages = read_messages(record[field].dump(), where + ": " + name);
     Messages before = Messages::array();
-    const size_t known = pairs.size();
+    const int64_t before_it = taken;
     for (const Messages& message : messages) {
       if (message["role"] == "assistant") {
         if (before.empty()) throw Error(where, "an answer that nothing stands before", "a message first");
-        pairs.push_back(pair_of(before, content_of(message, where), layout, where));
+        take(pair_of(before, content_of(message, where), layout, where));
+        ++taken;
       }
       before.push_back(message);
     }
-    if (pairs.size() == known) throw Error(where, "no answer", "a message of the role assistant");
+    if (taken == before_it) throw Error(where, "no answer", "a message of the role assistant");
   });
-  if (pairs.empty()) throw Error(file.string(), "no record", "one a line");
-  return pairs;
+  if (taken == 0) throw Error(file.string(), "no record", "one a line");
 }
 
 /// The last tokens of a conversation, the special ones kept.
@@ -87,27 +95,26 @@ std::vector<int32_t> end_of_chat(const Pair& pair, const Tokenizer& tokenizer, i
   return pair.laid_out ? ids : tokenizer.framed(ids).tokens;
 }
 
-/// Each source as `generate` gives it to the encoder, each target with the end token behind it; longer ones
-/// are cut, the special tokens kept.
-train::TokenPairs encode(const std::vector<Pair>& texts, const Tokenizer& tokenizer, const Model& model,
-                         int64_t length, ThreadPool& pool) {
+/// Adds each source as `generate` gives it to the encoder, each target with the end token behind it; longer
+/// ones are cut, the special tokens kept.
+void encode(const std::vector<Pair>& texts, const Tokenizer& tokenizer, const Model& model, int64_t length,
+            ThreadPool& pool, train::TokenPairs& pairs) {
   const int32_t end = end_token(model.config(), tokenizer, model.tokenizer_folder().string());
-  train::TokenPairs pairs{.sources = std::vector<std::vector<int32_t>>(texts.size()),
-                          .targets = std::vector<std::vector<int32_t>>(texts.size()),
-                          .start = static_cast<int32_t>(model.config().start)};
+  const size_t known = pairs.sources.size();
+  pairs.sources.resize(known + texts.size());
+  pairs.targets.resize(known + texts.size());
   const TextEncoder sources(tokenizer, length, 0);
   pool.run(texts.size(), [&](size_t i) {
     const Pair& text = texts[i];
-    pairs.sources[i] =
+    pairs.sources[known + i] =
         text.of_chat ? end_of_chat(text, tokenizer, length)
                      : sources.encode({.texts = {text.source}, .label = {}, .where = text.where}).tokens;
-    std::vector<int32_t>& target = pairs.targets[i];
+    std::vector<int32_t>& target = pairs.targets[known + i];
     target = tokenizer.encode(text.target);
     if (target.empty()) throw Error(text.where, "nothing to write", "words to learn");
     target.resize(std::min(target.size(), static_cast<size_t>(length) - 1));
     target.push_back(end);
   });
-  return pairs;
 }
 
 }  // namespace
@@ -135,12 +142,28 @@ FinetunePairs read_pairs(const FinetuneOptions& options, const Model& model) {
   const auto layout = ChatTemplate::find(model.tokenizer_folder(), tokenizer);
   ThreadPool pool(training.shared.threads);
   const auto read = [&](const std::vector<std::filesystem::path>& files) {
+    train::TokenPairs pairs{.start = static_cast<int32_t>(model.config().start)};
     std::vector<Pair> texts;
-    for (const auto& file : files)
-      for (Pair& pair :
-           fields.size() == 2 ? read_fields(file, options.fields) : read_chats(file, fields.front(), layout))
-        texts.push_back(std::move(pair));
-    return encode(texts, tokenizer, model, options.length, pool);
+    size_t bytes = 0;
+    const auto flush = [&] {
+      encode(texts, tokenizer, model, options.length, pool, pairs);
+      texts.clear();
+      bytes = 0;
+    };
+    const auto take = [&](Pair pair) {
+      bytes += pair.source.size();
+      texts.push_back(std::move(pair));
+      if (bytes >= kBytesAtOnce) flush();
+    };
+    for (const auto& file : files) {
+      if (fields.size() == 1) {
+        read_chats(file, fields.front(), layout, take);
+      } else {
+        for (Pair& pair : read_fields(file, options.fields)) take(std::move(pair));
+      }
+    }
+    flush();
+    return pairs;
   };
   FinetunePairs pairs{.train = read(training.data)};
   if (!training.valid.empty()) pairs.held_out = std::make_unique<train::PairValidation>(read(training.valid));

@@ -4,6 +4,7 @@
 
 #include "base/count.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "base/log.h"
 #include "cli/commands.h"
 #include "cli/options.h"
@@ -30,9 +31,11 @@ void merge(const MergeOptions& options) {
   std::vector<NamedTensor> changed;
   for (const auto& [name, tensor] : merged) changed.push_back({name, tensor.view()});
   for (NamedTensor& added : model->added_tensors()) changed.push_back(std::move(added));
-  write_full(options.out, *model, changed, model->all_attention(), static_cast<size_t>(options.shard_bytes),
+  AtomicFolder out(options.out, /*replace=*/false);
+  write_full(out.path(), *model, changed, model->all_attention(), static_cast<size_t>(options.shard_bytes),
              /*replace=*/false, model->added_are_trained());
-  if (heads) copy_heads(*heads, *Model::open(options.out));
+  if (heads) copy_heads(*heads, *Model::open(out.path()));
+  out.commit();
   json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});
   const auto matrices = static_cast<int64_t>(merged.size());
   const auto added = static_cast<int64_t>(changed.size()) - matrices;

@@ -50,6 +50,9 @@ ExitStatus pretrain(const PretrainOptions& options) {
   train::set_threads(training.shared.threads);
   const nlohmann::json json = read_config(options);
   const ModelConfig config = ModelConfig::parse(json, options.config.string());
+  if (config.is_classifier())
+    throw Error(options.config.string(), "is a classifier's, which has no head over the vocabulary",
+                "a language model's; of one that is trained, linnet finetune --task makes a classifier");
   std::vector<train::Phase> phases = train::pretrain_recipe(numbers_of(training), place_of(training, config));
   train::Module module(config, training.shared.seed, module_options(training, config, phases));
   if (const auto linear = json.find("linear_attention"); linear != json.end())

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
@@ -233,10 +234,12 @@ ExitStatus quantize(QuantizeCommandOptions options) {
     progress->update(done);
   };
   ThreadPool pool(options.threads);
+  AtomicFolder out(options.out, /*replace=*/false);
   const auto tensors =
-      write_quantized(options.out, *model, options.how, static_cast<size_t>(options.shard_bytes), pool);
+      write_quantized(out.path(), *model, options.how, static_cast<size_t>(options.shard_bytes), pool);
   progress.reset();
-  if (heads) copy_heads(*heads, *Model::open(options.out));
+  if (heads) copy_heads(*heads, *Model::open(out.path()));
+  out.commit();
   print(table_of(tensors));
   Json rows = Json::array();
   Loss all;

@@ -15,10 +15,13 @@
 #include "base/interrupt.h"
 #include "base/log.h"
 #include "base/progress.h"
+#include "base/remove_folder.h"
 #include "evaluate/perplexity.h"
+#include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/learning.h"
 #include "train/masked_validation.h"
+#include "train/output.h"
 #include "train/pairs.h"
 
 namespace linnet::cli {
@@ -273,7 +276,8 @@ bool holds_no_more_than_a_log(const fs::path& folder) {
   const auto is_log = [](const fs::directory_entry& entry) {
     const fs::path name = entry.path().filename();
     return name == "training.jsonl" || name == kWrittenText || name == "training.svg" ||
-           (name == "checkpoints" && entry.is_directory() && fs::is_empty(entry));
+           train::is_unfinished(name) ||
+           (name == "checkpoints" && !train::Checkpoints(entry.path(), {}).newest());
   };
   return std::all_of(fs::directory_iterator(folder), fs::directory_iterator(), is_log);
 }
@@ -310,12 +314,13 @@ void check_out(const TrainingOptions& options) {
   if (fs::exists(status) && !fs::is_directory(status))
     throw Error(options.out.string(), "is a file", "a folder's name");
   if (options.resume) {
-    if (!fs::is_directory(options.out / "checkpoints", error))
-      throw Error((options.out / "checkpoints").string(), "no checkpoint", "one to --resume from");
+    train::Checkpoints(options.out / "checkpoints", {}).to_resume();
   } else if (fs::exists(status) && !holds_no_more_than_a_log(options.out)) {
     throw Error(options.out.string(), "is not empty", "a new folder, or --resume to go on with a run");
   }
   check_writable(options.out);
+  // Of a run that was killed while it wrote its first: nothing of it is this run's.
+  if (!options.resume) remove_folder(options.out / "checkpoints");
 }
 
 }  // namespace

@@ -19,6 +19,8 @@ std::optional<int64_t> as_integer(const Json& value, int64_t low, int64_t high) 
   return number >= low && number <= high ? std::optional(number) : std::nullopt;
 }
 
+double as_number(const Json& value) { return value.is_number() ? value.get<double>() : NAN; }
+
 std::string integer_range(int64_t low, int64_t high) {
   return fmt::format("a whole number from {} to {}", low, high);
 }
@@ -60,16 +62,16 @@ int64_t Fields::integer(std::string_view key, int64_t low, int64_t high) const {
 std::optional<double> Fields::optional_number(std::string_view key, double low, double high) const {
   const Json* value = find(key);
   if (value == nullptr) return std::nullopt;
-  const double number = value->is_number() ? value->get<double>() : NAN;
+  const double number = as_number(*value);
   if (!(number >= low && number <= high)) refuse(key, fmt::format("a number from {} to {}", low, high));
   return number;
 }
 
 std::optional<double> Fields::optional_number_above(std::string_view key, double low, double high) const {
-  const auto number = optional_number(key, -1e300, 1e300);
-  if (number && !(*number > low && *number <= high)) {
-    refuse(key, fmt::format("a number above {}, at most {}", low, high));
-  }
+  const Json* value = find(key);
+  if (value == nullptr) return std::nullopt;
+  const double number = as_number(*value);
+  if (!(number > low && number <= high)) refuse(key, fmt::format("a number above {}, at most {}", low, high));
   return number;
 }
 

@@ -15,7 +15,7 @@
 namespace linnet {
 namespace {
 
-constexpr double kMaxFactor = 1e6;
+constexpr double kMaxFactor = 1e6, kMinDivisor = 1e-6;
 constexpr int64_t kMaxPositions = INT32_MAX;
 constexpr const char* kScalings = "default, linear, llama3, yarn or longrope";
 constexpr std::string_view kOriginal = "original_max_position_embeddings";
@@ -37,14 +37,15 @@ RopeScaling scaling_of(const Fields& fields, std::string_view key, const std::st
 
 /// What longrope divides the frequencies by, a number for each.
 std::vector<double> divisors_of(const Fields& fields, std::string_view key, int64_t pairs) {
-  const std::string expected = fmt::format("an array of {} numbers above 0", pairs);
+  const std::string expected =
+      fmt::format("an array of {} numbers from {:f} to {:.0f}", pairs, kMinDivisor, kMaxFactor);
   const nlohmann::json* found = fields.find(key);
   std::vector<double> divisors;
   if (found != nullptr && found->is_array()) {
     for (const nlohmann::json& one : *found)
       if (one.is_number()) divisors.push_back(one.get<double>());
   }
-  const auto fits = [](double x) { return x > 0 && x <= kMaxFactor; };
+  const auto fits = [](double x) { return x >= kMinDivisor && x <= kMaxFactor; };
   if (found == nullptr || std::ssize(*found) != pairs || std::ssize(divisors) != pairs ||
       !std::ranges::all_of(divisors, fits))
     fields.refuse(key, expected);
@@ -61,7 +62,9 @@ void read_longrope(const Fields& fields, const ModelConfig& config, RopeConfig& 
   rope.long_factors = config.positions > rope.original_positions;
   rope.divisors = rope.long_factors ? in_long : in_short;
   rope.attention_factor = fields.optional_number_above("attention_factor", 0, kMaxFactor);
-  if (rope.original_positions == 1) fields.refuse("original_max_position_embeddings", "2 positions or more");
+  // They may stand beside these fields too, and their logarithm is divided by.
+  if (rope.original_positions == 1)
+    throw Error(fields.where(), fmt::format("longrope over {} of 1", kOriginal), "2 or more");
 }
 
 void read_scaling(const Fields& fields, std::optional<int64_t> original, const ModelConfig& config,

@@ -121,7 +121,8 @@ std::optional<fs::path> Checkpoints::newest() const {
 
 std::filesystem::path Checkpoints::to_resume() const {
   const auto saved = newest();
-  if (!saved) throw Error(folder_.string(), "no checkpoint", "one to --resume from");
+  if (!saved)
+    throw Error(folder_.string(), "no checkpoint", "one to --resume from; without --resume the run begins");
   return *saved;
 }
 

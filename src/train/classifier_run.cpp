@@ -122,6 +122,7 @@ void ClassifierRun::begin() {
   fs::create_directories(options_.out);
   log_ = std::make_unique<TrainingLog>(options_.out, options_.title,
                                        options_.resume ? std::optional(progress_.step) : std::nullopt);
+  if (log_->last()) result_.run.loss = log_->last()->loss;  // of an earlier process's last step
 }
 
 void ClassifierRun::step() {

@@ -32,12 +32,18 @@ struct Held {
   }
 };
 
+constexpr const char* kUnfinished = "model.unfinished";
+
 /// Fills a folder inside `out` by `write`, then moves its files up, config.json last: whoever sees it sees a
 /// complete model. Throws Error, with nothing moved, where a file of a name that it needs stands there
 /// already.
 void install(const fs::path& out, const std::function<void(const fs::path&)>& write) {
-  const fs::path inside = out / "model.unfinished";
-  remove_folder(inside);
+  const fs::path inside = out / kUnfinished;
+  std::vector<fs::path> left;
+  if (fs::is_directory(out))
+    for (const auto& entry : fs::directory_iterator(out))
+      if (is_unfinished(entry.path().filename())) left.push_back(entry.path());
+  for (const fs::path& one : left) remove_folder(one);
   try {
     write(inside);
     std::vector<fs::path> files;
@@ -136,6 +142,7 @@ void write_pretrained(const fs::path& out, const Module& module, const nlohmann:
   const bool linear = !attention.is_null();
   if (linear) written["linear_attention"] = std::move(attention);
   written.erase("dtype");
+  written.erase("quantization_config");  // of the model whose shape this is
   written["torch_dtype"] = "bfloat16";
   install(out, [&](const fs::path& folder) {
     write_folder(folder, written, held.tensors, tokenizer, shard_bytes, /*replace=*/false,
@@ -192,6 +199,11 @@ void write_classifier(const fs::path& out, const Module& module, const std::vect
   install(out, [&](const fs::path& folder) {
     write_full(folder, base, changed.tensors, module.all_attention(), shard_bytes, /*replace=*/false, marked);
   });
+}
+
+bool is_unfinished(const fs::path& name) {
+  const std::string text = name.string();  // or that of the folder under which it is filled
+  return text == kUnfinished || text.starts_with(fmt::format(".{}.", kUnfinished));
 }
 
 std::string base_hint(const fs::path& out, const Model& base) {

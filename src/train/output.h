@@ -33,6 +33,10 @@ void write_classifier(const std::filesystem::path& out, const Module& module,
 void write_trained(const std::filesystem::path& out, const Module& module, const Model& base, OutputKind kind,
                    size_t shard_bytes, bool trained);
 
+/// Whether a file of this name in OUT is a model that a killed run had not finished; the next one that is
+/// written there removes it.
+bool is_unfinished(const std::filesystem::path& name);
+
 /// One line where the folder will not find its base by itself: "pass --base …". Empty where it will.
 std::string base_hint(const std::filesystem::path& out, const Model& base);
 

@@ -161,6 +161,10 @@ TEST_F(Program, MergesASidecarWithItsDraftHeads) {
                  "{i}/sidecar/heads/tree.json"})
                 .status,
             0);
+  // Without room for them there is no folder either.
+  expect_refused({{"no room"}, "heads.safetensors: cannot write"},
+                 run({"merge", "{i}/sidecar", "-o", "none", "--shard-size", "1"},
+                     {.full_disk = true, .room = fs::file_size(sidecar / "heads/heads.safetensors") - 1}));
   // Another model's are refused before anything is written.
   fs::remove_all(sidecar / "heads");
   write_random_heads({}, *Model::open(input("gpt2")), sidecar / "heads");
@@ -210,6 +214,10 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
   const Outcome calibrated = run({"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--calibrate",
                                   "{i}/text.txt", "--calibrate-tokens", "20", "--window", "8"});
   EXPECT_EQ(calibrated.status, 0) << calibrated.err;
+  expect_refused(
+      {{"no room"}, "heads.safetensors: cannot write"},
+      run({"quantize", "{i}/whole", "-o", "out", "--shard-size", "1"},
+          {.full_disk = true, .room = fs::file_size(inputs() / "whole/heads/heads.safetensors") - 1}));
   const std::vector<BadRow> rows = {
       {{"quantize", "{i}/integers", "-o", "out"}, "integers: is quantized already, expected the model"},
       {{"quantize", "{i}/whole", "-o", "out", "--group", "128"},

@@ -295,6 +295,13 @@ TEST_F(T5Program, LearnsTheAnswersOfChatsAsGenerateAsksThem) {
     const Outcome outcome = finetune("model", "bad.jsonl", {"-o", path("x")});
     expect_refused({{line}, error}, outcome);
   }
+  // What a template refuses is one conversation of many.
+  write_file(path("chat-model/chat_template.jinja"), "{{ messages[1].content.strip() }}");
+  write_file(path("bad.jsonl"),
+             chat({message("user", "a"), message("user", "b"), message("assistant", "c")}) +
+                 chat({message("user", "a"), message("assistant", "b")}));
+  const std::string which = "bad.jsonl:2: " + path("chat-model/chat_template.jinja") + ", line 1: ";
+  expect_refused({{"a template"}, which.c_str()}, finetune("chat-model", "bad.jsonl", {"-o", path("x")}));
   EXPECT_FALSE(fs::exists(path("x")));
 }
 

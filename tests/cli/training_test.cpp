@@ -56,6 +56,25 @@ TEST_F(TrainingProgram, TakesItsModelWhereverItStands) {
               HasSubstr("error: MODEL: not given"));
 }
 
+TEST_F(TrainingProgram, TheShapeOfAClassifierIsRefusedAndOfIntegersTheShapeAloneIsTaken) {
+  nlohmann::json config = read_json(path("config.json"));
+  config["tie_word_embeddings"] = false;
+  config["intermediate_size"] = 64;
+  write_file(path("config.json"), config.dump());
+  ASSERT_EQ(run_linnet(pretrain({"--tokens", "0", "-o", path("whole")})).status, 0);
+  ASSERT_EQ(run_linnet({"quantize", path("whole"), "-o", path("integers"), "--group", "row"}).status, 0);
+  config["quantization_config"] = read_json(path("integers/config.json"))["quantization_config"];
+  write_file(path("config.json"), config.dump());
+  const Outcome trained = run_linnet(pretrain({"--tokens", "0", "-o", path("out")}));
+  EXPECT_EQ(trained.status, 0) << trained.err;
+  EXPECT_FALSE(read_json(path("out/config.json")).contains("quantization_config"));
+  EXPECT_EQ(run_linnet({"generate", path("out"), "-p", "a", "-n", "1"}).status, 0);
+  config["architectures"] = {"LlamaForSequenceClassification"};
+  write_file(path("config.json"), config.dump());
+  expect_refused({{"a classifier"}, "config.json: is a classifier's, which has no head over the vocabulary"},
+                 run_linnet(pretrain({"--tokens", "0", "-o", "none"})));
+}
+
 TEST_F(TrainingProgram, TrainsAndLinearizesAModelWithItsOwnWindow) {
   nlohmann::json config = read_json(path("config.json"));
   config["model_type"] = "mistral";
@@ -393,6 +412,14 @@ TEST_F(TrainingProgram, GoesOnAfterCtrlCAndStartsAnewWhereNothingWasSaved) {
   fs::create_directory(path("out"));
   write_file(path("out/training.jsonl"), "");
   EXPECT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("out")})).status, 0);
+  // Nor is what one that was killed while it wrote its first checkpoint, or its model, leaves.
+  const char* left[] = {"killed/checkpoints/step-00000002", "killed/.model.unfinished.1.0.tmp"};
+  for (const char* folder : left) fs::create_directories(path(folder));
+  write_file(path("killed/checkpoints/best.safetensors"), "");
+  expect_refused({{"killed"}, "killed/checkpoints: no checkpoint, expected one to --resume from; without"},
+                 run_linnet(pretrain({"--tokens", "64", "-o", path("killed"), "--resume"})));
+  EXPECT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("killed")})).status, 0);
+  for (const char* folder : left) EXPECT_FALSE(fs::exists(path(folder)));
 }
 
 TEST_F(TrainingProgram, SaysSoOnAFullDisk) {

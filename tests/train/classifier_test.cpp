@@ -198,6 +198,7 @@ TEST_F(ClassifierRunTest, GoesOnAfterCtrlCAsIfNothingHadHappened) {
   EXPECT_EQ(rest.result.epochs, whole.result.epochs);  // those of the cut run too
   for (size_t i = 0; i < whole.parameters.size(); ++i)
     EXPECT_TRUE(at::equal(rest.parameters[i], whole.parameters[i])) << i;
+  EXPECT_EQ(train(options).result.run.loss, whole.losses.back());  // nothing is left to train
 }
 
 TEST_F(ClassifierRunTest, ScoresAnEpochThatCtrlCCutOffAndLogsIt) {
