@@ -59,7 +59,7 @@ class Linear {
   void prefill(const double* x, int64_t x_stride, int64_t rows, double* y, ProductScratch& scratch,
                ThreadPool& pool);
   /// From where on a large product is the faster: dot products of rounded rows keep up with it for longer,
-  /// those of integers always.
+  /// those of integers and tiles always.
   int64_t large_rows() const;
 
  private:
