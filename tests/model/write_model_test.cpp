@@ -230,7 +230,7 @@ TEST(Lora, RefusesWhatItWouldComputeOtherwise) {
       {{{"modules_to_save", "lm_head"}}, "\"modules_to_save\" is \"lm_head\""},
       {{{"r", 3}}, "shape [2, 16], expected [3, 16]"},
       {{{"r", 0}}, "\"r\" is 0"},
-      {{{"base_model_name_or_path", "elsewhere/model"}}, "is no folder here, expected --base"},
+      {{{"base_model_name_or_path", "elsewhere/model"}}, "is no folder here, expected it, or --base"},
   };
   for (const auto& row : rows) {
     TemporaryFolder folder;
