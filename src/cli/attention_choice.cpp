@@ -125,7 +125,8 @@ std::vector<AttentionConfig> attention_of(const Stages& given, const ModelConfig
 void add_attention_choice(CLI::App& app, AttentionChoice& chosen, const std::string& otherwise) {
   app.add_option(
       "--method", chosen.method,
-      fmt::format("Attention of every layer as it stands (`linnet methods` lists them) [{}]", otherwise));
+      fmt::format("Attention of every layer as it stands (`linnet methods` lists them) (default: {})",
+                  otherwise));
   app.add_option(
          "--attention", chosen.attention,
          "The whole linear_attention object instead: JSON text, or a file with it such as a config.json")

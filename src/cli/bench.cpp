@@ -529,7 +529,7 @@ void describe_bench(CLI::App& app, Work& work) {
       ->transform(count(1, 1 << 24))
       ->type_name("TOKENS,…");
   app.add_option("--source", options->source,
-                 fmt::format("Of a model with an encoder: tokens that it has read [{}]", kSource))
+                 fmt::format("Of a model with an encoder: tokens that it has read (default: {})", kSource))
       ->transform(count(1, 1 << 24))
       ->type_name("TOKENS");
   app.add_option("--windows", options->windows, "Windows of decoding at each context; their median counts")

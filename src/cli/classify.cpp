@@ -148,7 +148,7 @@ ExitStatus classify(const ClassifyOptions& options) {
 void describe_classify(CLI::App& app, Work& work) {
   const auto options = std::make_shared<ClassifyOptions>();
   options->app = &app;
-  add_model(app, *options);
+  add_model(app, *options, "Folder of a classifier, as `linnet finetune --task` writes one");
   add_dtype(app, *options);
   add_threads(app, *options);
   add_instructions(app);

@@ -402,7 +402,7 @@ ExitStatus compare(const CompareOptions& options) {
 
 void describe_compare(CLI::App& app, Work& work) {
   const auto options = std::make_shared<CompareOptions>();
-  add_model(app, *options);
+  add_model(app, *options, "Model folder with softmax attention and weights of its own");
   app.add_option("--grid", options->grid,
                  "What is compared: a JSON object, every key of which has a default (docs/compare.md)")
       ->type_name("FILE")

@@ -335,7 +335,7 @@ void add_task(CLI::App& app, FinetuneOptions& options) {
           "is to write, or one with messages"))
       ->type_name("NAME,…")
       ->group(kGroup);
-  app.add_option("--label-field", options.fields.label, "The field with the label [label]")
+  app.add_option("--label-field", options.fields.label, "The field with the label (default: label)")
       ->type_name("NAME")
       ->check(not_empty())
       ->group(kGroup);
@@ -348,11 +348,11 @@ void add_task(CLI::App& app, FinetuneOptions& options) {
       ->type_name("TOKENS")
       ->group(kGroup)
       ->capture_default_str();
-  app.add_option("--limit", options.limit, "Train on so many of the texts, drawn by --seed [all]")
+  app.add_option("--limit", options.limit, "Train on so many of the texts, drawn by --seed (default: all)")
       ->transform(count(1))
       ->group(kGroup);
   app.add_option("--metric", options.metric,
-                 "What chooses the best epoch on --valid: acc, f1, mcc [the task's; else acc]")
+                 "What chooses the best epoch on --valid: acc, f1, mcc (default: the task's; else acc)")
       ->group(kGroup);
   add_attention_choice(app, options.attention, "with --task: the model's own");
 }

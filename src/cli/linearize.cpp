@@ -234,7 +234,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
 
 void describe_linearize(CLI::App& app, Work& work) {
   const auto options = std::make_shared<LinearizeOptions>();
-  add_model(app, options->training.shared);
+  add_model(app, options->training.shared, "Model folder with softmax attention and weights of its own");
   add_attention_choice(app, options->chosen,
                        "where windows are bought, t2r with softmax over them; else grouped");
   add_spending(app, options->spending);

@@ -51,7 +51,7 @@ void merge(const MergeOptions& options) {
 
 void describe_merge(CLI::App& app, Work& work) {
   auto options = std::make_shared<MergeOptions>();
-  add_model(app, *options);
+  add_model(app, *options, "Folder of a sidecar or a LoRA");
   output_folder(app.add_option("-o,--out", options->out, "The folder to write; it must not exist yet"))
       ->required();
   add_shard_size(app, options->shard_bytes);

@@ -97,8 +97,8 @@ CLI::Validator one_of_words(std::vector<std::string> words) {
 
 CLI::Option* comma_list(CLI::Option* option) { return option->delimiter(',')->allow_extra_args(false); }
 
-void add_model(CLI::App& app, SharedOptions& options) {
-  app.add_option("MODEL", options.model, "Model folder: plain, linearized, a sidecar or a LoRA")->required();
+void add_model(CLI::App& app, SharedOptions& options, const char* kinds) {
+  app.add_option("MODEL", options.model, kinds)->required();
   app.add_option("--base", options.base, "Where the base of a sidecar or LoRA lies (default: beside it)")
       ->capture_default_str();
   app.add_flag("--verify-weights", options.verify_weights,
@@ -106,7 +106,8 @@ void add_model(CLI::App& app, SharedOptions& options) {
 }
 
 void add_device(CLI::App& app, SharedOptions& options) {
-  app.add_option("--device", options.device, "Where to compute: cpu, cuda or cuda:N");
+  app.add_option("--device", options.device,
+                 "Where to compute: cpu; what trains a model takes cuda and cuda:N too");
 }
 
 void add_dtype(CLI::App& app, SharedOptions& options) {

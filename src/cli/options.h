@@ -39,7 +39,9 @@ struct SharedOptions {
   const CLI::App* app = nullptr;  // what was given, for refuse_given(); set by add_field() and add_sampling()
 };
 
-void add_model(CLI::App& app, SharedOptions& options);  // MODEL, --base and --verify-weights
+// MODEL, --base and --verify-weights; `kinds` are the folders that the command takes.
+void add_model(CLI::App& app, SharedOptions& options,
+               const char* kinds = "Model folder: plain, linearized, a sidecar or a LoRA");
 void add_device(CLI::App& app, SharedOptions& options);
 void add_dtype(CLI::App& app, SharedOptions& options);
 void add_weights(CLI::App& app, SharedOptions& options);     // --weights

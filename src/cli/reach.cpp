@@ -176,15 +176,17 @@ void describe_reach(CLI::App& app, Work& work) {
   add_field(app, *options);
   ReachRun& run = options->run;
   comma_list(
-      app.add_option("--windows", run.windows,
-                     "Last tokens that a limited head sees, such as 64,256,1024 [powers of 4 from 32 on]"))
+      app.add_option(
+          "--windows", run.windows,
+          "Last tokens that a limited head sees, such as 64,256,1024 (default: powers of 4 from 32 on)"))
       ->transform(count(1, 1 << 20))
       ->type_name("TOKENS,…");
   app.add_option("--sinks", run.how.sinks, "First tokens that it sees too")
       ->transform(whole(0, 64))
       ->type_name("TOKENS");
-  app.add_option("--near", run.near,
-                 "Far pairs stood last more than so many tokens before [256, or a quarter of a short row]")
+  app.add_option(
+         "--near", run.near,
+         "Far pairs stood last more than so many tokens before (default: 256, or a quarter of a short row)")
       ->transform(count(1, 1 << 20))
       ->type_name("TOKENS");
   app.add_option(

@@ -49,13 +49,17 @@ int SpeculationOptions::nodes(int slots) const {
 
 void add_drafter(CLI::App& app, SpeculationOptions& options) {
   options.app = &app;
+  // A command that has a default of its own shows it by itself.
+  const char* by_itself =
+      options.drafter.empty() ? " (default: auto where the model has draft heads, else none)" : "";
   app.add_option(
          "--speculative", options.drafter,
-         "Who guesses tokens that are then computed together; the text is the same. lookup: what followed "
-         "the last tokens before, in prompt and text; heads: the model's draft heads (`linnet train-heads`); "
-         "draft: a smaller model; auto: whoever of these there is, in each step those that pay; none: nobody "
-         "(default: auto where the "
-         "model has draft heads, else none)")
+         fmt::format(
+             "Who guesses tokens that are then computed together; the text is the same. lookup: what "
+             "followed the last tokens before, in prompt and text; heads: the model's draft heads "
+             "(`linnet train-heads`); draft: a smaller model; auto: whoever of these there is, in each "
+             "step those that pay; none: nobody{}",
+             by_itself))
       ->check(one_of_words({"none", "lookup", "heads", "draft", "auto"}));
   app.add_option("--lookup-file", options.lookup_files,
                  "With --speculative lookup or auto: a file to look into as well; may be repeated")

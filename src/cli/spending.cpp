@@ -126,8 +126,9 @@ void add_spending(CLI::App& app, Spending& spending) {
          "Spends so much on windows, each head's as wide as what it buys is worth: bytes such as 4MB, "
          "or a share such as 5% of the softmax cache at the model's longest context")
       ->type_name("BYTES|SHARE");
-  app.add_option("--reach", spending.reach,
-                 "What windows buy, as `linnet reach --windows … --json FILE` wrote it [measured on --data]")
+  app.add_option(
+         "--reach", spending.reach,
+         "What windows buy, as `linnet reach --windows … --json FILE` wrote it (default: measured on --data)")
       ->type_name("FILE");
   app.add_option(
          "--recall-weight", spending.recall_weight,

@@ -336,6 +336,10 @@ void check_training(const TrainingOptions& options) {
   if (options.numbers.long_share <= 0)
     refuse_given(app, {"--long-context"}, "given without --long-share", "--long-share too");
   check_out(options);
+  // Refused before minutes of measuring what a model's heads need, not after them.
+  train::parse_device(options.shared.device);
+  if (options.shared.dtype != "auto") train::parse_compute(options.shared.dtype);
+  numbers_of(options);
 }
 
 void check_data(const TrainingOptions& options) {
@@ -343,6 +347,8 @@ void check_data(const TrainingOptions& options) {
   for (const fs::path& file : options.valid)
     if (std::find(options.data.begin(), options.data.end(), file) != options.data.end())
       throw Error(file.string(), "stands in --data and in --valid", "held-out text in --valid alone");
+  for (const fs::path& file : options.valid)
+    if (file != "-") MappedFile{file};  // throws where it is not there: it is read long after --data
 }
 
 void check_lora(const TrainingOptions& options, const std::string& train, bool has_lora) {

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -148,6 +149,8 @@ TreeShape TreeShape::open(const std::string& name_or_file) {
     return shape;
   }
   const auto widths = widths_of(name_or_file);
+  if (std::error_code error; !widths && name_or_file != "-" && !std::filesystem::exists(name_or_file, error))
+    throw Error(name_or_file, "no such tree", "a file, widths such as 4x2x1, or mc_sim_7b_63");
   if (!widths) return from_json(read_whole(name_or_file), name_or_file);
   TreeShape shape;
   int32_t begin = 0, end = 1;  // of the nodes of a depth

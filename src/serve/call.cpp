@@ -127,7 +127,8 @@ void refuse_what_is_not_offered(const JsonView& body) {
     if (std::string_view(name) != "tool_choice" || body[name].value() != "auto")
       refuse_unless_idle(body, name);
   for (const char* name : {"n", "best_of"})
-    if (const JsonView field = body[name]; !field.is_null()) whole(field, 1, 1);
+    if (const JsonView field = body[name]; !field.is_null() && whole(field, 0) != 1)
+      field.fail(fmt::format("{}", field.value().dump()), "1");
 }
 
 /// How many likeliest tokens beside each; nothing where none are asked for.

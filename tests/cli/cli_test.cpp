@@ -251,6 +251,10 @@ TEST_F(Program, HelpShowsRangesAndDefaultsOnce) {
                                            "\\(0 to 1024; default 0\\)"));
   EXPECT_THAT(help, testing::ContainsRegex("--device TEXT +Where to compute: .* \\(default cpu\\)"));
   EXPECT_THAT(help, testing::Not(HasSubstr("[]")));
+  EXPECT_THAT(help, testing::ContainsRegex("default:[^a-z]*auto where"));
+  const std::string tune = run({"tune-tree", "--help"}).out;
+  EXPECT_THAT(tune, testing::ContainsRegex("default[^a-z]+lookup[)]"));
+  EXPECT_THAT(tune, testing::Not(HasSubstr("auto where")));
 }
 
 TEST_F(Program, DescribesItselfAndEveryOption) {

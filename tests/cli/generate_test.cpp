@@ -190,6 +190,7 @@ TEST_F(Program, GuessesWithinATree) {
   const std::pair<const char*, const char*> bad[] = {
       {"{i}/loop.json", "loop.json: node 1 has no path from the root: a cycle, expected"},
       {"{i}/orphan.json", "orphan.json: path [0, 1] without [0], expected the parent of every node"},
+      {"4x2xx", "4x2xx: no such tree, expected a file, widths such as 4x2x1"},
       {"1x1x1x1x1x1x1x1x1", "a tree of depth 9, expected at most 8, the tokens of a group"},
   };
   for (const auto& [tree, message] : bad) {

@@ -34,6 +34,12 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
     more.insert(more.end(), {"--reach", path("reach.json")});
     return linearize("--state", amount, more);
   };
+  const auto measured = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = {"linearize", path("model"), "--tokens", "64",  "-o",      "out",
+                                    "--data",    text(),        "--state",  "1MB", "--reach", "nowhere.json"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
   const BadRow rows[] = {
       {{"pretrain"}, "error: --config: not given, expected what `linnet pretrain --help` lists"},
       {{"pretrain", "--confg", "x"}, "unknown option \"--confg\", expected --config or"},
@@ -138,6 +144,11 @@ TEST_F(TrainingProgram, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
        "--state: given without texts to measure on, expected --data FILE, or --reach FILE"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--reach", "nowhere.json"},
        "--reach: given without --state"},
+      // Before anything is measured: the file that the measurement would take is not there.
+      {measured({"--device", "cuda:99"}), "--device"},
+      {measured({"--dtype", "int8"}), "--dtype"},
+      {measured({"--schedule", "cosin"}), "--schedule"},
+      {measured({"--valid", "nowhere.txt"}), "nowhere.txt"},
       {linearize("--state-type", "bf16", {}), "--state-type: given without --state"},
       {{"linearize", path("model"), "--tokens", "0", "-o", "out", "--state", "1MB", "--reach",
         "nowhere.json"},

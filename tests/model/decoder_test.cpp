@@ -326,8 +326,8 @@ TEST(DecoderDevices, ThatAreNotThereAreRefused) {
   const TemporaryModel model(RandomModel{});
   ThreadPool pool(1);
   const std::pair<const char*, const char*> rows[] = {
-      {"cuda", "--device: device unavailable: cuda, expected cpu, which this build computes on"},
-      {"cuda:1", "--device: device unavailable: cuda:1, expected cpu, which this build computes on"},
+      {"cuda", "--device: device unavailable: cuda, expected cpu (a GPU is for training alone)"},
+      {"cuda:1", "--device: device unavailable: cuda:1, expected cpu (a GPU is for training alone)"},
       {"cuda:", "--device: unknown device \"cuda:\", expected cpu, cuda or cuda:N"},
       {"tpu", "--device: unknown device \"tpu\", expected cpu, cuda or cuda:N"}};
   for (const auto& [device, message] : rows) {

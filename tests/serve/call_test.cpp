@@ -110,7 +110,7 @@ TEST(Call, RefusesWhatItCannotDoNamingTheField) {
       {R"("max_tokens": 1.5)", "request.max_tokens: 1.5, expected an integer"},
       {R"("max_tokens": 1e300)", "request.max_tokens: 1e+300, expected an integer"},
       {R"("max_tokens": 18446744073709551615)", "request.max_tokens: 18446744073709551615, expected less"},
-      {R"("n": 2)", "request.n: 2, expected 1 to 1"},
+      {R"("n": 2)", "request.n: 2, expected 1"},
       {R"("best_of": 2)", "request.best_of: 2"},
       {R"("logprobs": 21)", "request.logprobs: 21, expected 0 to 20"},
       {R"("logprobs": true)", "request.logprobs: true, expected an integer"},
