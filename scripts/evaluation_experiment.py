@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 
-from whole_files import at_least, whole, whole_lines
+from whole_files import at_least, whole, whole_samples
 
 MAIN, SIDE = 0, 1   # two queues: what makes up the bulk, and the long runs, which may have a share of the cores from the start
 K = 1024
@@ -207,8 +207,8 @@ class Runner:
         return os.path.join(self.args.out, "tmp" if temporary else job.group, f"{job.group + '.' if temporary else ''}{job.name}.{ending}")
 
     def done(self, job):
-        return whole(self.path(job, "json")) is not None and (
-            not job.samples or whole_lines(self.path(job, "samples.jsonl")) is not None)
+        result = self.path(job, "json")
+        return (whole_samples(result.removesuffix(".json")) if job.samples else whole(result)) is not None
 
     def seconds(self, job):
         """Wall seconds that the job is expected to take."""

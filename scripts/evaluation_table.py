@@ -15,7 +15,7 @@ import re
 import sys
 
 from compare_samples import mean_and_error
-from whole_files import whole, whole_lines
+from whole_files import whole, whole_samples
 
 COLUMNS = [("piqa", "PIQA", "acc"), ("copa", "COPA", "acc"), ("arc_challenge", "ARC-C", "acc_norm"),
            ("arc_easy", "ARC-E", "acc"), ("hellaswag", "HellaSwag", "acc_norm"), ("winogrande", "WinoGrande", "acc"),
@@ -53,9 +53,8 @@ class Folder:
         found = {}
         for path in sorted(glob.glob(os.path.join(self.path, group, pattern + ".samples.jsonl"))):
             job = path.removesuffix(".samples.jsonl")
-            lines = whole_lines(path)
-            # A job's samples count once its result is there.
-            if lines is not None and whole(job + ".json") is not None:
+            lines = whole_samples(job)  # which count once the job's result is there
+            if lines is not None:
                 found[os.path.basename(job)] = lines
         return found
 

@@ -25,6 +25,19 @@ def whole_lines(path):
     return found if all(isinstance(one, dict) for one in found) else None
 
 
+def whole_samples(job):
+    """The lines of JOB.samples.jsonl, as many as JOB.json says that `linnet evaluate` wrote; None where one of both is not
+    whole. Cut at the end of a line, or down to nothing, every line that is left is whole."""
+    result, lines = whole(job + ".json"), whole_lines(job + ".samples.jsonl")
+    if result is None or lines is None:
+        return None
+    try:
+        written = sum(task["effective"] for task in result["n-samples"].values())
+    except (AttributeError, KeyError, TypeError):
+        return None
+    return lines if len(lines) == written else None
+
+
 def at_least(least, kind=int):
     """A type of an option of argparse: a number of at least `least`."""
     def number(text):

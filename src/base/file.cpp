@@ -17,16 +17,10 @@
 #include "base/error.h"
 #include "base/interrupt.h"
 #include "base/remove_folder.h"
+#include "base/temporary.h"
 
 namespace linnet {
 namespace {
-
-std::filesystem::path temporary_beside(const std::filesystem::path& target) {
-  static std::atomic<int> counter{0};
-  auto name = target.filename();
-  if (name.empty()) name = target.parent_path().filename();
-  return target.parent_path() / fmt::format(".{}.{}.{}.tmp", name.string(), getpid(), counter++);
-}
 
 [[noreturn]] void fail_to_read(const std::filesystem::path& where, std::string_view doing, int error) {
   throw Error(where.string(), fmt::format("cannot {} ({})", doing, std::strerror(error)), "a readable file");
@@ -232,6 +226,7 @@ AtomicFolder::AtomicFolder(std::filesystem::path target, bool replace)
   const bool empty =
       exists && std::filesystem::is_directory(target_, error) && std::filesystem::is_empty(target_, error);
   if (exists && !empty && !replace) throw Error(target_.string(), "already exists", "a new folder's name");
+  remove_left_beside(target_);
   if (!std::filesystem::create_directory(temporary_, error)) fail_to_write(target_, error.value());
 }
 
@@ -243,8 +238,11 @@ void AtomicFolder::commit() {
   sync_folder(temporary_);
   std::error_code error;
   std::filesystem::path old;
-  if (std::filesystem::exists(std::filesystem::symlink_status(target_, error))) {
+  const auto status = std::filesystem::symlink_status(target_, error);
+  const bool empty = std::filesystem::is_directory(status) && std::filesystem::is_empty(target_, error);
+  if (std::filesystem::exists(status) && !empty) {  // an empty folder gives way to another
     old = temporary_beside(target_);
+    old.replace_extension(".old");  // killed between the two, it is the only one of what stood there
     std::filesystem::rename(target_, old, error);
     if (error) fail_to_write(target_, error.value());
   }

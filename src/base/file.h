@@ -90,6 +90,7 @@ void write_file(const std::filesystem::path& target, std::string_view text);
 
 /// A new folder that appears only when it is complete: filled under a temporary name beside the target,
 /// renamed by commit(). An existing target is replaced only by commit(), and only where `replace` was said.
+/// What processes that were killed left under such names goes when the next one fills the same target.
 class AtomicFolder {
  public:
   /// Throws Error if the target exists (and is not empty) and `replace` is false.
@@ -99,6 +100,7 @@ class AtomicFolder {
   AtomicFolder& operator=(const AtomicFolder&) = delete;
 
   const std::filesystem::path& path() const { return temporary_; }  // fill this
+  const std::filesystem::path& target() const { return target_; }
   void commit();
 
  private:

@@ -87,11 +87,10 @@ void read_chats(const std::filesystem::path& file, const std::string& field,
 
 /// The last tokens of a conversation, the special ones kept.
 std::vector<int32_t> end_of_chat(const Pair& pair, const Tokenizer& tokenizer, int64_t length) {
-  std::vector<int32_t> ids = tokenizer.encode(pair.source);
-  if (ids.empty()) throw Error(pair.where, "a conversation without a token", "words");
   const int64_t room = length - (pair.laid_out ? 0 : static_cast<int64_t>(tokenizer.framing()));
   if (room < 1) throw Error("--length", fmt::format("{}", length), "room for a text's tokens");
-  if (std::ssize(ids) > room) ids.erase(ids.begin(), ids.end() - room);
+  const std::vector<int32_t> ids = tokenizer.encode_end(pair.source, static_cast<size_t>(room));
+  if (ids.empty()) throw Error(pair.where, "a conversation without a token", "words");
   return pair.laid_out ? ids : tokenizer.framed(ids).tokens;
 }
 

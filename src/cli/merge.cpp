@@ -34,7 +34,7 @@ void merge(const MergeOptions& options) {
   AtomicFolder out(options.out, /*replace=*/false);
   write_full(out.path(), *model, changed, model->all_attention(), static_cast<size_t>(options.shard_bytes),
              /*replace=*/false, model->added_are_trained());
-  if (heads) copy_heads(*heads, *Model::open(out.path()));
+  if (heads) copy_heads(*heads, *Model::open(out.path()), out.target());
   out.commit();
   json.write({{"out", options.out}, {"merged_matrices", merged.size()}, {"changed_tensors", changed.size()}});
   const auto matrices = static_cast<int64_t>(merged.size());

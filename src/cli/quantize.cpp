@@ -238,7 +238,7 @@ ExitStatus quantize(QuantizeCommandOptions options) {
   const auto tensors =
       write_quantized(out.path(), *model, options.how, static_cast<size_t>(options.shard_bytes), pool);
   progress.reset();
-  if (heads) copy_heads(*heads, *Model::open(out.path()));
+  if (heads) copy_heads(*heads, *Model::open(out.path()), out.target());
   out.commit();
   print(table_of(tensors));
   Json rows = Json::array();

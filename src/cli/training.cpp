@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/progress.h"
 #include "base/remove_folder.h"
+#include "base/temporary.h"
 #include "evaluate/perplexity.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
@@ -313,6 +314,8 @@ void check_out(const TrainingOptions& options) {
   const fs::file_status status = fs::status(options.out, error);
   if (fs::exists(status) && !fs::is_directory(status))
     throw Error(options.out.string(), "is a file", "a folder's name");
+  for (const char* name : {"training.jsonl", "training.svg", kWrittenText})
+    remove_left_beside(options.out / name);
   if (options.resume) {
     train::Checkpoints(options.out / "checkpoints", {}).to_resume();
   } else if (fs::exists(status) && !holds_no_more_than_a_log(options.out)) {

@@ -26,7 +26,7 @@ const char* file_of(HeadKind kind) {
   return kind == HeadKind::kMedusa ? "medusa_lm_head.safetensors" : "heads.safetensors";
 }
 
-std::string name_of_model(const Model& model) { return named_folder(model.folder()).filename().string(); }
+std::string name_of(const fs::path& model) { return named_folder(model).filename().string(); }
 
 /// Of the whole folder but for the config's own "hash".
 std::string hash_of_heads(Json config, const fs::path& tensors) {
@@ -142,20 +142,20 @@ void check_model(const Fields& fields, HeadKind kind, const Model& model) {
   const auto name =
       fields.optional_string(kind == HeadKind::kMedusa ? "base_model_name_or_path" : "model").value_or("?");
   throw Error(fields.where(), fmt::format("heads of {} ({})", printable(name), printable(*hash)),
-              fmt::format("heads of {} ({})", name_of_model(model), own));
+              fmt::format("heads of {} ({})", name_of(model.folder()), own));
 }
 
-Json config_of(const DraftHeads& form, const Model& model) {
+Json config_of(const DraftHeads& form, const Model& model, const std::string& name) {
   Json config = {{"hidden_size", model.config().hidden},
                  {"vocab_size", model.config().vocabulary},
                  {"model_hash", model_hash(model)}};
   if (form.kind == HeadKind::kRecursive) {
-    config.update({{kKindKey, "recursive"}, {"count", form.count}, {"model", name_of_model(model)}});
+    config.update({{kKindKey, "recursive"}, {"count", form.count}, {"model", name}});
     return config;
   }
   config.update({{"medusa_num_heads", form.count},
                  {"medusa_num_layers", form.blocks},
-                 {"base_model_name_or_path", name_of_model(model)}});
+                 {"base_model_name_or_path", name}});
   if (!form.own_vocabulary) config["version"] = "2";
   return config;
 }
@@ -213,21 +213,21 @@ std::optional<DraftHeads> heads_beside(const Model& model) {
 }
 
 void write_heads(const fs::path& out, const DraftHeads& form, std::span<const NamedTensor> tensors,
-                 const Model& model) {
+                 const Model& model, const fs::path& known_as) {
   std::error_code error;
   fs::create_directories(out, error);
   check_writable(out);
   const fs::path file = out / file_of(form.kind);
   write_safetensors(file, tensors, {{"format", "pt"}});
-  Json config = config_of(form, model);
+  Json config = config_of(form, model, name_of(known_as.empty() ? model.folder() : known_as));
   config["hash"] = hash_of_heads(config, file);
   write_file(out / "config.json", config.dump(2) + "\n");
 }
 
-void copy_heads(const DraftHeads& heads, const Model& model) {
+void copy_heads(const DraftHeads& heads, const Model& model, const fs::path& known_as) {
   std::vector<NamedTensor> tensors;
   for (const auto& [name, tensor] : heads.tensors.tensors()) tensors.push_back({name, tensor});
-  write_heads(heads_folder(model.folder()), heads, tensors, model);
+  write_heads(heads_folder(model.folder()), heads, tensors, model, known_as);
 }
 
 }  // namespace linnet

@@ -66,9 +66,11 @@ std::optional<DraftHeads> heads_beside(const Model& model);
 
 /// Writes heads of `model`, of which `form` says all but the tensors, `out`'s files appearing one by one,
 /// config.json last. Medusa's in the published layout: version 2 without vocabulary matrices, else the first.
+/// They name their model's folder: `known_as` where that is still filled under a temporary name.
 void write_heads(const std::filesystem::path& out, const DraftHeads& form,
-                 std::span<const NamedTensor> tensors, const Model& model);
+                 std::span<const NamedTensor> tensors, const Model& model,
+                 const std::filesystem::path& known_as = {});
 /// The same heads beside another form of their model.
-void copy_heads(const DraftHeads& heads, const Model& model);
+void copy_heads(const DraftHeads& heads, const Model& model, const std::filesystem::path& known_as);
 
 }  // namespace linnet

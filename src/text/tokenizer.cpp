@@ -77,14 +77,44 @@ void Tokenizer::Impl::encode_between(std::string_view text, bool first, std::vec
   });
 }
 
+void Tokenizer::Impl::encode_part(std::string_view part, int32_t id, bool first, std::vector<int32_t>& ids,
+                                  EncodeScratch& scratch) const {
+  if (id >= 0) return ids.push_back(id);
+  if (normalizer.empty()) return encode_between(part, first, ids, scratch);
+  encode_between(normalizer.apply(std::string(part)), first, ids, scratch);
+}
+
 void Tokenizer::Impl::encode(std::string_view text, std::vector<int32_t>& ids, EncodeScratch& scratch) const {
   std::string repaired;
   if (!is_valid_utf8(text)) text = repaired = valid_utf8(text);
   added.split(text, false, [&](std::string_view part, int32_t id, size_t begin) {
-    if (id >= 0) return ids.push_back(id);
-    if (normalizer.empty()) return encode_between(part, begin == 0, ids, scratch);
-    encode_between(normalizer.apply(std::string(part)), begin == 0, ids, scratch);
+    encode_part(part, id, begin == 0, ids, scratch);
   });
+}
+
+std::vector<int32_t> Tokenizer::Impl::encode_end(std::string_view text, size_t count,
+                                                 EncodeScratch& scratch) const {
+  std::string repaired;
+  if (!is_valid_utf8(text)) text = repaired = valid_utf8(text);
+  struct Part {
+    std::string_view text;
+    int32_t id;
+    bool first;
+  };
+  std::vector<Part> parts;
+  added.split(text, false, [&](std::string_view part, int32_t id, size_t begin) {
+    parts.push_back({part, id, begin == 0});
+  });
+  std::vector<std::vector<int32_t>> ids;  // of the parts, the last one first
+  for (size_t known = 0; known < count && ids.size() < parts.size(); known += ids.back().size()) {
+    const Part& part = parts[parts.size() - 1 - ids.size()];
+    encode_part(part.text, part.id, part.first, ids.emplace_back(), scratch);
+  }
+  std::vector<int32_t> end;
+  for (auto part = ids.rbegin(); part != ids.rend(); ++part)
+    end.insert(end.end(), part->begin(), part->end());
+  if (end.size() > count) end.erase(end.begin(), end.end() - static_cast<ptrdiff_t>(count));
+  return end;
 }
 
 std::unique_ptr<EncodeScratch> Tokenizer::Impl::take_scratch() const {
@@ -173,6 +203,11 @@ std::vector<int32_t> Tokenizer::encode(std::string_view text, bool special) cons
   }
   if (special) ids.insert(ids.end(), impl_->post.after.begin(), impl_->post.after.end());
   return ids;
+}
+
+std::vector<int32_t> Tokenizer::encode_end(std::string_view text, size_t count) const {
+  Lease scratch(*impl_);
+  return impl_->encode_end(text, count, *scratch);
 }
 
 std::vector<std::vector<int32_t>> Tokenizer::encode_documents(std::span<const std::string> texts,

@@ -28,6 +28,9 @@ class Tokenizer {
   /// post-processor adds (BOS, …). Thread-safe. Throws Error where a pattern of the file gives up on the
   /// text.
   std::vector<int32_t> encode(std::string_view text, bool special = false) const;
+  /// The last `count` ids of encode(text), or all of them: a text is read no further back than the added
+  /// token before those, as what stands between two of them is cut by itself.
+  std::vector<int32_t> encode_end(std::string_view text, size_t count) const;
   /// Each text by itself, in parallel.
   std::vector<std::vector<int32_t>> encode_documents(std::span<const std::string> texts, ThreadPool& pool,
                                                      bool special = false) const;

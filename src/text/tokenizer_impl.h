@@ -34,11 +34,15 @@ struct Tokenizer::Impl {
   /// The token of an id as the decoder takes it; nothing where it is left out. Throws Error out of range.
   std::optional<std::string> token_to_decode(int32_t id, bool skip_special) const;
   void encode(std::string_view text, std::vector<int32_t>& ids, EncodeScratch& scratch) const;
+  std::vector<int32_t> encode_end(std::string_view text, size_t count, EncodeScratch& scratch) const;
 
   std::unique_ptr<EncodeScratch> take_scratch() const;
   void give_scratch(std::unique_ptr<EncodeScratch> scratch) const;
 
  private:
+  /// A part of what AddedTokens::split() makes of the text as it stands.
+  void encode_part(std::string_view part, int32_t id, bool first, std::vector<int32_t>& ids,
+                   EncodeScratch& scratch) const;
   void encode_between(std::string_view text, bool first, std::vector<int32_t>& ids,
                       EncodeScratch& scratch) const;
 

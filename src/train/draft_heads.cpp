@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "train/loss.h"
@@ -164,7 +165,8 @@ at::Tensor TrainedHeads::loss(const at::Tensor& hidden, const at::Tensor& tokens
     if (reached.defined()) {
       reached = reached.narrow(1, 0, count);
       const at::Tensor share = (1 - drafted_) + drafted_ * reached.reshape({-1});
-      weights = weights * (share / share.mean());
+      // It may be that no draft reaches any of them.
+      weights = weights * (share / share.mean().clamp_min(std::numeric_limits<float>::min()));
     }
     const at::Tensor part = cross_entropy(state, vocabulary(k), place.clamp_min(0), weights);
     sum = sum.defined() ? sum + part : part;

@@ -1,8 +1,12 @@
 #include "base/file.h"
 #include "base/remove_folder.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <fstream>
 
@@ -76,6 +80,28 @@ TEST(AtomicFolder, AppearsWholeAndRefusesToReplaceUnasked) {
   again.commit();
   EXPECT_FALSE(fs::exists(folder.path / "model" / "a"));
   EXPECT_EQ(folder.entries(), 1u);
+}
+
+TEST(AtomicFolder, ClearsWhatAKilledProcessLeftOfItsTarget) {
+  Folder folder;
+  const fs::path target = folder.path / "model";
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const AtomicFolder out(target, false), inside(out.path(), false);
+    write_file(inside.path() / "a", "x");
+    ::raise(SIGKILL);
+  }
+  ASSERT_GT(child, 0);
+  ASSERT_EQ(::waitpid(child, nullptr, 0), child);
+  const AtomicFolder alive(target, false), other(folder.path / "model.2", false);
+  EXPECT_EQ(folder.entries(), 2u);  // these two
+  write_file(folder.path / fmt::format(".model.{}.0.tmp.txt", child), "");
+  write_file(folder.path / fmt::format(".model.x.{}.0.tmp", child), "");
+  {
+    AtomicFolder out(target, false);
+    out.commit();
+  }
+  EXPECT_EQ(folder.entries(), 5u);  // and files of other names, and what was written
 }
 
 TEST(MappedFile, RefusesWhatIsNoRegularFile) {

@@ -147,6 +147,7 @@ TEST_F(Program, MergesASidecarWithItsDraftHeads) {
     return outcome.out;
   };
   EXPECT_EQ(text("{i}/headed", "heads"), text("{i}/sidecar", "heads"));
+  EXPECT_EQ(read_json(inputs() / "headed/heads/config.json")["model"], "headed");
   // Heads beside a model guess unless told otherwise.
   const Outcome unsaid =
       run({"generate", "{i}/headed", "-p", "a story", "-n", "40", "--ignore-eos", "--report"});
@@ -210,6 +211,7 @@ TEST_F(Program, QuantizesAModelThatThenRunsAndIsNotQuantizedTwice) {
   EXPECT_THAT(seen["problems"], IsEmpty());
   EXPECT_EQ(seen["state"], before["state"]);  // keys and values stay in the model's own type
   EXPECT_EQ(run({"generate", "{i}/integers", "-p", "a", "-n", "9", "--speculative", "heads"}).status, 0);
+  EXPECT_EQ(read_json(inputs() / "integers/heads/config.json")["model"], "integers");
   EXPECT_EQ(run({"check", "{i}/integers", "--tokens", "8"}).status, 0);
   const Outcome calibrated = run({"quantize", "{i}/whole", "-o", "out", "--weights", "int4", "--calibrate",
                                   "{i}/text.txt", "--calibrate-tokens", "20", "--window", "8"});

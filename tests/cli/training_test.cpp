@@ -416,10 +416,12 @@ TEST_F(TrainingProgram, GoesOnAfterCtrlCAndStartsAnewWhereNothingWasSaved) {
   const char* left[] = {"killed/checkpoints/step-00000002", "killed/.model.unfinished.1.0.tmp"};
   for (const char* folder : left) fs::create_directories(path(folder));
   write_file(path("killed/checkpoints/best.safetensors"), "");
+  write_file(path("killed/.training.svg.99999999.0.tmp"), "");  // of more than any process's number
   expect_refused({{"killed"}, "killed/checkpoints: no checkpoint, expected one to --resume from; without"},
                  run_linnet(pretrain({"--tokens", "64", "-o", path("killed"), "--resume"})));
   EXPECT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("killed")})).status, 0);
   for (const char* folder : left) EXPECT_FALSE(fs::exists(path(folder)));
+  EXPECT_FALSE(fs::exists(path("killed/.training.svg.99999999.0.tmp")));
 }
 
 TEST_F(TrainingProgram, SaysSoOnAFullDisk) {
@@ -547,6 +549,20 @@ TEST_F(TrainingProgram, TrainsHeadsThatSpeculationGuessesWith) {
   EXPECT_THAT(generate({"--heads", path("medusa")}).err, HasSubstr("the same text"));
   // How far places count by the heads' own drafts changes what is learned from the first step on.
   ASSERT_EQ(train("drafted", {"--inner", "8", "--list", "30", "--drafted", "1"}).status, 0);
+  // Where no draft reaches a place, as in rows without the one token that is guessed, nothing is learned
+  // there.
+  const Outcome unreached = run_linnet({"train-heads", path("base"),
+                                        "--data",      text(),
+                                        "--tokens",    "80",
+                                        "--context",   "10",
+                                        "--heads",     "2",
+                                        "--batch",     "1",
+                                        "--threads",   "1",
+                                        "--inner",     "8",
+                                        "--list",      "1",
+                                        "--drafted",   "1",
+                                        "-o",          path("unreached")});
+  EXPECT_EQ(unreached.status, 0) << unreached.err;
   EXPECT_NE(file_of("drafted"), file_of("base/heads"));
   // What was trained is kept where the heads cannot be written, with what the model wrote; --resume trains
   // nothing anew.

@@ -31,6 +31,24 @@ TEST(AddedTokens, TakeTheSpaceBesideThemAndAreFoundInIt) {
   for (const auto& row : rows) EXPECT_EQ(tokenizer.encode(row.text), row.ids) << row.text;
 }
 
+TEST(Tokenizer, EncodesTheEndOfATextAsItStandsInTheWhole) {
+  const auto tokenizer = Tokenizer::from_json(R"({
+      "added_tokens": [{"id": 3, "content": "[R]", "rstrip": true}, {"id": 4, "content": "[L]", "lstrip": true},
+                       {"id": 5, "content": "<s>", "normalized": false}],
+      "normalizer": {"type": "Lowercase"},
+      "pre_tokenizer": {"type": "Metaspace", "prepend_scheme": "first"},
+      "model": {"type": "BPE", "vocab": {"a": 0, "▁": 1, "▁a": 2, "[": 6, "r": 7}, "merges": [["▁", "a"]]}})",
+                                              "t");
+  for (const char* text :
+       {"", "a", "<s>", "a A<s>Aa <s>", "<s>a a", "[R] a [L]aa<s> [R]<s>", "\xFF<s>a\xFF a"}) {
+    const Ids whole = tokenizer.encode(text);
+    for (size_t count = 0; count <= whole.size() + 1; ++count) {
+      const auto last = static_cast<ptrdiff_t>(std::min(count, whole.size()));
+      EXPECT_EQ(tokenizer.encode_end(text, count), Ids(whole.end() - last, whole.end())) << text << count;
+    }
+  }
+}
+
 TEST(Metaspace, OfSchemeFirstMarksOnlyWhatBeginsTheText) {
   Json json = Json::parse(R"({
       "added_tokens": [{"id": 3, "content": "<s>", "normalized": false}, {"id": 4, "content": "[N]"}],
