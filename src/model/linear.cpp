@@ -59,7 +59,8 @@ Linear::Linear(std::vector<Matrix> matrices, std::vector<float> bias, bool round
   if (row_type_ == RowType::kInt8) {
     prefill_type_ = WeightType::kInt8;
     for (Matrix& matrix : matrices_) matrix = packed(matrix, pool);
-  } else if (rounded_rows && type != WeightType::kFloat32 && kernels::fast_bfloat16()) {
+  } else if (row_type_ == RowType::kBFloat16Tiles ||
+             (rounded_rows && type != WeightType::kFloat32 && kernels::fast_bfloat16())) {
     prefill_type_ = WeightType::kBFloat16;
   }
   for (const Matrix& matrix : matrices_) out_ += matrix.out;
@@ -122,7 +123,7 @@ int64_t Linear::large_rows() const {
       return matrices_.front().type == WeightType::kBFloat16 ? 257 : 16;
     case RowType::kBFloat16:
       return 65;
-    case RowType::kBFloat16Tiles:
+    case RowType::kBFloat16Tiles:  // no slower than oneDNN's, without its copy of all weights in its layout
     case RowType::kInt8:
       break;
   }
@@ -131,13 +132,6 @@ int64_t Linear::large_rows() const {
 
 void Linear::prefill(const float* x, int64_t x_stride, int64_t rows, float* y, ProductScratch& scratch,
                      ThreadPool& pool) {
-  if (row_type_ == RowType::kBFloat16Tiles) {
-    // As fast as oneDNN's tiles, and without its copy of all weights in a layout of its own.
-    constexpr int64_t kAtOnce = 64;
-    for (int64_t r = 0; r < rows; r += kAtOnce)
-      step(x + r * x_stride, x_stride, std::min(kAtOnce, rows - r), y + r * out_, scratch, pool);
-    return;
-  }
   if (rows < large_rows()) return step(x, x_stride, rows, y, scratch, pool);
   if (large_.empty()) {
     for (const Matrix& matrix : matrices_) large_.emplace_back(matrix, prefill_type_, out_);

@@ -22,6 +22,15 @@ namespace fs = std::filesystem;
 
 inline std::string model() { return std::string(LINNET_TEST_DATA) + "/hf/llama-gqa-tied"; }
 
+/// What inspect calls a folder, with the first layer's method: "sidecar grouped"; what it says where it
+/// refuses.
+inline std::string kind_of(const std::string& folder) {
+  const Outcome outcome = run_linnet({"inspect", folder, "--json", "out.json"});
+  if (!outcome.files.contains("out.json")) return outcome.err;
+  const nlohmann::json json = parse_json(outcome.files.at("out.json"), "out.json");
+  return json.at("kind").get<std::string>() + " " + json.at("attention")[0].at("method").get<std::string>();
+}
+
 class TrainingProgram : public testing::Test {
  protected:
   TrainingProgram() {

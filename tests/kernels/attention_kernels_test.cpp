@@ -37,7 +37,7 @@ TYPED_TEST(AttentionKernels, AProductIsTheSumsAndARowOfItHasTheSameBitsAlone) {
           auto c = start;
           kernels::matmul(m, n, k, a.data(), k + 3, b.data(), n + 5, c.data(), n + 1, true);
           for (int64_t i = 0; i < m; ++i) {
-            std::vector<T> row(n);
+            std::vector<T> row(n, T(NAN));
             kernels::matmul(int64_t{1}, n, k, a.data() + i * (k + 3), int64_t{0}, b.data(), n + 5, row.data(),
                             n, false);
             std::vector<T> added(start.begin() + i * (n + 1), start.begin() + i * (n + 1) + n);
@@ -55,6 +55,56 @@ TYPED_TEST(AttentionKernels, AProductIsTheSumsAndARowOfItHasTheSameBitsAlone) {
             ASSERT_EQ(c[i * (n + 1) + n], start[i * (n + 1) + n]);  // nothing past the row
           }
         }
+      }
+    }
+  });
+}
+
+TYPED_TEST(AttentionKernels, AProductOfAMatrixTurnedRoundHasTheBitsOfTheSameOneAsItStands) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t m : {1, 3, 6, 7, 16, 45}) {
+      for (int64_t n : {16, 48, 80}) {
+        for (int64_t k : {0, 1, 7, 64}) {
+          const auto a = normals<T>(k * (m + 2) + m, 1), b = normals<T>(k * (n + 5) + n, 2);
+          std::vector<T> turned(m * k);
+          for (int64_t i = 0; i < m; ++i) {
+            for (int64_t s = 0; s < k; ++s) turned[i * k + s] = a[s * (m + 2) + i];
+          }
+          for (const bool accumulate : {false, true}) {
+            auto c = accumulate ? normals<T>(m * (n + 1), 3) : std::vector<T>(m * (n + 1), T(NAN));
+            auto expected = c;
+            kernels::matmul_transposed(m, n, k, a.data(), m + 2, b.data(), n + 5, c.data(), n + 1,
+                                       accumulate);
+            kernels::matmul(m, n, k, turned.data(), k, b.data(), n + 5, expected.data(), n + 1, accumulate);
+            ASSERT_EQ(std::memcmp(c.data(), expected.data(), c.size() * sizeof(T)), 0)
+                << m << " " << n << " " << k;
+          }
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(AttentionKernels, TheGradientOfSoftmaxIsThatOfTheDefinition) {
+  using T = TypeParam;
+  on_every_target([] {
+    for (int64_t count : {1, 2, 15, 16, 17, 40, 100}) {
+      auto weights = normals<T>(padded(count), 4), gradients = normals<T>(padded(count), 5);
+      const T sum = kernels::exponentiate(weights.data(), count), share = T(0.3), scale = T(0.25);
+      const std::vector<T> w = weights, g = gradients;
+      double mean = 0;
+      for (int64_t i = 0; i < count; ++i) mean += double(w[i]) / double(sum) * double(g[i]);
+      const T found = kernels::softmax_gradient(weights.data(), gradients.data(), count, sum, share, scale);
+      EXPECT_NEAR(found, mean, 10 * kNear<T>) << count;
+      for (int64_t i = 0; i < count; ++i) {
+        const double weight = double(share) * double(w[i]) / double(sum);
+        EXPECT_NEAR(weights[i], weight, kNear<T>);
+        EXPECT_NEAR(gradients[i], weight * (double(g[i]) - mean) * double(scale), 4 * kNear<T>) << count;
+      }
+      for (int64_t i = count; i < padded(count); ++i) {
+        EXPECT_EQ(weights[i], T(0));
+        EXPECT_EQ(gradients[i], T(0));
       }
     }
   });
@@ -119,7 +169,8 @@ TYPED_TEST(AttentionKernels, FeatureMapsAreThoseOfTheDefinitionAsRowsAndAsColumn
       auto y = normals<T>(n * row, 6);
       for (int64_t i = 0; i < row; ++i) y[i] *= T(100);           // sums that would overflow without a shift
       for (int64_t i = size; i < row; ++i) y[row + i] = T(1e30);  // padding is whatever it is
-      std::vector<T> columns(size * n), phi(n * phi_row, T(NAN)), phi_columns(2 * size * n), squares(n);
+      std::vector<T> columns(size * n), phi(n * phi_row, T(NAN)), phi_columns(2 * size * n, T(NAN)),
+          squares(n, T(NAN));
       for (int64_t r = 0; r < n; ++r) {
         for (int64_t i = 0; i < size; ++i) columns[i * n + r] = y[r * row + i];
       }
@@ -141,7 +192,7 @@ TYPED_TEST(AttentionKernels, FeatureMapsAreThoseOfTheDefinitionAsRowsAndAsColumn
         }
         for (int64_t i = 2 * size; i < phi_row; ++i) ASSERT_EQ(phi[r * phi_row + i], T(0));
       }
-      std::vector<T> relu(n * row), elu(n * row), elu1(n * row);
+      std::vector<T> relu(n * row, T(NAN)), elu = relu, elu1 = relu;
       kernels::relu(n * row, y.data(), relu.data());
       kernels::elu(n * row, y.data(), elu.data());
       kernels::elu1(n * row, y.data(), elu1.data());
@@ -162,7 +213,7 @@ TYPED_TEST(AttentionKernels, ExponentialFeaturesKeepTheirLargestExponentApartAsR
       auto y = normals<T>(n * row, 7);
       for (int64_t i = 0; i < row; ++i) y[i] *= T(100);           // would overflow
       for (int64_t i = size; i < row; ++i) y[row + i] = T(1e30);  // padding is whatever it is
-      std::vector<T> columns(size * n), rows = y, largest(n), largest_columns(n);
+      std::vector<T> columns(size * n), rows = y, largest(n, T(NAN)), largest_columns = largest;
       for (int64_t r = 0; r < n; ++r) {
         for (int64_t i = 0; i < size; ++i) columns[i * n + r] = y[r * row + i];
       }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "base/bfloat16.h"
 #include "kernels/cpu/rotary.h"
 #include "tests/kernels/numbers.h"
 #include "tests/kernels/targets.h"
@@ -146,6 +147,22 @@ TEST_P(BFloat16, RoundsToNearestEvenAndComesBackExactly) {
     float wide = 0;
     kernels::from_bfloat16(&narrow, 1, &wide);
     EXPECT_EQ(std::bit_cast<uint32_t>(wide), uint32_t{row.to} << 16);
+  }
+}
+
+TEST_P(BFloat16, ConvertsEveryNumberOfARowAndNothingPastIt) {
+  for (const int64_t size : kSizes) {
+    const auto x = normals(size, 8);
+    std::vector<uint16_t> narrow(size + 1, 0x7FC1);
+    auto wide = poison(size + 1);
+    kernels::to_bfloat16(x.data(), size, narrow.data());
+    kernels::from_bfloat16(narrow.data(), size, wide.data());
+    for (int64_t i = 0; i < size; ++i) {
+      EXPECT_EQ(narrow[i], float_to_bfloat16(x[i])) << i << " of " << size;
+      EXPECT_EQ(wide[i], bfloat16_to_float(narrow[i])) << i << " of " << size;
+    }
+    EXPECT_EQ(narrow[size], 0x7FC1) << size;
+    EXPECT_TRUE(std::isnan(wide[size])) << size;
   }
 }
 

@@ -276,7 +276,7 @@ TEST(Tiles, TheInstructionsAreTheirDescriptionBitForBit) {
     const RandomWeights weights(shape, {WeightType::kBFloat16, RowType::kBFloat16Tiles});
     RandomWeights plain = weights;
     plain.plain_tiles = true;
-    for (const int64_t rows : {1, 2, 15, 16, 17, 32, 33, 64, 65}) {
+    for (const int64_t rows : {1, 2, 15, 16, 17, 32, 33, 64, 65, 130}) {
       for (const float scale : {1.0f, 1e-38f}) {  // of products and sums too small for their exponent
         auto x = random_rows(RowType::kBFloat16Tiles, rows * shape.in, 5);
         for (float& number : x) number *= scale;

@@ -23,6 +23,8 @@ namespace linnet::kernels::tile_dot {
 
 inline constexpr int64_t kTile = 16;    // outputs or rows of x, at most
 inline constexpr int64_t kInputs = 32;  // of a step
+inline constexpr int64_t kMostGroups =
+    4;  // of rows that meet the weights together: the second cache has room
 
 /// Outputs of the two tiles of weights and rows of the two of x; 0: none.
 struct TileShape {
@@ -109,24 +111,23 @@ void run(Tiles& tiles, const TilePass& at) {
   }
 }
 
-/// few_rows.h's product of what prepare() laid out.
+/// Groups [from, to) of x's rows by outputs [begin, end).
 template <class Tiles>
-void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, const uint16_t* prepared,
-             int64_t rows, float* y, int64_t y_stride) {
-  Tiles tiles;
+void product_of_groups(Tiles& tiles, const Groups& groups, int64_t from, int64_t to, const uint16_t* weights,
+                       int64_t in, int64_t begin, int64_t end, const uint16_t* prepared, float* y,
+                       int64_t y_stride) {
   TileShape now{};
-  const Groups groups = groups_of(rows);
   const int64_t padded = steps_of(in) * kInputs;
   for (int64_t o = begin; o < end; o += 2 * kTile) {
     TilePass pass{weights + o * in, in, std::min(2 * kTile, end - o), {}, {}, {}, y_stride, false};
-    for (int64_t g = 0; g < groups.count; g += 2) {
+    for (int64_t g = from; g < to; g += 2) {
       for (int64_t i = 0; i < 2; ++i) {
-        const int64_t first = groups.begin(std::min(g + i, groups.count));
-        pass.rows[i] = groups.begin(std::min(g + i + 1, groups.count)) - first;
+        const int64_t first = groups.begin(std::min(g + i, to));
+        pass.rows[i] = groups.begin(std::min(g + i + 1, to)) - first;
         pass.x[i] = prepared + first * padded;
         pass.y[i] = y + first * y_stride + o;
       }
-      pass.from_memory = g == 0;
+      pass.from_memory = g == from;
       const TileShape shape{{std::min(kTile, pass.outs), std::max<int64_t>(0, pass.outs - kTile)},
                             {pass.rows[0], pass.rows[1]}};
       if (shape != now) tiles.use(shape);
@@ -138,6 +139,17 @@ void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, co
       }
     }
   }
+}
+
+/// few_rows.h's product of what prepare() laid out, of any number of rows.
+template <class Tiles>
+void product(const uint16_t* weights, int64_t in, int64_t begin, int64_t end, const uint16_t* prepared,
+             int64_t rows, float* y, int64_t y_stride) {
+  Tiles tiles;
+  const Groups groups = groups_of(rows);
+  for (int64_t g = 0; g < groups.count; g += kMostGroups)
+    product_of_groups(tiles, groups, g, std::min(g + kMostGroups, groups.count), weights, in, begin, end,
+                      prepared, y, y_stride);
 }
 
 }  // namespace linnet::kernels::tile_dot

@@ -7,7 +7,8 @@
 
 namespace linnet::kernels {
 
-/// Operations a second of large products [1024, 2048] × [2048, 2048] (the best of several).
+/// Operations a second of products of many rows with W [2048, 2048], the best of several by each kernel that
+/// prefill may run them on: a ruler that knew one of them would be beaten by another.
 /// bf16 and integers where the machine has no instructions for them: 0.
 double matrix_rate(WeightType type, ThreadPool& pool);
 

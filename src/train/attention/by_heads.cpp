@@ -169,15 +169,6 @@ struct HeadAttention : Function<HeadAttention> {
   }
 };
 
-/// Features [heads, B, tokens, f] of rows of one side.
-at::Tensor side_features(const at::Tensor& x, const ParameterMap& parameters, const AttentionConfig& config,
-                         std::string_view side) {
-  at::Tensor exponent;
-  return form_of(*config.method)
-      .map(x.reshape({x.size(0), -1, x.size(3)}), parameters, side, exponent)
-      .view({x.size(0), x.size(1), x.size(2), -1});
-}
-
 /// α [H, B, tokens, 1] of queries [H, B, tokens, d].
 at::Tensor shares(const at::Tensor& q, const ParameterMap& parameters, const AttentionConfig& config) {
   const int64_t heads = q.size(0), batch = q.size(1), tokens = q.size(2);
@@ -194,12 +185,9 @@ at::Tensor shares(const at::Tensor& q, const ParameterMap& parameters, const Att
 
 bool goes_by_heads(const Rows& rows, const Documents& documents, const ParameterMap& parameters,
                    const AttentionConfig& config, const Rotation* sinks) {
-  const Method& method = *config.method;
-  if (!rows.v.is_cpu() || config.local != LocalWeight::kSoftmax || !config.has_summary()) return false;
+  if (!rows.v.is_cpu() || !mixes_by_share(config) || config.local != LocalWeight::kSoftmax) return false;
   const bool turned = config.sinks > 0 && sinks != nullptr && turns(documents.groups(config.group), *sinks);
-  return method.summary == SummaryKind::kFeatures && method.division == Division::kSum && !method.gain &&
-         method.mix == Mix::kConvex && !method.unit_rows && config.denominator == Denominator::kSeparate &&
-         config.taps == 0 && config.future_taps == 0 && config.kept.most() == 0 && config.score_cap == 0 &&
+  return !config.method->unit_rows && config.kept.most() == 0 && config.score_cap == 0 &&
          !bias_of(parameters).defined() && !turned;
 }
 
@@ -216,10 +204,10 @@ at::Tensor attend_by_heads(const Rows& rows, const Documents& documents, const P
   std::vector<int64_t> windows;
   for (int64_t g = 0; g < kv_heads; ++g) windows.push_back(config.local_groups.of(static_cast<int>(g)));
   const at::Tensor log_decay = log_decay_of({layout, parameters, config}, kv_heads, v.options());
+  const FeatureMap map = form_of(*config.method).map;
   const at::Tensor out = HeadAttention::apply(
-      q, k, v, side_features(summary_q, parameters, config, "q."),
-      side_features(summary_k, parameters, config, "k."), shares(summary_q, parameters, config),
-      layout.number,
+      q, k, v, features_of(map, summary_q, parameters, "q.").phi,
+      features_of(map, summary_k, parameters, "k.").phi, shares(summary_q, parameters, config), layout.number,
       log_decay.defined() ? compat::Optional<at::Tensor>(log_decay) : compat::Optional<at::Tensor>(), windows,
       config.group, config.sinks);
   if (!layout.inverse.defined()) return out;

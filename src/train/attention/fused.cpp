@@ -2,7 +2,6 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
-#include "attention/method.h"
 #include "train/attention/branches.h"
 #include "train/attention/parallel.h"
 #include "train/kernels.h"
@@ -56,15 +55,6 @@ struct Extend : Function<Extend> {
   }
 };
 
-/// Features [heads, B, groups, C, f] of one side's rows [heads, B, groups, C, d].
-at::Tensor features(const at::Tensor& x, const SummaryPass& pass, std::string_view side) {
-  at::Tensor exponent;
-  const auto shape = x.sizes();
-  return form_of(*pass.config.method)
-      .map(x.reshape({shape[0], -1, shape[4]}), pass.parameters, side, exponent)
-      .view({shape[0], shape[1], shape[2], shape[3], -1});
-}
-
 /// What each group sees of sums x [G, B, groups, X]: the same shape, 0 where it sees nothing.
 at::Tensor seen_by_all(const at::Tensor& x, const SummaryPass& pass) {
   if (has_kernels(x)) {
@@ -94,13 +84,9 @@ at::Tensor plain_mix(const at::Tensor& read, const at::Tensor& local, const Summ
 }  // namespace
 
 bool is_fused(const SummaryRows& rows, const SummaryPass& pass) {
-  const AttentionConfig& config = pass.config;
-  const Method& method = *config.method;
   const int64_t d = rows.q.size(4);
-  return config.has_local() && config.has_summary() && pass.sees == Sees::kEarlier && pass.readers() > 0 &&
-         method.summary == SummaryKind::kFeatures && method.division == Division::kSum && !method.gain &&
-         method.mix == Mix::kConvex && config.denominator == Denominator::kSeparate && config.alpha_learned &&
-         config.taps == 0 && config.future_taps == 0 && d == rows.v.size(4) && d % 2 == 0 && d <= 128;
+  return mixes_by_share(pass.config) && pass.config.alpha_learned && pass.sees == Sees::kEarlier &&
+         pass.readers() > 0 && d == rows.v.size(4) && d % 2 == 0 && d <= 128;
 }
 
 at::Tensor fused_mix(const at::Tensor& local, const SummaryRows& rows, const SummaryPass& pass,
@@ -108,7 +94,9 @@ at::Tensor fused_mix(const at::Tensor& local, const SummaryRows& rows, const Sum
   const int64_t kv_heads = rows.k.size(0), batch = rows.k.size(1), groups = rows.k.size(2),
                 c = rows.k.size(3);
   const int64_t wide = rows.v.size(4) + kPadding, all = kv_heads * batch * groups;
-  const at::Tensor q = share_heads(features(rows.q, pass, "q."), kv_heads), k = features(rows.k, pass, "k.");
+  const FeatureMap map = form_of(*pass.config.method).map;
+  const at::Tensor q = share_heads(features_of(map, rows.q, pass.parameters, "q.").phi, kv_heads),
+                   k = features_of(map, rows.k, pass.parameters, "k.").phi;
   const int64_t f = k.size(4);
   const at::Tensor values = Extend::apply(rows.v, &pass.layout, pass.config.sinks);
   const at::Tensor added = at::bmm(k.reshape({all, c, f}).transpose(1, 2), values.view({all, c, wide}));

@@ -219,26 +219,30 @@ at::Tensor random_projection(const at::Tensor& x, const ParameterMap& parameters
   return projected.to(sum_type(x.scalar_type())) * std::pow(static_cast<double>(d), -0.25);
 }
 
-namespace {
-
-/// Features [.., f] of rows by groups, and what they are to be multiplied by exp of, [.., 1] or undefined.
-struct Features {
-  at::Tensor phi, exponent;
-};
-
-Features apply(FeatureMap map, const at::Tensor& x, const ParameterMap& parameters, std::string_view side) {
-  const auto shape = x.sizes();
+Features features_of(FeatureMap map, const at::Tensor& x, const ParameterMap& parameters,
+                     std::string_view side) {
   Features features;
-  features.phi = map(x.reshape({shape[0], -1, shape[4]}), parameters, side, features.exponent)
-                     .view({shape[0], shape[1], shape[2], shape[3], -1});
-  if (features.exponent.defined())
-    features.exponent = features.exponent.view({shape[0], shape[1], shape[2], shape[3], 1});
+  auto shape = x.sizes().vec();
+  features.phi = map(x.reshape({shape.front(), -1, shape.back()}), parameters, side, features.exponent);
+  shape.back() = features.phi.size(2);
+  features.phi = features.phi.view(shape);
+  shape.back() = 1;
+  if (features.exponent.defined()) features.exponent = features.exponent.view(shape);
   return features;
 }
 
+bool mixes_by_share(const AttentionConfig& config) {
+  const Method& method = *config.method;
+  return config.has_local() && config.has_summary() && method.summary == SummaryKind::kFeatures &&
+         method.division == Division::kSum && !method.gain && method.mix == Mix::kConvex &&
+         config.denominator == Denominator::kSeparate && config.taps == 0 && config.future_taps == 0;
+}
+
+namespace {
+
 /// Of keys, nothing where none is read.
 Features key_features(FeatureMap map, const at::Tensor& keys, const SummaryPass& pass) {
-  Features k = apply(map, keys, pass.parameters, "k.");
+  Features k = features_of(map, keys, pass.parameters, "k.");
   k.phi = pass.without_unread(k.phi);
   if (k.exponent.defined()) k.exponent = pass.without_unread(k.exponent, kLeastExponent);
   return k;
@@ -325,7 +329,7 @@ SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, Feat
 
   // Only groups that read, and only groups that are read.
   const Features q =
-      apply(map, part_of(rows.q, 2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
+      features_of(map, part_of(rows.q, 2, pass.first_reader(), pass.readers()), pass.parameters, "q.");
   const Features k = key_features(map, own ? rows.k : part_of(rows.k, 2, 0, read_groups), pass);
   const at::Tensor fq = share_heads(q.phi, kv_heads);
   SummaryRead read = read_others(fq, first_groups(k, read_groups), part_of(rows.v, 2, 0, read_groups), pass);

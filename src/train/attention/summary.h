@@ -85,6 +85,16 @@ struct SummaryRead {
 using FeatureMap = at::Tensor (*)(const at::Tensor& x, const ParameterMap& parameters, std::string_view side,
                                   at::Tensor& exponent);
 
+/// Features [heads, .., f] of rows by tokens or by groups, and what they are to be multiplied by exp of, [..,
+/// 1] or undefined.
+struct Features {
+  at::Tensor phi, exponent;
+};
+
+/// Of rows x [heads, .., d] of one side.
+Features features_of(FeatureMap map, const at::Tensor& x, const ParameterMap& parameters,
+                     std::string_view side);
+
 /// A row of the workshop: the training form of a method with a summary.
 struct Form {
   /// readers() is above 0.
@@ -95,6 +105,11 @@ struct Form {
   bool estimated_gradients = false;
   FeatureMap map = nullptr;  // of a summary of features
 };
+
+/// Whether a layer is of the kind that is computed at once, where the place and the shapes allow it (fused.h,
+/// by_heads.h): a local branch and a summary of features that divides by its sum, divided apart and mixed by
+/// a share, without taps. Such features have no exponents.
+bool mixes_by_share(const AttentionConfig& config);
 
 SummaryRead read_features(const SummaryRows& rows, const SummaryPass& pass, FeatureMap map);
 /// How badly the summary recalls each token of the groups that are read, [G, B, read_groups(), C] in the
