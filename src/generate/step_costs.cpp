@@ -7,6 +7,7 @@ namespace linnet {
 namespace {
 
 constexpr double kNode = 0.08;        // of a plain step, that a node is taken to cost before any was measured
+constexpr double kDearNode = 1;       // and at most: it is computed as if alone
 constexpr double kLeastNode = 0.005;  // and at least, past the largest that was
 constexpr double kSpike = 2.0;        // times what was expected: another program had the processor
 constexpr int64_t kSure = 32;     // steps that a size's cost is sure for, for each time that it was measured
@@ -105,6 +106,11 @@ double StepCosts::expected(int extra) const {
   if (above > 0) return at(below) + (at(above) - at(below)) * (extra - below) / (above - below);
   const double slope = below > 0 ? std::max(kLeastNode, (at(below) - at(0)) / below) : kNode;
   return at(below) + slope * (extra - below);
+}
+
+double StepCosts::most(int extra) const {
+  const bool knows_nodes = known_below(static_cast<int>(sizes_.size())) > 0;
+  return knows_nodes ? expected(extra) : at(0) + kDearNode * extra;
 }
 
 std::vector<std::pair<int, double>> StepCosts::measured() const {
