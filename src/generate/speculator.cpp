@@ -85,7 +85,7 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
     const double start = clock_();
     ask(asked, contexts);
     merge(asked);
-    budget_.asked(asked.costs(), asked.drives_out());
+    budget_.asked(costs_of(asked), asked.drives_out());
     const auto next = choose();
     asked.seconds = clock_() - start;
     asked.gains[range_of(choice.saved)].add(next.saved - choice.saved - asked.costs(), kCalls);
@@ -95,8 +95,13 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
   return trees_;
 }
 
+/// What asking costs, the steps after it included.
+double Speculator::costs_of(const Asked& asked) const {
+  return asked.costs() + (asked.drives_out() ? budget_.slows(asked.costs()) : 0);
+}
+
 bool Speculator::is_worth_asking(const Asked& asked, double saved) const {
-  const double cost = asked.costs() + (asked.drives_out() ? budget_.slows() : 0);
+  const double cost = costs_of(asked);
   if (!budget_.may_guess(cost)) return false;
   const Average& gain = asked.gains[range_of(saved)];
   if (gain.count < kFirstCalls || gain.value > 0) return true;

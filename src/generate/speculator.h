@@ -60,7 +60,7 @@ class Speculator {
     Recent cost;              // of a call, plain steps
     double guessed_cost = 0;  // before one was measured: the weights that a call reads
     double costs() const { return cost.count() > 0 ? cost.cut_mean() : guessed_cost; }
-    bool drives_out() const { return drafter->bytes() > 0; }
+    bool drives_out() const { return drafter->bytes() > 0; }  // weights of the caches
     std::array<Average, 4> gains;  // of a call in plain steps, by what was expected without it
     int64_t last = 0;              // the step in which it was asked last
     bool now = false;              // and whether in this one,
@@ -68,6 +68,7 @@ class Speculator {
     std::vector<Draft> drafts;
     Report report;
   };
+  double costs_of(const Asked& asked) const;
   bool is_worth_asking(const Asked& asked, double saved) const;
   void ask(Asked& asked, std::span<const Drafter::Context> contexts);
   void merge(const Asked& asked);

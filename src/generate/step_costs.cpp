@@ -66,7 +66,7 @@ double StepCosts::in_plain_steps(double seconds) const {
 }
 
 bool StepCosts::needs_plain() const {
-  if (plain_ <= 0 || step_ - plain_step_ >= kPlainEvery) return true;
+  if (plain_ <= 0 || step_ - plain_step_ >= (knows_nodes() ? kPlainEvery : kNear)) return true;
   const bool sure = after_.count() >= kKnownAfter && step_ - after_step_ < kAfterAgain;
   if (after_drafted_ > 0 && !sure) return true;
   return last_ > 0 && (!knows(last_) || sizes_[static_cast<size_t>(last_)].ratio.count() < kKnown);
@@ -109,8 +109,7 @@ double StepCosts::expected(int extra) const {
 }
 
 double StepCosts::most(int extra) const {
-  const bool knows_nodes = known_below(static_cast<int>(sizes_.size())) > 0;
-  return knows_nodes ? expected(extra) : at(0) + kDearNode * extra;
+  return knows_nodes() ? expected(extra) : at(0) + kDearNode * extra;
 }
 
 std::vector<std::pair<int, double>> StepCosts::measured() const {

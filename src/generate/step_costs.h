@@ -35,7 +35,7 @@ class StepCosts {
   void add(int extra, bool drafted, double seconds);
   /// So many seconds in plain steps; 0 where no plain step is near enough to say.
   double in_plain_steps(double seconds) const;
-  /// Whether a plain step is needed to measure by.
+  /// Whether a plain step is needed to measure by: the first step with nodes is to find one near.
   bool needs_plain() const;
 
   /// The largest size that may be tried: hardly more than twice what was computed, however cheap it looks.
@@ -49,7 +49,8 @@ class StepCosts {
   /// Whether the last step was drafted.
   bool drafted() const { return drafted_; }
   /// What a plain step takes that follows such a step.
-  double after() const { return after_.count() > 0 ? after_.median() : 1; }
+  double after() const { return knows_after() ? after_.median() : 1; }
+  bool knows_after() const { return after_.count() > 0; }
   /// What was measured: nodes beside the roots, and plain steps.
   std::vector<std::pair<int, double>> measured() const;
   /// The least that it may take: what fewer nodes took. The same as `expected` where that is sure: measured
@@ -62,6 +63,7 @@ class StepCosts {
     int64_t step = 0;  // when it was measured last
   };
   bool knows(int extra) const;
+  bool knows_nodes() const { return known_below(static_cast<int>(sizes_.size())) > 0; }
   bool is_sure(int extra) const;
   /// The largest known size of at most `extra` nodes, and the smallest of at least so many; 0: none.
   int known_below(int extra) const;

@@ -11,7 +11,7 @@ constexpr double kLoss = 0.026;            // of a text's time, that its guesses
 constexpr double kTeaching = 0.3;          // of that, for guesses before a node may be computed
 constexpr double kFading = 1 - 1.0 / 512;  // of what is remembered, at each later step
 constexpr double kWorthIt = 1.03;          // times as fast as plain steps, that a tree has to promise
-constexpr double kWorthTrying = 1.05;      // times the best known rate, that a size promises which is not known
+constexpr double kWorthTrying = 1.05;  // times the best known rate, that a size promises which is not known
 
 }  // namespace
 
@@ -80,7 +80,9 @@ void TreeBudget::measured(int nodes, std::span<const int> tokens, double draftin
 
 bool TreeBudget::needs_plain() const { return costs().needs_plain(); }
 
-double TreeBudget::slows() const { return costs().expected(0) + costs().after() - 2; }
+double TreeBudget::slows(double drafting) const {
+  return costs().knows_after() ? costs().expected(0) + costs().after() - 2 : drafting;
+}
 
 bool TreeBudget::may_guess(double cost) const {
   const double allowed = kLoss * balance_.plainly;
@@ -89,8 +91,8 @@ bool TreeBudget::may_guess(double cost) const {
   return balance_.lost + cost <= kTeaching * allowed;
 }
 
-void TreeBudget::asked(double drafting, bool drives_out) {
-  balance_.lost += drafting;
+void TreeBudget::asked(double cost, bool drives_out) {
+  balance_.lost += cost;
   drives_out_ = drives_out_ || drives_out;
 }
 
@@ -122,7 +124,7 @@ TreeBudget::Choice TreeBudget::choose(std::span<const double> reached) const {
       best = tokens / takes;
       choice.saved = tokens - takes;
     }
-    const double loses = costs().most(extra) + costs().after() - 2;
+    const double loses = costs().most(extra) - now;
     if (extra > costs().next() || balance_.lost + loses > kLoss * balance_.plainly) continue;
     if (tokens / takes > allowed) {
       allowed = tokens / takes;

@@ -26,12 +26,13 @@ class TreeBudget {
   void next(std::span<const int> slots);
   /// Whether it is to be plain, to measure by.
   bool needs_plain() const;
-  /// What asking for guesses costs beside the time that it takes: steps after it are slower.
-  double slows() const;
+  /// What drafting costs beside so many plain steps that it takes, where it drives weights out of the caches:
+  /// steps after it are slower. Before that was measured, as much again.
+  double slows(double drafting) const;
   /// Whether asking that costs so many plain steps, and a node, may be tried: nothing may come of it.
   bool may_guess(double cost) const;
-  /// Somebody was asked, which took so many plain steps and drove weights out of the caches or did not.
-  void asked(double drafting, bool drives_out);
+  /// Somebody was asked at such a cost, whose drafting drives weights out of the caches or does not.
+  void asked(double cost, bool drives_out);
   /// So many seconds in plain steps; 0: not known now.
   double in_plain_steps(double seconds) const;
 
@@ -64,7 +65,7 @@ class TreeBudget {
     double after = 0, others = 0;     // plain ones: after a drafted one, and others
     double tokens = 0, drafting = 0;  // that came out of them; plain steps
   };
-  struct Account {  // of a text, what was longer ago fading
+  struct Account {                  // of a text, what was longer ago fading
     double reading = 0, begin = 0;  // seconds: of its prompt; of drafters with it
     std::map<int, Steps> steps;     // by sequences
   };
