@@ -112,11 +112,14 @@ struct Outcome {
   DecodeReport report;
 };
 
+Engine::Options guessing(Machine& machine) {
+  return {.max_nodes = 16, .max_depth = 8, .budget = true, .clock = [&machine] { return machine.seconds; }};
+}
+
 /// Writes tokens with the drafters; a plain step takes a second.
 Outcome write(Machine& machine, std::vector<Drafter*> drafters, int64_t tokens = kTokens) {
   TimedDecoder decoder(machine);
-  Engine engine(decoder, small_tokenizer(), std::move(drafters),
-                {.max_nodes = 16, .max_depth = 8, .budget = true, .clock = [&] { return machine.seconds; }});
+  Engine engine(decoder, small_tokenizer(), std::move(drafters), guessing(machine));
   const Request request{.prompt = {2, 3, 4}, .max_new_tokens = tokens};
   const auto result = engine.run(std::span(&request, 1)).front();
   EXPECT_EQ(result.tokens.size(), static_cast<size_t>(tokens));
@@ -126,16 +129,15 @@ Outcome write(Machine& machine, std::vector<Drafter*> drafters, int64_t tokens =
 
 /// The most that a request takes over plainly, its prompt included, may its text end after any token, and
 /// where.
-std::pair<double, int64_t> worst(Machine& machine, Chain& drafter) {
-  TimedDecoder decoder(machine);
-  Engine engine(decoder, small_tokenizer(), {&drafter},
-                {.max_nodes = 16, .max_depth = 8, .budget = true, .clock = [&] { return machine.seconds; }});
+std::pair<double, int64_t> worst(Machine& machine, Engine& engine) {
   std::pair<double, int64_t> most;
+  const double begin = machine.undisturbed;
+  const int64_t others = engine.report().tokens;
   engine.add({.prompt = {2, 3, 4}, .max_new_tokens = 300});
-  for (int64_t before = 0; engine.step(); before = engine.report().tokens) {
-    if (engine.report().tokens == before) continue;       // the prompt was read
-    const auto tokens = static_cast<double>(before + 1);  // the step's first may be the last
-    most = std::max(most, std::pair(machine.undisturbed / (machine.prompt + tokens), before + 1));
+  for (int64_t before = 0; engine.step(); before = engine.report().tokens - others) {
+    if (engine.report().tokens - others == before) continue;  // the prompt was read
+    const auto tokens = static_cast<double>(before + 1);      // the step's first may be the last
+    most = std::max(most, std::pair((machine.undisturbed - begin) / (machine.prompt + tokens), before + 1));
   }
   return most;
 }
@@ -180,13 +182,35 @@ TEST(Speculation, IsNeverMoreThanThreePerCentSlowerWhereverTheTextEnds) {
               Chain drafter(machine, takes, truth.right, says);
               drafter.text = text;
               drafter.turns = truth.turns;
-              const auto [most, where] = worst(machine, drafter);
+              TimedDecoder decoder(machine);
+              Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
+              const auto [most, where] = worst(machine, engine);
               EXPECT_LE(most, 1.03) << "after " << where << " tokens, prompt " << prompt << ", right "
                                     << truth.right << " until " << truth.turns << ", says " << says
                                     << ", takes " << takes << ", node " << node << ", evicts " << evicts;
             }
           }
         }
+      }
+    }
+  }
+}
+
+// A text that gained much leaves the next one nothing to lose.
+TEST(Speculation, WhatATextGainedNoOtherLoses) {
+  const auto text = text_after({2, 3, 4}, kTokens + 20);
+  for (const double takes : {0.0, 0.1, 0.5}) {
+    for (const double node : {0.02, 0.3, 1.0}) {
+      Machine machine{.node = node};
+      Chain drafter(machine, takes, 1, 1);
+      drafter.text = text;
+      TimedDecoder decoder(machine);
+      Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
+      for (const size_t turns : {SIZE_MAX, size_t{0}, size_t{30}}) {
+        drafter.turns = turns;
+        const auto [most, where] = worst(machine, engine);
+        EXPECT_LE(most, 1.03) << "after " << where << " tokens, right until " << turns << ", takes " << takes
+                              << ", node " << node;
       }
     }
   }
