@@ -78,6 +78,11 @@ std::vector<int32_t> text_after(std::vector<int32_t> tokens, int64_t more) {
   return tokens;
 }
 
+const std::vector<int32_t>& whole_text() {
+  static const std::vector<int32_t> text = text_after({2, 3, 4}, kTokens + 20);
+  return text;
+}
+
 /// Knows the text. A chain of guesses, each right as often as `right` says until the text has `turns`
 /// tokens and never after it, and saying of itself `says`. To be told what followed takes as long as
 /// guessing.
@@ -103,7 +108,7 @@ struct Chain : Drafter {
   Machine& machine;
   double takes, right, says;
   size_t turns = SIZE_MAX;
-  std::vector<int32_t> text;
+  const std::vector<int32_t>& text = whole_text();
   int calls = 0;
 };
 
@@ -143,7 +148,6 @@ std::pair<double, int64_t> worst(Machine& machine, Engine& engine) {
 }
 
 TEST(Speculation, IsNeverMoreThanThreePerCentSlowerThanPlain) {
-  const auto text = text_after({2, 3, 4}, kTokens + 20);
   uint64_t seed = 0;
   for (const auto noise : {Machine::kQuiet, Machine::kBusy}) {
     for (const double right : {0.0, 0.05, 0.1, 0.2, 0.3, 0.5}) {
@@ -152,7 +156,6 @@ TEST(Speculation, IsNeverMoreThanThreePerCentSlowerThanPlain) {
           for (const double node : {0.0, 0.08, 0.6}) {
             Machine machine{.noise = noise, .node = node, .seed = seed++};
             Chain drafter(machine, takes, right, says);
-            drafter.text = text;
             EXPECT_LE(write(machine, {&drafter}).seconds, noise == Machine::kBusy ? 1.05 : 1.03)
                 << (noise == Machine::kBusy ? "busy" : "quiet") << ", right " << right << ", says " << says
                 << ", takes " << takes << ", node " << node;
@@ -166,7 +169,6 @@ TEST(Speculation, IsNeverMoreThanThreePerCentSlowerThanPlain) {
 // Any token may be the last: after each step the request has taken 3% more than plainly at most, its prompt
 // included, may all that the step's guesses won be cut off.
 TEST(Speculation, IsNeverMoreThanThreePerCentSlowerWhereverTheTextEnds) {
-  const auto text = text_after({2, 3, 4}, kTokens + 20);
   struct Truth {
     double right;
     size_t turns;
@@ -180,7 +182,6 @@ TEST(Speculation, IsNeverMoreThanThreePerCentSlowerWhereverTheTextEnds) {
             for (const double evicts : {0.0, std::min(takes, 0.3)}) {
               Machine machine{.node = node, .evicts = evicts, .prompt = prompt};
               Chain drafter(machine, takes, truth.right, says);
-              drafter.text = text;
               drafter.turns = truth.turns;
               TimedDecoder decoder(machine);
               Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
@@ -198,12 +199,10 @@ TEST(Speculation, IsNeverMoreThanThreePerCentSlowerWhereverTheTextEnds) {
 
 // A text that gained much leaves the next one nothing to lose.
 TEST(Speculation, WhatATextGainedNoOtherLoses) {
-  const auto text = text_after({2, 3, 4}, kTokens + 20);
   for (const double takes : {0.0, 0.1, 0.5}) {
     for (const double node : {0.02, 0.3, 1.0}) {
       Machine machine{.node = node};
       Chain drafter(machine, takes, 1, 1);
-      drafter.text = text;
       TimedDecoder decoder(machine);
       Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
       for (const size_t turns : {SIZE_MAX, size_t{0}, size_t{30}}) {
@@ -219,7 +218,6 @@ TEST(Speculation, WhatATextGainedNoOtherLoses) {
 // What a drafter costs beside its own time: the weights that it drives out of the caches are read again by
 // the step after it, and by the next.
 TEST(Speculation, CountsWhatDraftingCostsTheStepsAfterIt) {
-  const auto text = text_after({2, 3, 4}, kTokens + 20);
   uint64_t seed = 0;
   for (const auto noise : {Machine::kQuiet, Machine::kBusy}) {
     for (const double evicts : {0.04, 0.1, 0.3}) {
@@ -228,7 +226,6 @@ TEST(Speculation, CountsWhatDraftingCostsTheStepsAfterIt) {
           for (const double node : {0.08, 0.25}) {
             Machine machine{.noise = noise, .node = node, .evicts = evicts, .seed = seed++};
             Chain drafter(machine, takes, right, 0.5);
-            drafter.text = text;
             EXPECT_LE(write(machine, {&drafter}).seconds, noise == Machine::kBusy ? 1.05 : 1.03)
                 << (noise == Machine::kBusy ? "busy" : "quiet") << ", evicts " << evicts << ", right "
                 << right << ", takes " << takes << ", node " << node;
@@ -240,7 +237,6 @@ TEST(Speculation, CountsWhatDraftingCostsTheStepsAfterIt) {
 }
 
 TEST(Speculation, StopsWhereGuessesAreRightNoMore) {
-  const auto text = text_after({2, 3, 4}, kTokens + 20);
   for (const int64_t turns : {40, 100, 200, 400}) {
     for (const double takes : {0.02, 0.2}) {
       for (const double node : {0.08, 0.3}) {
@@ -248,7 +244,6 @@ TEST(Speculation, StopsWhereGuessesAreRightNoMore) {
           const auto seconds = [&](int64_t tokens) {
             Machine machine{.node = node, .evicts = 0.05, .growth = growth};
             Chain drafter(machine, takes, 0.9, 0.9);
-            drafter.text = text;
             drafter.turns = static_cast<size_t>(turns);
             return write(machine, {&drafter}, tokens).seconds * static_cast<double>(tokens);
           };
@@ -264,7 +259,6 @@ TEST(Speculation, StopsWhereGuessesAreRightNoMore) {
 
 // Behind a prompt that took its time, which pays for the first guesses.
 TEST(Speculation, FindsTheTreesThatPayWhateverTheDrafterSaysOfItself) {
-  const auto text = text_after({2, 3, 4}, kTokens + 20);
   uint64_t seed = 0;
   struct Row {
     double right, takes, node;
@@ -277,7 +271,6 @@ TEST(Speculation, FindsTheTreesThatPayWhateverTheDrafterSaysOfItself) {
                              Row{0.6, 0.05, 0.08, 0, 0.75}, Row{0.9, 0.02, 0.3, 8, 0.42}}) {
         Machine machine{.noise = noise, .node = row.node, .free = row.free, .prompt = 100, .seed = seed++};
         Chain drafter(machine, row.takes, row.right, says);
-        drafter.text = text;
         EXPECT_LE(write(machine, {&drafter}).seconds, row.most)
             << (noise == Machine::kBusy ? "busy" : "quiet") << ", right " << row.right << ", says " << says
             << ", node " << row.node << ", free " << row.free;
@@ -288,7 +281,6 @@ TEST(Speculation, FindsTheTreesThatPayWhateverTheDrafterSaysOfItself) {
 
 // Until the dear one has gained it is asked as seldom as what guessing may lose allows.
 TEST(Speculation, AsksTheDrafterThatPaysWhereItDoes) {
-  const auto text = text_after({2, 3, 4}, kTokens + 20);
   struct Row {
     double cheap, dear;  // how often each is right
     double least, most;  // times that the dear one is asked, per step
@@ -298,7 +290,6 @@ TEST(Speculation, AsksTheDrafterThatPaysWhereItDoes) {
        {Row{0.05, 0.8, 0.35, 1, 0.65}, Row{0.95, 0.8, 0, 0.25, 0.42}, Row{0, 0, 0, 0.1, 1.03}}) {
     Machine machine;
     Chain cheap(machine, 0.003, row.cheap, 0.5), dear(machine, 0.15, row.dear, 0.5);
-    cheap.text = dear.text = text;
     const Outcome outcome = write(machine, {&cheap, &dear});
     const double asked =
         static_cast<double>(outcome.report.drafters[1].asked) / static_cast<double>(outcome.report.steps);
