@@ -55,7 +55,8 @@ void StepCosts::add(int extra, bool drafted, double seconds) {
   const double ratio = std::max(1.0, in_plain_steps(seconds));
   if (in_plain_steps(seconds) <= 0) return;
   if (std::ssize(sizes_) <= extra) sizes_.resize(static_cast<size_t>(extra) + 1);
-  const double most = kSpike * expected(extra);
+  // Nothing makes nodes dearer than computing each alone but other programs.
+  const double most = std::min(kSpike * expected(extra), at(0) + kDearNode * std::max(extra, 1));
   Size& size = sizes_[static_cast<size_t>(extra)];
   size.ratio.add(std::min(ratio, most));
   size.step = step_;
