@@ -33,14 +33,14 @@ class Drafter {
     std::span<const int32_t> tokens;  // the prompt and all that was generated, the root last
     std::span<const float> hidden;    // the final hidden row that the root was chosen from
     int max_nodes, max_depth;         // of the tree, the root included and at depth 0
-    int64_t left = INT64_MAX;         // tokens that may still come
   };
   /// A text begins in the slot, whose prompt the drafter may read before it is asked for anything.
   virtual void begin(int slot, std::span<const int32_t> prompt);
   virtual void end(int slot);
   /// How deep its guesses go at most.
   virtual int deepest() const;
-  /// Bytes of weights that a call reads, about: by them a call's cost is told before one was measured.
+  /// Bytes of weights that a call reads, about: by them a call's cost is told before one was measured. 0: it
+  /// drives no weights out of the caches.
   virtual size_t bytes() const;
   /// Writes a draft for each context.
   virtual void propose(std::span<const Context> contexts, std::span<Draft> drafts) = 0;

@@ -300,7 +300,7 @@ int64_t Engine::read_piece(int slot) {
     sequence.hidden.assign(hidden.begin(), hidden.end());
     sequence.begin(std::span(logits).last(vocabulary));
   }
-  result.prefill_seconds += now() - start;
+  has_read(slot, now() - start);
   return static_cast<int64_t>(end - begin);
 }
 
@@ -322,8 +322,14 @@ int64_t Engine::read_source(int slot) {
   sequence.prefilled = source.size();
   sequence.served = turns_;
   sequence.begin(logits);
-  sequence.result.prefill_seconds += now() - start;
+  has_read(slot, now() - start);
   return std::ssize(source);
+}
+
+/// The slot's own prompt was read for so long.
+void Engine::has_read(int slot, double seconds) {
+  at(slot).result.prefill_seconds += seconds;
+  speculator_.read(slot, seconds);
 }
 
 void Engine::decode(std::span<const int> slots) {
@@ -362,7 +368,7 @@ void Engine::decode(std::span<const int> slots) {
   report_.verify_seconds += verified - drafted;
   report_.sampling_seconds += sampled - verified;
   report_.commit_seconds += committed - sampled;
-  speculator_.measured(nodes, tokens, committed - drafted);
+  speculator_.measured(nodes, committed - drafted);
 }
 
 /// The slots' trees.
@@ -376,8 +382,7 @@ std::span<const TokenTree> Engine::propose(std::span<const int> slots) {
     depth = std::min(depth, sequence.request.max_new_tokens - std::ssize(sequence.result.tokens) - 1);
     if (info.positions > 0) depth = std::min(depth, info.positions - std::ssize(sequence.tokens));
     contexts.push_back({slot, sequence.tokens, sequence.hidden, std::max(1, options_.max_nodes / count),
-                        static_cast<int>(std::max<int64_t>(0, depth)),
-                        sequence.request.max_new_tokens - std::ssize(sequence.result.tokens)});
+                        static_cast<int>(std::max<int64_t>(0, depth))});
   }
   return speculator_.propose(contexts);
 }

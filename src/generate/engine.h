@@ -111,6 +111,7 @@ class Engine {
   void read_prompts();
   int64_t read_piece(int slot);
   int64_t read_source(int slot);
+  void has_read(int slot, double seconds);
   void begin_behind_source(int slot, std::span<const int32_t> held);
   size_t continue_slot(int slot);
   size_t begin_from_prefix(int slot);

@@ -50,11 +50,14 @@ Speculator::Speculator(std::vector<Drafter*> drafters, const Options& options, C
 }
 
 void Speculator::begin(int slot, std::span<const int32_t> prompt) {
+  const double start = clock_();
   for (Asked& asked : asked_) asked.drafter->begin(slot, prompt);
+  budget_.begin(slot, clock_() - start);
 }
 
 void Speculator::end(int slot) {
   for (Asked& asked : asked_) asked.drafter->end(slot);
+  budget_.end(slot);
 }
 
 std::vector<Speculator::Report> Speculator::reports() const {
@@ -65,7 +68,6 @@ std::vector<Speculator::Report> Speculator::reports() const {
 
 std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context> contexts) {
   ++step_;
-  const auto sequences = static_cast<int>(contexts.size());
   slots_.clear();
   merged_.resize(contexts.size());
   for (size_t i = 0; i < contexts.size(); ++i) {
@@ -73,31 +75,36 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
     merged_[i].clear();
     merged_[i].add(contexts[i].tokens.back(), -1, 1);
   }
-  int64_t left = INT64_MAX;
-  for (const Drafter::Context& context : contexts) left = std::min(left, context.left);
-  budget_.expect(left);
-  const bool plain = options_.budget && budget_.needs_plain(sequences);
+  tokens_.assign(slots_.size(), 0);
+  budget_.next(slots_);
+  const bool plain = options_.budget && budget_.needs_plain();
   TreeBudget::Choice choice;
   for (Asked& asked : asked_) {
-    asked.now = !plain && (!options_.budget || is_worth_asking(asked, choice.saved, sequences));
+    asked.now = !plain && (!options_.budget || is_worth_asking(asked, choice.saved));
     if (!asked.now) continue;
     const double start = clock_();
     ask(asked, contexts);
     merge(asked);
-    const auto next = choose(sequences);
+    budget_.asked(costs_of(asked), asked.drives_out());
+    const auto next = choose();
     asked.seconds = clock_() - start;
     asked.gains[range_of(choice.saved)].add(next.saved - choice.saved - asked.costs(), kCalls);
     choice = next;
   }
-  keep(options_.budget ? choice.extra : options_.max_nodes - sequences);
+  keep(options_.budget ? choice.extra : options_.max_nodes - static_cast<int>(slots_.size()));
   return trees_;
 }
 
-bool Speculator::is_worth_asking(const Asked& asked, double saved, int sequences) const {
-  if (!budget_.may_guess(sequences, asked.costs())) return false;
+/// What asking costs, the steps after it included.
+double Speculator::costs_of(const Asked& asked) const {
+  return asked.costs() + (asked.drives_out() ? budget_.slows(asked.costs()) : 0);
+}
+
+bool Speculator::is_worth_asking(const Asked& asked, double saved) const {
+  const double cost = costs_of(asked);
+  if (!budget_.may_guess(cost)) return false;
   const Average& gain = asked.gains[range_of(saved)];
   if (gain.count < kFirstCalls || gain.value > 0) return true;
-  const double cost = asked.costs() + budget_.slows(sequences);
   return static_cast<double>(step_ - asked.last) * kAgain >= cost;
 }
 
@@ -142,7 +149,7 @@ void Speculator::merge(const Asked& asked) {
   }
 }
 
-TreeBudget::Choice Speculator::choose(int sequences) {
+TreeBudget::Choice Speculator::choose() {
   order_.clear();
   for (size_t i = 0; i < merged_.size(); ++i) {
     for (int32_t node = 1; node < merged_[i].tree.size(); ++node)
@@ -151,10 +158,10 @@ TreeBudget::Choice Speculator::choose(int sequences) {
   // No node is likelier than its parent, which stands before it among equals.
   std::stable_sort(order_.begin(), order_.end(),
                    [](const Node& a, const Node& b) { return a.reached > b.reached; });
-  order_.resize(std::min(order_.size(), static_cast<size_t>(options_.max_nodes - sequences)));
+  order_.resize(std::min(order_.size(), static_cast<size_t>(options_.max_nodes) - slots_.size()));
   std::vector<double> reached;
   for (const Node& node : order_) reached.push_back(node.reached);
-  return budget_.choose(sequences, reached);
+  return budget_.choose(reached);
 }
 
 /// The trees of the roots and the first `extra` nodes.
@@ -169,6 +176,7 @@ void Speculator::keep(int extra) {
 
 void Speculator::followed(int slot, std::span<const int32_t> tokens) {
   const size_t i = static_cast<size_t>(std::find(slots_.begin(), slots_.end(), slot) - slots_.begin());
+  tokens_[i] = static_cast<int>(tokens.size());
   for (Asked& asked : asked_) {
     if (!asked.now) continue;
     const double start = clock_();
@@ -178,19 +186,16 @@ void Speculator::followed(int slot, std::span<const int32_t> tokens) {
   }
 }
 
-void Speculator::measured(int nodes, int tokens, double seconds) {
-  const auto sequences = static_cast<int>(slots_.size());
+void Speculator::measured(int nodes, double seconds) {
   double drafting = 0;
-  bool drafted = false;
   for (Asked& asked : asked_) {
     if (!asked.now) continue;
     asked.report.seconds += asked.seconds;
-    const double cost = budget_.in_plain_steps(sequences, asked.seconds);
+    const double cost = budget_.in_plain_steps(asked.seconds);
     if (cost > 0) asked.cost.add(cost);
     drafting += asked.costs();
-    drafted = true;
   }
-  budget_.measured({sequences, nodes, tokens, drafted, drafting, seconds});
+  budget_.measured(nodes, tokens_, drafting, seconds);
 }
 
 }  // namespace linnet

@@ -29,14 +29,16 @@ class Speculator {
   Speculator(std::vector<Drafter*> drafters, const Options& options, Clock clock);
 
   void begin(int slot, std::span<const int32_t> prompt);
+  /// To read a piece of the slot's prompt took so long.
+  void read(int slot, double seconds) { budget_.read(slot, seconds); }
   void end(int slot);
   /// A tree for each context, valid until the next call. Throws Error (status: failed) on a draft that breaks
   /// the rules.
   std::span<const TokenTree> propose(std::span<const Drafter::Context> contexts);
   /// Of a slot of the last call: the tokens that came to stand after the root.
   void followed(int slot, std::span<const int32_t> tokens);
-  /// What the step took, drafting apart: nodes that were computed, tokens that came out of it.
-  void measured(int nodes, int tokens, double seconds);
+  /// What the step took, drafting apart, with so many nodes computed.
+  void measured(int nodes, double seconds);
 
   /// What became of a drafter's guesses.
   struct Report {
@@ -58,6 +60,7 @@ class Speculator {
     Recent cost;              // of a call, plain steps
     double guessed_cost = 0;  // before one was measured: the weights that a call reads
     double costs() const { return cost.count() > 0 ? cost.cut_mean() : guessed_cost; }
+    bool drives_out() const { return drafter->bytes() > 0; }  // weights of the caches
     std::array<Average, 4> gains;  // of a call in plain steps, by what was expected without it
     int64_t last = 0;              // the step in which it was asked last
     bool now = false;              // and whether in this one,
@@ -65,10 +68,11 @@ class Speculator {
     std::vector<Draft> drafts;
     Report report;
   };
-  bool is_worth_asking(const Asked& asked, double saved, int sequences) const;
+  double costs_of(const Asked& asked) const;
+  bool is_worth_asking(const Asked& asked, double saved) const;
   void ask(Asked& asked, std::span<const Drafter::Context> contexts);
   void merge(const Asked& asked);
-  TreeBudget::Choice choose(int sequences);
+  TreeBudget::Choice choose();
   void keep(int extra);
 
   std::vector<Asked> asked_;
@@ -76,6 +80,7 @@ class Speculator {
   Clock clock_;
   TreeBudget budget_;
   std::vector<int> slots_;     // of the last call
+  std::vector<int> tokens_;    // that came of it, of each slot
   std::vector<Draft> merged_;  // likewise, of all drafters; how likely nodes are is corrected
   std::vector<TokenTree> trees_;
   struct Node {

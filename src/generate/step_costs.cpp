@@ -7,6 +7,7 @@ namespace linnet {
 namespace {
 
 constexpr double kNode = 0.08;        // of a plain step, that a node is taken to cost before any was measured
+constexpr double kDearNode = 1;       // and at most: it is computed as if alone
 constexpr double kLeastNode = 0.005;  // and at least, past the largest that was
 constexpr double kSpike = 2.0;        // times what was expected: another program had the processor
 constexpr int64_t kSure = 32;     // steps that a size's cost is sure for, for each time that it was measured
@@ -54,7 +55,8 @@ void StepCosts::add(int extra, bool drafted, double seconds) {
   const double ratio = std::max(1.0, in_plain_steps(seconds));
   if (in_plain_steps(seconds) <= 0) return;
   if (std::ssize(sizes_) <= extra) sizes_.resize(static_cast<size_t>(extra) + 1);
-  const double most = kSpike * expected(extra);
+  // Nothing makes nodes dearer than computing each alone but other programs.
+  const double most = std::min(kSpike * expected(extra), at(0) + kDearNode * std::max(extra, 1));
   Size& size = sizes_[static_cast<size_t>(extra)];
   size.ratio.add(std::min(ratio, most));
   size.step = step_;
@@ -65,7 +67,7 @@ double StepCosts::in_plain_steps(double seconds) const {
 }
 
 bool StepCosts::needs_plain() const {
-  if (plain_ <= 0 || step_ - plain_step_ >= kPlainEvery) return true;
+  if (plain_ <= 0 || step_ - plain_step_ >= (knows_nodes() ? kPlainEvery : kNear)) return true;
   const bool sure = after_.count() >= kKnownAfter && step_ - after_step_ < kAfterAgain;
   if (after_drafted_ > 0 && !sure) return true;
   return last_ > 0 && (!knows(last_) || sizes_[static_cast<size_t>(last_)].ratio.count() < kKnown);
@@ -105,6 +107,10 @@ double StepCosts::expected(int extra) const {
   if (above > 0) return at(below) + (at(above) - at(below)) * (extra - below) / (above - below);
   const double slope = below > 0 ? std::max(kLeastNode, (at(below) - at(0)) / below) : kNode;
   return at(below) + slope * (extra - below);
+}
+
+double StepCosts::most(int extra) const {
+  return knows_nodes() ? expected(extra) : at(0) + kDearNode * extra;
 }
 
 std::vector<std::pair<int, double>> StepCosts::measured() const {

@@ -30,22 +30,27 @@ class Recent {
 
 class StepCosts {
  public:
-  /// A step took so many seconds with `extra` nodes beside its roots; `drafted`: somebody was asked before
-  /// it.
+  /// A step took so many seconds with `extra` nodes beside its roots; `drafted`: it has some, or weights were
+  /// driven out before it.
   void add(int extra, bool drafted, double seconds);
   /// So many seconds in plain steps; 0 where no plain step is near enough to say.
   double in_plain_steps(double seconds) const;
-  /// Whether a plain step is needed to measure by.
+  /// Whether a plain step is needed to measure by: the first step with nodes is to find one near.
   bool needs_plain() const;
 
   /// The largest size that may be tried: hardly more than twice what was computed, however cheap it looks.
   int next() const { return 2 * known_below(static_cast<int>(sizes_.size())) + 1; }
   /// What a step of so many extra nodes takes after drafting, in plain steps.
   double expected(int extra) const;
-  /// Whether a step with nodes beside its roots was measured: until then `expected` is a guess.
-  bool knows_nodes() const { return known_below(static_cast<int>(sizes_.size())) > 0; }
+  /// And at most: until one with nodes beside its roots was measured, `expected` is a guess.
+  double most(int extra) const;
+  /// Seconds of the last plain step, as if no drafted one had been before it; 0: none was.
+  double plain() const { return plain_; }
+  /// Whether the last step was drafted.
+  bool drafted() const { return drafted_; }
   /// What a plain step takes that follows such a step.
-  double after() const { return after_.count() > 0 ? after_.median() : 1; }
+  double after() const { return knows_after() ? after_.median() : 1; }
+  bool knows_after() const { return after_.count() > 0; }
   /// What was measured: nodes beside the roots, and plain steps.
   std::vector<std::pair<int, double>> measured() const;
   /// The least that it may take: what fewer nodes took. The same as `expected` where that is sure: measured
@@ -58,6 +63,7 @@ class StepCosts {
     int64_t step = 0;  // when it was measured last
   };
   bool knows(int extra) const;
+  bool knows_nodes() const { return known_below(static_cast<int>(sizes_.size())) > 0; }
   bool is_sure(int extra) const;
   /// The largest known size of at most `extra` nodes, and the smallest of at least so many; 0: none.
   int known_below(int extra) const;
@@ -66,7 +72,7 @@ class StepCosts {
 
   std::vector<Size> sizes_;  // [extra]
   Recent after_;
-  double plain_ = 0;          // seconds of the last plain step, as if no drafted one had been before it
+  double plain_ = 0;          // plain()
   double after_drafted_ = 0;  // and of the last step, if it was plain and the one before it drafted
   int64_t step_ = 0, plain_step_ = 0, after_step_ = 0;
   int last_ = 0;          // extra nodes of the last step

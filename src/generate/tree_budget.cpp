@@ -6,116 +6,126 @@
 namespace linnet {
 namespace {
 
-constexpr double kLoss = 0.012;       // of all time, that guesses may lose
-constexpr double kFirstLoss = 0.75;   // plain steps more
-constexpr double kShortLoss = 0.026;  // of the time, at most: any token may be the text's last
-constexpr double kDearNode = 1;       // of a plain step, that a node may cost before any was measured
-constexpr double kTold = 8;  // steps whose guesses were judged, after which half is believed of the next
-constexpr double kTeaching =
-    0.3;  // of these, before a node's cost is known: for guesses that are not computed
-constexpr double kFading = 1 - 1.0 / 512;  // of a step that is remembered, at each later one
+constexpr double kLoss = 0.026;            // of a text's time, that its guesses may lose: with what is not
+                                           // known to the point it stays below 3%
+constexpr double kTeaching = 0.3;          // of that, for guesses before a node may be computed
+constexpr double kFading = 1 - 1.0 / 512;  // of what is remembered, at each later step
 constexpr double kWorthIt = 1.03;          // times as fast as plain steps, that a tree has to promise
 constexpr double kWorthTrying = 1.05;  // times the best known rate, that a size promises which is not known
 
 }  // namespace
 
-void TreeBudget::measured(const Step& step) {
-  const int extra = step.nodes - step.sequences;
-  for (auto& [sequences, ledger] : ledgers_) {
-    for (double& steps : ledger.steps) steps *= kFading;
-    for (double* sum : {&ledger.after, &ledger.others, &ledger.tokens, &ledger.drafting}) *sum *= kFading;
-  }
-  Ledger& ledger = ledgers_[step.sequences];
-  ledger.costs.add(extra, step.drafted, step.seconds);
-  if (std::ssize(ledger.steps) <= extra) ledger.steps.resize(static_cast<size_t>(extra) + 1);
-  const bool follows = std::exchange(ledger.drafted, step.drafted);
-  ++(step.drafted ? ledger.steps[static_cast<size_t>(extra)] : follows ? ledger.after : ledger.others);
-  ledger.tokens += static_cast<double>(step.tokens) / step.sequences;
-  ledger.drafting += step.drafting;
-  weigh();
+void TreeBudget::begin(int slot, double seconds) { accounts_[slot] = {.begin = seconds}; }
+
+void TreeBudget::read(int slot, double seconds) { accounts_[slot].reading += seconds; }
+
+void TreeBudget::end(int slot) {
+  ended_ += balance(accounts_[slot]).lost;
+  accounts_.erase(slot);
 }
 
-/// What was lost so far, by what is known now of what steps take.
-void TreeBudget::weigh() {
-  plainly_ = lost_ = 0;
-  for (const auto& [sequences, ledger] : ledgers_) {
-    double took = ledger.drafting + ledger.others + ledger.after * ledger.costs.after();
-    for (size_t extra = 0; extra < ledger.steps.size(); ++extra) {
-      if (ledger.steps[extra] > 0)
-        took += ledger.steps[extra] * ledger.costs.expected(static_cast<int>(extra));
+/// By what is known now of what steps take. The prompt counts once a plain step told what one takes.
+TreeBudget::Balance TreeBudget::balance(const Account& account) const {
+  Balance sum;
+  bool plain = false;
+  for (const auto& [sequences, steps] : account.steps) {
+    const StepCosts& costs = costs_.at(sequences);
+    double took = steps.drafting + steps.others + steps.after * costs.after();
+    for (size_t extra = 0; extra < steps.drafted.size(); ++extra) {
+      if (steps.drafted[extra] > 0) took += steps.drafted[extra] * costs.expected(static_cast<int>(extra));
     }
-    plainly_ += ledger.tokens;
-    lost_ += took - ledger.tokens;
+    sum.plainly += steps.tokens;
+    sum.lost += took - steps.tokens;
+    plain = plain || steps.after + steps.others > 0;
+  }
+  if (!plain || costs().plain() <= 0) return sum;
+  sum.plainly += account.reading / costs().plain();
+  sum.lost += account.begin / costs().plain();
+  return sum;
+}
+
+void TreeBudget::next(std::span<const int> slots) {
+  slots_.assign(slots.begin(), slots.end());
+  sequences_ = static_cast<int>(slots.size());
+  costs_.try_emplace(sequences_);
+  drives_out_ = false;
+  balance_ = {};
+  for (const int slot : slots) {
+    const Balance one = balance(accounts_[slot]);
+    balance_.plainly += one.plainly / sequences_;
+    balance_.lost += one.lost / sequences_;
   }
 }
 
-bool TreeBudget::is_short() const {
-  const double all = plainly_ + left_;
-  return kShortLoss * all < kFirstLoss + kLoss * all;
+void TreeBudget::measured(int nodes, std::span<const int> tokens, double drafting, double seconds) {
+  const int extra = nodes - sequences_;
+  const bool drafted = drives_out_ || extra > 0;
+  StepCosts& costs = costs_[sequences_];
+  const bool follows = costs.drafted();
+  costs.add(extra, drafted, seconds);
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    Account& account = accounts_[slots_[i]];
+    for (double* sum : {&account.reading, &account.begin}) *sum *= kFading;
+    for (auto& [sequences, steps] : account.steps) {
+      for (double& count : steps.drafted) count *= kFading;
+      for (double* sum : {&steps.after, &steps.others, &steps.tokens, &steps.drafting}) *sum *= kFading;
+    }
+    Steps& steps = account.steps[sequences_];
+    if (std::ssize(steps.drafted) <= extra) steps.drafted.resize(static_cast<size_t>(extra) + 1);
+    ++(drafted ? steps.drafted[static_cast<size_t>(extra)] : follows ? steps.after : steps.others);
+    steps.tokens += tokens[i];
+    steps.drafting += drafting;
+  }
 }
 
-double TreeBudget::allowance() const {
-  return is_short() ? kShortLoss * plainly_ : kFirstLoss + kLoss * plainly_;
+bool TreeBudget::needs_plain() const { return costs().needs_plain(); }
+
+double TreeBudget::slows(double drafting) const {
+  return costs().knows_after() ? costs().expected(0) + costs().after() - 2 : drafting;
 }
 
-bool TreeBudget::may_lose(double plain_steps) const { return lost_ + plain_steps <= allowance(); }
-
-double TreeBudget::slows(int sequences) const {
-  const auto found = ledgers_.find(sequences);
-  return found == ledgers_.end() ? 0 : found->second.costs.expected(0) + found->second.costs.after() - 2;
-}
-
-bool TreeBudget::may_guess(int sequences, double drafting) const {
-  const auto found = ledgers_.find(sequences);
-  if (found == ledgers_.end()) return false;
-  const StepCosts& costs = found->second.costs;
-  const double loses =
-      drafting + costs.expected(costs.knows_nodes() || !is_short() ? 1 : 0) + costs.after() - 2;
-  if (costs.knows_nodes() || !is_short()) return may_lose(loses);
+bool TreeBudget::may_guess(double cost) const {
+  const double allowed = kLoss * balance_.plainly;
+  if (balance_.lost + cost + costs().most(1) - costs().expected(0) <= allowed) return true;
   // Guesses teach though none is computed: what they may cost leaves room for the first that is.
-  return lost_ + loses <= kTeaching * allowance();
+  return balance_.lost + cost <= kTeaching * allowed;
 }
 
-bool TreeBudget::needs_plain(int sequences) const {
-  const auto found = ledgers_.find(sequences);
-  return found == ledgers_.end() || found->second.costs.needs_plain();
+void TreeBudget::asked(double cost, bool drives_out) {
+  balance_.lost += cost;
+  drives_out_ = drives_out_ || drives_out;
 }
 
-double TreeBudget::in_plain_steps(int sequences, double seconds) const {
-  const auto found = ledgers_.find(sequences);
-  return found == ledgers_.end() ? 0 : found->second.costs.in_plain_steps(seconds);
-}
+double TreeBudget::in_plain_steps(double seconds) const { return costs().in_plain_steps(seconds); }
 
 std::vector<TreeBudget::Known> TreeBudget::known() const {
   std::vector<Known> all;
-  for (const auto& [sequences, ledger] : ledgers_)
-    all.push_back({sequences, ledger.costs.measured(), ledger.costs.after()});
+  for (const auto& [sequences, costs] : costs_) all.push_back({sequences, costs.measured(), costs.after()});
   return all;
 }
 
-TreeBudget::Choice TreeBudget::choose(int sequences, std::span<const double> reached) const {
-  const auto found = ledgers_.find(sequences);
-  if (found == ledgers_.end()) return {};
-  const StepCosts& costs = found->second.costs;
-  const double now = costs.expected(0);  // the drafting is done
+double TreeBudget::lost() const {
+  double lost = ended_;
+  for (const auto& [slot, account] : accounts_) lost += balance(account).lost;
+  return lost;
+}
+
+TreeBudget::Choice TreeBudget::choose(std::span<const double> reached) const {
+  const double now = drives_out_ ? costs().expected(0) : 1;  // the drafting is done
   Choice choice{.saved = 1 - now};
   // For each sequence; rates to that of plain steps.
   double tokens = 1, best = kWorthIt / now, allowed = best, hoped = 0;
-  const double told = found->second.steps.empty() ? 0 : found->second.steps[0];
-  const double believed = told / (told + kTold);
   int unknown = 0;
   for (size_t i = 0; i < reached.size(); ++i) {
     const int extra = static_cast<int>(i) + 1;
-    tokens += reached[i] / sequences;
-    const double takes = costs.expected(extra), least = costs.least(extra);
+    tokens += reached[i] / sequences_;
+    const double takes = costs().expected(extra), least = costs().least(extra);
     if (tokens / takes > best) {
       best = tokens / takes;
       choice.saved = tokens - takes;
     }
-    const double loses = costs.knows_nodes() || !is_short()
-                             ? takes - 1
-                             : now + kDearNode * extra - 1 - believed * (tokens - 1);
-    if (extra > costs.next() || !may_lose(loses)) continue;
+    const double loses = costs().most(extra) - now;
+    if (extra > costs().next() || balance_.lost + loses > kLoss * balance_.plainly) continue;
     if (tokens / takes > allowed) {
       allowed = tokens / takes;
       choice.extra = extra;

@@ -1,5 +1,6 @@
 // How many nodes a step is worth: what steps of so many nodes cost on this machine, against how likely the
-// nodes are to be reached. What guesses have lost so far against plain steps is held to a part of the time.
+// nodes are to be reached. What guesses have lost against plain steps is held to a part of the time that
+// their text has taken so far, the reading of its prompt included: any token may be its last.
 #pragma once
 
 #include <map>
@@ -11,19 +12,29 @@
 
 namespace linnet {
 
-/// Times are in plain steps of as many sequences.
+/// Times are in plain steps of as many sequences. Texts that are written side by side share their steps, and
+/// what these may lose.
 class TreeBudget {
  public:
-  struct Step {
-    int sequences, nodes, tokens;  // nodes: computed, roots included; tokens: that came out of it
-    bool drafted;                  // somebody was asked, which took so many plain steps
-    double drafting;
-    double seconds;  // all but drafting
-  };
-  void measured(const Step& step);
+  /// A text begins in the slot: that drafters read its prompt took so many seconds.
+  void begin(int slot, double seconds);
+  /// To read a piece of the prompt took so many.
+  void read(int slot, double seconds);
+  void end(int slot);
 
-  /// At most so many tokens may still come of the text that ends first.
-  void expect(int64_t tokens) { left_ = static_cast<double>(tokens); }
+  /// The next step is of these slots: what follows is about it.
+  void next(std::span<const int> slots);
+  /// Whether it is to be plain, to measure by.
+  bool needs_plain() const;
+  /// What drafting costs beside so many plain steps that it takes, where it drives weights out of the caches:
+  /// steps after it are slower. Before that was measured, as much again.
+  double slows(double drafting) const;
+  /// Whether asking that costs so many plain steps, and a node, may be tried: nothing may come of it.
+  bool may_guess(double cost) const;
+  /// Somebody was asked at such a cost, whose drafting drives weights out of the caches or does not.
+  void asked(double cost, bool drives_out);
+  /// So many seconds in plain steps; 0: not known now.
+  double in_plain_steps(double seconds) const;
 
   struct Choice {
     int extra = 0;     // nodes to compute beside the roots
@@ -31,16 +42,11 @@ class TreeBudget {
                        // beside those of one before which nobody was asked
   };
   /// Of nodes [nodes] that are reached as likely as this, the likeliest first.
-  Choice choose(int sequences, std::span<const double> reached) const;
+  Choice choose(std::span<const double> reached) const;
 
-  /// What asking costs beside the time that the drafter takes: steps after it are slower.
-  double slows(int sequences) const;
-  /// Whether drafting that takes so many plain steps, and a node, may be tried: nothing may come of it.
-  bool may_guess(int sequences, double drafting) const;
-  /// Whether the next step is to be plain, to measure by.
-  bool needs_plain(int sequences) const;
-  /// So many seconds in plain steps; 0: not known now.
-  double in_plain_steps(int sequences, double seconds) const;
+  /// What came of it: nodes that were computed, roots included, tokens [slots], what drafting took in plain
+  /// steps, and the seconds of all the rest.
+  void measured(int nodes, std::span<const int> tokens, double drafting, double seconds);
 
   /// What is known of steps with as many sequences: what they take after drafting, by nodes beside the roots,
   /// and a plain one after such a step.
@@ -50,26 +56,34 @@ class TreeBudget {
     double after;
   };
   std::vector<Known> known() const;
-  /// What guesses have cost so far, of what is remembered, in plain steps; negative: gained.
-  double lost() const { return lost_; }
+  /// What guesses have cost so far in plain steps; negative: gained.
+  double lost() const;
 
  private:
-  struct Ledger {  // of steps with as many sequences, older ones fading
-    StepCosts costs;
-    std::vector<double> steps;        // [extra], drafted
-    double after = 0, others = 0;     // plain steps: after a drafted one, and others
-    double tokens = 0, drafting = 0;  // tokens of each sequence; plain steps
-    bool drafted = false;             // the last step
+  struct Steps {                      // with as many sequences
+    std::vector<double> drafted;      // [extra]
+    double after = 0, others = 0;     // plain ones: after a drafted one, and others
+    double tokens = 0, drafting = 0;  // that came out of them; plain steps
   };
-  void weigh();
-  double allowance() const;  // what all guesses may have lost by now
-  bool is_short() const;     // the text: a first guess may be more than it can bear
-  bool may_lose(double plain_steps) const;
+  struct Account {                  // of a text, what was longer ago fading
+    double reading = 0, begin = 0;  // seconds: of its prompt; of drafters with it
+    std::map<int, Steps> steps;     // by sequences
+  };
+  struct Balance {
+    double plainly = 0;  // what the text would have taken
+    double lost = 0;     // beyond that; negative: gained
+  };
+  Balance balance(const Account& account) const;
+  const StepCosts& costs() const { return costs_.at(sequences_); }
 
-  std::map<int, Ledger> ledgers_;  // by sequences
-  double left_ = 1e18;             // tokens that may still come
-  double plainly_ = 0;             // what all tokens that are remembered would have taken, in plain steps
-  double lost_ = 0;                // beyond that; negative: gained
+  std::map<int, StepCosts> costs_;   // by sequences
+  std::map<int, Account> accounts_;  // by slot
+  double ended_ = 0;                 // lost by texts that ended
+  // Of the next step.
+  std::vector<int> slots_;
+  int sequences_ = 0;
+  Balance balance_;          // of its texts, a mean one
+  bool drives_out_ = false;  // drafting drove weights out of the caches
 };
 
 }  // namespace linnet

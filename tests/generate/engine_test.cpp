@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/random.h"
+#include "generate/tree_budget.h"
 #include "tests/generate/hash_decoder.h"
 #include "tests/generate/small_tokenizer.h"
 
@@ -345,7 +346,7 @@ TEST(TreeBudget, GuessesThatDoNotPayCostAFiftiethAtMost) {
     int64_t truthful;
     double least, most;  // seconds of the 399 steps' tokens
   };
-  for (const Row& row : {Row{0, 399, 399 * 1.021}, Row{200, 100, 360}, Row{400, 60, 205}}) {
+  for (const Row& row : {Row{0, 399, 399 * 1.021}, Row{200, 100, 360}, Row{400, 60, 220}}) {
     CostlyDecoder decoder(kVocabulary, 1);
     Boaster drafter({request}, 8, 0);
     drafter.truthful = row.truthful;
@@ -357,6 +358,24 @@ TEST(TreeBudget, GuessesThatDoNotPayCostAFiftiethAtMost) {
     EXPECT_LE(decoder.seconds, row.most) << row.truthful;
     EXPECT_EQ(engine.report().tokens, 399);
   }
+}
+
+TEST(TreeBudget, TakesNoNodeForDearerThanAStepOfItsOwn) {
+  TreeBudget budget;
+  budget.begin(0, 0);
+  const int slots[] = {0}, tokens[] = {1};
+  const auto step = [&](int nodes, double seconds) {
+    budget.next(slots);
+    budget.measured(nodes, tokens, 0, seconds);
+  };
+  for (const int nodes : {2, 4}) {  // another program had the processor for a while, twice
+    step(1, 1);
+    step(nodes, 50);
+  }
+  ASSERT_EQ(budget.known().size(), 1u);
+  const auto drafted = budget.known().front().drafted;
+  ASSERT_EQ(drafted.size(), 2u);
+  for (const auto& [extra, takes] : drafted) EXPECT_LE(takes, 1 + extra) << extra;
 }
 
 TEST(Engine, LogprobsAreThoseOfTheModelItself) {
