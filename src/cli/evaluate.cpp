@@ -23,6 +23,7 @@
 #include "evaluate/task_prompts.h"
 #include "generate/engine.h"
 #include "model/classifier.h"
+#include "model/encoder.h"
 #include "text/chat_template.h"
 
 namespace linnet::cli {
@@ -189,6 +190,7 @@ ExitStatus evaluate(const EvaluateOptions& options) {
   if (model->config().is_classifier()) return evaluate_classifier(options, model);
   require_one_stack(options, *model);
   if (by_head) Classifier{*model};  // says that it has no head
+  require_decoder(*model);
   std::vector<TaskSet> sets = by_head ? std::vector<TaskSet>() : read_sets(options);
   for (const TaskSet& set : sets) {
     if (options.chat && set.task->writing)

@@ -138,6 +138,10 @@ void write_pretrained(const fs::path& out, const Module& module, const nlohmann:
     if (parameter.kind != ParameterKind::kExperiment) held.add(parameter, at::kBFloat16);
   nlohmann::json written = config;
   written["architectures"] = {module.family().architecture};
+  // Of a decoder alone none has to be there; transformers' own (SmolLM3's is 128004) may lie past this
+  // vocabulary.
+  if (const Family& family = module.family(); !family.is_encoder() && family.encoder == nullptr)
+    written.emplace("pad_token_id", nullptr);
   nlohmann::json attention = attention_object(module.config(), module.all_attention());
   const bool linear = !attention.is_null();
   if (linear) written["linear_attention"] = std::move(attention);

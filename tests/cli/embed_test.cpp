@@ -166,6 +166,7 @@ TEST_F(Embed, BadInputIsOneLine) {
        "blank.txt:2: no token, expected a text"},
       {{"recall", "{i}/encoder", "{i}/text.txt"}, decoder},
       {{"reach", "{i}/encoder", "{i}/text.txt"}, decoder},
+      {{"evaluate", "{i}/encoder", "--tasks", "piqa"}, decoder},
       {{"embed", "{m}", "a"}, "--pooling: not given, and "},
       {{"embed", "{i}/encoder", "a", "--pooling", "max"}, "--pooling: max, expected mean, first or last"},
       {{"embed", "{i}/encoder", longer + " " + longer, "--pooling", "mean", "--max-length", "3"},

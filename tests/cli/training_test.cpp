@@ -74,6 +74,19 @@ TEST_F(TrainingProgram, TheShapeOfAClassifierIsRefusedAndOfIntegersTheShapeAlone
                  run_linnet(pretrain({"--tokens", "0", "-o", "none"})));
 }
 
+TEST_F(TrainingProgram, AShapeWithoutAPadTokenIsWrittenWithNoneAndOneIsKept) {
+  nlohmann::json config = read_json(path("config.json"));
+  for (const nlohmann::json& pad : {nlohmann::json(), nlohmann::json(0)}) {
+    config.erase("pad_token_id");
+    if (!pad.is_null()) config["pad_token_id"] = pad;
+    write_file(path("config.json"), config.dump());
+    const std::string out = path(pad.is_null() ? "none" : "zero");
+    const Outcome made = run_linnet(pretrain({"--tokens", "0", "-o", out}));
+    ASSERT_EQ(made.status, 0) << made.err;
+    EXPECT_EQ(read_json(out + "/config.json").at("pad_token_id"), pad);
+  }
+}
+
 TEST_F(TrainingProgram, TrainsAndLinearizesAModelWithItsOwnWindow) {
   nlohmann::json config = read_json(path("config.json"));
   config["model_type"] = "mistral";
