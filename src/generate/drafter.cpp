@@ -27,8 +27,9 @@ int32_t Draft::add(int32_t token, int32_t parent, double probability) {
   return tree.add(token, parent);
 }
 
-void Drafter::begin(int, std::span<const int32_t>) {}
+void Drafter::begin(int) {}
 void Drafter::end(int) {}
+int64_t Drafter::read(int, std::span<const int32_t>, int64_t) { return 0; }
 int Drafter::deepest() const { return INT_MAX; }
 size_t Drafter::bytes() const { return 0; }
 void Drafter::followed(int, const Draft&, std::span<const int32_t>) {}

@@ -34,9 +34,12 @@ class Drafter {
     std::span<const float> hidden;    // the final hidden row that the root was chosen from
     int max_nodes, max_depth;         // of the tree, the root included and at depth 0
   };
-  /// A text begins in the slot, whose prompt the drafter may read before it is asked for anything.
-  virtual void begin(int slot, std::span<const int32_t> prompt);
+  /// A text begins in the slot.
+  virtual void begin(int slot);
   virtual void end(int slot);
+  /// Where the drafter keeps what it has read of a text, its prompt too: reads at most so many tokens on, and
+  /// returns how many are left. propose() reads what is.
+  virtual int64_t read(int slot, std::span<const int32_t> tokens, int64_t most);
   /// How deep its guesses go at most.
   virtual int deepest() const;
   /// Bytes of weights that a call reads, about: by them a call's cost is told before one was measured. 0: it

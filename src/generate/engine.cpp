@@ -163,7 +163,7 @@ void Engine::admit() {
     waiting_.pop_front();
     const double start = now();
     place.sequence->prefilled = continue_slot(slot);
-    speculator_.begin(slot, place.sequence->tokens);
+    speculator_.begin(slot);
     place.sequence->result.prefill_seconds += now() - start;
   }
 }

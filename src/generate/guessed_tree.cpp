@@ -28,7 +28,7 @@ class GuessedTreeDrafter final : public Drafter {
  public:
   explicit GuessedTreeDrafter(std::unique_ptr<Guesser> guesser) : guesser_(std::move(guesser)) {}
 
-  void begin(int slot, std::span<const int32_t>) override {
+  void begin(int slot) override {
     kinds_[slot].clear();
     guesser_->begin_slot(slot);
   }

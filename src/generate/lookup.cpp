@@ -47,16 +47,16 @@ class LookupDrafter final : public Drafter {
     for (const int32_t token : texts) texts_.append(token);
   }
 
-  void begin(int slot, std::span<const int32_t> prompt) override {
-    Own& own = own_[slot] = {};
-    read(prompt, own);
-  }
+  void begin(int slot) override { own_[slot] = {}; }
   void end(int slot) override { own_.erase(slot); }
+  int64_t read(int slot, std::span<const int32_t> tokens, int64_t most) override {
+    return read(tokens, most, own_[slot]);
+  }
 
   void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
     for (size_t i = 0; i < contexts.size(); ++i) {
       Own& own = own_[contexts[i].slot];
-      read(contexts[i].tokens, own);
+      read(contexts[i].tokens, INT64_MAX, own);
       grow(contexts[i], own, drafts[i]);
     }
   }
@@ -81,17 +81,18 @@ class LookupDrafter final : public Drafter {
   };
   using Guesses = std::priority_queue<Guess>;
 
-  void read(std::span<const int32_t> tokens, Own& own) const {
+  int64_t read(std::span<const int32_t> tokens, int64_t most, Own& own) const {
     const auto length = static_cast<int64_t>(tokens.size());
     if (length - own.begin > kMostTokens) {
       own.begin = own.read = length - kMostTokens / 2;
       own.text = {};
     }
-    for (; own.read < length; ++own.read) {
+    for (; own.read < length && most > 0; ++own.read, --most) {
       const int32_t token = tokens[static_cast<size_t>(own.read)];
       own.text.append(token);
       if (texts_.size() > 0) own.in_texts = texts_.follow(own.in_texts, token);
     }
+    return length - own.read;
   }
 
   /// The likeliest tree, node by node.

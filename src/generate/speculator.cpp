@@ -10,9 +10,11 @@
 namespace linnet {
 namespace {
 
-constexpr int64_t kFirstCalls = 4;  // of a drafter, before what it gained is asked for
-constexpr double kAgain = 0.006;    // of the time, that asking those costs again which did not gain
-constexpr int64_t kCalls = 8;       // calls that an average remembers
+constexpr int64_t kFirstCalls = 4;    // of a drafter, before what it gained is asked for
+constexpr double kAgain = 0.006;      // of the time, that asking those costs again which did not gain
+constexpr int64_t kCalls = 8;         // calls that an average remembers
+constexpr int64_t kFewTokens = 32;    // that a drafter reads in passing
+constexpr double kDearToken = 0.005;  // of a plain step, that reading one is taken to cost before any was
 
 void check_draft(const Draft& draft, const Drafter::Context& context) {
   const TokenTree& tree = draft.tree;
@@ -49,10 +51,9 @@ Speculator::Speculator(std::vector<Drafter*> drafters, const Options& options, C
   }
 }
 
-void Speculator::begin(int slot, std::span<const int32_t> prompt) {
-  const double start = clock_();
-  for (Asked& asked : asked_) asked.drafter->begin(slot, prompt);
-  budget_.begin(slot, clock_() - start);
+void Speculator::begin(int slot) {
+  for (Asked& asked : asked_) asked.drafter->begin(slot);
+  budget_.begin(slot);
 }
 
 void Speculator::end(int slot) {
@@ -80,7 +81,8 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
   const bool plain = options_.budget && budget_.needs_plain();
   TreeBudget::Choice choice;
   for (Asked& asked : asked_) {
-    asked.now = !plain && (!options_.budget || is_worth_asking(asked, choice.saved));
+    asked.now =
+        !plain && (!options_.budget || (has_read(asked, contexts) && is_worth_asking(asked, choice.saved)));
     if (!asked.now) continue;
     const double start = clock_();
     ask(asked, contexts);
@@ -98,6 +100,32 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
 /// What asking costs, the steps after it included.
 double Speculator::costs_of(const Asked& asked) const {
   return asked.costs() + (asked.drives_out() ? budget_.slows(asked.costs()) : 0);
+}
+
+/// Whether the drafter has read the texts but for a few tokens; where it has not, it reads on as far as that
+/// may cost now.
+bool Speculator::has_read(Asked& asked, std::span<const Drafter::Context> contexts) {
+  const double second = budget_.in_plain_steps(1);
+  bool all = true;
+  for (const Drafter::Context& context : contexts) {
+    int64_t left = asked.drafter->read(context.slot, context.tokens, 0);
+    while (left > kFewTokens) {
+      const double may = second > 0 ? budget_.for_reading() : 0;
+      const bool first = asked.reading.count() == 0;  // a piece to measure by
+      const double token = first ? kDearToken : std::max(second * asked.reading.median(), 1e-9);
+      const double most = std::min(may / token, static_cast<double>(first ? kFewTokens : left));
+      if (most < kFewTokens) break;
+      const double start = clock_();
+      const int64_t before = left;
+      left = asked.drafter->read(context.slot, context.tokens, static_cast<int64_t>(most));
+      const double seconds = clock_() - start;
+      asked.reading.add(seconds / static_cast<double>(before - left));
+      asked.report.seconds += seconds;
+      budget_.drafters_read(context.slot, seconds);
+    }
+    all = all && left <= kFewTokens;
+  }
+  return all;
 }
 
 bool Speculator::is_worth_asking(const Asked& asked, double saved) const {

@@ -28,7 +28,7 @@ class Speculator {
   /// The drafters, cheap ones first, must outlive it.
   Speculator(std::vector<Drafter*> drafters, const Options& options, Clock clock);
 
-  void begin(int slot, std::span<const int32_t> prompt);
+  void begin(int slot);
   /// To read a piece of the slot's prompt took so long.
   void read(int slot, double seconds) { budget_.read(slot, seconds); }
   void end(int slot);
@@ -57,6 +57,7 @@ class Speculator {
   struct Asked {  // a drafter and what is known of it
     Drafter* drafter = nullptr;
     Acceptance acceptance;
+    Recent reading;           // seconds a token of a text
     Recent cost;              // of a call, plain steps
     double guessed_cost = 0;  // before one was measured: the weights that a call reads
     double costs() const { return cost.count() > 0 ? cost.cut_mean() : guessed_cost; }
@@ -69,6 +70,7 @@ class Speculator {
     Report report;
   };
   double costs_of(const Asked& asked) const;
+  bool has_read(Asked& asked, std::span<const Drafter::Context> contexts);
   bool is_worth_asking(const Asked& asked, double saved) const;
   void ask(Asked& asked, std::span<const Drafter::Context> contexts);
   void merge(const Asked& asked);

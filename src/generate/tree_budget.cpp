@@ -8,16 +8,13 @@ namespace {
 
 constexpr double kLoss = 0.026;            // of a text's time, that its guesses may lose: with what is not
                                            // known to the point it stays below 3%
+constexpr double kReading = 0.5;           // of that, for drafters that read
 constexpr double kTeaching = 0.3;          // of that, for guesses before a node may be computed
 constexpr double kFading = 1 - 1.0 / 512;  // of what is remembered, at each later step
 constexpr double kWorthIt = 1.03;          // times as fast as plain steps, that a tree has to promise
 constexpr double kWorthTrying = 1.05;  // times the best known rate, that a size promises which is not known
 
 }  // namespace
-
-void TreeBudget::begin(int slot, double seconds) { accounts_[slot] = {.begin = seconds}; }
-
-void TreeBudget::read(int slot, double seconds) { accounts_[slot].reading += seconds; }
 
 void TreeBudget::end(int slot) {
   ended_ += balance(accounts_[slot]).lost;
@@ -40,7 +37,7 @@ TreeBudget::Balance TreeBudget::balance(const Account& account) const {
   }
   if (!plain || costs().plain() <= 0) return sum;
   sum.plainly += account.reading / costs().plain();
-  sum.lost += account.begin / costs().plain();
+  sum.lost += account.drafters / costs().plain();
   return sum;
 }
 
@@ -65,7 +62,7 @@ void TreeBudget::measured(int nodes, std::span<const int> tokens, double draftin
   costs.add(extra, drafted, seconds);
   for (size_t i = 0; i < slots_.size(); ++i) {
     Account& account = accounts_[slots_[i]];
-    for (double* sum : {&account.reading, &account.begin}) *sum *= kFading;
+    for (double* sum : {&account.reading, &account.drafters}) *sum *= kFading;
     for (auto& [sequences, steps] : account.steps) {
       for (double& count : steps.drafted) count *= kFading;
       for (double* sum : {&steps.after, &steps.others, &steps.tokens, &steps.drafting}) *sum *= kFading;
@@ -94,6 +91,13 @@ bool TreeBudget::may_guess(double cost) const {
 void TreeBudget::asked(double cost, bool drives_out) {
   balance_.lost += cost;
   drives_out_ = drives_out_ || drives_out;
+}
+
+double TreeBudget::for_reading() const { return kReading * kLoss * balance_.plainly - balance_.lost; }
+
+void TreeBudget::drafters_read(int slot, double seconds) {
+  accounts_[slot].drafters += seconds;
+  if (costs().plain() > 0) balance_.lost += seconds / costs().plain() / sequences_;
 }
 
 double TreeBudget::in_plain_steps(double seconds) const { return costs().in_plain_steps(seconds); }

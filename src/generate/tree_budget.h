@@ -16,10 +16,10 @@ namespace linnet {
 /// what these may lose.
 class TreeBudget {
  public:
-  /// A text begins in the slot: that drafters read its prompt took so many seconds.
-  void begin(int slot, double seconds);
-  /// To read a piece of the prompt took so many.
-  void read(int slot, double seconds);
+  /// A text begins in the slot.
+  void begin(int slot) { accounts_[slot] = {}; }
+  /// To read a piece of the prompt took so many seconds.
+  void read(int slot, double seconds) { accounts_[slot].reading += seconds; }
   void end(int slot);
 
   /// The next step is of these slots: what follows is about it.
@@ -33,6 +33,10 @@ class TreeBudget {
   bool may_guess(double cost) const;
   /// Somebody was asked at such a cost, whose drafting drives weights out of the caches or does not.
   void asked(double cost, bool drives_out);
+  /// What drafters may take now to read the texts, in plain steps.
+  double for_reading() const;
+  /// And what they took of it, in seconds.
+  void drafters_read(int slot, double seconds);
   /// So many seconds in plain steps; 0: not known now.
   double in_plain_steps(double seconds) const;
 
@@ -65,9 +69,9 @@ class TreeBudget {
     double after = 0, others = 0;     // plain ones: after a drafted one, and others
     double tokens = 0, drafting = 0;  // that came out of them; plain steps
   };
-  struct Account {                  // of a text, what was longer ago fading
-    double reading = 0, begin = 0;  // seconds: of its prompt; of drafters with it
-    std::map<int, Steps> steps;     // by sequences
+  struct Account {                     // of a text, what was longer ago fading
+    double reading = 0, drafters = 0;  // seconds: of its prompt; that drafters read
+    std::map<int, Steps> steps;        // by sequences
   };
   struct Balance {
     double plainly = 0;  // what the text would have taken

@@ -33,7 +33,10 @@ class RankAcceptance {
 class CountedDrafter final : public Drafter {
  public:
   CountedDrafter(Drafter& drafter, RankAcceptance& counts) : drafter_(drafter), counts_(counts) {}
-  void begin(int slot, std::span<const int32_t> prompt) override { drafter_.begin(slot, prompt); }
+  void begin(int slot) override { drafter_.begin(slot); }
+  int64_t read(int slot, std::span<const int32_t> tokens, int64_t most) override {
+    return drafter_.read(slot, tokens, most);
+  }
   void end(int slot) override { drafter_.end(slot); }
   size_t bytes() const override { return drafter_.bytes(); }
   int deepest() const override { return drafter_.deepest(); }

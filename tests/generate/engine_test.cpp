@@ -362,7 +362,7 @@ TEST(TreeBudget, GuessesThatDoNotPayCostAFiftiethAtMost) {
 
 TEST(TreeBudget, TakesNoNodeForDearerThanAStepOfItsOwn) {
   TreeBudget budget;
-  budget.begin(0, 0);
+  budget.begin(0);
   const int slots[] = {0}, tokens[] = {1};
   const auto step = [&](int nodes, double seconds) {
     budget.next(slots);

@@ -302,7 +302,7 @@ TEST_F(HeadsTest, ARecursiveHeadGuessesAlongEachBranchWhatItsFormulaSays) {
   for (size_t i = 0; i < hidden_size; ++i) hidden[i] = static_cast<float>(normal(5, 1, i));
   const std::vector<int32_t> text = {4, 9, 33};
   Draft draft;
-  drafter->begin(0, {});
+  drafter->begin(0);
   const Drafter::Context context{0, text, hidden, 40, 8};
   drafter->propose({&context, 1}, {&draft, 1});
   ASSERT_GT(draft.tree.size(), 4);

@@ -96,7 +96,7 @@ Draft draft_of(Drafter& drafter, const std::vector<int32_t>& tokens, int max_nod
 
 TEST(LookupDrafter, GuessesWhatFollowedTheLastTokensBeforeAsATree) {
   const auto drafter = make_lookup_drafter();
-  drafter->begin(0, {});
+  drafter->begin(0);
   // "1 2 3" was followed by 4 twice, by 5 once.
   const Draft draft = draft_of(*drafter, {1, 2, 3, 4, 9, 1, 2, 3, 5, 9, 1, 2, 3, 4, 8, 1, 2, 3}, 8, 3);
   const TokenTree& tree = draft.tree;
@@ -118,7 +118,7 @@ TEST(LookupDrafter, GuessesWhatFollowedTheLastTokensBeforeAsATree) {
 TEST(LookupDrafter, LooksIntoTheTextsThatItIsGiven) {
   const std::vector<int32_t> texts = {5, 6, 7, 8, 9, 10};
   const auto drafter = make_lookup_drafter(texts);
-  drafter->begin(0, {});
+  drafter->begin(0);
   const Draft draft = draft_of(*drafter, {1, 6, 7}, 4, 8);
   ASSERT_EQ(draft.tree.size(), 4);
   for (int32_t i = 1; i < 4; ++i) {
@@ -130,7 +130,7 @@ TEST(LookupDrafter, LooksIntoTheTextsThatItIsGiven) {
 TEST(LookupDrafter, GuessesNothingWhereATextEnds) {
   const std::vector<int32_t> texts = {5, 6, 7, -1, 7, 8, -1};
   const auto drafter = make_lookup_drafter(texts);
-  drafter->begin(0, {});
+  drafter->begin(0);
   const Draft draft = draft_of(*drafter, {1, 6, 7}, 8, 8);
   ASSERT_EQ(draft.tree.size(), 2) << "what followed 7 alone, and nothing past the end";
   EXPECT_EQ(draft.tree.token(1), 8);
@@ -140,7 +140,7 @@ TEST(LookupDrafter, LearnsWhichGuessesAreRight) {
   const std::vector<int32_t> tokens = {1, 2, 3, 4, 9, 1, 2, 3};
   const auto reached = [&](bool right) {
     const auto drafter = make_lookup_drafter();
-    drafter->begin(0, {});
+    drafter->begin(0);
     for (int i = 0; i < 50; ++i) {
       const Draft draft = draft_of(*drafter, tokens, 2, 1);
       const int32_t next = right && draft.tree.size() > 1 ? draft.tree.token(1) : 0;

@@ -197,6 +197,37 @@ TEST(Speculation, IsNeverMoreThanThreePerCentSlowerWhereverTheTextEnds) {
   }
 }
 
+/// It has to read a prompt before it guesses, as a lookup does behind one that came from a cache.
+struct Reader final : Chain {
+  Reader(Machine& machine, double tokens, double token)
+      : Chain(machine, 0.003, 0, 1), unread(static_cast<int64_t>(tokens)), token(token) {}
+  int64_t read(int, std::span<const int32_t>, int64_t most) override {
+    const int64_t tokens = std::min(most, unread);
+    machine.takes(token * static_cast<double>(tokens));
+    return unread -= tokens;
+  }
+  int64_t unread;
+  double token;
+};
+
+TEST(Speculation, ReadsAPromptAsFastAsTheTextBears) {
+  for (const double prompt : {0.0, 150.0}) {
+    for (const double token : {0.0, 0.0005, 0.004}) {  // plain steps
+      for (const double tokens : {40.0, 500.0, 50000.0}) {
+        Machine machine{.node = 0.05, .prompt = prompt};
+        Reader drafter(machine, tokens, token);
+        TimedDecoder decoder(machine);
+        Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
+        const auto [most, where] = worst(machine, engine);
+        EXPECT_LE(most, 1.03) << "after " << where << " tokens, prompt " << prompt << ", " << tokens
+                              << " tokens of " << token;
+        EXPECT_EQ(drafter.calls > 0, drafter.unread <= 32);
+        EXPECT_TRUE(drafter.unread <= 32 || token * tokens > 2) << prompt << " " << tokens << " " << token;
+      }
+    }
+  }
+}
+
 // A text that gained much leaves the next one nothing to lose.
 TEST(Speculation, WhatATextGainedNoOtherLoses) {
   for (const double takes : {0.0, 0.1, 0.5}) {
