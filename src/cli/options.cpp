@@ -106,8 +106,7 @@ void add_model(CLI::App& app, SharedOptions& options, const char* kinds) {
 }
 
 void add_device(CLI::App& app, SharedOptions& options) {
-  app.add_option("--device", options.device,
-                 "Where to compute: cpu; what trains a model takes cuda and cuda:N too");
+  app.add_option("--device", options.device, "Where to compute: cpu; in training cuda or cuda:N too");
 }
 
 void add_dtype(CLI::App& app, SharedOptions& options) {
