@@ -121,7 +121,7 @@ bool Speculator::has_read(Asked& asked, std::span<const Drafter::Context> contex
       const double seconds = clock_() - start;
       asked.reading.add(seconds / static_cast<double>(before - left));
       asked.report.seconds += seconds;
-      budget_.drafters_read(context.slot, seconds);
+      budget_.drafters_read(seconds);
     }
     all = all && left <= kFewTokens;
   }

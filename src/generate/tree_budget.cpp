@@ -46,11 +46,11 @@ void TreeBudget::next(std::span<const int> slots) {
   sequences_ = static_cast<int>(slots.size());
   costs_.try_emplace(sequences_);
   drives_out_ = false;
-  balance_ = {};
+  const auto room = [](const Balance& one) { return kLoss * one.plainly - one.lost; };
+  balance_ = balance(accounts_[slots.front()]);
   for (const int slot : slots) {
     const Balance one = balance(accounts_[slot]);
-    balance_.plainly += one.plainly / sequences_;
-    balance_.lost += one.lost / sequences_;
+    if (room(one) < room(balance_)) balance_ = one;
   }
 }
 
@@ -95,9 +95,9 @@ void TreeBudget::asked(double cost, bool drives_out) {
 
 double TreeBudget::for_reading() const { return kReading * kLoss * balance_.plainly - balance_.lost; }
 
-void TreeBudget::drafters_read(int slot, double seconds) {
-  accounts_[slot].drafters += seconds;
-  if (costs().plain() > 0) balance_.lost += seconds / costs().plain() / sequences_;
+void TreeBudget::drafters_read(double seconds) {
+  for (const int slot : slots_) accounts_[slot].drafters += seconds;
+  if (costs().plain() > 0) balance_.lost += seconds / costs().plain();
 }
 
 double TreeBudget::in_plain_steps(double seconds) const { return costs().in_plain_steps(seconds); }

@@ -12,8 +12,8 @@
 
 namespace linnet {
 
-/// Times are in plain steps of as many sequences. Texts that are written side by side share their steps, and
-/// what these may lose.
+/// Times are in plain steps of as many sequences. Texts that are written side by side share their steps: what
+/// each may lose, the step may.
 class TreeBudget {
  public:
   /// A text begins in the slot.
@@ -36,7 +36,7 @@ class TreeBudget {
   /// What drafters may take now to read the texts, in plain steps.
   double for_reading() const;
   /// And what they took of it, in seconds.
-  void drafters_read(int slot, double seconds);
+  void drafters_read(double seconds);
   /// So many seconds in plain steps; 0: not known now.
   double in_plain_steps(double seconds) const;
 
@@ -86,7 +86,7 @@ class TreeBudget {
   // Of the next step.
   std::vector<int> slots_;
   int sequences_ = 0;
-  Balance balance_;          // of its texts, a mean one
+  Balance balance_;          // of its text that may lose least
   bool drives_out_ = false;  // drafting drove weights out of the caches
 };
 

@@ -378,6 +378,26 @@ TEST(TreeBudget, TakesNoNodeForDearerThanAStepOfItsOwn) {
   for (const auto& [extra, takes] : drafted) EXPECT_LE(takes, 1 + extra) << extra;
 }
 
+// Of two texts whose steps are the same the guesses of one are always right, of the other never.
+TEST(TreeBudget, NoTextLosesWhatOneBesideItGains) {
+  TreeBudget budget;
+  const int slots[] = {0, 1};
+  for (const int slot : slots) budget.begin(slot);
+  double seconds = 0, guessed = 0;
+  for (int step = 1; step <= 1000; ++step) {  // tokens of the other
+    budget.next(slots);
+    const double reached[] = {0.9, 0.9};
+    const int extra = budget.needs_plain() ? 0 : budget.choose(reached).extra;
+    const int tokens[] = {1 + extra, 1};
+    const double took = 1 + 0.1 * extra;
+    budget.measured(2 + extra, tokens, 0, took);
+    seconds += took;
+    guessed += extra > 0;
+    EXPECT_LE(seconds, 1.03 * step);
+  }
+  EXPECT_GT(guessed, 100);
+}
+
 TEST(Engine, LogprobsAreThoseOfTheModelItself) {
   Request request{.prompt = {2, 3, 4, 5}, .sampling = {.temperature = 2, .top_k = 3}, .max_new_tokens = 6};
   request.logprobs = 4;
