@@ -1,0 +1,47 @@
+#include "generate/tree_budget.h"
+
+#include <gtest/gtest.h>
+
+namespace linnet {
+namespace {
+
+TEST(TreeBudget, TakesNoNodeForDearerThanAStepOfItsOwn) {
+  TreeBudget budget;
+  budget.begin(0);
+  const int slots[] = {0}, tokens[] = {1};
+  const auto step = [&](int nodes, double seconds) {
+    budget.next(slots);
+    budget.measured(nodes, tokens, 0, seconds);
+  };
+  for (const int nodes : {2, 4}) {  // another program had the processor for a while, twice
+    step(1, 1);
+    step(nodes, 50);
+  }
+  ASSERT_EQ(budget.known().size(), 1u);
+  const auto drafted = budget.known().front().drafted;
+  ASSERT_EQ(drafted.size(), 2u);
+  for (const auto& [extra, takes] : drafted) EXPECT_LE(takes, 1 + extra) << extra;
+}
+
+// Of two texts whose steps are the same the guesses of one are always right, of the other never.
+TEST(TreeBudget, NoTextLosesWhatOneBesideItGains) {
+  TreeBudget budget;
+  const int slots[] = {0, 1};
+  for (const int slot : slots) budget.begin(slot);
+  double seconds = 0, guessed = 0;
+  for (int step = 1; step <= 1000; ++step) {  // tokens of the other
+    budget.next(slots);
+    const double reached[] = {0.9, 0.9};
+    const int extra = budget.needs_plain() ? 0 : budget.choose(reached).extra;
+    const int tokens[] = {1 + extra, 1};
+    const double took = 1 + 0.1 * extra;
+    budget.measured(2 + extra, tokens, 0, took);
+    seconds += took;
+    guessed += extra > 0;
+    EXPECT_LE(seconds, 1.03 * step);
+  }
+  EXPECT_GT(guessed, 100);
+}
+
+}  // namespace
+}  // namespace linnet
