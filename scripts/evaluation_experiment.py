@@ -6,7 +6,7 @@
     scripts/evaluation_table.py DIR
 
 A model is NAME=FOLDER or NAME=SIDECAR:BASEFOLDER. The model named `base` is softmax, every other one linear. Groups: BBH's
-written answers at 0 to 3 worked examples; eight tasks by likelihood at 0, 1, 2 and 5; a text of a million tokens, made of all
+written answers at 0 to 3 worked examples; eight tasks by likelihood at 0 to 5; a text of a million tokens, made of all
 that is held out in TEXTS; recall in rows of 8K, 32K and 128K. The important come first. Results lie in DIR/GROUP/JOB.json
 (what linnet wrote), .samples.jsonl (without prompts) and .run.json (command, seconds, processor seconds, peak memory); JOB.json
 appears last and marks the job as done, so the same command goes on where it was cut off. Nothing is started that would pass
@@ -108,7 +108,7 @@ def likelihood(models, args):
     parts = mmlu_parts(args.tasks, args.mmlu_parts)
     limit = max(2, MOST["choices"] // args.trial)
     mmlu_limit = max(1, MOST["mmlu"] // args.trial)
-    for shots in (0, 5, 1, 2):
+    for shots in args.shots:
         # The longest first.
         names = sorted(CHOICES, key=lambda n: (n == "mmlu", -CHOICES[n][0]))
         for name in names:
@@ -376,6 +376,8 @@ def main():
     parser.add_argument("--model", action="append", required=True, metavar="NAME=FOLDER[:BASE]")
     parser.add_argument("--models-later", action="store_true", help="wait for models whose config.json is not there yet")
     parser.add_argument("--only", type=lambda s: tuple(s.split(",")), help="groups: written,likelihood,long,recall")
+    parser.add_argument("--shots", type=lambda s: [int(n) for n in s.split(",")], default=[0, 5, 1, 2, 3, 4],
+                        help="of the tasks by likelihood, in this order (default: 0,5,1,2,3,4)")
     parser.add_argument("--side", type=at_least(0, float), default=0.25, help="share of the cores that long and recall may have from the start")
     parser.add_argument("--mmlu-parts", type=at_least(1), default=6, help="jobs that MMLU's subjects are dealt to")
     parser.add_argument("--trial", type=at_least(1), default=1, help="divides limits and lengths: a rehearsal")

@@ -20,7 +20,7 @@ from whole_files import whole, whole_samples
 COLUMNS = [("piqa", "PIQA", "acc"), ("copa", "COPA", "acc"), ("arc_challenge", "ARC-C", "acc_norm"),
            ("arc_easy", "ARC-E", "acc"), ("hellaswag", "HellaSwag", "acc_norm"), ("winogrande", "WinoGrande", "acc"),
            ("ag_news", "AG News", "acc"), ("mmlu", "MMLU", "acc")]
-SHOTS = (0, 1, 2, 5)
+SHOTS = (0, 1, 2, 3, 4, 5)
 BBH_SHOTS = (0, 1, 2, 3)
 STRETCHES = ["2K-4K", "4K-8K", "8K-16K", "24K-32K", "56K-64K", "120K-128K", "248K-256K", "504K-512K", "1016K-1024K"]
 
