@@ -6,10 +6,12 @@
 namespace linnet {
 namespace {
 
-constexpr double kLoss = 0.026;            // of a text's time, that its guesses may lose: with what is not
-                                           // known to the point it stays below 3%
-constexpr double kReading = 0.5;           // of that, for drafters that read
-constexpr double kTeaching = 0.3;          // of that, for guesses before a node may be computed
+constexpr double kLoss = 0.026;    // of a text's time, that its guesses may lose: with what is not
+                                   // known to the point it stays below 3%
+constexpr double kPrompt = 64;     // plain steps of a prompt that count for guesses: those of a long one
+                                   // would let a short text lose much of its own time
+constexpr double kReading = 0.5;   // of that, for drafters that read
+constexpr double kTeaching = 0.3;  // of that, for guesses before a node may be computed
 constexpr double kFading = 1 - 1.0 / 512;  // of what is remembered, at each later step
 constexpr double kWorthIt = 1.03;          // times as fast as plain steps, that a tree has to promise
 constexpr double kWorthTrying = 1.05;  // times the best known rate, that a size promises which is not known
@@ -35,9 +37,12 @@ TreeBudget::Balance TreeBudget::balance(const Account& account) const {
     sum.lost += took - steps.tokens;
     plain = plain || steps.after + steps.others > 0;
   }
+  sum.bears = kLoss * sum.plainly;
   if (!plain || costs().plain() <= 0) return sum;
-  sum.plainly += account.reading / costs().plain();
-  sum.lost += account.drafters / costs().plain();
+  const double prompt = account.reading / costs().plain(), drafters = account.drafters / costs().plain();
+  sum.plainly += prompt;
+  sum.lost += drafters;
+  sum.bears += std::min(kLoss * prompt, kLoss * kPrompt + drafters);
   return sum;
 }
 
@@ -46,7 +51,7 @@ void TreeBudget::next(std::span<const int> slots) {
   sequences_ = static_cast<int>(slots.size());
   costs_.try_emplace(sequences_);
   drives_out_ = false;
-  const auto room = [](const Balance& one) { return kLoss * one.plainly - one.lost; };
+  const auto room = [](const Balance& one) { return one.bears - one.lost; };
   balance_ = balance(accounts_[slots.front()]);
   for (const int slot : slots) {
     const Balance one = balance(accounts_[slot]);
@@ -82,10 +87,9 @@ double TreeBudget::slows(double drafting) const {
 }
 
 bool TreeBudget::may_guess(double cost) const {
-  const double allowed = kLoss * balance_.plainly;
-  if (balance_.lost + cost + costs().most(1) - costs().expected(0) <= allowed) return true;
+  if (balance_.lost + cost + costs().most(1) - costs().expected(0) <= balance_.bears) return true;
   // Guesses teach though none is computed: what they may cost leaves room for the first that is.
-  return balance_.lost + cost <= kTeaching * allowed;
+  return balance_.lost + cost <= kTeaching * balance_.bears;
 }
 
 void TreeBudget::asked(double cost, bool drives_out) {
@@ -129,7 +133,7 @@ TreeBudget::Choice TreeBudget::choose(std::span<const double> reached) const {
       choice.saved = tokens - takes;
     }
     const double loses = costs().most(extra) - now;
-    if (extra > costs().next() || balance_.lost + loses > kLoss * balance_.plainly) continue;
+    if (extra > costs().next() || balance_.lost + loses > balance_.bears) continue;
     if (tokens / takes > allowed) {
       allowed = tokens / takes;
       choice.extra = extra;

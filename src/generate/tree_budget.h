@@ -74,8 +74,9 @@ class TreeBudget {
     std::map<int, Steps> steps;        // by sequences
   };
   struct Balance {
-    double plainly = 0;  // what the text would have taken
+    double plainly = 0;  // what the text would have taken, its prompt included
     double lost = 0;     // beyond that; negative: gained
+    double bears = 0;    // what guesses and drafters' reading may lose in all
   };
   Balance balance(const Account& account) const;
   const StepCosts& costs() const { return costs_.at(sequences_); }

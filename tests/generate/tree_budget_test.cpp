@@ -43,5 +43,25 @@ TEST(TreeBudget, NoTextLosesWhatOneBesideItGains) {
   EXPECT_GT(guessed, 100);
 }
 
+// Guesses that are never right, after a prompt that took as long as many thousands of tokens.
+TEST(TreeBudget, ALongPromptLetsAShortTextLoseLittle) {
+  TreeBudget budget;
+  budget.begin(0);
+  budget.read(0, 10000);
+  const int slots[] = {0}, tokens[] = {1};
+  double seconds = 0, guessed = 0;
+  for (int step = 1; step <= 400; ++step) {
+    budget.next(slots);
+    const double reached[] = {0.9, 0.9, 0.9};
+    const int extra = budget.needs_plain() ? 0 : budget.choose(reached).extra;
+    const double took = 1 + 0.2 * extra;
+    budget.measured(1 + extra, tokens, 0, took);
+    seconds += took;
+    guessed += extra > 0;
+    EXPECT_LE(seconds - step, 0.03 * (step + 64)) << step;
+  }
+  EXPECT_GT(guessed, 10);
+}
+
 }  // namespace
 }  // namespace linnet
