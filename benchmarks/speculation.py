@@ -1,15 +1,17 @@
 """What guessing is worth, and what nodes cost: every figure of docs/speculation.md, in one run.
 
 speculation.py LINNET PROSE MODEL… [--configs c1.json,c2.json] [--drafters lookup] [--contexts 1024,16384] [--rounds 3]
-               [--tokens 512] [--temperatures 0,0.8] [--threads 2] [--markdown FILE] [--costs]
+               [--tokens 512] [--temperatures 0,0.8] [--threads 2] [--markdown FILE] [--costs] [--processor]
 
 PROSE is a .jsonl or .jsonl.xz of held-out text. Each case runs `generate --report` (with guesses, then plainly on the
 same decoder) --rounds times in turns with the others, and the median counts: prose goes on from passages; repeating
 text is a passage, a table of records that names come from, and the same again with one word changed, to be continued.
 `--configs` are shapes (config.json files, or 1.1B: TinyLlama's) with random weights in bf16 beside the models, for the cost of nodes and of sequences side by side
-alone (`bench --rows --sequences`); `--costs` measures nothing else. Needs Python alone.
+alone (`bench --rows --sequences`); `--costs` measures nothing else. `--processor` weighs whole programs instead: each text
+by each drafter and by none, in turns, a seed per round, and what processor time they took, which a busy machine disturbs
+less than the clock. Needs Python alone.
 """
-import argparse, json, lzma, os, statistics, subprocess, sys, tempfile
+import argparse, json, lzma, os, resource, statistics, subprocess, sys, tempfile
 
 from compare_llama_cpp import TINY_LLAMA
 
@@ -40,6 +42,15 @@ def cases_of(path, contexts):
     return cases
 
 
+def generate(options, model, prompt, temperature, drafter, more):
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
+        file.write(prompt)
+        file.flush()
+        return run_json([options.linnet, "generate", model, "--prompt-file", file.name, "--ignore-eos", "--max-new-tokens",
+                         str(options.tokens), "--temperature", temperature, "--threads", str(options.threads),
+                         "--speculative", drafter, *more])
+
+
 def measure(options, cases):
     rows = {}
     for _ in range(options.rounds):
@@ -47,15 +58,34 @@ def measure(options, cases):
             for drafter in options.drafters.split(","):
                 for name, prompt in cases.items():
                     for temperature in options.temperatures.split(","):
-                        with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
-                            file.write(prompt)
-                            file.flush()
-                            report = run_json([options.linnet, "generate", model, "--prompt-file", file.name, "--ignore-eos",
-                                               "--max-new-tokens", str(options.tokens), "--temperature", temperature,
-                                               "--threads", str(options.threads), "--speculative", drafter, "--report",
-                                               "--verify"])["speculation"]
+                        report = generate(options, model, prompt, temperature, drafter, ["--report", "--verify"])["speculation"]
                         rows.setdefault((os.path.basename(os.path.normpath(model)), drafter, name, temperature), []).append(report)
     return rows
+
+
+def processor_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def processor_table(options, cases):
+    rows = {}
+    drafters = ["none", *options.drafters.split(",")]
+    for round in range(options.rounds):
+        for model in options.models:
+            for name, prompt in cases.items():
+                for temperature in options.temperatures.split(","):
+                    for drafter in drafters if round % 2 == 0 else reversed(drafters):
+                        before = processor_seconds()
+                        generate(options, model, prompt, temperature, drafter, ["--seed", str(round)])
+                        key = (os.path.basename(os.path.normpath(model)), name, temperature)
+                        rows.setdefault(key, {}).setdefault(drafter, []).append(processor_seconds() - before)
+    lines = ["| model | text | temperature | " + " | ".join(f"{drafter}, s" if drafter == "none" else drafter for drafter in drafters) + " |",
+             "| --- | --- | --- |" + " --- |" * len(drafters)]
+    for key, of in rows.items():
+        ratios = [f"{statistics.median(x / y for x, y in zip(of[drafter], of['none'])):.3f}" for drafter in drafters[1:]]
+        lines.append(f"| {' | '.join(key)} | {statistics.median(of['none']):.2f} | {' | '.join(ratios)} |")
+    return "\n".join(lines)
 
 
 def speed_table(rows):
@@ -101,12 +131,15 @@ def main():
     parser.add_argument("--temperatures", default="0,0.8")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--costs", action="store_true", help="what nodes and sequences cost, and no texts")
+    parser.add_argument("--processor", action="store_true", help="processor time of whole programs over that without guesses")
     parser.add_argument("--markdown", help="write the tables to this file too")
     options = parser.parse_args()
-    text = cost_table(options) + "\n"
-    if not options.costs:
-        cases = cases_of(options.prose, [int(context) for context in options.contexts.split(",")])
-        text += "\n" + speed_table(measure(options, cases)) + "\n"
+    cases = cases_of(options.prose, [int(context) for context in options.contexts.split(",")])
+    if options.processor:
+        text = processor_table(options, cases) + "\n"
+    else:
+        text = cost_table(options) + "\n"
+        if not options.costs: text += "\n" + speed_table(measure(options, cases)) + "\n"
     print(text)
     if options.markdown:
         with open(options.markdown, "w", encoding="utf-8") as out: out.write(text)
