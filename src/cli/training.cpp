@@ -97,24 +97,29 @@ std::optional<SpanTokens> spans_of(const TrainingOptions& options, const Trainin
   return tokens;
 }
 
-/// Tokens of an encoder's held-out texts at most: as far as its positions reach unless they are asked for.
-int64_t masked_window(const TrainingOptions& options, const train::Module& module) {
+/// Tokens of an encoder's held-out texts at most: as far as its positions reach unless they are asked for,
+/// and of a model from nothing as far as its rows do, past which positions learn nothing.
+int64_t masked_window(const TrainingOptions& options, const TrainingRun& run, const train::Module& module) {
   const int64_t longest = module.config().longest();
-  if (options.shared.app->count("--valid-window") == 0) return std::min(MaskedText::kWindow, longest);
+  if (options.shared.app->count("--valid-window") == 0) {
+    int64_t learned = run.model == nullptr ? 0 : longest;
+    for (const train::Phase& phase : run.phases) learned = std::max(learned, phase.rows.context);
+    return std::min({MaskedText::kWindow, longest, learned});
+  }
   EncoderTokens::check_window(options.valid_window, longest, "--valid-window");
   return options.valid_window;
 }
 
 /// What is scored while training: windows of text, of an encoder masked tokens of it, of a model with an
 /// encoder spans.
-std::unique_ptr<train::HeldOut> held_out(const TrainingOptions& options, const train::Module& module,
-                                         const Tokenizer& tokenizer, int32_t start, const Prepared& prepared,
-                                         ThreadPool& pool) {
+std::unique_ptr<train::HeldOut> held_out(const TrainingOptions& options, const TrainingRun& run,
+                                         const train::Module& module, const Tokenizer& tokenizer,
+                                         int32_t start, const Prepared& prepared, ThreadPool& pool) {
   const auto& spans = prepared.spans;
   if (prepared.special)
     return std::make_unique<train::MaskedValidation>(
         train::HeldOutTexts(options.valid, options.valid_bytes, options.shared.texts), tokenizer,
-        *prepared.special, masked_window(options, module), pool);
+        *prepared.special, masked_window(options, run, module), pool);
   if (!spans)
     return std::make_unique<train::Validation>(options.valid, tokenizer, start, options.valid_window,
                                                options.valid_bytes, pool, options.shared.texts);
@@ -160,7 +165,7 @@ Prepared prepare(const TrainingOptions& options, const TrainingRun& run, const t
   const int32_t start = prepared.special ? prepared.special->separator : start_token(tokenizer, run);
   ThreadPool pool(options.shared.threads);
   if (!options.valid.empty())
-    prepared.validation = held_out(options, module, tokenizer, start, prepared, pool);
+    prepared.validation = held_out(options, run, module, tokenizer, start, prepared, pool);
   prepared.text = train::tokenize_files(
       options.data, tokenizer, start, pool,
       [&](const Document& document) {

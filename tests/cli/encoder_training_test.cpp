@@ -139,6 +139,23 @@ TEST_F(EncoderTraining, HeldOutTextIsScoredAsPerplexityScoresIt) {
   trained({"linearize", path("base"), "--method", "hedgehog", "--set", "group=8"}, "linear");
 }
 
+// The positions past its rows have learned nothing, and a held-out text that reached them would tell of them.
+TEST_F(EncoderTraining, AModelFromNothingIsScoredAsFarAsItsRowsReach) {
+  std::string many;
+  for (int i = 0; i < 12; ++i) many += "another story, as short. ";
+  write_file(valid(), many);
+  const Outcome outcome = train(
+      {"pretrain", "--config", path("bert.json"), "--tokenizer", path("words"), "--data", text(), "--tokens",
+       "192", "--valid", valid(), "--dtype", "float32", "--json", path("result.json"), "-o"},
+      {path("base")});
+  ASSERT_EQ(outcome.status, 0) << outcome.err;
+  const Outcome scored = run_linnet({"perplexity", path("base"), valid(), "--window", "24", "--dtype",
+                                     "float32", "--json", path("score.json")});
+  ASSERT_EQ(scored.status, 0) << scored.err;
+  EXPECT_NEAR(read_json(path("score.json"))["masked_nats"],
+              read_json(path("result.json"))["validation_nats_per_token"], 1e-4);
+}
+
 TEST_F(EncoderTraining, RefusesWhatAnEncoderHasNot) {
   const std::vector<std::string> pretrain = {
       "pretrain", "--config", path("bert.json"), "--data", text(), "--tokens", "96", "-o", path("out")};
