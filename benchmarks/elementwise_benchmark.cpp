@@ -1,8 +1,8 @@
 // What stands between two products of a layer: a block's output into the residual stream and the norm of what
 // the next block reads, as two kernels and as one. One row lies in the first cache, where the norm's sum of
 // squares waits for one addition after the other; a sum with `y` would be free beside it, but two kernels
-// overlap there too: 1.00 to 1.13 times as fast in one. 512 rows pass four times in place of five (x, y, x, z;
-// x once more), which predicts 1.25 times: 1.21 to 1.42 (AVX2, processor time, a busy machine).
+// overlap there too: 1.00 to 1.13 times as fast in one. 512 rows pass four times in place of five (x, y, x,
+// z; x once more), which predicts 1.25 times: 1.21 to 1.42 (AVX2, processor time, a busy machine).
 #include <benchmark/benchmark.h>
 
 #include <vector>
