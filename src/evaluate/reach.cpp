@@ -223,12 +223,13 @@ class TailReader {
   void score(LostOf&& lost_of) {
     const int64_t hidden = model_.config().hidden, vocabulary = model_.config().vocabulary;
     const auto all = std::ssize(scored_), most = std::max<int64_t>((int64_t{1} << 24) / vocabulary, 16);
+    const T* ends = forward_.final_rows(activations_);
     lost_.resize(scored_.size());
     for (int64_t at = 0; at < all; at += most) {
       const int64_t rows = std::min(most, all - at);
       gathered_.resize(static_cast<size_t>(rows * hidden));
       for (int64_t r = 0; r < rows; ++r)
-        std::copy_n(activations_.hidden.data() + scored_[static_cast<size_t>(at + r)].input * hidden, hidden,
+        std::copy_n(ends + scored_[static_cast<size_t>(at + r)].input * hidden, hidden,
                     gathered_.data() + r * hidden);
       logits_.resize(static_cast<size_t>(rows * vocabulary));
       forward_.logits(gathered_.data(), rows, Stage::kPrefill, logits_.data());

@@ -260,7 +260,8 @@ void DecoderOf<T>::prefill(int slot, std::span<const int32_t> tokens, size_t fir
     sequence.length += rows;
     const size_t from = std::max(first, begin);
     if (from >= begin + count) continue;
-    forward_.logits(prefill_.hidden.data() + static_cast<int64_t>(from - begin) * model_->config().hidden,
+    const T* ends = forward_.final_rows(prefill_);
+    forward_.logits(ends + static_cast<int64_t>(from - begin) * model_->config().hidden,
                     static_cast<int64_t>(begin + count - from), Stage::kPrefill,
                     logits.data() + (from - first) * static_cast<size_t>(vocabulary()));
   }
@@ -307,7 +308,7 @@ void DecoderOf<T>::step(std::span<const Branch> branches) {
     }
   };
   forward_.run(step_, rows, Stage::kStep, attend, read);
-  forward_.logits(step_.hidden.data(), rows, Stage::kStep, logits_.data());
+  forward_.logits(forward_.final_rows(step_), rows, Stage::kStep, logits_.data());
 }
 
 template <class T>

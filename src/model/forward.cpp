@@ -47,7 +47,6 @@ Forward<T>::Forward(const Model& model, const WeightOptions& how, ThreadPool& po
 template <class T>
 void Forward<T>::plan_steps(int64_t rows) {
   scratch_.plan(rows, weights_.widest_input());
-  normed_.plan(rows * hidden_);
   final_.plan(rows * hidden_);
 }
 
@@ -100,9 +99,9 @@ void Forward<T>::embed(Activations<T>& a, int64_t rows) {
         add_embedding(weights_.token_type_embedding, a.types[r], row, room);
       if (weights_.position_embedding.out > 0)
         add_embedding(weights_.position_embedding, a.positions[r], row, room);
+      if (weights_.embedding_norm) norm_rows(weights_.embedding_norm, row, 1, row);
     }
   });
-  if (weights_.embedding_norm) normalize(weights_.embedding_norm, a.hidden.data(), rows, a.hidden.data());
 }
 
 template <class T>
@@ -134,12 +133,12 @@ Rows<T> Forward<T>::rows_of(const Activations<T>& a, size_t layer, int64_t begin
 }
 
 template <class T>
-void Forward<T>::product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y,
+void Forward<T>::product(Linear& linear, const T* x, int64_t x_stride, int64_t rows, Room<T>& y,
                          Stage stage) {
   if (stage == Stage::kStep) {
-    linear.step(x.data(), x_stride, rows, y.data(), scratch_, pool_);
+    linear.step(x, x_stride, rows, y.data(), scratch_, pool_);
   } else {
-    linear.prefill(x.data(), x_stride, rows, y.data(), scratch_, pool_);
+    linear.prefill(x, x_stride, rows, y.data(), scratch_, pool_);
   }
 }
 
@@ -203,15 +202,41 @@ void Forward<T>::rotate(Activations<T>& a, size_t kept, int64_t rows) {
 }
 
 template <class T>
+void Forward<T>::norm_rows(const NormWeights<T>& norm, const T* x, int64_t rows, T* y) const {
+  const T *gain = norm.gain.data(), *bias = norm.bias.data();
+  if (norm_ == NormKind::kLayer) return kernels::layer_norm(x, rows, hidden_, gain, bias, norm_epsilon_, y);
+  kernels::rms_norm(x, rows, hidden_, gain, norm_epsilon_, y);
+}
+
+template <class T>
+void Forward<T>::add_and_norm_rows(const NormWeights<T>& norm, T* x, const T* delta, int64_t rows,
+                                   T* y) const {
+  const T *gain = norm.gain.data(), *bias = norm.bias.data();
+  if (!norm) return kernels::add(x, delta, rows * hidden_);
+  if (norm_ == NormKind::kLayer)
+    return kernels::add_layer_norm(x, delta, rows, hidden_, gain, bias, norm_epsilon_, y);
+  kernels::add_rms_norm(x, delta, rows, hidden_, gain, norm_epsilon_, y);
+}
+
+template <class T>
 void Forward<T>::normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y) {
-  const double epsilon = norm_epsilon_;
   for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-    const T* from = x + begin * hidden_;
-    T* to = y + begin * hidden_;
-    if (norm_ == NormKind::kLayer) {
-      kernels::layer_norm(from, end - begin, hidden_, norm.gain.data(), norm.bias.data(), epsilon, to);
+    norm_rows(norm, x + begin * hidden_, end - begin, y + begin * hidden_);
+  });
+}
+
+template <class T>
+void Forward<T>::add_delta(Activations<T>& a, int64_t rows, const NormWeights<T>& post_norm,
+                           const NormWeights<T>& next) {
+  for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
+    const int64_t count = end - begin, at = begin * hidden_;
+    T *x = a.hidden.data() + at, *delta = a.delta.data() + at, *normed = a.normed.data() + at;
+    if (norm_after_sum_) {
+      add_and_norm_rows(post_norm, x, delta, count, x);
+      if (next) norm_rows(next, x, count, normed);
     } else {
-      kernels::rms_norm(from, end - begin, hidden_, norm.gain.data(), epsilon, to);
+      if (post_norm) norm_rows(post_norm, delta, count, delta);
+      add_and_norm_rows(next, x, delta, count, normed);
     }
   });
 }
@@ -234,6 +259,7 @@ template <class T>
 void Forward<T>::run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend,
                             const Read& read) {
   timed(Operation::kEmbed, Profile::kNoLayer, nullptr, [&] { embed(a, rows); });
+  enter(0, a, rows);
   for (size_t i = 0; i < weights_.layers.size(); ++i) one_layer(i, a, rows, stage, attend, read);
 }
 
@@ -252,42 +278,33 @@ Rows<T> Forward<T>::cross_rows(size_t layer, std::span<const T> encoded, Room<T>
 }
 
 template <class T>
+void Forward<T>::enter(size_t i, Activations<T>& a, int64_t rows) {
+  const NormWeights<T>& norm = weights_.layers[i].attention_norm;
+  if (!norm) return;
+  timed(Operation::kNorm, i, nullptr, [&] { normalize(norm, a.hidden.data(), rows, a.normed.data()); });
+}
+
+template <class T>
 void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend,
                            const Read& read) {
   LayerWeights<T>& layer = weights_.layers[i];
   const size_t kept = i % a.projected.size();
-  const auto norm = [&](const NormWeights<T>& of, const Room<T>& x, Room<T>& y) {
-    timed(Operation::kNorm, i, nullptr, [&] { normalize(of, x.data(), rows, y.data()); });
-  };
-  /// What a block reads of the residual stream.
-  const auto input = [&](const NormWeights<T>& of) -> const Room<T>& {
-    if (!of) return a.hidden;
-    norm(of, a.hidden, a.normed);
-    return a.normed;
-  };
-  const auto multiply = [&](Operation operation, Linear& linear, const Room<T>& x, int64_t stride,
-                            Room<T>& y) {
-    if (inputs_ != nullptr) inputs_->add(operation, i, x.data(), stride, rows, linear.in());
+  const NormWeights<T>& after =
+      i + 1 < weights_.layers.size() ? weights_.layers[i + 1].attention_norm : weights_.final_norm;
+  const auto multiply = [&](Operation operation, Linear& linear, const T* x, int64_t stride, Room<T>& y) {
+    if (inputs_ != nullptr) inputs_->add(operation, i, x, stride, rows, linear.in());
     timed(operation, i, &linear, [&] { product(linear, x, stride, rows, y, stage); });
   };
-  /// The block's output, which stands in `delta`, into the residual stream.
-  const auto add_delta = [&](const NormWeights<T>& post_norm) {
-    if (post_norm && !norm_after_sum_) norm(post_norm, a.delta, a.delta);
-    timed(Operation::kAdd, i, nullptr, [&] {
-      for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
-        kernels::add(a.hidden.data() + begin * hidden_, a.delta.data() + begin * hidden_,
-                     (end - begin) * hidden_);
-      });
-    });
-    if (post_norm && norm_after_sum_) norm(post_norm, a.hidden, a.hidden);
+  const auto add = [&](const NormWeights<T>& post_norm, const NormWeights<T>& next) {
+    timed(Operation::kNorm, i, nullptr, [&] { add_delta(a, rows, post_norm, next); });
   };
-  multiply(Operation::kQkv, layer.qkv, input(layer.attention_norm), hidden_, a.projected[kept]);
+  multiply(Operation::kQkv, layer.qkv, read_of(layer.attention_norm, a), hidden_, a.projected[kept]);
   timed(Operation::kRotate, i, nullptr, [&] { prepare_heads(a, i, rows); });
   timed(Operation::kAttention, i, nullptr, [&] {
     attend(i, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
   });
   if (unit_) {
-    multiply(Operation::kUp, layer.up, layer.attention_norm ? a.normed : a.hidden, hidden_, a.inner);
+    multiply(Operation::kUp, layer.up, read_of(layer.attention_norm, a), hidden_, a.inner);
     timed(Operation::kActivate, i, nullptr, [&] {
       for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
         for (int64_t r = begin; r < end; ++r)
@@ -295,14 +312,14 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
                                   inner_);
       });
     });
-    multiply(Operation::kOutput, layer.o, a.inner, inner_, a.delta);
-    return add_delta(layer.attention_post_norm);
+    multiply(Operation::kOutput, layer.o, a.inner.data(), inner_, a.delta);
+    return add(layer.attention_post_norm, after);
   }
-  multiply(Operation::kOutput, layer.o, a.mixed, heads_ * value_size_, a.delta);
+  multiply(Operation::kOutput, layer.o, a.mixed.data(), heads_ * value_size_, a.delta);
   if (layer.cross) {
-    add_delta(layer.attention_post_norm);
+    add(layer.attention_post_norm, layer.cross->norm);
     const int64_t size = heads_ * head_size_;
-    multiply(Operation::kQkv, layer.cross->q, input(layer.cross->norm), hidden_, a.cross_q);
+    multiply(Operation::kQkv, layer.cross->q, read_of(layer.cross->norm, a), hidden_, a.cross_q);
     Rows<T> queries;
     queries.count = rows;
     queries.q = queries.summary_q = {a.cross_q.data(), head_size_, size};
@@ -311,19 +328,19 @@ void Forward<T>::one_layer(size_t i, Activations<T>& a, int64_t rows, Stage stag
         for (int64_t x = 0; x < rows * size; ++x) a.cross_q.data()[x] *= T(query_scale_);
       read(i, queries, HeadRows<T>{a.mixed.data(), value_size_, heads_ * value_size_});
     });
-    multiply(Operation::kOutput, layer.cross->o, a.mixed, heads_ * value_size_, a.delta);
+    multiply(Operation::kOutput, layer.cross->o, a.mixed.data(), heads_ * value_size_, a.delta);
   }
   if (parallel_) {  // always with a norm, which reads the stream before anything is added
-    input(layer.feed_forward_norm);
-    add_delta(layer.attention_post_norm);
+    timed(Operation::kNorm, i, nullptr,
+          [&] { normalize(layer.feed_forward_norm, a.hidden.data(), rows, a.normed.data()); });
+    add(layer.attention_post_norm, {});
   } else {
-    add_delta(layer.attention_post_norm);
-    input(layer.feed_forward_norm);
+    add(layer.attention_post_norm, layer.feed_forward_norm);
   }
-  multiply(Operation::kUp, layer.up, layer.feed_forward_norm ? a.normed : a.hidden, hidden_, a.inner);
+  multiply(Operation::kUp, layer.up, read_of(layer.feed_forward_norm, a), hidden_, a.inner);
   timed(Operation::kActivate, i, nullptr, [&] { activate(a.inner, rows); });
-  multiply(Operation::kDown, layer.down, a.inner, inner_, a.delta);
-  add_delta(layer.feed_forward_post_norm);
+  multiply(Operation::kDown, layer.down, a.inner.data(), inner_, a.delta);
+  add(layer.feed_forward_post_norm, after);
 }
 
 template <class T>
@@ -337,15 +354,6 @@ void Forward<T>::cap_logits(T* logits, int64_t rows) {
 }
 
 template <class T>
-void Forward<T>::final_rows(const T* x, int64_t rows, T* out) {
-  if (weights_.final_norm) {
-    normalize(weights_.final_norm, x, rows, out);
-  } else {
-    std::copy_n(x, rows * hidden_, out);
-  }
-}
-
-template <class T>
 void Forward<T>::pool_rows(const T* x, int64_t rows, T* out) {
   weights_.pooler.prefill(x, hidden_, rows, out, scratch_, pool_);
   for (int64_t i = 0; i < rows * hidden_; ++i) out[i] = std::tanh(out[i]);
@@ -353,26 +361,23 @@ void Forward<T>::pool_rows(const T* x, int64_t rows, T* out) {
 
 template <class T>
 void Forward<T>::logits(const T* x, int64_t rows, Stage stage, float* out) {
-  normed_.plan(rows * hidden_);
   final_.plan(rows * hidden_);
-  final_rows(x, rows, normed_.data());
-  std::copy_n(normed_.data(), rows * hidden_, final_.data());
+  std::copy_n(x, rows * hidden_, final_.data());
   final_rows_ = static_cast<size_t>(rows);
-  const Room<T>* read = &normed_;
   if (weights_.head_dense.out() > 0) {
     transformed_.plan(rows * hidden_);
-    product(weights_.head_dense, normed_, hidden_, rows, transformed_, stage);
+    product(weights_.head_dense, x, hidden_, rows, transformed_, stage);
     for_rows(rows, pool_, [&](int64_t begin, int64_t end) {
       kernels::activate(head_activation_, transformed_.data() + begin * hidden_, (end - begin) * hidden_);
     });
     normalize(weights_.head_norm, transformed_.data(), rows, transformed_.data());
-    read = &transformed_;
+    x = transformed_.data();
   }
   const auto run = [&](T* to) {
     if (stage == Stage::kStep) {
-      weights_.head.step(read->data(), hidden_, rows, to, scratch_, pool_);
+      weights_.head.step(x, hidden_, rows, to, scratch_, pool_);
     } else {
-      weights_.head.prefill(read->data(), hidden_, rows, to, scratch_, pool_);
+      weights_.head.prefill(x, hidden_, rows, to, scratch_, pool_);
     }
     if (logit_cap_ > 0) cap_logits(to, rows);
   };

@@ -27,7 +27,7 @@ template <class T>
 struct Activations {
   int64_t rows = 0;
   Room<T> hidden;          // [rows, hidden]: the residual stream
-  Room<T> normed;          // [rows, hidden]
+  Room<T> normed;          // [rows, hidden]: what the next block reads of it, where that has a norm
   Room<T> delta;           // [rows, hidden]: what a block adds
   Room<T> mixed;           // [rows, heads, value_size]: attention's outputs
   Room<T> cross_q;         // [rows, heads, head_size]: what reads an encoder's rows
@@ -59,7 +59,7 @@ class Forward {
   /// Room for logits of steps of up to `rows` rows, so that they allocate nothing.
   void plan_steps(int64_t rows);
 
-  /// The layers, up to before the final norm, of the rows whose tokens and positions stand in `a`.
+  /// The layers and the final norm of the rows whose tokens and positions stand in `a`.
   /// attend(layer, out) writes the attention's outputs [rows, heads, value_size] of all rows; rows_of gives
   /// it the queries, keys and values.
   template <class Attend>
@@ -76,27 +76,32 @@ class Forward {
   /// Keys and values of a layer's cross-attention, of an encoder's final rows [rows, hidden]; they stand in
   /// `room`.
   Rows<T> cross_rows(size_t layer, std::span<const T> encoded, Room<T>& room);
-  /// The same in pieces: the rows' residual stream and angles, then a layer after the other.
+  /// The same in pieces: the rows' residual stream and angles, then a layer after the other, which reads
+  /// `hidden` whatever stood before it.
   void embed(Activations<T>& a, int64_t rows);
   template <class Attend>
   void run_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, Attend&& attend) {
+    enter(layer, a, rows);
     one_layer(layer, a, rows, stage, std::function<void(size_t, HeadRows<T>)>(std::ref(attend)), {});
   }
   Rows<T> rows_of(const Activations<T>& a, size_t layer, int64_t begin, int64_t count) const;
 
-  /// The rows `x` [rows, hidden] of a residual stream after the final norm, where there is one.
-  void final_rows(const T* x, int64_t rows, T* out);
-  /// Final norm and logits `out` [rows, vocabulary] of the rows `x` [rows, hidden] of a residual stream.
+  /// The rows [rows, hidden] that the last layer left, after the final norm where there is one.
+  const T* final_rows(const Activations<T>& a) const { return read_of(weights_.final_norm, a); }
+  /// Logits `out` [rows, vocabulary] of final rows `x` [rows, hidden].
   void logits(const T* x, int64_t rows, Stage stage, float* out);
-  /// The pooler's rows `out` [rows, hidden], tanh(W x + b), of the rows `x` after the final norm.
+  /// The pooler's rows `out` [rows, hidden], tanh(W x + b), of final rows `x`.
   void pool_rows(const T* x, int64_t rows, T* out);
-  /// The rows [rows, hidden] after the final norm that the last call of logits() read.
+  /// The rows [rows, hidden] that the last call of logits() read.
   std::span<const float> hidden() const { return {final_.data(), final_rows_ * hidden_}; }
 
  private:
   using Attend = std::function<void(size_t layer, HeadRows<T> out)>;
 
   void run_layers(Activations<T>& a, int64_t rows, Stage stage, const Attend& attend, const Read& read);
+  /// What a layer reads of a stream that no layer before it has left for it.
+  void enter(size_t layer, Activations<T>& a, int64_t rows);
+  /// A layer, from what it reads of the stream to what the next one, or the head, does.
   void one_layer(size_t layer, Activations<T>& a, int64_t rows, Stage stage, const Attend& attend,
                  const Read& read);
   /// Does the work, and tells the profile what it took.
@@ -107,7 +112,7 @@ class Forward {
     work();
     profile_->add(operation, layer, watch.seconds(), linear != nullptr ? linear->bytes() : 0);
   }
-  void product(Linear& linear, const Room<T>& x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
+  void product(Linear& linear, const T* x, int64_t x_stride, int64_t rows, Room<T>& y, Stage stage);
   /// Queries and keys of `kept`: normed and scaled where they are, then rotated.
   void prepare_heads(Activations<T>& a, size_t layer, int64_t rows);
   /// A gated unit's: the activation of [z; v], then four affine maps of z, rotated.
@@ -118,7 +123,18 @@ class Forward {
   }
   int64_t rotated_size() const { return (unit_ ? 4 : heads_ + kv_heads_) * head_size_; }
   void rotate(Activations<T>& a, size_t kept, int64_t rows);
+  /// What a block with the norm `norm` reads of the stream.
+  const T* read_of(const NormWeights<T>& norm, const Activations<T>& a) const {
+    return norm ? a.normed.data() : a.hidden.data();
+  }
+  /// The block's output, which stands in `delta`, into the stream, and what the next block reads of that
+  /// into `normed`.
+  void add_delta(Activations<T>& a, int64_t rows, const NormWeights<T>& post_norm,
+                 const NormWeights<T>& next);
   void normalize(const NormWeights<T>& norm, const T* x, int64_t rows, T* y);
+  /// The same on this thread alone; with `delta` of x += delta.
+  void norm_rows(const NormWeights<T>& norm, const T* x, int64_t rows, T* y) const;
+  void add_and_norm_rows(const NormWeights<T>& norm, T* x, const T* delta, int64_t rows, T* y) const;
   void add_embedding(const Matrix& matrix, int64_t index, T* row, T* room) const;
   void activate(Room<T>& inner, int64_t rows);
   void cap_logits(T* logits, int64_t rows);
@@ -134,10 +150,9 @@ class Forward {
   bool unit_;  // layers are gated units
   kernels::Unary activation_, head_activation_;
   ProductScratch scratch_;
-  Room<T> normed_;       // [rows, hidden] after the final norm
   Room<T> transformed_;  // [rows, hidden] that the head's matrix reads, where others stand before it
   Room<T> wide_logits_;  // where T is not float
-  Room<float> final_;    // normed_ as float
+  Room<float> final_;    // [rows, hidden] that the last logits were made of
   size_t final_rows_ = 0;
   Profile* profile_ = nullptr;
   InputMoments* inputs_ = nullptr;

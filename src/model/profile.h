@@ -12,20 +12,19 @@ namespace linnet {
 
 enum class Operation {
   kEmbed,      // rows of the embedding, rotary angles
-  kNorm,       // both norms of a layer
+  kNorm,       // sums into the residual stream, each with the norm of what the next block reads
   kQkv,        // product to queries, keys and values
   kRotate,     // rotary positions
   kAttention,  // on the state, which it reads
   kOutput,     // product of what attention gives
-  kAdd,        // to the residual stream
   kUp,         // product to gate and up
   kActivate,   // activation, gating
   kDown,       // product back
-  kHead,       // final norm, product to the logits
+  kHead,       // product to the logits
 };
-inline constexpr std::array<std::string_view, 11> kOperationNames = {
-    "embed",     "norm",       "q k v product", "rotate",       "attention",   "output product",
-    "residuals", "up product", "activation",    "down product", "head product"};
+inline constexpr std::array<std::string_view, 10> kOperationNames = {
+    "embed",          "residuals, norms", "q k v product", "rotate",       "attention",
+    "output product", "up product",       "activation",    "down product", "head product"};
 
 class Profile {
  public:

@@ -104,10 +104,7 @@ std::span<const T> WholeSequences<T>::run(std::span<const Sequence> sequences,
     });
   };
   forward_.run(rows_, count, Stage::kPrefill, attend_all, read_all);
-  const int64_t hidden = model_->config().hidden;
-  ends_.plan(count * hidden);
-  forward_.final_rows(rows_.hidden.data(), count, ends_.data());
-  return {ends_.data(), static_cast<size_t>(count * hidden)};
+  return {forward_.final_rows(rows_), static_cast<size_t>(count * model_->config().hidden)};
 }
 
 template class WholeSequences<float>;

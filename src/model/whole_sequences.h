@@ -52,7 +52,6 @@ class WholeSequences {
   ThreadPool& pool_;
   Forward<T> forward_;
   Activations<T> rows_;
-  Room<T> ends_;
 };
 
 extern template class WholeSequences<float>;

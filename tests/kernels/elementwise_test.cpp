@@ -49,6 +49,47 @@ TEST_P(Norms, EqualThePlainOnesInDouble) {
   }
 }
 
+TEST_P(Norms, OfASumHaveTheBitsOfTheTwoOneAfterTheOther) {
+  const int64_t rows = 3;
+  for (int64_t size : kSizes) {
+    const int64_t count = rows * size;
+    const auto x = normals(count, 1), y = normals(count, 2), gain = normals(size, 3), bias = normals(size, 4);
+    const auto wide_gain = widened(gain), wide_bias = widened(bias);
+    auto added = x;
+    kernels::add(added.data(), y.data(), count);
+    added.push_back(std::numeric_limits<float>::quiet_NaN());  // no kernel writes past its rows
+    // norm(x, z), sum_norm(x, y, z), plain(x, y, z) of one norm.
+    const auto check = [&](const auto& norm, const auto& sum_norm, const auto& plain) {
+      auto sum = x, expected = poison(count + 1), normed = poison(count + 1);
+      sum.push_back(added.back());
+      norm(added.data(), expected.data());
+      sum_norm(sum.data(), y.data(), normed.data());
+      EXPECT_EQ(bits(sum), bits(added)) << size;
+      EXPECT_EQ(bits(normed), bits(expected)) << size;
+      std::copy(x.begin(), x.end(), sum.begin());
+      sum_norm(sum.data(), y.data(), sum.data());
+      EXPECT_EQ(bits(sum), bits(expected)) << "in place, " << size;
+      auto wide = widened(x);
+      std::vector<double> wide_normed(count);
+      plain(wide.data(), widened(y).data(), wide_normed.data());
+      EXPECT_LT(relative_rms(added, wide), 1e-6) << size;
+      EXPECT_LT(relative_rms(normed, wide_normed), 5e-6) << size;
+    };
+    check([&](auto* x, auto* z) { kernels::rms_norm(x, rows, size, gain.data(), 1e-5, z); },
+          [&](auto* x, auto* y, auto* z) { kernels::add_rms_norm(x, y, rows, size, gain.data(), 1e-5, z); },
+          [&](auto* x, auto* y, auto* z) {
+            kernels::reference::add_rms_norm(x, y, rows, size, wide_gain.data(), 1e-5, z);
+          });
+    check([&](auto* x, auto* z) { kernels::layer_norm(x, rows, size, gain.data(), bias.data(), 1e-5, z); },
+          [&](auto* x, auto* y, auto* z) {
+            kernels::add_layer_norm(x, y, rows, size, gain.data(), bias.data(), 1e-5, z);
+          },
+          [&](auto* x, auto* y, auto* z) {
+            kernels::reference::add_layer_norm(x, y, rows, size, wide_gain.data(), wide_bias.data(), 1e-5, z);
+          });
+  }
+}
+
 TEST_P(Activations, EqualThePlainOnesInDouble) {
   for (Unary kind : kActivations) {
     for (int64_t size : kSizes) {

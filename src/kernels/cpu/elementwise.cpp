@@ -52,14 +52,19 @@ HWY_INLINE void map(const float* x, const float* z, int64_t count, float* y, F f
   }
 }
 
-// Σ f(x[i]) for i < count; what f makes of the zeros past a short end is not counted.
-template <class F>
-HWY_INLINE float sum(const float* x, int64_t count, F f) {
+void sum_into(float* x, const float* y, int64_t count) {
+  map(x, y, count, x, [](Vector a, Vector b) HWY_ATTR { return hn::Add(a, b); });
+}
+
+// Σ f(x[i]) for i < count, the whole vectors as at(i) gives them; what f makes of the zeros past a short end
+// is not counted.
+template <class At, class F>
+HWY_INLINE float sum(const float* x, int64_t count, At at, F f) {
   const Float d;
   const int64_t lanes = hn::Lanes(d);
   Vector total = hn::Zero(d);
   int64_t i = 0;
-  for (; i + lanes <= count; i += lanes) total = hn::Add(total, f(hn::LoadU(d, x + i)));
+  for (; i + lanes <= count; i += lanes) total = hn::Add(total, f(at(i)));
   if (i < count) {
     float rest[kMaxLanes] = {};
     std::copy_n(x + i, count - i, rest);
@@ -70,31 +75,77 @@ HWY_INLINE float sum(const float* x, int64_t count, F f) {
   return hn::GetLane(hn::SumOfLanes(d, total));
 }
 
-void rms(const float* x, int64_t rows, int64_t size, const float* gain, double epsilon, float* y) {
+template <class F>
+HWY_INLINE float sum(const float* x, int64_t count, F f) {
+  return sum(
+      x, count, [&](int64_t i) HWY_ATTR { return hn::LoadU(Float(), x + i); }, f);
+}
+
+// x += y and Σ f(x[i]) of what x is then, in one pass.
+template <class F>
+HWY_INLINE float add_and_sum(float* x, const float* y, int64_t count, F f) {
   const Float d;
+  const int64_t whole = count - count % static_cast<int64_t>(hn::Lanes(d));
+  sum_into(x + whole, y + whole, count - whole);
+  const auto added = [&](int64_t i) HWY_ATTR {
+    const Vector v = hn::Add(hn::LoadU(d, x + i), hn::LoadU(d, y + i));
+    hn::StoreU(v, d, x + i);
+    return v;
+  };
+  return sum(x, count, added, f);
+}
+
+HWY_INLINE Vector square(Vector v) { return hn::Mul(v, v); }
+
+// One row, whose squares' sum is known.
+HWY_INLINE void rms_row(const float* x, float squares, int64_t size, const float* gain, double epsilon,
+                        float* y) {
+  const float mean = squares / static_cast<float>(size);
+  const Vector scale = hn::Set(Float(), 1.0f / std::sqrt(mean + static_cast<float>(epsilon)));
+  map(x, gain, size, y, [&](Vector v, Vector g) HWY_ATTR { return hn::Mul(hn::Mul(v, scale), g); });
+}
+
+void rms(const float* x, int64_t rows, int64_t size, const float* gain, double epsilon, float* y) {
   for (int64_t r = 0; r < rows; ++r, x += size, y += size) {
-    const float squares = sum(x, size, [](Vector v) HWY_ATTR { return hn::Mul(v, v); });
-    const float mean = squares / static_cast<float>(size);
-    const Vector scale = hn::Set(d, 1.0f / std::sqrt(mean + static_cast<float>(epsilon)));
-    map(x, gain, size, y, [&](Vector v, Vector g) HWY_ATTR { return hn::Mul(hn::Mul(v, scale), g); });
+    const float squares = sum(x, size, [](Vector v) HWY_ATTR { return square(v); });
+    rms_row(x, squares, size, gain, epsilon, y);
   }
+}
+
+void add_rms(float* x, const float* y, int64_t rows, int64_t size, const float* gain, double epsilon,
+             float* z) {
+  for (int64_t r = 0; r < rows; ++r, x += size, y += size, z += size) {
+    const float squares = add_and_sum(x, y, size, [](Vector v) HWY_ATTR { return square(v); });
+    rms_row(x, squares, size, gain, epsilon, z);
+  }
+}
+
+// One row, whose sum is known.
+HWY_INLINE void layer_row(const float* x, float total, int64_t size, const float* gain, const float* bias,
+                          double epsilon, float* y) {
+  const Float d;
+  const Vector middle = hn::Set(d, total / static_cast<float>(size));
+  const float squares = sum(x, size, [&](Vector v) HWY_ATTR { return square(hn::Sub(v, middle)); });
+  const float variance = squares / static_cast<float>(size);
+  const Vector scale = hn::Set(d, 1.0f / std::sqrt(variance + static_cast<float>(epsilon)));
+  map(x, gain, size, y,
+      [&](Vector v, Vector g) HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(v, middle), scale), g); });
+  map(y, bias, size, y, [](Vector v, Vector b) HWY_ATTR { return hn::Add(v, b); });
 }
 
 void layer(const float* x, int64_t rows, int64_t size, const float* gain, const float* bias, double epsilon,
            float* y) {
-  const Float d;
   for (int64_t r = 0; r < rows; ++r, x += size, y += size) {
-    const float mean = sum(x, size, [](Vector v) HWY_ATTR { return v; }) / static_cast<float>(size);
-    const Vector middle = hn::Set(d, mean);
-    const float squares = sum(x, size, [&](Vector v) HWY_ATTR {
-      const Vector away = hn::Sub(v, middle);
-      return hn::Mul(away, away);
-    });
-    const float variance = squares / static_cast<float>(size);
-    const Vector scale = hn::Set(d, 1.0f / std::sqrt(variance + static_cast<float>(epsilon)));
-    map(x, gain, size, y,
-        [&](Vector v, Vector g) HWY_ATTR { return hn::Mul(hn::Mul(hn::Sub(v, middle), scale), g); });
-    map(y, bias, size, y, [](Vector v, Vector b) HWY_ATTR { return hn::Add(v, b); });
+    const float total = sum(x, size, [](Vector v) HWY_ATTR { return v; });
+    layer_row(x, total, size, gain, bias, epsilon, y);
+  }
+}
+
+void add_layer(float* x, const float* y, int64_t rows, int64_t size, const float* gain, const float* bias,
+               double epsilon, float* z) {
+  for (int64_t r = 0; r < rows; ++r, x += size, y += size, z += size) {
+    const float total = add_and_sum(x, y, size, [](Vector v) HWY_ATTR { return v; });
+    layer_row(x, total, size, gain, bias, epsilon, z);
   }
 }
 
@@ -182,10 +233,6 @@ double log_of_sum(const float* x, int64_t count) {
   return std::log(total) + static_cast<double>(largest);
 }
 
-void sum_into(float* x, const float* y, int64_t count) {
-  map(x, y, count, x, [](Vector a, Vector b) HWY_ATTR { return hn::Add(a, b); });
-}
-
 void narrow(const float* x, int64_t count, uint16_t* y) {
   // Plain loops: the compiler makes vectors of them for each target.
   for (int64_t i = 0; i < count; ++i) y[i] = float_to_bfloat16(x[i]);
@@ -203,6 +250,8 @@ namespace linnet::kernels {
 
 HWY_EXPORT(rms);
 HWY_EXPORT(layer);
+HWY_EXPORT(add_rms);
+HWY_EXPORT(add_layer);
 HWY_EXPORT(activation);
 HWY_EXPORT(gated);
 HWY_EXPORT(soft_cap);
@@ -217,6 +266,14 @@ void rms_norm(const float* x, int64_t rows, int64_t size, const float* gain, dou
 void layer_norm(const float* x, int64_t rows, int64_t size, const float* gain, const float* bias,
                 double epsilon, float* y) {
   HWY_DYNAMIC_DISPATCH(layer)(x, rows, size, gain, bias, epsilon, y);
+}
+void add_rms_norm(float* x, const float* y, int64_t rows, int64_t size, const float* gain, double epsilon,
+                  float* z) {
+  HWY_DYNAMIC_DISPATCH(add_rms)(x, y, rows, size, gain, epsilon, z);
+}
+void add_layer_norm(float* x, const float* y, int64_t rows, int64_t size, const float* gain,
+                    const float* bias, double epsilon, float* z) {
+  HWY_DYNAMIC_DISPATCH(add_layer)(x, y, rows, size, gain, bias, epsilon, z);
 }
 void activate(Unary kind, float* x, int64_t count) { HWY_DYNAMIC_DISPATCH(activation)(kind, x, count); }
 void activate_gated(Unary kind, float* gate, const float* up, int64_t count) {

@@ -15,6 +15,13 @@ void rms_norm(const float* x, int64_t rows, int64_t size, const float* gain, dou
 void layer_norm(const float* x, int64_t rows, int64_t size, const float* gain, const float* bias,
                 double epsilon, float* y);
 
+/// x += y, then z = the norm of x, row by row, with the bits of add() and the norm one after the other: the
+/// norm's first sum takes the rows as they are added. z may be x.
+void add_rms_norm(float* x, const float* y, int64_t rows, int64_t size, const float* gain, double epsilon,
+                  float* z);
+void add_layer_norm(float* x, const float* y, int64_t rows, int64_t size, const float* gain,
+                    const float* bias, double epsilon, float* z);
+
 /// x[i] = activation(x[i]).
 void activate(Unary kind, float* x, int64_t count);
 
@@ -37,6 +44,8 @@ void from_bfloat16(const uint16_t* x, int64_t count, float* y);
 using reference::activate;
 using reference::activate_gated;
 using reference::add;
+using reference::add_layer_norm;
+using reference::add_rms_norm;
 using reference::cap;
 using reference::layer_norm;
 using reference::log_sum_exp;

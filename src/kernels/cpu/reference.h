@@ -99,4 +99,18 @@ void add(T* x, const T* y, int64_t count) {
   for (int64_t i = 0; i < count; ++i) x[i] += y[i];
 }
 
+/// The two one after the other: x += y, then z = the norm of x.
+template <class T>
+void add_rms_norm(T* x, const T* y, int64_t rows, int64_t size, const T* gain, double epsilon, T* z) {
+  add(x, y, rows * size);
+  rms_norm(x, rows, size, gain, epsilon, z);
+}
+
+template <class T>
+void add_layer_norm(T* x, const T* y, int64_t rows, int64_t size, const T* gain, const T* bias,
+                    double epsilon, T* z) {
+  add(x, y, rows * size);
+  layer_norm(x, rows, size, gain, bias, epsilon, z);
+}
+
 }  // namespace linnet::kernels::reference
