@@ -2,13 +2,13 @@
 """Tasks of GLUE by classifiers: families x attention x plain or augmented x tasks x seeds, each cell one
 `linnet finetune --task`, in one table of Markdown and JSON. The paper's Tables 1-3, 14 and 16 (arXiv 2406.07368) in small.
 
-    scripts/glue_table.py OUT --config configs/glue.json --tasks FOLDER --texts FOLDER [--gpus 0,1,2,3 --each 6 --mps]
+    scripts/glue_table.py OUT [--config configs/glue.json] --tasks FOLDER --texts FOLDER [--gpus 0,1,2,3 --each 6 --mps]
         [--families MiniLM,LLaMA-like --folder MiniLM=PATH --seeds 0,1,2 --rates 2e-5]
 
 A family with a "config" is pretrained first, into OUT/models; one with a "folder" is read from there, and one without either
-takes part where --folder NAME=PATH says where it lies. The cells of one rate, seed and family are done before those of the
-next, in the order given, so that a run that is cut off has whole tables. What is finished stands in OUT/cells and is not done
-again: the same command goes on where it stopped. --deadline SECONDS starts nothing that would hardly end by then and stops
+takes part where --folder NAME=PATH says where it lies; folders that the config names are the repository's. The cells of one
+rate, seed and family are done before those of the next, in the order given, so that a run that is cut off has whole tables.
+What is finished stands in OUT/cells and is not done again: the same command goes on where it stopped. --deadline SECONDS starts nothing that would hardly end by then and stops
 what has not. --mps has NVIDIA's Multi-Process Service share a GPU among the processes on it: without it they take turns.
 --list shows the commands; --table only makes the table. Nothing but Python's own library is needed.
 """
@@ -31,6 +31,8 @@ import time
 
 from whole_files import at_least, whole
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
 
 def seeds(text):
     return [int(seed) for seed in text.split(",")]
@@ -39,10 +41,10 @@ def seeds(text):
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=pathlib.Path)
-    parser.add_argument("--config", type=pathlib.Path, default=pathlib.Path("configs/glue.json"))
+    parser.add_argument("--config", type=pathlib.Path, default=ROOT / "configs/glue.json")
     parser.add_argument("--tasks", type=pathlib.Path, required=True, help="folder of the labelled texts")
     parser.add_argument("--texts", type=pathlib.Path, help="folder of the texts to pretrain on")
-    parser.add_argument("--program", default="build/release/bin/linnet", help="linnet or linnet-train")
+    parser.add_argument("--program", default=str(ROOT / "build/release/bin/linnet"), help="linnet or linnet-train")
     parser.add_argument("--gpus", default="", help="0,1,…; none: the CPU")
     parser.add_argument("--each", type=at_least(1), default=1, help="processes on each GPU, or on the CPU")
     parser.add_argument("--threads", type=at_least(1), default=1, help="of each process")
@@ -135,6 +137,8 @@ def tokenizer_of(args, family, row):
 def chosen(args, config):
     """The config with the families, seeds, rates and folders that the options name."""
     families = config["families"]
+    for row in families.values():
+        row |= {key: str(ROOT / row[key]) for key in ("folder", "tokenizer") if key in row}
     names = [name for name in args.families.split(",") if name] or list(families)
     for name in names:
         if name not in families:

@@ -8,7 +8,8 @@ greedily with the same text, scores TEXT alike and gives the same ids. PEFT appl
 LoRAs of checkpoints of tests/data, a row a family, made here, merged by Linnet: the same logits. A folder a family that
 Linnet pretrains, and the classifier that `finetune --task` makes of it: the class that config.json names finds every
 tensor and takes a padded batch for what `linnet classify` does; an encoder's mean rows are those of `linnet embed`. A LoRA
-that Linnet trains on a T5 of its own: PEFT finds every matrix of it, and writes it so that Linnet merges the same.
+that Linnet trains on a T5 of its own: PEFT finds every matrix of it, and writes it so that Linnet merges the same. LoRAs
+that PEFT makes of classifiers, their heads whole beside them: the same logits.
 docs/formats.md has what a run gave.
 """
 import json
@@ -29,12 +30,13 @@ PROMPTS = ["The captain looked at the sea and", "In this chapter we describe how
            "Once upon a time there was a little girl who"]
 WORK = tempfile.mkdtemp()
 T5_ROWS = ["--data", f"{WORK}/t5.txt", "--batch", "2", "--context", "32", "--threads", "1"]
+CLASSIFIERS = ["llama", "gpt2", "gpt-neox", "bert", "roberta", "t5"]
 # What LoRAs stand beside: a checkpoint of tests/data, by its folder there.
 MERGED = [*(f"hf/{name}" for name in (
     "gpt2", "llama-rope-yarn", "llama-biases", "mistral-window", "qwen2-window", "qwen2-layer-types", "qwen3", "phi3",
     "phi3-longrope", "olmo2", "gpt-neox", "gemma", "gemma2", "smollm3")),
           *(f"encoders/{name}" for name in ("bert", "roberta", "xlm-roberta")),
-          *(f"classifiers/{name}" for name in ("llama", "gpt2", "gpt-neox", "bert", "roberta"))]
+          *(f"classifiers/{name}" for name in CLASSIFIERS if name != "t5")]
 # Families of which `pretrain` makes a folder and `finetune --task` a classifier: tokenizer, and the fields of their own.
 WORD_PIECE, SMALL = "tests/data/tokenizers/hf/word_piece_bert.json", f"{BASE}/tokenizer.json"
 SIZES = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -103,6 +105,18 @@ def compare(folder, label):
           f"ids the same: {own_ids == tokenizer(open(text, encoding='utf-8').read(), add_special_tokens=False)['input_ids']}")
 
 
+def logits_of(model, config):
+    tokens = torch.arange(3, 35)[None] % config.vocab_size
+    tokens[0, -1] = config.eos_token_id or 2  # T5's classifier reads the row there
+    with torch.no_grad():
+        return model(tokens).logits
+
+
+def say_differences(what, expected, got):
+    print(f"{what}: relative RMS of the logits {(expected - got).norm() / expected.norm():.1e}, largest difference "
+          f"{(expected - got).abs().max():.1e}")
+
+
 def merged_logits(place):
     source, name = f"tests/data/{place}", place.replace("/", "-")
     model = load(source)
@@ -131,11 +145,24 @@ def merged_logits(place):
         for module_name, module in model.named_modules():
             if module_name in deltas:
                 module.weight += deltas[module_name]
-        tokens = torch.arange(3, 35)[None] % model.config.vocab_size
-        tokens[0, -1] = model.config.eos_token_id or 2  # T5's classifier reads the row there
-        expected, got = model(tokens).logits, merged(tokens).logits
-    print(f"{place}, {type(model).__name__}, with a merged LoRA: relative RMS of the logits "
-          f"{(expected - got).norm() / expected.norm():.1e}, largest difference {(expected - got).abs().max():.1e}")
+    say_differences(f"{place}, {type(model).__name__}, with a merged LoRA", logits_of(model, model.config),
+                    logits_of(merged, model.config))
+
+
+def classifier_lora(place):
+    """What PEFT writes of a classifier by itself, modules_to_save included; T5's head it saves where it is told to."""
+    source, name = f"tests/data/{place}", place.replace("/", "-")
+    model = load(source)
+    torch.manual_seed(1)
+    applied = peft.get_peft_model(model, peft.LoraConfig(
+        task_type="SEQ_CLS", r=4, lora_alpha=8, modules_to_save=["classification_head"] if place.endswith("t5") else None))
+    for parameter in applied.parameters():
+        if parameter.requires_grad:
+            parameter.data.normal_(std=0.1)
+    applied.eval().save_pretrained(f"{WORK}/{name}-peft")
+    linnet("merge", f"{WORK}/{name}-peft", "--base", source, "-o", f"{WORK}/{name}-peft-merged")
+    say_differences(f"{place}, {type(model).__name__}, with a LoRA of PEFT's own", logits_of(applied, model.config),
+                    logits_of(load(f"{WORK}/{name}-peft-merged"), model.config))
 
 
 def ids_of(folder):
@@ -243,6 +270,8 @@ try:
     print(f"PEFT's weights and Linnet's differ by {max((applied[n] - own[n]).abs().max().item() for n in own):.1e} at most")
     t5_lora(t5, "t5-lora", [])
     t5_lora(t5, "t5-lora-feed-forward", ["--lora-targets", "q", "v", "wi_0", "wo"])
+    for classifier in CLASSIFIERS:
+        classifier_lora(f"classifiers/{classifier}")
 except ImportError:
     print("PEFT is not installed here")
 for checkpoint in MERGED:

@@ -108,6 +108,19 @@ std::string bench_text(const Json& result) {
                             number("step_weight_bytes") * 1e-6, number("peak_memory_bytes") * 1e-6);
 }
 
+std::string bench_training_text(const Json& result) {
+  const auto number = [&](const char* key) { return result[key].get<double>(); };
+  return fmt::format(
+      "machine     {} matrix products {:.3g} TFLOP/s\n"
+      "training    {:.0f} tokens/s, {} of {} of {} tokens, {} at once; 6 operations a parameter and token: "
+      "{} "
+      "of the matrix rate\n",
+      result["dtype"].get<std::string>(), number("matrix_operations_per_second") * 1e-12,
+      number("training_tokens_per_second"), counted(result["steps"], "step"), counted(result["batch"], "row"),
+      result["context"].get<int64_t>(), result["micro_batch"].get<int64_t>(),
+      percent_of_limit(number("training_fraction_of_matrix_rate")));
+}
+
 std::string bench_picture(const Json& result) {
   Curve decode{.name = "decode", .points = {}}, reading{.name = "reading alone", .points = {}};
   Curve all{.name = "weights and state", .points = {}}, state{.name = "state", .points = {}};

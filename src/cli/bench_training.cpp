@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "base/count.h"
 #include "base/interrupt.h"
 #include "base/thread_pool.h"
 #include "cli/bench.h"
+#include "cli/bench_text.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/training.h"
@@ -59,26 +59,22 @@ ExitStatus bench_training(const TrainingOptions& options, int64_t steps) {
   const double machine = matrix_rate(how, shared.threads);
   const int64_t parameters = count_parameters(module);
   const double fraction = 6.0 * static_cast<double>(parameters) * result.tokens_per_second / machine;
-  print(fmt::format(
-      "machine     {} matrix products {:.3g} TFLOP/s\n"
-      "training    {:.0f} tokens/s, {} of {} of {} tokens, {} at once; 6 operations a parameter "
-      "and token: {:.0f}% of the matrix rate\n"
-      "memory      {}\n",
-      train::compute_name(how.compute), machine * 1e-12, result.tokens_per_second, counted(steps, "step"),
-      counted(phase.batch, "row"), phase.rows.context, phase.micro_batch, fraction * 100, memory_of(result)));
-  json.write({{"model", shared.model},
-              {"device", shared.device},
-              {"dtype", train::compute_name(how.compute)},
-              {"parameters", parameters},
-              {"batch", phase.batch},
-              {"micro_batch", phase.micro_batch},
-              {"context", phase.rows.context},
-              {"training_tokens_per_second", result.tokens_per_second},
-              {"matrix_operations_per_second", machine},
-              {"training_fraction_of_matrix_rate", fraction},
-              {"peak_memory_bytes", result.peak_memory},
-              {"kept_memory_bytes", train::kept_tensor_memory()},
-              {"peak_device_memory_bytes", result.peak_device_memory}});
+  const nlohmann::ordered_json out = {{"model", shared.model},
+                                      {"device", shared.device},
+                                      {"dtype", train::compute_name(how.compute)},
+                                      {"parameters", parameters},
+                                      {"steps", steps},
+                                      {"batch", phase.batch},
+                                      {"micro_batch", phase.micro_batch},
+                                      {"context", phase.rows.context},
+                                      {"training_tokens_per_second", result.tokens_per_second},
+                                      {"matrix_operations_per_second", machine},
+                                      {"training_fraction_of_matrix_rate", fraction},
+                                      {"peak_memory_bytes", result.peak_memory},
+                                      {"kept_memory_bytes", train::kept_tensor_memory()},
+                                      {"peak_device_memory_bytes", result.peak_device_memory}};
+  print(bench_training_text(out) + fmt::format("memory      {}\n", memory_of(result)));
+  json.write(out);
   return ExitStatus::kDone;
 }
 

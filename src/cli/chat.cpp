@@ -138,13 +138,18 @@ ExitStatus converse(TalkOptions& options) {
   Chat chat(options);
   InputLines lines;
   Json answers = Json::array();
-  while (const auto line = lines.next()) {
-    if (*line == "/exit") break;
-    if (line->empty() || obey(chat, *line)) continue;
-    answers.push_back(chat.say(*line));
-    json.write(answers);  // each time: Ctrl-C at the next line ends the program
+  try {
+    while (const auto line = lines.next()) {
+      if (*line == "/exit") break;
+      if (line->empty() || obey(chat, *line)) continue;
+      answers.push_back(chat.say(*line));
+      json.write_so_far(answers);
+    }
+  } catch (const Error&) {  // Ctrl-C at a line among others: what was answered stays so
+    json.write(answers);
+    throw;
   }
-  if (answers.empty()) json.write(answers);
+  json.write(answers);
   return ExitStatus::kDone;
 }
 

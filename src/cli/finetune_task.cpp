@@ -248,7 +248,7 @@ train::RunOptions task_run_options(const FinetuneOptions& options, const train::
                   {"lora_alpha", options.trainable.lora_alpha},
                   {"lora_targets", options.trainable.lora_targets},
                   {"seed", training.shared.seed},
-                  {"dtype", at::toString(module.options().compute)},
+                  {"dtype", train::compute_name(module.options().compute)},
                   {"data", hash_of(encoded.train)},
                   {"valid", hash_of(encoded.valid)},
                   {"metric", name_of(metrics.front())}};

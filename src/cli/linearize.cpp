@@ -19,6 +19,7 @@
 #include "model/state_size.h"
 #include "model/teacher.h"
 #include "train/learning.h"
+#include "train/lora.h"
 #include "train/output.h"
 
 namespace linnet::cli {
@@ -183,6 +184,12 @@ ExitStatus linearize(const LinearizeOptions& options) {
     throw Error(training.shared.model, "is a LoRA",
                 "a model with its own weights: linnet merge writes one to linearize");
   const train::Trainable trainable = trainable_of(options);
+  // What can be refused before minutes of measuring what the heads need is refused before them.
+  check_lora(training, train_of(options), false);
+  if (trainable.what == train::Train::kLora) train::check_targets(model->family(), trainable.lora_targets);
+  const train::OutputKind kind =
+      training.numbers.tokens == 0 ? train::OutputKind::kSidecar : output_kind(trainable);
+  check_shard_size(training, kind == train::OutputKind::kFull);
   const auto chosen = chosen_attention(options, model);
   if (!chosen) {
     note("interrupted; nothing written");
@@ -194,11 +201,7 @@ ExitStatus linearize(const LinearizeOptions& options) {
   const AttentionShape shape = model->attention_shape();
   const bool learns = std::any_of(layers.begin(), layers.end(),
                                   [&](const auto& config) { return train::learns_tensors(config, shape); });
-  const train::OutputKind kind =
-      training.numbers.tokens == 0 ? train::OutputKind::kSidecar : output_kind(trainable);
   check_given(options, learns);
-  check_lora(training, train_of(options), false);
-  check_shard_size(training, kind == train::OutputKind::kFull);
   train::Hyperparameters numbers = numbers_of(training);
   if (!learns) numbers.transfer_share = 0;  // attention transfer trains the new tensors alone
   const train::Place place = place_of(training, model->config());

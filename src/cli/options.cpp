@@ -158,7 +158,9 @@ void add_checkpointing(CLI::App& app, std::optional<bool>& checkpointing, const 
 }
 
 void add_json(CLI::App& app, SharedOptions& options) {
-  output_file(app.add_option("--json", options.json, "Write the result to this file as JSON"))
+  output_file(
+      app.add_option("--json", options.json,
+                     "Write the result to this file as JSON; -: to standard output, with nothing else there"))
       ->type_name("FILE");
 }
 

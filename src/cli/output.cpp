@@ -19,7 +19,9 @@ namespace {
 constexpr const char* kOutputFile = "output file";
 constexpr const char* kOutputFolder = "output folder";
 constexpr const char* kTextItself = "text";
-int quiet = 0;  // how many QuietOutput live
+constexpr const char* kJson = "--json";
+constexpr const char* kStandardOutput = "-";  // as --json's file
+int quiet = 0;                                // how many QuietOutput live
 
 CLI::Option* marked(CLI::Option* option, const char* mark) {
   return option->check(CLI::Validator([](std::string&) { return std::string(); }, "", mark));
@@ -30,6 +32,14 @@ bool is_marked(const CLI::Option& option, const char* mark) {
     return const_cast<CLI::Option&>(option).get_validator(mark) != nullptr;
   } catch (const CLI::OptionNotFound&) {
     return false;
+  }
+}
+
+/// To standard output now, whether print() is quiet or not.
+void put(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
+    throw Error("standard output", fmt::format("cannot write ({})", std::strerror(errno)), "room to write",
+                errno == EPIPE ? ExitStatus::kNoReader : ExitStatus::kBadInput);
   }
 }
 
@@ -83,6 +93,9 @@ void check_outputs(const CLI::App& command) {
     if (option->empty() || (!file && !is_marked(*option, kOutputFolder))) continue;
     const std::string name = option->results().front();
     if (name.empty()) throw Error(option->get_name(), "\"\"", file ? "a file's name" : "a folder's name");
+    if (name == kStandardOutput && option->get_name() == kJson) continue;
+    if (name == kStandardOutput)
+      throw Error(option->get_name(), "standard output", "a name (./- for one that is called so)");
     const auto [other, first] = outputs.emplace(place_of(name), option->get_name());
     if (!first)
       throw Error(option->get_name(),
@@ -93,15 +106,16 @@ void check_outputs(const CLI::App& command) {
   }
 }
 
+bool prints_json(const CLI::App& command) {
+  const CLI::Option* json = command.get_option_no_throw(kJson);
+  return json != nullptr && !json->empty() && json->results().front() == kStandardOutput;
+}
+
 QuietOutput::QuietOutput() { ++quiet; }
 QuietOutput::~QuietOutput() { --quiet; }
 
 void print(std::string_view text) {
-  if (quiet > 0) return;
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0) {
-    throw Error("standard output", fmt::format("cannot write ({})", std::strerror(errno)), "room to write",
-                errno == EPIPE ? ExitStatus::kNoReader : ExitStatus::kBadInput);
-  }
+  if (quiet == 0) put(text);
 }
 
 nlohmann::ordered_json json_of(const Mean& mean) {
@@ -112,7 +126,13 @@ JsonResult::JsonResult(const SharedOptions& options) : file_(options.json) {}
 
 void JsonResult::write(const nlohmann::ordered_json& result) const {
   if (file_.empty()) return;
-  write_file(file_, result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  const std::string text = result.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  if (file_ == kStandardOutput) return put(text);
+  write_file(file_, text);
+}
+
+void JsonResult::write_so_far(const nlohmann::ordered_json& result) const {
+  if (file_ != kStandardOutput) write(result);
 }
 
 }  // namespace linnet::cli

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <memory>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "base/file.h"
@@ -193,7 +194,11 @@ Work parse_command(std::span<const Command> commands, std::vector<std::string> a
   parse(app, std::move(arguments));
   if (!work) return {};
   check_outputs(*deepest(app).first);
-  return [kept, work] { return work(); };
+  return [kept, work] {
+    std::optional<QuietOutput> quiet;
+    if (prints_json(*deepest(*kept).first)) quiet.emplace();
+    return work();
+  };
 }
 
 int run_commands(std::span<const Command> commands, int argc, char** argv) {

@@ -217,7 +217,7 @@ train::RunOptions run_options(const TrainingOptions& options, const TrainingRun&
   result.identity.update(train::identity_of(run.phases));
   result.identity["seed"] = options.shared.seed;
   result.identity["packing"] = options.packing;
-  result.identity["dtype"] = at::toString(module.options().compute);
+  result.identity["dtype"] = train::compute_name(module.options().compute);
   result.identity["data"] = run.pairs != nullptr ? train::hash_of(*run.pairs) : train::hash_of(text);
   return result;
 }

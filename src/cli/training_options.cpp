@@ -51,7 +51,7 @@ at::ScalarType compute_of(const TrainingOptions& options, const at::Device& devi
     const nlohmann::json run = train::identity_of_run(options.out);
     const std::string began = run.value("dtype", std::string());
     for (const at::ScalarType type : {at::kFloat, at::kBFloat16, at::kDouble})
-      if (began == at::toString(type)) return type;
+      if (began == train::compute_name(type)) return type;
   }
   return train::fastest_compute(device);
 }

@@ -389,6 +389,7 @@ constexpr Family t5_encoder(bool gated) {
   row.gate = gated ? "layer.1.DenseReluDense.wi_0" : "";
   row.up = gated ? "layer.1.DenseReluDense.wi_1" : "layer.1.DenseReluDense.wi";
   row.down = "layer.1.DenseReluDense.wo";
+  row.classifier.prefix = "transformer.";
   return row;
 }
 constexpr Family kT5Encoder = t5_encoder(false), kGatedT5Encoder = t5_encoder(true);
@@ -409,7 +410,7 @@ constexpr Family t5(bool gated) {
   row.cross_o = "layer.1.EncDecAttention.o";
   row.cross_attention = "layer.1.EncDecAttention.";
   row.classifier = {ReadRow::kLast, "classification_head.dense", "classification_head.out_proj", true,
-                    "transformer."};
+                    row.classifier.prefix};
   row.feed_forward_norm = "layer.2.layer_norm";
   row.gate = gated ? "layer.2.DenseReluDense.wi_0" : "";
   row.up = gated ? "layer.2.DenseReluDense.wi_1" : "layer.2.DenseReluDense.wi";

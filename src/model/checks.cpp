@@ -59,16 +59,13 @@ void Model::check_base() const {
 }
 
 void Model::check_classifier() const {
-  const ClassifierHead& head = family_->classifier;
-  const auto labels = static_cast<int64_t>(config_.labels.size());
-  const auto check = [&](std::string_view module, int64_t out) {
-    if (module.empty()) return;
+  for (const std::string_view module : {family_->classifier.dense, family_->classifier.out}) {
+    if (module.empty()) continue;
     const std::string name(module);
-    require_tensor(base_, name + ".weight", {out, config_.hidden}, base_folder_);
-    if (head.biased) require_tensor(base_, name + ".bias", {out}, base_folder_);
-  };
-  check(head.dense, config_.hidden);
-  check(head.out, labels);
+    const ModuleShape shape = module_shape(*family_, config_, module);
+    require_tensor(base_, name + ".weight", shape.weight(), base_folder_);
+    if (shape.biased) require_tensor(base_, name + ".bias", {shape.out}, base_folder_);
+  }
 }
 
 // The head of tied embeddings may stand in the file too, as long as it is the embedding.

@@ -22,6 +22,10 @@ std::string layer_prefix(const Family& family, int layer) {
 ModuleShape module_shape(const Family& family, const ModelConfig& config, std::string_view module) {
   const int64_t q = config.heads * config.head_size, kv = config.kv_heads * config.head_size;
   if (module == family.affine && family.gated_unit) return {4 * config.head_size, 0, true, false};
+  if (module == family.classifier.out)
+    return {static_cast<int64_t>(config.labels.size()), config.hidden, family.classifier.biased, false};
+  if (module == family.classifier.dense)
+    return {config.hidden, config.hidden, family.classifier.biased, false};
   if (module == family.embedding) return {config.vocabulary, config.hidden, false, false};
   if (module == family.head) return {config.vocabulary, config.hidden, !family.head_bias.empty(), false};
   if (module == family.token_type_embedding) return {config.token_types, config.hidden, false, false};
@@ -98,8 +102,9 @@ std::vector<std::string_view> head_modules(const Family& family) {
 }
 
 bool is_of_head(const Family& family, std::string_view module) {
-  return !module.empty() && (module == family.head || module == family.head_dense ||
-                             module == family.head_norm || module == family.head_bias);
+  return !module.empty() &&
+         (module == family.head || module == family.head_dense || module == family.head_norm ||
+          module == family.head_bias || module == family.classifier.dense || module == family.classifier.out);
 }
 
 std::vector<std::string_view> layer_modules(const Family& family) {

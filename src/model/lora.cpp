@@ -25,6 +25,7 @@ using Json = nlohmann::json;
 
 constexpr int64_t kMaxRank = 1 << 16;
 constexpr double kMaxAlpha = 1e6;
+constexpr std::string_view kAdapter = "base_model.model.";  // what all names in PEFT's file begin with
 
 // Fields whose other values would make another computation: their only accepted value, as JSON, and what to
 // say of it.
@@ -96,6 +97,24 @@ void each_layer_module(const std::vector<const Model*>& stacks, const auto& visi
   }
 }
 
+/// The family with the prefix that the file's names have: a classifier's LoRA was trained on the classifier,
+/// or on the language model that it was made of, and transformers may call their modules otherwise.
+Family as_named_in(const TensorStore& adapter, const Family& family) {
+  Family named = family;
+  const std::string begin = std::string(kAdapter).append(family.classifier.prefix);
+  const auto first = adapter.tensors().lower_bound(begin);
+  if (!family.classifier.prefix.empty() && first != adapter.tensors().end() &&
+      first->first.starts_with(begin))
+    named.prefix = family.classifier.prefix;
+  return named;
+}
+
+/// Whether PEFT takes a module for one of modules_to_save: its name, or that of one that it is a part of,
+/// ends so.
+bool is_saved_as(const std::string& module, const std::string& wanted) {
+  return (module + ".").find(wanted + ".") != std::string::npos;
+}
+
 // The last part of a module's name, as PEFT's target_modules has it: "self_attn.q_proj" is "q_proj".
 std::string target_name(std::string_view module) { return std::string(module.substr(module.rfind('.') + 1)); }
 
@@ -153,7 +172,7 @@ std::string adapter_module(const Family& family, int layer, std::string_view mod
 }
 
 std::string lora_name(const Family& family, int layer, std::string_view module, char part) {
-  return fmt::format("base_model.model.{}.lora_{}.weight", adapter_module(family, layer, module), part);
+  return fmt::format("{}{}.lora_{}.weight", kAdapter, adapter_module(family, layer, module), part);
 }
 
 void Model::read_adapter() {
@@ -172,17 +191,17 @@ void Model::check_adapter() {
   const auto file = folder_ / "adapter_model.safetensors";
   std::vector<std::string> modules;
   each_layer_module(stacks(), [&](const Model& stack, int layer, std::string_view module) {
-    modules.push_back(adapter_module(stack.family(), layer, module));
+    modules.push_back(adapter_module(as_named_in(*adapter_, stack.family()), layer, module));
   });
   lora_numbers_ = lora_numbers(*lora_, modules, (folder_ / "adapter_config.json").string());
   std::set<std::string, std::less<>> known;
   std::set<std::string> targets;
   each_layer_module(stacks(), [&](const Model& stack, int layer, std::string_view module) {
-    const ModuleShape shape = module_shape(stack.family(), stack.config(), module);
-    const std::string a = lora_name(stack.family(), layer, module, 'A'),
-                      b = lora_name(stack.family(), layer, module, 'B');
+    const Family family = as_named_in(*adapter_, stack.family());
+    const ModuleShape shape = module_shape(family, stack.config(), module);
+    const std::string a = lora_name(family, layer, module, 'A'), b = lora_name(family, layer, module, 'B');
     if (shape.in == 0 || (adapter_->find(a) == nullptr && adapter_->find(b) == nullptr)) return;
-    const int64_t rank = lora_numbers_.at(adapter_module(stack.family(), layer, module)).rank;
+    const int64_t rank = lora_numbers_.at(adapter_module(family, layer, module)).rank;
     require_tensor(*adapter_, a, {rank, shape.in}, file);
     require_tensor(*adapter_, b, {shape.out, rank}, file);
     known.insert({a, b});
@@ -207,16 +226,17 @@ std::vector<const Model*> Model::stacks() const {
 
 // PEFT writes a module of modules_to_save under its own name, older versions under NAME.modules_to_save.
 void Model::take_saved_modules() {
-  std::set<std::string> modules;
+  std::set<std::string> known, modules;
   const auto take = [&](const Model& stack, int layer, std::string_view module) {
     if (module.empty()) return;
-    const std::string name = adapter_module(stack.family(), layer, module);
+    const std::string name = adapter_module(as_named_in(*adapter_, stack.family()), layer, module);
+    known.insert(name);
     const std::string own = stack.full_module_name(layer, module);
     const ModuleShape shape = module_shape(stack.family(), stack.config(), module);
     for (const std::string_view part : {"weight", "bias"}) {
       if (part == "bias" && !shape.biased) continue;
       for (const std::string_view between : {".", ".modules_to_save.", ".modules_to_save.default."}) {
-        const std::string in_file = fmt::format("base_model.model.{}{}{}", name, between, part);
+        const std::string in_file = fmt::format("{}{}{}{}", kAdapter, name, between, part);
         if (adapter_->find(in_file) == nullptr) continue;
         const auto expected = part == "bias" ? std::vector{shape.out} : shape.weight();
         saved_[fmt::format("{}.{}", own, part)] = require_tensor(*adapter_, in_file, expected, folder_);
@@ -229,10 +249,19 @@ void Model::take_saved_modules() {
     for (const std::string_view module : outer_modules(stack->family())) take(*stack, -1, module);
     for (const std::string_view module : head_modules(stack->family())) take(*stack, -1, module);
   }
+  if (config_.is_classifier()) {
+    for (const std::string_view module : {family_->classifier.dense, family_->classifier.out})
+      take(*this, -1, module);
+  }
   each_layer_module(stacks(), take);
   for (const std::string& wanted : lora_->saved) {
-    if (std::none_of(modules.begin(), modules.end(),
-                     [&](const auto& name) { return name.ends_with(wanted); }))
+    const auto is_among = [&](const std::set<std::string>& names) {
+      return std::any_of(names.begin(), names.end(),
+                         [&](const std::string& name) { return is_saved_as(name, wanted); });
+    };
+    // Of every classifier PEFT says so, whichever of the two it has.
+    const bool is_unasked = config_.is_classifier() && (wanted == "classifier" || wanted == "score");
+    if (!is_among(modules) && (is_among(known) || !is_unasked))
       throw Error((folder_ / "adapter_config.json").string(),
                   fmt::format("\"modules_to_save\" names \"{}\"", printable(wanted, 60)),
                   "its tensors in adapter_model.safetensors, and a module of the model");
@@ -273,10 +302,11 @@ std::vector<NamedTensor> Model::saved_modules() const {
 
 std::optional<LoraPair> Model::lora_of(int layer, std::string_view module) const {
   if (!adapter_ || module.empty()) return std::nullopt;
-  const TensorView* a = adapter_->find(lora_name(*family_, layer, module, 'A'));
-  const TensorView* b = adapter_->find(lora_name(*family_, layer, module, 'B'));
+  const Family family = as_named_in(*adapter_, *family_);
+  const TensorView* a = adapter_->find(lora_name(family, layer, module, 'A'));
+  const TensorView* b = adapter_->find(lora_name(family, layer, module, 'B'));
   if (a == nullptr || b == nullptr) return std::nullopt;
-  return LoraPair{a, b, lora_numbers_.at(adapter_module(*family_, layer, module)).scale};
+  return LoraPair{a, b, lora_numbers_.at(adapter_module(family, layer, module)).scale};
 }
 
 void add_lora_row(std::span<const float> b, std::span<const float> a, double scale, std::span<double> row) {

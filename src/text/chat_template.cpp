@@ -87,6 +87,36 @@ std::optional<ChatTemplate> ChatTemplate::find(const std::filesystem::path& fold
 
 std::string ChatTemplate::render(const nlohmann::ordered_json& messages, bool answer,
                                  const std::tm* now) const {
+  try {
+    return lay_out(messages, answer, now);
+  } catch (const Error&) {
+    // A template may do without a content, of a call of a tool for example. Where one would have made it
+    // work, what is wrong is not the template's line.
+    nlohmann::ordered_json filled = messages;
+    std::optional<size_t> lacks;
+    for (size_t i = 0; i < filled.size(); ++i) {
+      if (filled[i].contains("content")) continue;
+      filled[i]["content"] = "";
+      lacks = lacks.value_or(i);
+    }
+    if (!lacks || !lays_out(filled, answer, now)) throw;
+    throw Error(fmt::format("message {} ({})", *lacks + 1,
+                            printable(filled[*lacks].value("role", std::string()), 20)),
+                "no `content`", "one: the chat template asks for it");
+  }
+}
+
+bool ChatTemplate::lays_out(const nlohmann::ordered_json& messages, bool answer, const std::tm* now) const {
+  try {
+    lay_out(messages, answer, now);
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+std::string ChatTemplate::lay_out(const nlohmann::ordered_json& messages, bool answer,
+                                  const std::tm* now) const {
   std::tm local = {};
   if (now == nullptr) {
     const std::time_t time = std::time(nullptr);

@@ -37,10 +37,13 @@ class ChatTemplate {
 
   /// `messages` as read_messages() gives them; `answer`: the beginning of the model's answer too. `now` is
   /// what the template shows as the date; the local time if absent. Throws Error where the template fails or
-  /// refuses the conversation.
+  /// refuses the conversation, and names the first message without a content where that is why.
   std::string render(const nlohmann::ordered_json& messages, bool answer, const std::tm* now = nullptr) const;
 
  private:
+  std::string lay_out(const nlohmann::ordered_json& messages, bool answer, const std::tm* now) const;
+  bool lays_out(const nlohmann::ordered_json& messages, bool answer, const std::tm* now) const;
+
   struct Impl;
   std::unique_ptr<Impl> impl_;
   std::map<std::string, std::string> names_;

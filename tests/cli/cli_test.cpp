@@ -76,6 +76,8 @@ TEST_F(Program, AnswersBadInputWithOneLineAndStatus2AndWritesNothing) {
       {with(generate, {"--prompt", "a", "--save-state", ""}), "--save-state: \"\", expected a file's name"},
       {with(generate, {"--prompt", "a", "--save-state", "./out.json"}),
        "--save-state: ./out.json is what --json writes too, expected another name"},
+      {with(generate, {"--prompt", "a", "--save-state", "-"}),
+       "--save-state: standard output, expected a name (./- for one that is called so)"},
       {{"reach", "{m}", "{i}/text.txt", "--json", "out", "--plot", "out"},
        "--plot: out is what --json writes too"},
       {{"merge", "{i}/sidecar", "-o", "out/", "--json", "out"}, "out"},

@@ -402,6 +402,20 @@ TEST_F(Program, WritesAChatsAnswersAsJson) {
             outcome.out);
   EXPECT_EQ(answers[1]["generated_tokens"], 4);
   EXPECT_EQ(answers[1]["finished"], "length");
+  // Standard output takes nothing back: one list, at the end.
+  const std::vector<std::string> printing = {
+      "chat", "{i}/bos", "--template", "{i}/said.jinja", "-n", "4", "--ignore-eos", "--json", "-"};
+  const nlohmann::json printed = parse_json(run(printing, {.input = "hi\nand\n"}).out, "printed");
+  ASSERT_EQ(printed.size(), 2u);
+  EXPECT_EQ(printed[1]["text"], answers[1]["text"]);
+  // What was answered before a turn that fails is there too.
+  write_file(inputs() / "once.jinja",
+             "{{ bos_token }}{{ raise_exception('once') if messages | length > 1 }}a</s>");
+  std::vector<std::string> failing = printing;
+  failing[3] = "{i}/once.jinja";
+  const Outcome stopped = run(failing, {.input = "hi\nand\n"});
+  EXPECT_EQ(stopped.status, 2) << stopped.err;
+  EXPECT_EQ(parse_json(stopped.out, "stopped").size(), 1u);
 }
 
 TEST_F(Program, DoesNotWaitForAPromptAtATerminal) {

@@ -237,6 +237,16 @@ TEST(Bench, CallsMoreThanAllOfALimitAnErrorOfTheRuler) {
   EXPECT_EQ(cli::percent_of_limit(0.944), "94%");
   EXPECT_EQ(cli::percent_of_limit(1), "100%");
   EXPECT_EQ(cli::percent_of_limit(1.2), "120% (over 100%: an error of the ruler)");
+  const nlohmann::ordered_json training = {{"dtype", "float32"},
+                                           {"matrix_operations_per_second", 5e10},
+                                           {"training_tokens_per_second", 1000},
+                                           {"steps", 2},
+                                           {"batch", 4},
+                                           {"context", 16},
+                                           {"micro_batch", 2},
+                                           {"training_fraction_of_matrix_rate", 1.2}};
+  EXPECT_THAT(cli::bench_training_text(training),
+              HasSubstr("token: 120% (over 100%: an error of the ruler) of the matrix rate"));
 }
 
 TEST_F(Program, TurnsWeightsIntoIntegersWhereTheirRowsAreWholeGroups) {

@@ -193,7 +193,19 @@ TEST_F(Program, WritesJsonInEveryCommandWhoseHelpNamesIt) {
     const Outcome outcome = run(arguments, {.input = "hi\n"});
     EXPECT_EQ(outcome.status, 0) << arguments[0] << outcome.err;
     ASSERT_TRUE(outcome.files.contains("out.json")) << arguments[0];
-    EXPECT_FALSE(parse_json(outcome.files.at("out.json"), "out.json").empty()) << arguments[0];
+    const nlohmann::json written = parse_json(outcome.files.at("out.json"), "out.json");
+    EXPECT_FALSE(written.empty()) << arguments[0];
+    // Standard output has the same, and nothing else.
+    arguments.pop_back();
+    arguments.emplace_back("-");
+    const Outcome said = run(arguments, {.input = "hi\n"});
+    EXPECT_EQ(said.status, 0) << arguments[0] << said.err;
+    EXPECT_FALSE(said.files.contains("-")) << arguments[0];
+    const nlohmann::json printed = parse_json(said.out, arguments[0]);
+    EXPECT_EQ(printed.size(), written.size()) << arguments[0];
+    if (written.is_object()) {
+      for (const auto& [key, value] : written.items()) EXPECT_TRUE(printed.contains(key)) << key;
+    }
   }
 }
 

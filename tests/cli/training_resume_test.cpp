@@ -84,7 +84,8 @@ TEST_F(StoppedProgram, GoesOnInTheTypeThatItBeganWith) {
     const std::string other = type == "float32" ? "bfloat16" : "float32";
     const Outcome changed = train(name.c_str(), {"--resume", "--dtype", other});
     EXPECT_EQ(changed.status, 2);
-    EXPECT_THAT(changed.err, HasSubstr("is of another run: dtype was "));
+    EXPECT_THAT(changed.err,
+                HasSubstr("is of another run: dtype was \"" + type + "\", now \"" + other + '"'));
     const Outcome resumed = train(name.c_str(), {"--resume"});
     ASSERT_EQ(resumed.status, 0) << resumed.err;
     EXPECT_THAT(

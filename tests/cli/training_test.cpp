@@ -169,6 +169,12 @@ TEST_F(TrainingProgram, SpendsAStateOnTheHeadsThatNeedIt) {
   EXPECT_THAT(told.out, HasSubstr("\n1.0           64\n"));
   EXPECT_EQ(given["layers"]["1"]["local_groups"][0], 8);
   EXPECT_LT(given["layers"]["1"]["local_groups"][1], 8);
+  // Where standard output is the result's, the choice is not said there, nor what was written.
+  const Outcome printed =
+      run_linnet({"linearize", path("model"), "-o", path("printed"), "--tokens", "0", "--state", "30KB",
+                  "--set", "group=8", "--reach", path("reach.json"), "--json", "-"});
+  EXPECT_EQ(printed.status, 0) << printed.err;
+  EXPECT_EQ(parse_json(printed.out, "printed")["out"], path("printed"));
   ASSERT_EQ(run_linnet(pretrain({"--tokens", "64", "-o", path("base")})).status, 0);
   const auto measured =
       spend("base", {"--tokens", "0", "--state", "30KB", "--set", "group=8", "--data", path("story.txt")});

@@ -312,6 +312,59 @@ TEST(Lora, ModulesToSaveStandInTheBasesPlaceAndUntieWhatWasTied) {
   }
 }
 
+TEST(Lora, OfAClassifierBringsItsHeadUnderTheNamesThatPeftGives) {
+  const struct {
+    const char* name;
+    std::vector<const char*> modules;  // one of each stack, as PEFT names it
+    const char *head, *saved;
+  } rows[] = {
+      {"llama", {"model.layers.0.self_attn.q_proj"}, "score", R"(["classifier", "score"])"},
+      {"bert", {"bert.encoder.layer.0.attention.self.query"}, "classifier", R"(["classifier", "score"])"},
+      {"roberta",
+       {"roberta.encoder.layer.0.attention.self.query"},
+       "classifier.out_proj",
+       R"(["classifier", "score"])"},
+      {"t5",
+       {"transformer.decoder.block.0.layer.0.SelfAttention.q",
+        "transformer.encoder.block.0.layer.0.SelfAttention.q"},
+       "classification_head.out_proj",
+       R"(["classification_head", "classifier", "score"])"},
+  };
+  for (const auto& row : rows) {
+    SCOPED_TRACE(row.name);
+    TemporaryFolder folder;
+    const fs::path base = fs::path(LINNET_TEST_DATA "/classifiers") / row.name, lora = folder.path / "lora";
+    const auto plain = Model::open(base);
+    const ModuleShape q = module_shape(plain->family(), plain->config(), plain->family().q),
+                      head = module_shape(plain->family(), plain->config(), plain->family().classifier.out);
+    const auto write = [&](bool with_head) {
+      TinyModel holder;
+      const std::string begin = "base_model.model.";
+      for (const char* module : row.modules) {
+        holder.add(begin + module + ".lora_A.weight", {2, q.in});
+        holder.add(begin + module + ".lora_B.weight", {q.out, 2});
+      }
+      if (with_head) holder.add(begin + row.head + ".weight", {head.out, head.in});
+      if (with_head && head.biased) holder.add(begin + row.head + ".bias", {head.out});
+      write_lora(lora, {{2, 6.0, {"q"}}, holder.views()}, base_reference(*plain), plain->family(), true);
+      Json config = read_json(lora / "adapter_config.json");
+      config["modules_to_save"] = Json::parse(row.saved);
+      write_file(lora / "adapter_config.json", config.dump());
+    };
+    write(true);
+    const auto model = Model::open(lora, {.base = base});
+    const auto numbers = [&](const Model& of) {
+      return to_float(*of.head_tensor(plain->family().classifier.out, "weight"), "");
+    };
+    EXPECT_NE(numbers(*model), numbers(*plain));
+    for (const Model* stack : model->stacks()) EXPECT_TRUE(stack->lora_of(0, stack->family().q));
+    write_full(folder.path / "full", *model, {}, model->all_attention(), kShardBytes, false);
+    EXPECT_EQ(numbers(*Model::open(folder.path / "full")), numbers(*model));
+    write(false);
+    EXPECT_THAT(error_of([&] { Model::open(lora, {.base = base}); }), HasSubstr("\"modules_to_save\" names"));
+  }
+}
+
 TEST(Lora, RefusesTensorsThatAreNoPairOfAMatrix) {
   constexpr const char* kB = "base_model.model.model.layers.1.self_attn.q_proj.lora_B.weight";
   const struct {

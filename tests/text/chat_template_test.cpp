@@ -74,6 +74,19 @@ TEST(ChatTemplate, SaysWhatATemplateRaises) {
   EXPECT_EQ(error["error"], "chat, line 3: Only\\x0ausers.");
 }
 
+TEST(ChatTemplate, NamesTheMessageWhoseContentIsMissing) {
+  const Json lacking =
+      Json::parse(R"([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": []},
+                                       {"role": "tool"}])");
+  const char* joining = "{% for m in messages %}{{ m.role + ': ' + m.content }}{% endfor %}";
+  EXPECT_EQ(rendered(joining, lacking, true)["error"],
+            "message 2 (assistant): no `content`, expected one: the chat template asks for it");
+  // A template that can do without is not asked for one, and what else is wrong stays the line's.
+  EXPECT_EQ(rendered("{% for m in messages %}{{ m.content }}{% endfor %}", lacking, true), "a");
+  EXPECT_EQ(rendered("{{ raise_exception('no') if messages[1].role != 'user' }}", lacking, true)["error"],
+            "chat, line 1: no");
+}
+
 TEST(ChatTemplate, NamesTheLineOfWhatItDoesNotKnow) {
   const std::pair<const char*, const char*> rows[] = {
       {"a\n{{ x | shout }}", "chat, line 2: unknown filter \"shout\""},
