@@ -238,6 +238,37 @@ TEST(Speculation, ReadsAPromptAsFastAsTheTextBears) {
   }
 }
 
+// A smaller model takes so long for a token that it has read none of a prompt before it costs too much.
+TEST(Speculation, ReadsAPromptNoFasterThanTheTextBearsWhereReadingIsDear) {
+  for (const double prompt : {0.0, 20.0, 150.0}) {
+    for (const double takes : {0.2, 1.0}) {
+      Machine machine{.node = 0.05, .prompt = prompt};
+      Reader drafter(machine, takes, 500, takes / 32);
+      TimedDecoder decoder(machine);
+      Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
+      const auto [most, where] = worst(machine, engine);
+      EXPECT_LE(most, 1.03) << "after " << where << " tokens, prompt " << prompt << ", takes " << takes;
+    }
+  }
+}
+
+TEST(Speculation, OneSlowPieceOfAPromptIsNotBelievedForEver) {
+  Machine machine;
+  Reader drafter(machine, 0.003, 0, 0.0005);
+  drafter.stumbles = 50;
+  drafter.right = 0.95;
+  TimedDecoder decoder(machine);
+  Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
+  int calls = 0;
+  for (int text = 0; text < 10; ++text) {
+    const Request request{.prompt = {2, 3, 4}, .max_new_tokens = kTokens};
+    drafter.unread = 500;
+    calls = drafter.calls;
+    engine.run(std::span(&request, 1));
+  }
+  EXPECT_GT(drafter.calls, calls);
+}
+
 /// A text that others are written beside.
 struct Text {
   int turn;       // of the engine, at which it comes
