@@ -99,9 +99,17 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
   return trees_;
 }
 
-/// What asking costs, the steps after it included.
+/// What asking costs, the steps after it included. The time of a single call may be another program's: it is
+/// believed for as long as it takes to count no more.
 double Speculator::costs_of(const Asked& asked) const {
-  return asked.costs() + (asked.drives_out() ? budget_.slows(asked.costs()) : 0);
+  double call = asked.costs();
+  if (asked.cost.count() == 1 && pays_for(asked, call)) call = std::min(call, asked.guessed_cost);
+  return call + (asked.drives_out() ? budget_.slows(call) : 0);
+}
+
+/// Whether it was not asked for so long that such a cost does not count.
+bool Speculator::pays_for(const Asked& asked, double cost) const {
+  return static_cast<double>(step_ - asked.last) * kAgain >= cost;
 }
 
 /// Whether the drafter has read the texts but for a few tokens; where it has not, it reads on as far as that
@@ -136,7 +144,7 @@ bool Speculator::is_worth_asking(const Asked& asked, double saved) const {
   if (!budget_.may_guess(cost)) return false;
   const Average& gain = asked.gains[range_of(saved)];
   if (gain.count < kFirstCalls || gain.value > 0) return true;
-  return static_cast<double>(step_ - asked.last) * kAgain >= cost;
+  return pays_for(asked, cost);
 }
 
 void Speculator::ask(Asked& asked, std::span<const Drafter::Context> contexts) {

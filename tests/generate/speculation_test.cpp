@@ -349,6 +349,30 @@ TEST(Speculation, HoldsForEachOfTextsThatComeAndGo) {
   }
 }
 
+TEST(Speculation, OneSlowCallIsNotBelievedForEver) {
+  struct Stumbler final : Chain {
+    using Chain::Chain;
+    void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
+      if (calls == 0) machine.takes(50);
+      Chain::propose(contexts, drafts);
+    }
+  };
+  for (const double takes : {0.003, 0.1}) {
+    Machine machine;
+    Stumbler drafter(machine, takes, 0.95, 0.9);
+    TimedDecoder decoder(machine);
+    Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
+    double seconds = 0;
+    for (int text = 0; text < 20; ++text) {
+      const Request request{.prompt = {2, 3, 4}, .max_new_tokens = kTokens};
+      seconds = machine.undisturbed;
+      engine.run(std::span(&request, 1));
+      seconds = machine.undisturbed - seconds;
+    }
+    EXPECT_LE(seconds, 0.7 * kTokens) << takes;
+  }
+}
+
 // A text that gained much leaves the next one nothing to lose.
 TEST(Speculation, WhatATextGainedNoOtherLoses) {
   for (const double takes : {0.0, 0.1, 0.5}) {
