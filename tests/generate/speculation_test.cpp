@@ -24,6 +24,7 @@ struct Machine {
   enum Noise { kQuiet, kBusy } noise = kQuiet;
   double node = 0.1;       // of a plain step, that a node more costs
   int free = 0;            // nodes that cost as two do: a product's block of rows
+  int block = 0;           // likewise, of rows that cost a step more than those before; 0: no blocks
   double evicts = 0;       // of a plain step, that one costs more whose weights a drafter drove out
   double growth = 0;       // of a plain step, that a node costs more with each step
   double prompt = 0;       // plain steps, that it takes to read
@@ -45,7 +46,8 @@ struct Machine {
   void step(int sequences, int extra) {
     const double each = node + growth * static_cast<double>(steps++);
     const double driven_out = evicted > 0 ? evicts * static_cast<double>(evicted--) / 2 : 0;
-    takes(plain(sequences) + (extra > 0 && extra < free ? 0.3 : each * extra) + driven_out);
+    const double more = block > 0 ? extra / block : extra > 0 && extra < free ? 0.3 : each * extra;
+    takes(plain(sequences) + more + driven_out);
   }
   double disturbance() {
     ++calls;
@@ -267,6 +269,26 @@ TEST(Speculation, OneSlowPieceOfAPromptIsNotBelievedForEver) {
     engine.run(std::span(&request, 1));
   }
   EXPECT_GT(drafter.calls, calls);
+}
+
+// The first node may be nearly free and the next dear: what was not computed is not known.
+TEST(Speculation, LosesNoMoreWhereNodesAreDearerThanThoseBefore) {
+  for (const double prompt : {0.0, 5.0, 40.0, 150.0}) {
+    for (const size_t turns : {size_t{0}, size_t{12}, size_t{45}, SIZE_MAX}) {
+      for (const double takes : {0.0, 0.003, 0.1}) {
+        for (const int block : {2, 4, 8}) {
+          Machine machine{.block = block, .prompt = prompt};
+          Chain drafter(machine, takes, 1, 1);
+          drafter.turns = turns;
+          TimedDecoder decoder(machine);
+          Engine engine(decoder, small_tokenizer(), {&drafter}, guessing(machine));
+          const auto [most, where] = worst(machine, engine);
+          EXPECT_LE(most, 1.03) << "after " << where << " tokens, prompt " << prompt << ", right until "
+                                << turns << ", takes " << takes << ", blocks of " << block;
+        }
+      }
+    }
+  }
 }
 
 /// A text that others are written beside.
