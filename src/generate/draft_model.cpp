@@ -27,6 +27,14 @@ class ModelGuesser final : public Guesser {
     decoder_->reset(slot);
     reads_[slot] = true;
   }
+  int64_t read(int slot, std::span<const int32_t> tokens, int64_t most) override {
+    if (!reads_[slot]) return 0;
+    const auto unread = unread_of(slot, tokens);
+    const auto piece = unread.first(static_cast<size_t>(std::min(most, std::ssize(unread))));
+    if (!can_read(slot, piece, tokens.size())) return 0;
+    if (!piece.empty()) decoder_->prefill(slot, piece, piece.size(), {});
+    return std::ssize(unread) - std::ssize(piece);
+  }
 
   void begin(std::span<const Drafter::Context> contexts) override {
     trees_.resize(contexts.size());
@@ -61,7 +69,7 @@ class ModelGuesser final : public Guesser {
     }
     if (!branches_.empty()) {
       decoder_->step(branches_);
-      read(nodes, guesses);
+      take_guesses(nodes, guesses);
       if (depth == 0) commit();
     }
     std::swap(before_, node_);
@@ -73,17 +81,9 @@ class ModelGuesser final : public Guesser {
     TokenTree& tree = trees_[slots_.size() - 1];
     tree.clear();
     if (!reads_[context.slot]) return 0;
-    const auto begin = static_cast<size_t>(decoder_->length(context.slot));
-    const auto unread = context.tokens.subspan(begin, context.tokens.size() - 1 - begin);
-    const Decoder::Info& info = decoder_->info();
-    const auto known = [&](int32_t token) { return token < info.vocabulary; };
-    const auto end = static_cast<int64_t>(context.tokens.size()) + kInARow;
-    if (!std::all_of(unread.begin(), unread.end(), known) || end > info.memory ||
-        (info.positions > 0 && end > info.positions)) {
-      reads_[context.slot] = false;  // it guesses no more of this text
-      return 0;
-    }
-    if (std::ssize(unread) > std::min<int64_t>(kFewTokens, info.tree_depth)) {
+    const auto unread = unread_of(context.slot, context.tokens);
+    if (!can_read(context.slot, unread, context.tokens.size())) return 0;
+    if (std::ssize(unread) > std::min<int64_t>(kFewTokens, decoder_->info().tree_depth)) {
       decoder_->prefill(context.slot, unread, unread.size(), {});
       return 0;
     }
@@ -91,8 +91,24 @@ class ModelGuesser final : public Guesser {
     return std::ssize(unread);
   }
 
+  /// The tokens but the last that its state does not hold.
+  std::span<const int32_t> unread_of(int slot, std::span<const int32_t> tokens) const {
+    const auto begin = static_cast<size_t>(decoder_->length(slot));
+    return tokens.subspan(begin, tokens.size() - 1 - begin);
+  }
+
+  /// Whether it can read the piece of a text of so many tokens; where not it guesses no more of the text.
+  bool can_read(int slot, std::span<const int32_t> piece, size_t tokens) {
+    const Decoder::Info& info = decoder_->info();
+    const auto known = [&](int32_t token) { return token < info.vocabulary; };
+    const auto end = static_cast<int64_t>(tokens) + kInARow;
+    reads_[slot] = std::all_of(piece.begin(), piece.end(), known) && end <= info.memory &&
+                   (info.positions == 0 || end <= info.positions);
+    return reads_[slot];
+  }
+
   /// What the last step says of the nodes.
-  void read(std::span<const Frontier> nodes, std::vector<std::vector<Guess>>& guesses) const {
+  void take_guesses(std::span<const Frontier> nodes, std::vector<std::vector<Guess>>& guesses) const {
     size_t branch = 0;
     int first = 0;
     for (size_t i = 0; i < nodes.size(); ++i) {

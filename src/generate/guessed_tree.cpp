@@ -33,6 +33,9 @@ class GuessedTreeDrafter final : public Drafter {
     guesser_->begin_slot(slot);
   }
   void end(int slot) override { kinds_.erase(slot); }
+  int64_t read(int slot, std::span<const int32_t> tokens, int64_t most) override {
+    return guesser_->read(slot, tokens, most);
+  }
 
   void propose(std::span<const Context> contexts, std::span<Draft> drafts) override {
     if (candidates_.size() < contexts.size()) candidates_.resize(contexts.size());

@@ -35,6 +35,8 @@ class Guesser {
   /// Bytes of weights that guesses of all depths read.
   virtual size_t bytes() const = 0;
   virtual void begin_slot(int) {}
+  /// Drafter::read.
+  virtual int64_t read(int, std::span<const int32_t>, int64_t) { return 0; }
   /// A step begins.
   virtual void begin(std::span<const Drafter::Context> contexts) = 0;
   /// guesses[i]: what may follow nodes[i], the likeliest first. The nodes, all of one depth, stand in the

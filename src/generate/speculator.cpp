@@ -14,7 +14,8 @@ constexpr int64_t kFirstCalls = 4;    // of a drafter, before what it gained is 
 constexpr double kAgain = 0.006;      // of the time, that asking those costs again which did not gain
 constexpr int64_t kCalls = 8;         // calls that an average remembers
 constexpr int64_t kFewTokens = 32;    // that a drafter reads in passing
-constexpr double kDearToken = 0.005;  // of a plain step, that reading one is taken to cost before any was
+constexpr int64_t kPieces = 3;        // that it reads before what a token took is believed
+constexpr double kDearToken = 0.005;  // of a plain step, that reading one is taken to cost until then
 
 void check_draft(const Draft& draft, const Drafter::Context& context) {
   const TokenTree& tree = draft.tree;
@@ -82,7 +83,8 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
   TreeBudget::Choice choice;
   for (Asked& asked : asked_) {
     asked.now =
-        !plain && (!options_.budget || (has_read(asked, contexts) && is_worth_asking(asked, choice.saved)));
+        !plain && (!options_.budget || (is_worth_asking(asked, choice.saved) && has_read(asked, contexts) &&
+                                        budget_.may_guess(costs_of(asked))));
     if (!asked.now) continue;
     const double start = clock_();
     ask(asked, contexts);
@@ -97,9 +99,17 @@ std::span<const TokenTree> Speculator::propose(std::span<const Drafter::Context>
   return trees_;
 }
 
-/// What asking costs, the steps after it included.
+/// What asking costs, the steps after it included. The time of a single call may be another program's: it is
+/// believed for as long as it takes to count no more.
 double Speculator::costs_of(const Asked& asked) const {
-  return asked.costs() + (asked.drives_out() ? budget_.slows(asked.costs()) : 0);
+  double call = asked.costs();
+  if (asked.cost.count() == 1 && pays_for(asked, call)) call = std::min(call, asked.guessed_cost);
+  return call + (asked.drives_out() ? budget_.slows(call) : 0);
+}
+
+/// Whether it was not asked for so long that such a cost does not count.
+bool Speculator::pays_for(const Asked& asked, double cost) const {
+  return static_cast<double>(step_ - asked.last) * kAgain >= cost;
 }
 
 /// Whether the drafter has read the texts but for a few tokens; where it has not, it reads on as far as that
@@ -111,8 +121,9 @@ bool Speculator::has_read(Asked& asked, std::span<const Drafter::Context> contex
     int64_t left = asked.drafter->read(context.slot, context.tokens, 0);
     while (left > kFewTokens) {
       const double may = second > 0 ? budget_.for_reading() : 0;
-      const bool first = asked.reading.count() == 0;  // a piece to measure by
-      const double token = first ? kDearToken : std::max(second * asked.reading.median(), 1e-9);
+      const bool first = asked.reading.count() < kPieces;  // to measure by; one costs no more than a call
+      const double token = first ? std::max(kDearToken, asked.guessed_cost / kFewTokens)
+                                 : std::max(second * asked.reading.median(), 1e-9);
       const double most = std::min(may / token, static_cast<double>(first ? kFewTokens : left));
       if (most < kFewTokens) break;
       const double start = clock_();
@@ -133,7 +144,7 @@ bool Speculator::is_worth_asking(const Asked& asked, double saved) const {
   if (!budget_.may_guess(cost)) return false;
   const Average& gain = asked.gains[range_of(saved)];
   if (gain.count < kFirstCalls || gain.value > 0) return true;
-  return static_cast<double>(step_ - asked.last) * kAgain >= cost;
+  return pays_for(asked, cost);
 }
 
 void Speculator::ask(Asked& asked, std::span<const Drafter::Context> contexts) {

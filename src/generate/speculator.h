@@ -70,6 +70,7 @@ class Speculator {
     Report report;
   };
   double costs_of(const Asked& asked) const;
+  bool pays_for(const Asked& asked, double cost) const;
   bool has_read(Asked& asked, std::span<const Drafter::Context> contexts);
   bool is_worth_asking(const Asked& asked, double saved) const;
   void ask(Asked& asked, std::span<const Drafter::Context> contexts);

@@ -7,7 +7,7 @@ namespace linnet {
 namespace {
 
 constexpr double kNode = 0.08;        // of a plain step, that a node is taken to cost before any was measured
-constexpr double kDearNode = 1;       // and at most: it is computed as if alone
+constexpr double kDearNode = 1;       // and at most: it is computed as if alone, or begins a block of rows
 constexpr double kLeastNode = 0.005;  // and at least, past the largest that was
 constexpr double kSpike = 2.0;        // times what was expected: another program had the processor
 constexpr int64_t kSure = 32;     // steps that a size's cost is sure for, for each time that it was measured
@@ -110,7 +110,10 @@ double StepCosts::expected(int extra) const {
 }
 
 double StepCosts::most(int extra) const {
-  return knows_nodes() ? expected(extra) : at(0) + kDearNode * extra;
+  const int largest = known_below(static_cast<int>(sizes_.size()));
+  if (largest == 0) return at(0) + kDearNode * extra;
+  const bool once = knows(extra) && sizes_[static_cast<size_t>(extra)].ratio.count() == 1;
+  return expected(extra) + (extra > largest || once ? kDearNode : 0);
 }
 
 std::vector<std::pair<int, double>> StepCosts::measured() const {

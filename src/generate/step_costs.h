@@ -42,7 +42,7 @@ class StepCosts {
   int next() const { return 2 * known_below(static_cast<int>(sizes_.size())) + 1; }
   /// What a step of so many extra nodes takes after drafting, in plain steps.
   double expected(int extra) const;
-  /// And at most: until one with nodes beside its roots was measured, `expected` is a guess.
+  /// And at most: what lies past the sizes that were measured, or was measured once, is a guess.
   double most(int extra) const;
   /// Seconds of the last plain step, as if no drafted one had been before it; 0: none was.
   double plain() const { return plain_; }

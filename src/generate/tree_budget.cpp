@@ -19,22 +19,36 @@ constexpr double kWorthTrying = 1.05;  // times the best known rate, that a size
 }  // namespace
 
 void TreeBudget::end(int slot) {
-  ended_ += balance(accounts_[slot]).lost;
+  forgotten_ += lost_by(accounts_[slot]);
   accounts_.erase(slot);
 }
 
-/// By what is known now of what steps take. The prompt counts once a plain step told what one takes.
+/// What steps took beyond plain ones of as many sequences, and in these.
+double TreeBudget::lost_in(int sequences, const Steps& steps) const {
+  const StepCosts& costs = costs_.at(sequences);
+  double took = steps.drafting + steps.others + steps.after * costs.after();
+  for (size_t extra = 0; extra < steps.drafted.size(); ++extra) {
+    if (steps.drafted[extra] > 0) took += steps.drafted[extra] * costs.expected(static_cast<int>(extra));
+  }
+  return took - steps.tokens;
+}
+
+double TreeBudget::lost_by(const Account& account) const {
+  double lost = 0;
+  for (const auto& [sequences, steps] : account.steps) lost += lost_in(sequences, steps);
+  return account.drafters > 0 && costs().plain() > 0 ? lost + account.drafters / costs().plain() : lost;
+}
+
+/// In plain steps of the next step's sequences, by what is known now of what steps take. The prompt counts
+/// once a plain step told what one takes.
 TreeBudget::Balance TreeBudget::balance(const Account& account) const {
   Balance sum;
   bool plain = false;
   for (const auto& [sequences, steps] : account.steps) {
-    const StepCosts& costs = costs_.at(sequences);
-    double took = steps.drafting + steps.others + steps.after * costs.after();
-    for (size_t extra = 0; extra < steps.drafted.size(); ++extra) {
-      if (steps.drafted[extra] > 0) took += steps.drafted[extra] * costs.expected(static_cast<int>(extra));
-    }
-    sum.plainly += steps.tokens;
-    sum.lost += took - steps.tokens;
+    const double seconds = costs_.at(sequences).plain();
+    const double unit = seconds > 0 && costs().plain() > 0 ? seconds / costs().plain() : 1;
+    sum.plainly += unit * steps.tokens;
+    sum.lost += unit * lost_in(sequences, steps);
     plain = plain || steps.after + steps.others > 0;
   }
   sum.bears = kLoss * sum.plainly;
@@ -67,6 +81,7 @@ void TreeBudget::measured(int nodes, std::span<const int> tokens, double draftin
   costs.add(extra, drafted, seconds);
   for (size_t i = 0; i < slots_.size(); ++i) {
     Account& account = accounts_[slots_[i]];
+    forgotten_ += (1 - kFading) * lost_by(account);
     for (double* sum : {&account.reading, &account.drafters}) *sum *= kFading;
     for (auto& [sequences, steps] : account.steps) {
       for (double& count : steps.drafted) count *= kFading;
@@ -113,8 +128,8 @@ std::vector<TreeBudget::Known> TreeBudget::known() const {
 }
 
 double TreeBudget::lost() const {
-  double lost = ended_;
-  for (const auto& [slot, account] : accounts_) lost += balance(account).lost;
+  double lost = forgotten_;
+  for (const auto& [slot, account] : accounts_) lost += lost_by(account);
   return lost;
 }
 

@@ -78,12 +78,14 @@ class TreeBudget {
     double lost = 0;     // beyond that; negative: gained
     double bears = 0;    // what guesses and drafters' reading may lose in all
   };
+  double lost_in(int sequences, const Steps& steps) const;
+  double lost_by(const Account& account) const;
   Balance balance(const Account& account) const;
   const StepCosts& costs() const { return costs_.at(sequences_); }
 
   std::map<int, StepCosts> costs_;   // by sequences
   std::map<int, Account> accounts_;  // by slot
-  double ended_ = 0;                 // lost by texts that ended
+  double forgotten_ = 0;             // lost by texts that ended, and what faded of others
   // Of the next step.
   std::vector<int> slots_;
   int sequences_ = 0;

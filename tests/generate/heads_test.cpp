@@ -250,6 +250,34 @@ TEST_F(HeadsTest, ASmallerModelChangesNoTokenWhateverItsStateAndGroups) {
   EXPECT_LT(steps, tokens / 2) << "what the same model guesses is right";
 }
 
+TEST_F(HeadsTest, ASmallerModelReadsAPromptInPieces) {
+  spec.attention = {{"method", "grouped"}, {"group", 4}};
+  make();
+  const auto text = random_tokens(50, spec.vocabulary, 3);
+  const Drafter::Context context{0, text, {}, 12, 4};
+  Draft at_once, in_pieces;
+  const auto one = make_model_drafter(model->get(), ComputeType::kFloat32, 1, pool);
+  one->begin(0);
+  one->propose({&context, 1}, {&at_once, 1});
+  const auto other = make_model_drafter(model->get(), ComputeType::kFloat32, 1, pool);
+  other->begin(0);
+  EXPECT_EQ(other->read(0, text, 0), 49) << "all but the last, which is guessed from";
+  EXPECT_EQ(other->read(0, text, 20), 29);
+  EXPECT_EQ(other->read(0, text, 16), 13);
+  other->propose({&context, 1}, {&in_pieces, 1});
+  EXPECT_EQ(other->read(0, text, 100), 0);
+  EXPECT_TRUE(std::ranges::equal(at_once.tree.tokens(), in_pieces.tree.tokens()));
+  EXPECT_GT(at_once.tree.size(), 1);
+
+  RandomModel few = spec;
+  few.gpt2 = true, few.positions = 20;
+  few.attention = nullptr;
+  const TemporaryModel short_one(few);
+  const auto nothing = make_model_drafter(short_one.get(), ComputeType::kFloat32, 1, pool);
+  nothing->begin(0);
+  EXPECT_EQ(nothing->read(0, text, 0), 0) << "what it cannot read it does not begin to read";
+}
+
 TEST(DraftModel, IsRefusedWhereItsTokenizerDiffers) {
   const auto refusal = [](const Tokenizer& draft) -> std::string {
     try {

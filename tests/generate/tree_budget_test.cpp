@@ -63,5 +63,47 @@ TEST(TreeBudget, ALongPromptLetsAShortTextLoseLittle) {
   EXPECT_GT(guessed, 10);
 }
 
+// Of a hundred short steps of one text a long one of two bears no more than of ten as long.
+TEST(TreeBudget, CountsShortStepsAsShorter) {
+  TreeBudget budget;
+  const int alone[] = {0}, both[] = {0, 1}, tokens[] = {1, 1};
+  const double reached[] = {1, 1};
+  budget.begin(0);
+  for (int i = 0; i < 100; ++i) {
+    budget.next(alone);
+    budget.measured(1, tokens, 0, 0.1);
+  }
+  budget.begin(1);
+  budget.read(1, 1000);
+  const auto extra = [&](int steps) {
+    for (; steps > 0; --steps) {
+      budget.next(both);
+      budget.measured(2, tokens, 0, 1);
+    }
+    budget.next(both);
+    return budget.choose(reached).extra;
+  };
+  EXPECT_EQ(extra(1), 0);
+  EXPECT_GT(extra(60), 0);
+}
+
+// What is remembered of a text fades; what it has lost does not.
+TEST(TreeBudget, SaysAllThatGuessesCost) {
+  TreeBudget budget;
+  const int slots[] = {0}, tokens[] = {1};
+  budget.begin(0);
+  const auto step = [&](int nodes, double seconds) {
+    budget.next(slots);
+    budget.measured(nodes, tokens, 0, seconds);
+  };
+  for (int i = 0; i < 2000; ++i) {
+    step(1, 1);
+    step(2, 1.5);
+  }
+  EXPECT_NEAR(budget.lost(), 1000, 10);
+  budget.end(0);
+  EXPECT_NEAR(budget.lost(), 1000, 10);
+}
+
 }  // namespace
 }  // namespace linnet
