@@ -22,6 +22,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def chosen(args, config):
         if not {"folder", "config"} & set(families[name]):
             if args.families:
                 sys.exit(f"glue_table: {name} has no model: --folder {name}=PATH")
-            print(f"{name} is left out: no --folder {name}=PATH", flush=True)
+            print(f"{name} is left out: no --folder {name}=PATH", file=sys.stderr, flush=True)
             del config["families"][name]
     runs = config["runs"]
     if args.rates:
@@ -412,6 +413,7 @@ def table(args, config):
 
 
 def main():
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --list | head
     args = arguments()
     deadline = time.monotonic() + args.deadline
     config = whole(args.config)
