@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Multi-step reasoning under speculation: BBH's chain-of-thought prompts continued with and without guesses.
 
 bbh.py LINNET PROMPTS TESTS MODEL… [--speculative lookup] [--examples 3] [--tokens 160] [--threads 2] [--jobs 1] [--markdown FILE] [--json FILE]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Linnet beside llama.cpp on one machine: same shapes, same types of weights, runs in turns, medians.
 
 compare_llama_cpp.py LINNET LLAMA_BENCH [--quick] [--shapes small,large] [--config config.json] [--types bf16,q8_0,q4_0]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Is the text the same with and without guesses? Many prompts, every drafter, greedy and sampled, alone and in batches.
 
 exactness.py LINNET TEXT MODEL… [--prompts 50] [--tokens 512] [--drafters lookup,heads,auto] [--temperatures 0,0.8]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Makes a model folder of LLaMA's shape with random bf16 weights, by default of 1.1B parameters (2.2 GB), to measure memory with.
 
 make_large_model.py TOKENIZER_FOLDER OUT [LAYERS HIDDEN HEADS KV_HEADS FEED_FORWARD VOCABULARY]; needs numpy.

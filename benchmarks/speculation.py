@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What guessing is worth, and what nodes cost: every figure of docs/speculation.md, in one run.
 
 speculation.py LINNET PROSE MODEL… [--configs c1.json,c2.json] [--drafters lookup] [--contexts 1024,16384] [--rounds 3]

@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """What a softmax model recalls over 8K tokens, by transformers and PyTorch (a reference beside docs/results/long-base.md).
 
     python3 scripts/evaluate_recall.py FOLDER books-test.jsonl.xz [cuda]

@@ -10,7 +10,7 @@ takes part where --folder NAME=PATH says where it lies; folders that the config 
 rate, seed and family are done before those of the next, in the order given, so that a run that is cut off has whole tables.
 What is finished stands in OUT/cells and is not done again: the same command goes on where it stopped. --deadline SECONDS starts nothing that would hardly end by then and stops
 what has not. --mps has NVIDIA's Multi-Process Service share a GPU among the processes on it: without it they take turns.
---list shows the commands; --table only makes the table. Nothing but Python's own library is needed.
+--list shows the commands; --table only makes the table, of what --families, --rates and --seeds name. Nothing but Python's own library is needed.
 """
 
 import argparse
@@ -22,6 +22,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -153,7 +154,7 @@ def chosen(args, config):
         if not {"folder", "config"} & set(families[name]):
             if args.families:
                 sys.exit(f"glue_table: {name} has no model: --folder {name}=PATH")
-            print(f"{name} is left out: no --folder {name}=PATH", flush=True)
+            print(f"{name} is left out: no --folder {name}=PATH", file=sys.stderr, flush=True)
             del config["families"][name]
     runs = config["runs"]
     if args.rates:
@@ -361,15 +362,17 @@ def of_the_majority(args, task, row):
 
 
 def row_of(names, values, seeds):
-    """A line of Markdown: each task's mean ± standard error over seeds, and that of the seeds' means over all tasks, where
-    every task has the seed. `values`: by task and seed."""
+    """A line of Markdown: each task's mean ± standard error over the seeds that every task has (over its own, where there is
+    none), and that of these seeds' means over all tasks. `values`: by task and seed."""
     whole = [seed for seed in seeds if all(seed in of_task for of_task in values.values())]
     means = [statistics.mean(of_task[seed] for of_task in values.values()) for seed in whole]
-    cells = [shown(list(of_task.values())) for of_task in values.values()]
+    cells = [shown([value for seed, value in of_task.items() if not whole or seed in whole]) for of_task in values.values()]
     return "| " + " | ".join([*names, *cells, shown(means), str(len(whole))]) + " |"
 
 
 def read_cells(args, config):
+    """The results by family and rate, row, task and seed: all, or those that --families, --rates and --seeds name."""
+    wanted = [names and names.split(",") for names in (args.families, args.rates)] + [[str(seed) for seed in args.seeds]]
     cells = {}
     for file in sorted((args.out / "cells").glob("*.json")):
         result = whole(file)
@@ -378,7 +381,7 @@ def read_cells(args, config):
             continue
         family, method, variant, task, lr, seed = named.groups()
         row = config["tasks"].get(task)
-        if row is not None:
+        if row is not None and all(not names or name in names for name, names in zip((family, lr, seed), wanted)):
             value = result["validation"][row["metric"]]
             cells.setdefault((family, lr), {}).setdefault((method, variant), {}).setdefault(task, {})[seed] = value
     return cells
@@ -410,6 +413,7 @@ def table(args, config):
 
 
 def main():
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # --list | head
     args = arguments()
     deadline = time.monotonic() + args.deadline
     config = whole(args.config)
