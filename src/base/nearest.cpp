@@ -30,7 +30,8 @@ size_t edit_distance(std::string_view a, std::string_view b) {
 std::string_view nearest(std::string_view name, std::span<const std::string_view> candidates) {
   name = name.substr(0, 64);  // a longer one is near nothing, and quadratic
   std::string_view best;
-  size_t least = name.size() / 2 + 1;
+  const size_t dashes = std::min(name.find_first_not_of('-'), name.size());  // every option has them
+  size_t least = (name.size() - dashes) / 2 + 1;
   for (std::string_view candidate : candidates) {
     if (const size_t distance = edit_distance(name, candidate); distance < least) {
       least = distance;

@@ -18,5 +18,12 @@ TEST(Nearest, IsTheNameMeantAndNoneOfAllWhereNoneIsNear) {
   EXPECT_EQ(one_of("x", kNames), "one of softmax, grouped, relu");
 }
 
+TEST(Nearest, CountsNoDashesThatAllOptionsHave) {
+  constexpr std::array<std::string_view, 2> kOptions{"--stop", "--threads"};
+  EXPECT_EQ(nearest("--json", kOptions), "");
+  EXPECT_EQ(nearest("--thread", kOptions), "--threads");
+  EXPECT_EQ(nearest("--", kOptions), "");
+}
+
 }  // namespace
 }  // namespace linnet
