@@ -135,12 +135,11 @@ def main():
     parser.add_argument("--processor", action="store_true", help="processor time of whole programs over that without guesses")
     parser.add_argument("--markdown", help="write the tables to this file too")
     options = parser.parse_args()
-    cases = cases_of(options.prose, [int(context) for context in options.contexts.split(",")])
-    if options.processor:
-        text = processor_table(options, cases) + "\n"
-    else:
-        text = cost_table(options) + "\n"
-        if not options.costs: text += "\n" + speed_table(measure(options, cases)) + "\n"
+    tables = [] if options.processor else [cost_table(options)]
+    if options.processor or not options.costs:
+        cases = cases_of(options.prose, [int(context) for context in options.contexts.split(",")])
+        tables.append(processor_table(options, cases) if options.processor else speed_table(measure(options, cases)))
+    text = "\n\n".join(tables) + "\n"
     print(text)
     if options.markdown:
         with open(options.markdown, "w", encoding="utf-8") as out: out.write(text)

@@ -67,7 +67,7 @@ void TreeBudget::next(std::span<const int> slots) {
   drives_out_ = false;
   const auto room = [](const Balance& one) { return one.bears - one.lost; };
   balance_ = balance(accounts_[slots.front()]);
-  for (const int slot : slots) {
+  for (const int slot : slots.subspan(1)) {
     const Balance one = balance(accounts_[slot]);
     if (room(one) < room(balance_)) balance_ = one;
   }
